@@ -1,0 +1,9 @@
+"""Dataset rows: JSONL files to samples, and the templates that graders read them with.
+
+A row's reserved keys are `messages` and `tools`; every other key is `item.*`.
+"""
+
+from agentrft.data.samples import Sample, load_demonstrations, load_samples
+from agentrft.data.templates import TemplateError, render_template, template_fields
+
+__all__ = ["Sample", "TemplateError", "load_demonstrations", "load_samples", "render_template", "template_fields"]

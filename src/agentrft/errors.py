@@ -1,0 +1,47 @@
+"""Errors that a user can act on, each with the exit code of the command that raised it."""
+
+
+class AgentRFTError(Exception):
+    """Base of all errors that agentrft raises on purpose. The command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UserError(AgentRFTError):
+    """Something the user wrote or pointed at is wrong.
+
+    Args:
+        cause: what is wrong, with the file, line or field where it was found.
+        remedy: what to do about it, as an instruction.
+    """
+
+    exit_code = 2
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(f"{cause}\n{remedy}")
+        self.cause = cause
+        self.remedy = remedy
+
+
+class EndpointError(UserError):
+    """A tool or grader endpoint of the user cannot be used: down, refusing the headers, or answering nonsense."""
+
+    exit_code = 3
+
+
+class NotTrainableError(UserError):
+    """The baseline shows that reinforcement has nothing to work with."""
+
+    exit_code = 4
+
+
+class JobFailedError(AgentRFTError):
+    """The job ran and could not go on; it can be resumed."""
+
+    exit_code = 5
+
+
+class Interrupted(AgentRFTError):
+    """The user asked the job to stop; its last completed step is on disk."""
+
+    exit_code = 130

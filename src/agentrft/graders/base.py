@@ -1,0 +1,74 @@
+"""What a grader is: a finished rollout in, a grade out, or a failure that is never a score."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class GraderSample:
+    """The agent's finished work, as graders and their templates see it (`sample.*`).
+
+    Attributes:
+        output_text: the final answer.
+        output_tools: every tool call, Chat Completions shape: {"id", "type", "function": {"name", "arguments"}}.
+        messages: the whole conversation, tool results included.
+    """
+
+    output_text: str
+    output_tools: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_template_value(self) -> dict[str, Any]:
+        """`sample` as a mapping: output_text, output_json (when the text is JSON), output_tools, choices."""
+        message = {"role": "assistant", "content": self.output_text, "tool_calls": self.output_tools}
+        value: dict[str, Any] = {
+            "output_text": self.output_text,
+            "output_tools": self.output_tools,
+            "choices": [{"index": 0, "message": message}],
+            "messages": self.messages,
+        }
+        try:
+            value["output_json"] = json.loads(self.output_text)
+        except ValueError:
+            pass
+        return value
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a grader returns. `latency_s` is the grader's own time in seconds, retries included."""
+
+    score: float
+    sub_scores: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    errors: list[str] = field(default_factory=list)
+    latency_s: float = 0.0
+
+
+class GraderFailure(Exception):
+    """The grader could not grade: the rollout becomes `infra_failed` (graders fail closed, DESIGN invariant 4).
+
+    `kind` is a short reason for counting: "exception", "timeout", "bad_answer", "missing_key", "connection", ...
+    """
+
+    def __init__(self, grader: str, kind: str, message: str) -> None:
+        super().__init__(f"grader '{grader}': {kind}: {message}")
+        self.grader = grader
+        self.kind = kind
+
+
+class Grader(Protocol):
+    """Safe to call concurrently."""
+
+    name: str
+
+    async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
+        """Grade one rollout.
+
+        Raises:
+            GraderFailure: whenever there is no honest score.
+        """
+        ...
+
+    async def close(self) -> None: ...

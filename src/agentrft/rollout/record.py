@@ -1,0 +1,90 @@
+"""The rollout record: what happened, token-exact, in a form that is stored and trained on as it is."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from agentrft.graders.base import Grade
+
+Outcome = Literal["graded", "model_failed", "infra_failed"]
+
+
+@dataclass
+class ToolCallRecord:
+    """One tool call of a turn and what came back. `status` adds the model's own faults to `ToolResult.status`."""
+
+    call_id: str
+    name: str
+    arguments: str
+    output: str
+    status: str
+    latency_s: float
+    attempts: int
+
+
+@dataclass
+class Turn:
+    """One generation. Only the tokens that this turn added are stored.
+
+    `prompt_ids` is what was appended before sampling (turn 0: the whole prompt; later: the tool results),
+    `sampled_ids` what the engine sampled; both lists of token ids, `sampled_logprobs` parallel to the latter.
+    """
+
+    prompt_ids: list[int]
+    sampled_ids: list[int]
+    sampled_logprobs: list[float]
+    finish_reason: str
+    policy_version: int
+    generation_s: float = 0.0
+    tool_calls: list[ToolCallRecord] = field(default_factory=list)
+
+
+@dataclass
+class Rollout:
+    """One attempt at one sample.
+
+    A rollout that could not bridge a turn exactly starts a new row: `row_starts` lists the turns at which a
+    row begins (always [0, ...]), and the turn there carries the whole prompt again (DESIGN invariant 1).
+
+    Attributes:
+        failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer"; for
+            `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
+        reward: None exactly for `infra_failed`.
+        latency_s: seconds from the first request to the final answer.
+    """
+
+    trace_id: str
+    attempt: int
+    sample_id: str
+    step: int
+    index: int
+    outcome: Outcome
+    turns: list[Turn]
+    messages: list[dict[str, Any]]
+    output_text: str = ""
+    failure_kind: str | None = None
+    failure_message: str | None = None
+    grade: Grade | None = None
+    reward: float | None = None
+    latency_s: float = 0.0
+    row_starts: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def sampled_tokens(self) -> int:
+        return sum(len(turn.sampled_ids) for turn in self.turns)
+
+    @property
+    def tool_calls(self) -> list[ToolCallRecord]:
+        return [call for turn in self.turns for call in turn.tool_calls]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> "Rollout":
+        value = dict(value)
+        value["turns"] = [
+            Turn(**{**turn, "tool_calls": [ToolCallRecord(**call) for call in turn["tool_calls"]]})
+            for turn in value["turns"]
+        ]
+        value["grade"] = Grade(**value["grade"]) if value.get("grade") else None
+        return cls(**value)

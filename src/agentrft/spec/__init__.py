@@ -1,0 +1,33 @@
+"""What a user writes: the job, its tools, its grader and its hyperparameters, as validated models.
+
+Nothing here runs anything; every other part of the package takes these objects as its input.
+"""
+
+from agentrft.spec.graders import (
+    EndpointGraderSpec,
+    GraderSpec,
+    MultiGraderSpec,
+    PythonGraderSpec,
+    StringCheckGraderSpec,
+    TextSimilarityGraderSpec,
+)
+from agentrft.spec.hyperparameters import Hyperparameters, ResolvedHyperparameters
+from agentrft.spec.job import JobSpec, WarmStartSpec
+from agentrft.spec.loading import load_job, parse_job
+from agentrft.spec.tools import ToolSpec
+
+__all__ = [
+    "EndpointGraderSpec",
+    "GraderSpec",
+    "Hyperparameters",
+    "JobSpec",
+    "MultiGraderSpec",
+    "PythonGraderSpec",
+    "ResolvedHyperparameters",
+    "StringCheckGraderSpec",
+    "TextSimilarityGraderSpec",
+    "ToolSpec",
+    "WarmStartSpec",
+    "load_job",
+    "parse_job",
+]

@@ -1,0 +1,99 @@
+"""Hyperparameters: what a user may set, and the values that "auto" became."""
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from agentrft.spec.base import SpecModel
+
+Auto = Literal["auto"]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+LORA_LEARNING_RATE = 2e-4
+FULL_LEARNING_RATE = 2e-5
+ROLLOUTS_PER_MULTIPLIER = 8
+
+
+class Hyperparameters(SpecModel):
+    """Everything that is left at "auto" is chosen by `resolve` and recorded with the job."""
+
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+    n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0)] | Auto = "auto"
+    compute_multiplier: Annotated[float, Field(gt=0.00001, le=10)] | Auto = "auto"
+    eval_interval: PositiveInt | Auto = "auto"
+    eval_samples: PositiveInt | Auto = "auto"
+    max_steps: PositiveInt | Auto = "auto"
+    temperature: Annotated[float, Field(gt=0, le=2)] | Auto = "auto"
+    top_p: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    max_tokens_per_turn: PositiveInt | Auto = "auto"
+    max_episode_steps: PositiveInt | Auto = "auto"
+    max_context_tokens: PositiveInt | Auto = "auto"
+    lora_rank: Annotated[int, Field(ge=1, le=1024)] | Literal["full"] | Auto = "auto"
+    max_grad_norm: Annotated[float, Field(gt=0)] | Auto = "auto"
+    algorithm: Literal["grpo", "rloo"] | Auto = "auto"
+
+    def resolve(self, *, n_train: int, model_context_tokens: int) -> "ResolvedHyperparameters":
+        """Replace every "auto" by a value.
+
+        Args:
+            n_train: number of training samples.
+            model_context_tokens: the longest sequence that the model takes, in tokens.
+        """
+        batch_size = _value(self.batch_size, max(1, min(8, n_train)))
+        n_epochs = _value(self.n_epochs, 1 if n_train >= 100 else max(1, min(50, round(100 / n_train))))
+        lora_rank = None if self.lora_rank == "full" else _value(self.lora_rank, 16)
+        multiplier = _value(self.learning_rate_multiplier, 1.0)
+        compute_multiplier = _value(self.compute_multiplier, 1.0)
+        steps_in_data = n_epochs * -(-n_train // batch_size)
+        max_steps = min(_value(self.max_steps, steps_in_data), steps_in_data)
+        return ResolvedHyperparameters(
+            batch_size=batch_size,
+            n_epochs=n_epochs,
+            learning_rate_multiplier=multiplier,
+            learning_rate=multiplier * (FULL_LEARNING_RATE if lora_rank is None else LORA_LEARNING_RATE),
+            compute_multiplier=compute_multiplier,
+            rollouts_per_sample=max(2, round(ROLLOUTS_PER_MULTIPLIER * compute_multiplier)),
+            eval_interval=_value(self.eval_interval, max(1, max_steps // 4)),
+            eval_samples=_value(self.eval_samples, 1),
+            max_steps=max_steps,
+            temperature=_value(self.temperature, 1.0),
+            top_p=_value(self.top_p, 1.0),
+            max_tokens_per_turn=_value(self.max_tokens_per_turn, 256),
+            max_episode_steps=_value(self.max_episode_steps, 10),
+            max_context_tokens=_value(self.max_context_tokens, min(model_context_tokens, 2048)),
+            lora_rank=lora_rank,
+            max_grad_norm=_value(self.max_grad_norm, 1.0),
+            algorithm=_value(self.algorithm, "grpo"),
+        )
+
+
+@dataclass(frozen=True)
+class ResolvedHyperparameters:
+    """Hyperparameters without "auto". `lora_rank` None means that all weights are trained."""
+
+    batch_size: int
+    n_epochs: int
+    learning_rate_multiplier: float
+    learning_rate: float
+    compute_multiplier: float
+    rollouts_per_sample: int
+    eval_interval: int
+    eval_samples: int
+    max_steps: int
+    temperature: float
+    top_p: float
+    max_tokens_per_turn: int
+    max_episode_steps: int
+    max_context_tokens: int
+    lora_rank: int | None
+    max_grad_norm: float
+    algorithm: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _value(given: Any, automatic: Any) -> Any:
+    return automatic if given == "auto" else given

@@ -1,0 +1,71 @@
+"""The job: one model, its data, its tools, its grader, and how to train."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from agentrft.spec.base import SpecModel
+from agentrft.spec.graders import GraderSpec
+from agentrft.spec.hyperparameters import Hyperparameters
+from agentrft.spec.tools import ToolSpec
+
+
+class WarmStartSpec(SpecModel):
+    """A short supervised training on demonstration transcripts before reinforcement."""
+
+    training_file: Path
+    n_epochs: Annotated[int, Field(ge=1, le=50)] = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    batch_size: Annotated[int, Field(ge=1)] = 8
+
+
+class BaselineSpec(SpecModel):
+    """How the model is measured before training. `rollouts_per_sample` is the k of pass@k."""
+
+    enabled: bool = True
+    rollouts_per_sample: Annotated[int, Field(ge=1)] = 1
+
+
+class EngineSpec(SpecModel):
+    """Limits of the embedded engine.
+
+    Attributes:
+        max_concurrent_rollouts: rollouts that hold a KV cache at once.
+        max_batch_size: sequences in one decode pass.
+        prefill_tokens_per_step: prompt and tool-result tokens computed in one pass.
+        turn_timeout_s: deadline of one turn's generation, waiting included.
+    """
+
+    max_concurrent_rollouts: Annotated[int, Field(ge=1)] = 64
+    max_batch_size: Annotated[int, Field(ge=1)] = 64
+    prefill_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
+    turn_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+
+
+class JobSpec(SpecModel):
+    """A whole job in its one stored shape. All paths are absolute once a job was loaded from a file."""
+
+    model: str
+    training_file: Path
+    validation_file: Path | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
+    metadata: dict[str, str] = Field(default_factory=dict)
+    tools: tuple[ToolSpec, ...] = ()
+    grader: GraderSpec
+    hyperparameters: Hyperparameters = Hyperparameters()
+    warm_start: WarmStartSpec | None = None
+    baseline: BaselineSpec = BaselineSpec()
+    engine: EngineSpec = EngineSpec()
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    deterministic: bool = False
+    output_dir: Path = Path("runs")
+
+    @model_validator(mode="after")
+    def _tool_names_are_unique(self) -> "JobSpec":
+        names = [tool.name for tool in self.tools]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"tools: two tools share the name {repeated}")
+        return self

@@ -1,0 +1,188 @@
+"""A job from YAML or from the API's shapes, with errors that name the field and what is accepted."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from agentrft.errors import UserError
+from agentrft.spec.job import JobSpec
+
+METHOD_FIELDS = ("tools", "grader", "max_episode_steps", "hyperparameters")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def load_job(path: Path) -> JobSpec:
+    """Read a job file. Relative paths in it are taken from the file's own folder.
+
+    `${NAME}` in header values is replaced from the environment.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or is no valid job.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such job file.", "Give the path of a job.yaml; `agentrft init DIR` writes one.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}", "Mend the line that the message names.") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a job must be a mapping of fields.", "Start with `model:` and `training_file:`.")
+    return parse_job(raw, folder=path.resolve().parent, source=str(path))
+
+
+def parse_job(raw: dict[str, Any], *, folder: Path, source: str = "job") -> JobSpec:
+    """Validate a job given as a mapping, in the API's shape or the short one.
+
+    Args:
+        raw: `method={"type": "reinforcement", "reinforcement": {...}}`, or `method="rft", rft={...}`.
+        folder: where relative paths start.
+        source: what to call the job in messages.
+
+    Raises:
+        UserError: with every faulty field at once.
+    """
+    flat = _expand_variables(_flatten_method(dict(raw), source), source)
+    try:
+        job = JobSpec.model_validate(flat)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_describe(error)}", "Correct these fields; docs/job.md lists them all.") from error
+    return _with_absolute_paths(job, folder, source)
+
+
+def _flatten_method(raw: dict[str, Any], source: str) -> dict[str, Any]:
+    method = raw.pop("method", None)
+    if method == "rft":
+        inner, where = raw.pop("rft", None), "rft"
+    elif isinstance(method, dict) and method.get("type") == "reinforcement":
+        inner, where = method.get("reinforcement"), "method.reinforcement"
+        _refuse_unknown(source, "method", method, ("type", "reinforcement"))
+    else:
+        raise UserError(
+            f"{source}: method: expected a mapping with `type: reinforcement`, found {method!r}.",
+            "Write `method: {type: reinforcement, reinforcement: {tools, grader, hyperparameters}}`, "
+            "or `method: rft` with the same fields under `rft:`.",
+        )
+    if not isinstance(inner, dict):
+        raise UserError(f"{source}: {where}: expected a mapping, found {inner!r}.", "Put `tools` and `grader` there.")
+    _refuse_unknown(source, where, inner, METHOD_FIELDS)
+    inner = dict(inner)
+    episode_steps = inner.pop("max_episode_steps", None)
+    if episode_steps is not None:
+        hyperparameters = dict(inner.get("hyperparameters") or {})
+        if hyperparameters.setdefault("max_episode_steps", episode_steps) != episode_steps:
+            raise UserError(f"{source}: max_episode_steps is given twice.", f"Keep it in `{where}` only.")
+        inner["hyperparameters"] = hyperparameters
+    return {**raw, **{key: value for key, value in inner.items() if value is not None}}
+
+
+def _refuse_unknown(source: str, where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise UserError(f"{source}: {where}: {_unknown(unknown[0], known)}", "Remove or rename the field.")
+
+
+def _unknown(field: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(str(field), known, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return f"unknown field '{field}'{hint} Accepted here: {', '.join(known)}."
+
+
+def _describe(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        *parents, last = problem["loc"] or ("job",)
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            model = _model_at(JobSpec, parents)
+            known = sorted(model.model_fields) if model else []
+            prefix = ".".join(str(part) for part in parents)
+            lines.append(f"{prefix + ': ' if prefix else ''}{_unknown(str(last), known)}")
+        else:
+            shown = problem.get("input")
+            found = f" (found {shown!r})" if isinstance(shown, str | int | float | bool) and "header" not in where else ""
+            lines.append(f"{where}: {problem['msg']}{found}")
+    return lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines))
+
+
+def _model_at(model: type[BaseModel], location: list[Any]) -> type[BaseModel] | None:
+    """The model that holds the fields at `location`, found through annotations; None where there is no single one."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = model.model_fields.get(str(part))
+        candidates = _models_in(field.annotation) if field else []
+        tagged = [c for c in _models_in_fields(model) if _tag(c) == part]
+        if tagged:
+            model = tagged[0]
+        elif len(candidates) == 1:
+            model = candidates[0]
+        elif not candidates:
+            return None
+    return model
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+
+
+def _models_in_fields(model: type[BaseModel]) -> list[type[BaseModel]]:
+    return [found for field in model.model_fields.values() for found in _models_in(field.annotation)]
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("type")
+    return getattr(field.annotation, "__args__", (None,))[0] if field else None
+
+
+def _expand_variables(raw: dict[str, Any], source: str) -> dict[str, Any]:
+    """Replace `${NAME}` inside every `headers` mapping."""
+
+    def expand(value: Any, in_headers: bool) -> Any:
+        if isinstance(value, dict):
+            return {key: expand(item, in_headers or key == "headers") for key, item in value.items()}
+        if isinstance(value, list):
+            return [expand(item, in_headers) for item in value]
+        if in_headers and isinstance(value, str):
+            return VARIABLE.sub(substitute, value)
+        return value
+
+    def substitute(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise UserError(f"{source}: headers: the environment has no variable {name}.", f"Run `export {name}=...`.")
+        return os.environ[name]
+
+    return expand(raw, False)
+
+
+def _with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
+    changes: dict[str, Any] = {"output_dir": folder / job.output_dir, "training_file": folder / job.training_file}
+    if job.validation_file:
+        changes["validation_file"] = folder / job.validation_file
+    if job.warm_start:
+        warm_start = job.warm_start
+        changes["warm_start"] = warm_start.model_copy(update={"training_file": folder / warm_start.training_file})
+    changes["grader"] = _with_sources(job.grader, folder, source)
+    if job.model.startswith((".", "/", "~")):
+        changes["model"] = str((folder / Path(job.model).expanduser()).resolve())
+    return job.model_copy(update=changes)
+
+
+def _with_sources(grader: Any, folder: Path, source: str) -> Any:
+    """Read each python grader's `source_file` into `source`, so that the stored job is complete."""
+    if grader.type == "multi":
+        inner = {name: _with_sources(one, folder, source) for name, one in grader.graders.items()}
+        return grader.model_copy(update={"graders": inner})
+    if grader.type != "python" or grader.source_file is None:
+        return grader
+    path = folder / grader.source_file
+    if not path.is_file():
+        raise UserError(f"{source}: grader '{grader.name}': {path} does not exist.", "Correct `source_file`.")
+    return grader.model_copy(update={"source": path.read_text(encoding="utf-8"), "source_file": None})
