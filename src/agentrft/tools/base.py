@@ -32,13 +32,15 @@ class ToolFailure(Exception):
     """The tool's infrastructure broke: the rollout becomes `infra_failed` and is never trained on.
 
     `kind` is a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "bad_answer".
+    `repeatable` is False where the call may have happened and must not be made again.
     """
 
-    def __init__(self, tool: str, kind: str, message: str, attempts: int) -> None:
+    def __init__(self, tool: str, kind: str, message: str, attempts: int, *, repeatable: bool = True) -> None:
         super().__init__(f"tool '{tool}': {kind}: {message}")
         self.tool = tool
         self.kind = kind
         self.attempts = attempts
+        self.repeatable = repeatable
 
 
 class Tool(Protocol):

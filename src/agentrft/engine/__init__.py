@@ -1,0 +1,9 @@
+"""Token generation from the current policy: token ids in, sampled ids with their log-probabilities out.
+
+`EmbeddedEngine` runs in the job's own process on the learner's weights; a rollout holds one `Session` of it.
+"""
+
+from agentrft.engine.base import Engine, EngineFailure, Generation, Sampling, Session
+from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+
+__all__ = ["EmbeddedEngine", "Engine", "EngineFailure", "EngineLimits", "Generation", "Sampling", "Session"]

@@ -1,0 +1,314 @@
+"""The embedded engine: continuous batching in process, on one model, with a KV cache that nobody fills twice.
+
+Each pass of the model takes the next token of every sequence that is sampling, and chunks of the new tokens of
+those that are not there yet (prompts, tool results), up to a budget. A sequence whose rollout waits for a tool
+is in no pass and keeps its keys and values. A prompt that begins like another one copies that one's, and
+waits if they are still being computed: a group's prompt is computed once.
+"""
+
+import asyncio
+import functools
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from agentrft.engine.base import EngineFailure, Generation, Sampling
+from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
+from agentrft.engine.sampling import sample_tokens
+from agentrft.engine.sequence import PassItem, Sequence, TurnRequest, common_prefix
+
+logger = logging.getLogger(__name__)
+
+MIN_SHARED_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """See `EngineSpec`; `max_context_tokens` bounds each sequence."""
+
+    max_context_tokens: int
+    max_sequences: int = 64
+    max_batch_size: int = 64
+    prefill_tokens_per_step: int = 2048
+
+
+class EmbeddedSession:
+    """One rollout's sequence in the engine."""
+
+    def __init__(self, engine: "EmbeddedEngine", sequence: Sequence) -> None:
+        self._engine = engine
+        self._sequence = sequence
+        self._closed = False
+
+    async def generate(self, new_ids: list[int], sampling: Sampling) -> Generation:
+        """See `Session.generate`. Cancelling the call takes the turn out of the engine."""
+        if self._closed:
+            raise EngineFailure("closed", "this session was closed")
+        return await self._engine._run_turn(self._sequence, new_ids, sampling)
+
+    def restart(self) -> None:
+        self._sequence.restart()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._engine._release(self._sequence)
+
+
+class EmbeddedEngine:
+    """Generates from `model`, whose attention must be planned (`use_planned_attention`).
+
+    Args:
+        model: in eval mode; its weights are changed only through `update_weights`.
+        limits: sizes of batches and cache.
+        deterministic: run a pass only when every open session waits for one, and forget all prefixes whenever
+            no session is open, so that results depend on what is asked and not on when.
+    """
+
+    def __init__(self, model: PreTrainedModel, limits: EngineLimits, *, deterministic: bool = False) -> None:
+        config = model.config
+        heads = config.num_attention_heads
+        parameter = next(model.parameters())
+        self._model = model
+        self._limits = limits
+        self._deterministic = deterministic
+        self._device = parameter.device
+        self._cache = KVCache(
+            layers=config.num_hidden_layers,
+            slots=limits.max_sequences,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            max_tokens=limits.max_context_tokens,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            dtype=parameter.dtype,
+            device=parameter.device,
+        )
+        self._free_slots = sorted(range(limits.max_sequences), reverse=True)
+        self._waiting_for_slot: deque[asyncio.Future[None]] = deque()
+        self._open: dict[int, Sequence] = {}
+        self._retained: dict[int, list[int]] = {}
+        self._wake = asyncio.Event()
+        self._loop_task: asyncio.Task[None] | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
+        self._broken: EngineFailure | None = None
+        self.policy_version = 0
+        self.counters: Counter[str] = Counter()
+        self.busy_s = 0.0
+
+    async def open(self) -> EmbeddedSession:
+        """Wait for a free slot of the cache and take it."""
+        while not self._free_slots:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting_for_slot.append(turn)
+            await turn
+        slot = self._free_slots.pop()
+        # A sequence about to start should not lose the prefix that its own slot retained from an earlier one.
+        sequence = Sequence(slot)
+        self._open[slot] = sequence
+        return EmbeddedSession(self, sequence)
+
+    async def update_weights(self, change: Callable[[PreTrainedModel], None], policy_version: int) -> None:
+        """Let `change` write the new policy into the model. No session may be open.
+
+        Raises:
+            EngineFailure: sessions are open, whose caches would belong to two policies.
+        """
+        if self._open:
+            raise EngineFailure("busy", f"{len(self._open)} sessions are open; close them before the weights change")
+        await asyncio.get_running_loop().run_in_executor(self._executor, change, self._model)
+        self._retained.clear()
+        self.policy_version = policy_version
+
+    async def close(self) -> None:
+        """Stop; turns that still wait fail with kind "stopped"."""
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        self._fail_all(EngineFailure("stopped", "the engine was closed"))
+        self._executor.shutdown(wait=True)
+
+    async def _run_turn(self, sequence: Sequence, new_ids: list[int], sampling: Sampling) -> Generation:
+        if self._broken is not None:
+            raise self._broken
+        total = len(sequence.tokens) + len(new_ids) + sampling.max_tokens
+        if total > self._cache.max_tokens + 1:
+            raise EngineFailure("context", f"{total} tokens do not fit into {self._cache.max_tokens}")
+        if not sequence.tokens and not new_ids:
+            raise EngineFailure("empty", "a turn needs at least one token of context")
+        loop = asyncio.get_running_loop()
+        if self._loop_task is None:
+            self._loop_task = loop.create_task(self._serve(), name="agentrft-engine")
+        future: asyncio.Future[Generation] = loop.create_future()
+        sequence.tokens.extend(new_ids)
+        deadline = loop.time() + sampling.deadline_s
+        sequence.request = TurnRequest(sampling, future, deadline, random.Random(sampling.seed))
+        self._wake.set()
+        try:
+            return await future
+        finally:
+            sequence.request = None
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.request is not None and not sequence.request.future.done():
+            sequence.request.future.cancel()
+        sequence.request = None
+        del self._open[sequence.slot]
+        self._retained[sequence.slot] = sequence.tokens[: sequence.computed]
+        self._free_slots.append(sequence.slot)
+        self._free_slots.sort(reverse=True)
+        if self._deterministic and not self._open:
+            self._retained.clear()
+        while self._waiting_for_slot:
+            waiter = self._waiting_for_slot.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        self._wake.set()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            self._expire(loop.time())
+            work = self._next_work()
+            if not work:
+                await self._wait_for_work(loop)
+                continue
+            started = time.perf_counter()
+            try:
+                tokens, logprobs = await loop.run_in_executor(self._executor, functools.partial(self._forward, work))
+            except (RuntimeError, MemoryError) as error:
+                logger.exception("the engine's forward pass failed")
+                self._fail_all(EngineFailure("forward", str(error)))
+                continue
+            self.busy_s += time.perf_counter() - started
+            self._deliver(work, tokens, logprobs)
+
+    async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:
+        deadlines = [s.request.deadline for s in self._open.values() if s.request is not None]
+        timeout = max(0.0, min(deadlines) - loop.time()) if deadlines else None
+        try:
+            await asyncio.wait_for(self._wake.wait(), timeout)
+        except TimeoutError:
+            return
+
+    def _expire(self, now: float) -> None:
+        for sequence in self._open.values():
+            request = sequence.request
+            if request is not None and now > request.deadline and not request.future.done():
+                seconds = request.sampling.deadline_s
+                request.future.set_exception(EngineFailure("timeout", f"the turn did not end within {seconds} s"))
+
+    def _next_work(self) -> list[PassItem]:
+        """The next pass; single tokens come first."""
+        sequences = [self._open[slot] for slot in sorted(self._open)]
+        active = [s for s in sequences if s.request is not None and not s.request.future.done()]
+        if self._deterministic and len(active) < len(sequences):
+            return []
+        decoding = [s for s in active if s.pending == 1 and s.computed > 0]
+        lengths = [(s, 1) for s in decoding[: self._limits.max_batch_size]]
+        budget = self._limits.prefill_tokens_per_step
+        starting = [s for s in active if s.pending > 1 or s.computed == 0]
+        for index, sequence in enumerate(starting):
+            if budget <= 0 or len(lengths) >= 2 * self._limits.max_batch_size:
+                break
+            if sequence.computed == 0 and not self._share_prefix(sequence, starting[:index]):
+                continue
+            length = min(sequence.pending, budget)
+            lengths.append((sequence, length))
+            budget -= length
+        lengths.sort(key=lambda entry: entry[1] > 1)
+        return [PassItem(s, length, s.pending == length, s.epoch) for s, length in lengths]
+
+    def _share_prefix(self, sequence: Sequence, ahead: list[Sequence]) -> bool:
+        """Copy the longest computed prefix from another slot; False if a longer one is just being computed."""
+        wanted = len(sequence.tokens) - 1
+        best, donor = 0, sequence.slot
+        computed = {slot: s.tokens[: s.computed] for slot, s in self._open.items() if s.computed}
+        for slot, tokens in (self._retained | computed).items():
+            shared = min(common_prefix(tokens, sequence.tokens), wanted)
+            if shared > best:
+                best, donor = shared, slot
+        coming = max((min(common_prefix(s.tokens, sequence.tokens), wanted) for s in ahead), default=0)
+        if coming >= max(best + 1, MIN_SHARED_TOKENS):
+            return False
+        if best >= MIN_SHARED_TOKENS:
+            if donor != sequence.slot:
+                self._cache.copy_prefix(donor, sequence.slot, best)
+            sequence.computed = best
+            self.counters["prefix_tokens_shared"] += best
+        self._retained.pop(sequence.slot, None)
+        return True
+
+    @torch.inference_mode()
+    def _forward(self, work: list[PassItem]) -> tuple[list[int], list[float]]:
+        """One pass. Returns a token and its log-probability for each item that samples."""
+        chunks, ids, positions, start = [], [], [], 0
+        for item in work:
+            sequence, length = item.sequence, item.length
+            chunks.append(Chunk(sequence.slot, start, length, sequence.computed))
+            ids += sequence.tokens[sequence.computed : sequence.computed + length]
+            positions += range(sequence.computed, sequence.computed + length)
+            start += length
+        singles = sum(item.length == 1 for item in work)
+        plan = CachedAttention(self._cache, chunks[:singles], chunks[singles:])
+        ready = [(i.sequence, c.start + c.length - 1) for i, c in zip(work, chunks, strict=True) if i.samples]
+        logits = self._model(
+            input_ids=torch.tensor([ids], device=self._device),
+            position_ids=torch.tensor([positions], device=self._device),
+            logits_to_keep=torch.tensor([position for _, position in ready], dtype=torch.long, device=self._device),
+            use_cache=False,
+            attention_plan=plan,
+        ).logits[0]
+        if not ready:
+            return [], []
+        requests = [sequence.request for sequence, _ in ready]
+        column = functools.partial(torch.tensor, dtype=torch.float32, device=self._device)
+        tokens, logprobs = sample_tokens(
+            logits,
+            column([r.sampling.temperature if r else 1.0 for r in requests]),
+            column([r.sampling.top_p if r else 1.0 for r in requests]),
+            column([_uniform24(r.uniform) if r else 0.0 for r in requests]),
+        )
+        return tokens.tolist(), logprobs.tolist()
+
+    def _deliver(self, work: list[PassItem], tokens: list[int], logprobs: list[float]) -> None:
+        self.counters["passes"] += 1
+        results = iter(zip(tokens, logprobs, strict=True))
+        for item in work:
+            token, logprob = next(results) if item.samples else (None, 0.0)
+            self.counters["tokens_computed"] += item.length
+            sequence = item.sequence
+            if item.epoch != sequence.epoch:
+                continue
+            sequence.computed += item.length
+            if token is None:
+                continue
+            request = sequence.request
+            if request is None or request.future.done():
+                continue
+            request.sampled.append(token)
+            request.logprobs.append(logprob)
+            sequence.tokens.append(token)
+            self.counters["tokens_sampled"] += 1
+            stopped = token in request.sampling.stop_ids
+            if stopped or len(request.sampled) >= request.sampling.max_tokens:
+                reason = "stop" if stopped else "length"
+                done = Generation(request.sampled, request.logprobs, reason, self.policy_version)
+                request.future.set_result(done)
+
+    def _fail_all(self, failure: EngineFailure) -> None:
+        for sequence in self._open.values():
+            if sequence.request is not None and not sequence.request.future.done():
+                sequence.request.future.set_exception(failure)
+
+
+def _uniform24(generator: random.Random) -> float:
+    """A uniform number that float32 holds exactly, so that it stays below 1."""
+    return generator.getrandbits(24) / (1 << 24)

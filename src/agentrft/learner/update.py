@@ -1,0 +1,187 @@
+"""The update: graded groups in, a new policy version out.
+
+For each group with variance in its rewards: advantages; one token tree; log-probabilities of all sampled tokens in
+one pass; the algorithm's loss; backward. Then clip, AdamW, and publish the new weights as the next policy version.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agentrft.learner.algorithms import ALGORITHMS, LossInputs
+from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.policy import Policy
+from agentrft.learner.token_tree import build_token_tree
+from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
+
+
+@dataclass(frozen=True)
+class UpdateMetrics:
+    """One update.
+
+    Attributes:
+        groups_trained, groups_zero_variance: the latter were skipped.
+        loss: of the whole step.
+        grad_norm: before clipping.
+        sampled_tokens: trained on.
+        unique_tokens, total_tokens: computed, and what a padded computation would have had without padding.
+        logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
+        entropy: mean over sampled tokens, in nats.
+        truncated_share: of the sampled tokens, by the importance ratio.
+        seconds: wall time.
+    """
+
+    groups_trained: int = 0
+    groups_zero_variance: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    sampled_tokens: int = 0
+    unique_tokens: int = 0
+    total_tokens: int = 0
+    logprob_gap_mean: float = 0.0
+    logprob_gap_max: float = 0.0
+    entropy: float = 0.0
+    truncated_share: float = 0.0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Learner:
+    """Owns the policy's optimizer.
+
+    Args:
+        learning_rate: constant; `warm_up_steps` updates lead up to it linearly.
+        temperature: that rollouts are sampled at.
+    """
+
+    def __init__(
+        self, policy: Policy, *, algorithm: str, learning_rate: float, temperature: float, max_grad_norm: float,
+        warm_up_steps: int = 0,
+    ) -> None:  # fmt: skip
+        self.policy = policy
+        self._algorithm = ALGORITHMS[algorithm]
+        self._temperature = temperature
+        self._max_grad_norm = max_grad_norm
+        self._learning_rate = learning_rate
+        self._warm_up_steps = warm_up_steps
+        self._updates = 0
+        self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+
+    def update(self, groups: Sequence[TrainingGroup]) -> UpdateMetrics:
+        """One policy update. Without any group that has variance the policy stays as it is."""
+        started = time.perf_counter()
+        varied = [group for group in groups if group.has_variance]
+        skipped = len(groups) - len(varied)
+        if not varied:
+            return UpdateMetrics(groups_zero_variance=skipped, seconds=time.perf_counter() - started)
+        step_tokens = sum(len(row.sampled_positions) for group in varied for row in group.rows)
+        step_rollouts = sum(len(group.rewards) for group in varied)
+        totals = _Totals()
+        for group in varied:
+            tree = build_token_tree(group.rows)
+            sampled = tree_logprobs(self.policy.model, tree, group.rows, self._temperature)
+            advantages = self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float32))
+            advantages = advantages.to(sampled.rollout.device)[sampled.rollout]
+            output = self._algorithm.loss(
+                LossInputs(
+                    sampled.logprobs, sampled.sampling_logprobs, advantages, sampled.rollout, step_tokens, step_rollouts
+                )
+            )
+            output.loss.backward()
+            totals.add(sampled, float(output.loss.detach()), output.truncated_tokens)
+            totals.unique_tokens += tree.unique_tokens
+            totals.total_tokens += tree.total_tokens
+        grad_norm = self._apply()
+        return totals.metrics(len(varied), skipped, grad_norm, time.perf_counter() - started)
+
+    def supervised_update(self, rows: Sequence[TrainingRow]) -> float:
+        """One update towards demonstrations; returns the mean negative log-likelihood per token before it."""
+        tree = build_token_tree(rows)
+        sampled = tree_logprobs(self.policy.model, tree, list(rows), temperature=1.0)
+        loss = -sampled.logprobs.mean()
+        loss.backward()
+        self._apply()
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next update depends on, as tensors and numbers."""
+        return {
+            "masters": self.policy.master_state(),
+            "optimizer": self._optimizer.state_dict(),
+            "updates": self._updates,
+            "policy_version": self.policy.version,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.policy.load_master_state(state["masters"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._updates = state["updates"]
+        self.policy.version = state["policy_version"]
+
+    def _apply(self) -> float:
+        masters = self.policy.masters
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(m.grad) for m in masters]))
+        scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        for master in masters:
+            _gradient(master).mul_(scale)
+        warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))
+        for parameter_group in self._optimizer.param_groups:
+            parameter_group["lr"] = self._learning_rate * warm_up
+        self._optimizer.step()
+        for master in masters:
+            _gradient(master).zero_()
+        self.policy.publish_masters()
+        self._updates += 1
+        self.policy.version += 1
+        return float(norm)
+
+
+def _gradient(master: Tensor) -> Tensor:
+    if master.grad is None:
+        raise RuntimeError("a master weight lost its gradient buffer")
+    return master.grad
+
+
+@dataclass
+class _Totals:
+    """Sums over the groups of a step."""
+
+    loss: float = 0.0
+    tokens: int = 0
+    unique_tokens: int = 0
+    total_tokens: int = 0
+    gap: float = 0.0
+    gap_max: float = 0.0
+    entropy: float = 0.0
+    truncated: int = 0
+
+    def add(self, sampled: SampledLogprobs, loss: float, truncated_tokens: int) -> None:
+        gap = (sampled.logprobs.detach() - sampled.sampling_logprobs).abs()
+        self.loss += loss
+        self.tokens += len(gap)
+        self.gap += float(gap.sum())
+        self.gap_max = max(self.gap_max, float(gap.max()))
+        self.entropy += float(sampled.entropy.sum())
+        self.truncated += truncated_tokens
+
+    def metrics(self, trained: int, skipped: int, grad_norm: float, seconds: float) -> UpdateMetrics:
+        return UpdateMetrics(
+            groups_trained=trained,
+            groups_zero_variance=skipped,
+            loss=self.loss,
+            grad_norm=grad_norm,
+            sampled_tokens=self.tokens,
+            unique_tokens=self.unique_tokens,
+            total_tokens=self.total_tokens,
+            logprob_gap_mean=self.gap / self.tokens,
+            logprob_gap_max=self.gap_max,
+            entropy=self.entropy / self.tokens,
+            truncated_share=self.truncated / self.tokens,
+            seconds=seconds,
+        )

@@ -1,0 +1,19 @@
+"""The agent loop: generate, call tools, read, until the final answer is graded; and groups of such rollouts.
+
+Training, validation and baseline all run this code (DESIGN invariant 9).
+"""
+
+from agentrft.rollout.group import GroupResult, form_group
+from agentrft.rollout.loop import RolloutLimits, RolloutRunner, RolloutTask
+from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
+
+__all__ = [
+    "GroupResult",
+    "Rollout",
+    "RolloutLimits",
+    "RolloutRunner",
+    "RolloutTask",
+    "ToolCallRecord",
+    "Turn",
+    "form_group",
+]

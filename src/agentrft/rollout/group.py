@@ -1,0 +1,33 @@
+"""Groups: what is left of a sample's rollouts once infrastructure failures have left."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentrft.rollout.record import Rollout
+
+MIN_GROUP = 2
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One sample's rollouts of one step.
+
+    `kept` have rewards and are trained on; empty if fewer than two were left. `dropped` counts infrastructure
+    failures by kind.
+    """
+
+    sample_id: str
+    kept: list[Rollout]
+    dropped: Counter[str]
+
+    @property
+    def was_dropped(self) -> bool:
+        return not self.kept
+
+
+def form_group(sample_id: str, rollouts: Sequence[Rollout]) -> GroupResult:
+    """Sort a sample's rollouts into kept and dropped (DESIGN invariant 3)."""
+    kept = [rollout for rollout in rollouts if rollout.outcome != "infra_failed"]
+    dropped = Counter(r.failure_kind or "unknown" for r in rollouts if r.outcome == "infra_failed")
+    return GroupResult(sample_id, kept if len(kept) >= MIN_GROUP else [], dropped)

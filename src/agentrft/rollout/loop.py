@@ -1,0 +1,246 @@
+"""One rollout, from the dataset row to its reward.
+
+    prompt -> [generate a turn -> run its tool calls in parallel -> append their results] ... -> answer -> grade
+
+Token ids only ever grow at the end: what was sampled stays as it was sampled, and what follows a turn is appended as
+ids. Where the codec cannot prove such a continuation, the rollout goes on in a new row (DESIGN invariant 1).
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentrft.chat import AssistantTurn, ChatCodec, ParsedCall
+from agentrft.data import Sample
+from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
+from agentrft.graders import Grader, GraderFailure, GraderSample
+from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
+from agentrft.tools import Tool, ToolCall, ToolFailure, ToolResult
+
+ATTEMPTS = 2
+
+
+@dataclass(frozen=True)
+class RolloutLimits:
+    """Bounds of one rollout; when one is hit the rollout is `model_failed`, with the bound as its kind.
+
+    `model_failed_reward` is the reward it then gets.
+    """
+
+    max_episode_steps: int
+    max_tokens_per_turn: int
+    max_context_tokens: int
+    turn_timeout_s: float
+    model_failed_reward: float = 0.0
+
+
+@dataclass(frozen=True)
+class RolloutTask:
+    """What to roll out and how to sample it. `seed` belongs to the job; each turn derives its own from all of this."""
+
+    sample: Sample
+    step: int
+    index: int
+    temperature: float
+    top_p: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Unique within a phase and step."""
+        return f"{self.sample.sample_id}/{self.index}"
+
+    def turn_seed(self, attempt: int, turn: int) -> int:
+        text = f"{self.seed}/{self.step}/{self.key}/{attempt}/{turn}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+class ModelFailure(Exception):
+    """The agent hit one of its bounds, or never answered."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+@dataclass
+class _Episode:
+    """What a rollout has so far. `context` is the current row's token ids."""
+
+    task: RolloutTask
+    trace_id: str
+    attempt: int
+    tools: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
+    turns: list[Turn] = field(default_factory=list)
+    row_starts: list[int] = field(default_factory=lambda: [0])
+    context: list[int] = field(default_factory=list)
+    output_text: str = ""
+    output_tools: list[dict[str, Any]] = field(default_factory=list)
+
+
+class RolloutRunner:
+    """Runs rollouts against one engine, one set of tools and one grader; safe to call concurrently."""
+
+    def __init__(
+        self, *, engine: Engine, codec: ChatCodec, tools: Mapping[str, Tool], tool_schemas: list[dict[str, Any]],
+        grader: Grader, limits: RolloutLimits,
+    ) -> None:  # fmt: skip
+        self._engine = engine
+        self._codec = codec
+        self._tools = tools
+        self._tool_schemas = tool_schemas
+        self._grader = grader
+        self._limits = limits
+
+    async def run(self, task: RolloutTask, session: Session) -> Rollout:
+        """Run one rollout in an open session; broken infrastructure is tried once more from the start.
+
+        Never raises for what a rollout may meet: the record's `outcome` says how it ended.
+        """
+        trace_id = f"trace_{uuid.uuid4().hex}"
+        for attempt in range(1, ATTEMPTS + 1):
+            rollout, repeatable = await self._attempt(task, session, trace_id, attempt)
+            if rollout.outcome != "infra_failed" or not repeatable:
+                break
+            session.restart()
+        return rollout
+
+    async def _attempt(
+        self, task: RolloutTask, session: Session, trace_id: str, attempt: int
+    ) -> tuple[Rollout, bool]:
+        """One attempt, and whether it may be repeated if it broke."""
+        tools = task.sample.tools or self._tool_schemas
+        episode = _Episode(task, trace_id, attempt, tools, list(task.sample.messages))
+        started = time.perf_counter()
+        record = Rollout(
+            trace_id, attempt, task.sample.sample_id, task.step, task.index, "infra_failed", episode.turns,
+            episode.messages, row_starts=episode.row_starts,
+        )  # fmt: skip
+        repeatable = True
+        try:
+            await self._converse(episode, session)
+            record.latency_s = time.perf_counter() - started
+            record.output_text = episode.output_text
+            sample = GraderSample(episode.output_text, episode.output_tools, episode.messages)
+            record.grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
+            record.outcome, record.reward = "graded", record.grade.score
+        except ModelFailure as failure:
+            record.outcome, record.failure_kind = "model_failed", failure.kind
+            record.reward = self._limits.model_failed_reward
+        except ToolFailure as failure:
+            record.failure_kind, record.failure_message = f"tool:{failure.kind}", str(failure)
+            repeatable = failure.repeatable
+        except GraderFailure as failure:
+            record.failure_kind, record.failure_message = f"grader:{failure.kind}", str(failure)
+        except EngineFailure as failure:
+            record.failure_kind, record.failure_message = f"engine:{failure.kind}", str(failure)
+        record.latency_s = record.latency_s or time.perf_counter() - started
+        return record, repeatable
+
+    async def _converse(self, episode: _Episode, session: Session) -> None:
+        appended = self._codec.prompt_ids(episode.messages, episode.tools)
+        for number in range(self._limits.max_episode_steps):
+            turn, said = await self._generate(episode, session, appended, number)
+            episode.messages.append(said.message)
+            if not said.tool_calls:
+                if turn.finish_reason == "length":
+                    raise ModelFailure("max_tokens")
+                episode.output_text = said.content.strip()
+                if not episode.output_text:
+                    raise ModelFailure("no_answer")
+                return
+            results = await self._call_tools(episode, turn, said)
+            episode.messages += results
+            suffix = self._codec.append(episode.context[: -len(turn.sampled_ids)], turn.sampled_ids, results, episode.tools)
+            if suffix is None:
+                session.restart()
+                episode.row_starts.append(number + 1)
+                episode.context = []
+                appended = self._codec.prompt_ids(episode.messages, episode.tools)
+            else:
+                appended = suffix
+        raise ModelFailure("max_turns")
+
+    async def _generate(
+        self, episode: _Episode, session: Session, appended: list[int], number: int
+    ) -> tuple[Turn, AssistantTurn]:
+        limits, task = self._limits, episode.task
+        room = limits.max_context_tokens - len(episode.context) - len(appended)
+        if room < 1:
+            raise ModelFailure("context")
+        sampling = Sampling(
+            temperature=task.temperature,
+            top_p=task.top_p,
+            max_tokens=min(limits.max_tokens_per_turn, room),
+            stop_ids=self._codec.stop_ids,
+            seed=task.turn_seed(episode.attempt, number),
+            deadline_s=limits.turn_timeout_s,
+        )
+        started = time.perf_counter()
+        generation: Generation = await session.generate(appended, sampling)
+        if generation.policy_version != self._engine.policy_version:
+            raise EngineFailure("policy_version", f"sampled by version {generation.policy_version}")
+        turn = Turn(
+            appended, generation.token_ids, generation.logprobs, generation.finish_reason, generation.policy_version,
+            generation_s=time.perf_counter() - started,
+        )  # fmt: skip
+        episode.turns.append(turn)
+        prompt = episode.context + appended
+        episode.context = prompt + generation.token_ids
+        call_numbers = iter(range(len(generation.token_ids) + 1))
+
+        def new_call_id() -> str:
+            text = f"{episode.trace_id}/{episode.attempt}/{number}/{next(call_numbers)}"
+            return f"call_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+        return turn, self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id)
+
+    async def _call_tools(self, episode: _Episode, turn: Turn, said: AssistantTurn) -> list[dict[str, Any]]:
+        """Run a turn's calls in parallel; results in the order asked. The first broken tool cancels the others."""
+        tasks = [asyncio.create_task(self._call(episode, call)) for call in said.tool_calls]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        turn.tool_calls = [task.result() for task in tasks]
+        for record in turn.tool_calls:
+            function = {"name": record.name, "arguments": record.arguments}
+            episode.output_tools.append({"id": record.call_id, "type": "function", "function": function})
+        return [
+            {"role": "tool", "tool_call_id": record.call_id, "name": record.name, "content": record.output}
+            for record in turn.tool_calls
+        ]
+
+    async def _call(self, episode: _Episode, call: ParsedCall) -> ToolCallRecord:
+        fault = self._fault_of(call)
+        if fault is not None:
+            status, text = fault
+            return ToolCallRecord(call.call_id, call.name or "", call.arguments or "", text, status, 0.0, 0)
+        name, arguments = call.name or "", call.arguments or "{}"
+        result: ToolResult = await self._tools[name].call(
+            ToolCall(call.call_id, name, arguments),
+            trace_id=episode.trace_id,
+            attempt=episode.attempt,
+            item=episode.task.sample.item,
+        )
+        return ToolCallRecord(
+            call.call_id, name, arguments, result.output, result.status, result.latency_s, result.attempts
+        )
+
+    def _fault_of(self, call: ParsedCall) -> tuple[str, str] | None:
+        """Why a call cannot be made, as a status and the text that the model reads: it can learn from both."""
+        if call.error is not None or call.arguments is None:
+            return "bad_call", json.dumps({"error": call.error or "arguments must be a JSON object"})
+        if call.name not in self._tools:
+            known = ", ".join(sorted(self._tools))
+            return "unknown_tool", json.dumps({"error": f"no tool '{call.name}'; there are: {known}"})
+        return None
+
