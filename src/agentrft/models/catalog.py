@@ -1,0 +1,139 @@
+"""What `model:` may say, and which models are already on this machine. Nothing here loads weights."""
+
+import difflib
+import json
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+
+from agentrft.errors import UserError
+
+SMOLLM2 = "smollm2-135m"
+SMOLLM2_PARAMETERS = 134_515_008
+BUILT_IN = (SMOLLM2,)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from.
+
+    Attributes:
+        name: what the user wrote.
+        path_or_id: the folder of its files, or its Hugging Face id. The folder of a built-in model is made on first use.
+        is_local: whether `path_or_id` is a folder.
+        public_name: a short name for reports and for the names of trained models.
+    """
+
+    name: str
+    path_or_id: str
+    is_local: bool
+    public_name: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One model that this machine can use. `path` is None, and `cached` False, until its files are there."""
+
+    name: str
+    path: Path | None
+    cached: bool
+    parameters: int | None
+
+
+def cache_folder() -> Path:
+    """`$AGENTRFT_CACHE`, else `agentrft` in the user's cache folder (XDG base directory specification)."""
+    given = os.environ.get("AGENTRFT_CACHE")
+    if given:
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agentrft"
+
+
+def built_in_folder(name: str) -> Path:
+    """Where the files of a built-in model lie once it was converted."""
+    return cache_folder() / "models" / name
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a model's configuration and weights."""
+    return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+
+
+def resolve_model(name: str) -> ModelSource:
+    """Find out what `model:` means, without touching the network or loading anything.
+
+    Raises:
+        UserError: `name` is none of: a built-in model, a model's folder, something shaped like a Hugging Face id.
+    """
+    if name in BUILT_IN:
+        return ModelSource(name, str(built_in_folder(name)), True, name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _local_source(name, folder.resolve())
+    if name.startswith((".", "/", "~")) or folder.exists():
+        raise UserError(f"model: {name} is not a folder.", accepted_models())
+    if HUB_ID.fullmatch(name):
+        return ModelSource(name, name, False, name)
+    close = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    raise UserError(f"model: there is no model '{name}'.{hint}", accepted_models())
+
+
+def list_models() -> list[ModelInfo]:
+    """Built-in models, and complete models in the Hugging Face cache of this machine."""
+    found = []
+    for name in BUILT_IN:
+        folder = built_in_folder(name)
+        cached = is_complete(folder)
+        found.append(ModelInfo(name, folder if cached else None, cached, SMOLLM2_PARAMETERS))
+    return found + sorted(_hub_models(), key=lambda model: model.name)
+
+
+def accepted_models() -> str:
+    """A sentence for error messages: what `model:` takes, and what is on this machine."""
+    local = ", ".join(model.name for model in list_models())
+    return (
+        f"`model:` takes '{SMOLLM2}' (built in), a folder with config.json and safetensors weights, or a Hugging Face "
+        f"id such as Qwen/Qwen3-0.6B. Usable without the network: {local}."
+    )
+
+
+def _local_source(name: str, folder: Path) -> ModelSource:
+    if (folder / "config.json").is_file():
+        return ModelSource(name, str(folder), True, folder.name)
+    if (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"model: {folder} holds a LoRA adapter only, not a whole model.",
+            "Merge it into its base model first, and give the merged folder.",
+        )
+    raise UserError(f"model: {folder} has no config.json, so it is no model.", accepted_models())
+
+
+def _hub_models() -> list[ModelInfo]:
+    try:
+        repositories = scan_cache_dir().repos
+    except CacheNotFound:
+        return []
+    found = []
+    for repository in repositories:
+        newest = max(repository.revisions, key=lambda revision: revision.last_modified, default=None)
+        if repository.repo_type == "model" and newest is not None and is_complete(newest.snapshot_path):
+            folder = newest.snapshot_path
+            found.append(ModelInfo(repository.repo_id, folder, True, count_parameters(folder)))
+    return found
+
+
+def count_parameters(folder: Path) -> int:
+    """Number of weights in a folder's safetensors files, read from their headers only."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            # The format: an 8-byte little-endian length, then that many bytes of JSON.
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return total

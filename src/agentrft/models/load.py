@@ -1,0 +1,98 @@
+"""A model's weights and tokenizer in memory, from wherever the source says they are."""
+
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from agentrft.errors import UserError
+from agentrft.models.catalog import BUILT_IN, ModelSource, accepted_models, is_complete
+from agentrft.models.convert import ensure_smollm2, quiet_transformers
+
+HUB_TIMEOUT_S = 10.0
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
+    """The whole causal language model on the CPU, in evaluation mode.
+
+    Raises:
+        UserError: the model cannot be had, or its files are no causal language model.
+    """
+    folder = model_folder(source)
+    try:
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unusable(source, error) from error
+    generation = model.generation_config
+    if generation.eos_token_id is None:
+        generation.eos_token_id = model.config.eos_token_id
+    if generation.pad_token_id is None:
+        end = generation.eos_token_id
+        generation.pad_token_id = end[0] if isinstance(end, list) else end
+    return model
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The model's tokenizer, with its chat template.
+
+    Raises:
+        UserError: the model cannot be had, or it has no tokenizer or no chat template.
+    """
+    folder = model_folder(source)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise _unusable(source, error) from error
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"model: {source.name} has no chat template, so it cannot hold a conversation.",
+            "Choose the instruct or chat variant of the model.",
+        )
+    return tokenizer
+
+
+def model_folder(source: ModelSource) -> Path:
+    """The local folder of the model's files: converted or downloaded first where need be.
+
+    Raises:
+        UserError: the model cannot be had; within seconds where the hub cannot be reached.
+    """
+    if source.name in BUILT_IN:
+        return ensure_smollm2()
+    if source.is_local:
+        return Path(source.path_or_id)
+    return _from_hub(source.path_or_id)
+
+
+def _from_hub(model_id: str) -> Path:
+    try:
+        cached = Path(snapshot_download(model_id, local_files_only=True))
+        if is_complete(cached):
+            return cached
+    except OSError:
+        pass  # not in the cache
+    try:
+        # Asked first because a download retries for minutes, and this call fails at once.
+        HfApi().model_info(model_id, timeout=HUB_TIMEOUT_S)
+        return Path(snapshot_download(model_id, allow_patterns=HUB_FILES, etag_timeout=HUB_TIMEOUT_S))
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"model: the Hugging Face hub has no model '{model_id}', or it needs a login (HF_TOKEN).",
+            accepted_models(),
+        ) from error
+    except (HTTPError, HFValidationError, OSError) as error:
+        raise UserError(
+            f"model: '{model_id}' is not on this machine, and the Hugging Face hub cannot be reached "
+            f"({type(error).__name__}).",
+            accepted_models(),
+        ) from error
+
+
+def _unusable(source: ModelSource, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return UserError(f"model: {source.name} cannot be loaded: {reason}", accepted_models())
