@@ -25,7 +25,7 @@ class ModelSource:
 
     Attributes:
         name: what the user wrote.
-        path_or_id: the folder of its files, or its Hugging Face id. The folder of a built-in model is made on first use.
+        path_or_id: the folder of its files, or its Hugging Face id; a built-in model's folder is made on first use.
         is_local: whether `path_or_id` is a folder.
         public_name: a short name for reports and for the names of trained models.
     """

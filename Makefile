@@ -1,0 +1,29 @@
+# `make setup` once; everything else sees to it by itself.
+PYTHON_BIN := .venv/bin/python
+
+.PHONY: setup test test-slow lint format quickstart clean
+
+setup: ## the environment in .venv and the built-in model
+	@scripts/setup.sh
+
+test: setup lint ## what CI runs: checks, then all tests but the slow ones
+	$(PYTHON_BIN) -m pytest -q
+
+test-slow: setup ## the tests that train for minutes
+	$(PYTHON_BIN) -m pytest -q -m slow
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo
+
+format: setup ## mend what ruff can mend
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+quickstart: setup ## train the built-in model on medical coding; options go in ARGS="..."
+	$(PYTHON_BIN) examples/medical_coding/quickstart.py $(ARGS)
+
+clean: ## caches and builds; keeps .venv and runs
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
