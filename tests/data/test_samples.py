@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from agentrft.data import load_demonstrations, load_samples
+from agentrft.errors import UserError
+
+USER = {"role": "user", "content": "Find the code."}
+ASSISTANT = {"role": "assistant", "content": "It is E11."}
+
+
+def write(path: Path, *lines: bytes | dict, newline: bytes = b"\n") -> Path:
+    path.write_bytes(newline.join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines))
+    return path
+
+
+def test_all_keys_but_messages_and_tools_become_the_item(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "search"}}]
+    row = {"messages": [USER], "tools": tools, "answer": "E11", "extra": {"deep": [1]}}
+    (sample,) = load_samples(write(tmp_path / "train.jsonl", row))
+    assert sample.messages == [USER]
+    assert sample.tools == tools
+    assert sample.item == {"answer": "E11", "extra": {"deep": [1]}}
+
+
+def test_windows_line_ends_and_blank_lines_are_accepted(tmp_path: Path) -> None:
+    rows = [{"messages": [USER], "answer": str(number)} for number in range(3)]
+    path = write(tmp_path / "train.jsonl", rows[0], b"", rows[1], b"   ", rows[2], b"", newline=b"\r\n")
+    samples = load_samples(path)
+    assert [sample.item["answer"] for sample in samples] == ["0", "1", "2"]
+    assert [sample.sample_id[:5] for sample in samples] == ["00001", "00003", "00005"]
+
+
+def test_a_sample_id_does_not_depend_on_the_line_ends(tmp_path: Path) -> None:
+    rows = [{"messages": [USER], "answer": "a"}, {"messages": [USER], "answer": "b"}]
+    unix = load_samples(write(tmp_path / "unix.jsonl", *rows))
+    windows = load_samples(write(tmp_path / "windows.jsonl", *rows, newline=b"\r\n"))
+    assert [sample.sample_id for sample in unix] == [sample.sample_id for sample in windows]
+    assert len({sample.sample_id for sample in unix}) == 2
+
+
+def test_all_faulty_lines_are_reported_at_once_with_line_and_field(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "train.jsonl",
+        {"messages": [USER]},
+        b"{not json",
+        {"answer": "no messages"},
+        {"messages": [{"role": "robot", "content": "hi"}]},
+        b"[1, 2]",
+        {"messages": [USER], "tools": [{"function": {}}]},
+        {"messages": [{"role": "user"}, ASSISTANT]},
+        {"messages": [USER, ASSISTANT]},
+    )
+    with pytest.raises(UserError) as error:
+        load_samples(path)
+    cause = error.value.cause
+    assert "line 1:" not in cause
+    assert "line 2: not valid JSON" in cause
+    assert "line 3: messages:" in cause
+    assert "line 4: messages[0].role:" in cause and "'robot'" in cause
+    assert "line 5: expected a JSON object" in cause
+    assert "line 6: tools[0].function.name:" in cause
+    assert "line 7: messages[0].content:" in cause
+    assert "line 8: messages: the last message" in cause
+
+
+def test_a_line_that_is_not_utf8_is_reported_with_its_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.jsonl", {"messages": [USER]}, b'{"messages": "\xff\xfe"}')
+    with pytest.raises(UserError, match="line 2: not valid JSON"):
+        load_samples(path)
+
+
+def test_many_faults_are_counted_and_the_first_are_shown(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="50 fault") as error:
+        load_samples(write(tmp_path / "train.jsonl", *[b"{"] * 50))
+    assert "and 30 more" in error.value.cause
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\r\n  \r\n"])
+def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="no rows"):
+        load_samples(path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent.jsonl"):
+        load_samples(tmp_path / "absent.jsonl")
+
+
+def test_a_demonstration_must_end_in_an_assistants_message(tmp_path: Path) -> None:
+    assert len(load_demonstrations(write(tmp_path / "good.jsonl", {"messages": [USER, ASSISTANT]}))) == 1
+    with pytest.raises(UserError, match="line 1: messages: a demonstration must end"):
+        load_demonstrations(write(tmp_path / "bad.jsonl", {"messages": [USER]}))
+
+
+def test_tool_calls_in_demonstrations_are_checked(tmp_path: Path) -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "search"}}]}
+    with pytest.raises(UserError, match=r"messages\[1\]\.tool_calls\[0\]\.function\.arguments"):
+        load_demonstrations(write(tmp_path / "bad.jsonl", {"messages": [USER, call, ASSISTANT]}))
