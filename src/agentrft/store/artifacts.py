@@ -1,0 +1,77 @@
+"""Finished rollouts as Parquet: columns to filter by, and the whole record of each as JSON."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from agentrft.store.files import replace_file
+
+SCHEMA = pa.schema(
+    [
+        ("trace_id", pa.string()),
+        ("sample_id", pa.string()),
+        ("phase", pa.string()),
+        ("step", pa.int64()),
+        ("index", pa.int64()),
+        ("outcome", pa.string()),
+        ("failure_kind", pa.string()),
+        ("reward", pa.float64()),
+        ("score", pa.float64()),
+        ("tool_calls", pa.int64()),
+        ("sampled_tokens", pa.int64()),
+        ("latency_s", pa.float64()),
+        ("output_text", pa.string()),
+        ("record", pa.string()),
+    ]
+)
+COPIED = ("trace_id", "sample_id", "step", "index", "outcome", "failure_kind", "reward", "latency_s", "output_text")
+
+
+def rollout_row(record: dict[str, Any], *, phase: str) -> dict[str, Any]:
+    """The row of one rollout.
+
+    Args:
+        record: `Rollout.as_dict()`.
+        phase: the part of the job that it belongs to, such as "baseline", "train" or "validation".
+    """
+    turns = record["turns"]
+    return {
+        **{name: record[name] for name in COPIED},
+        "phase": phase,
+        "score": record["grade"]["score"] if record["grade"] else None,
+        "tool_calls": sum(len(turn["tool_calls"]) for turn in turns),
+        "sampled_tokens": sum(len(turn["sampled_ids"]) for turn in turns),
+        "record": record,
+    }
+
+
+def write_rollouts(path: Path | str, rows: list[dict[str, Any]]) -> None:
+    """Write rows made by `rollout_row`, all or nothing.
+
+    Args:
+        path: a file, or any URL that fsspec knows, such as `s3://bucket/rollouts.parquet`.
+        rows: dictionaries with the columns of `SCHEMA`; `record` is a dictionary.
+    """
+    encoded = [{**row, "record": json.dumps(row["record"], ensure_ascii=False)} for row in rows]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(encoded, schema=SCHEMA), buffer, compression="zstd")
+    filesystem, place = fsspec.core.url_to_fs(str(path))
+    filesystem.makedirs(filesystem._parent(place), exist_ok=True)
+    if isinstance(filesystem, LocalFileSystem):
+        replace_file(Path(place), buffer.getvalue())
+    else:
+        # Object stores show an object only when it is whole.
+        filesystem.pipe_file(place, buffer.getvalue())
+
+
+def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
+    """The rows as `write_rollouts` was given them."""
+    filesystem, place = fsspec.core.url_to_fs(str(path))
+    table = pq.read_table(io.BytesIO(filesystem.cat_file(place)))
+    return [{**row, "record": json.loads(row["record"])} for row in table.to_pylist()]

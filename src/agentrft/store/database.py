@@ -1,0 +1,113 @@
+"""One SQLite file, opened so that a commit survives a kill and a power cut."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.exc import DatabaseError
+
+from agentrft.errors import UserError
+from agentrft.store import tables
+
+FILE_NAME = "agentrft.db"
+LOCK_TIMEOUT_S = 30.0
+
+
+class Database:
+    """Short read and write transactions on one file. Safe to use from several threads and processes.
+
+    Args:
+        path: the database file.
+        create: make the file, and its folder, where they do not exist.
+
+    Raises:
+        UserError: the file is missing (and not to be made), cannot be used, or has another schema version.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        if not create and not path.is_file():
+            raise UserError(f"{path.parent}: no jobs here.", "Give the folder that jobs were run into as output_dir.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path.parent}: {error.strerror}.", "Choose an output_dir that can be written.") from error
+        self._engine = _create_engine(path)
+        try:
+            with self.write() as connection:
+                _check_schema(connection, path)
+        except DatabaseError as error:
+            self.close()
+            raise UserError(
+                f"{path}: cannot be used as a database of jobs: {error.orig}.",
+                "Free or repair the file (permissions, disk space), or choose another output_dir.",
+            ) from error
+        except UserError:
+            self.close()
+            raise
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that holds the write lock from its start, so that what it reads cannot change under it."""
+        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the file and waits for nobody."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _create_engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path.absolute()}", connect_args={"timeout": LOCK_TIMEOUT_S})
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        # The driver's own BEGIN comes late, at the first change: then what a transaction has read may be stale.
+        connection.isolation_level = None
+        _use_write_ahead_log(connection)
+        # NORMAL would survive kill -9 but may lose the last commits in a power cut. A commit is made once per graded
+        # rollout, which took seconds: one fsync more is not felt.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _use_write_ahead_log(connection: Any) -> None:
+    """With WAL, readers (status, reports) never wait for the running job. The mode is kept in the file."""
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            # Two processes that create the file at once: SQLite refuses one at once, whatever its time-out.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _check_schema(connection: Connection, path: Path) -> None:
+    tables.metadata.create_all(connection, tables=[tables.schema_version])
+    found = connection.execute(select(tables.schema_version.c.version)).scalar()
+    if found is None:
+        tables.metadata.create_all(connection)
+        connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
+    elif found != tables.SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: written by another version of agentrft (schema {found}; this one reads {tables.SCHEMA_VERSION}).",
+            "Use the version of agentrft that wrote it, or choose another output_dir.",
+        )

@@ -1,0 +1,276 @@
+"""Jobs in the database: their state, events, metrics, and the graded rollouts of the step in progress."""
+
+import json
+import math
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from agentrft.errors import UserError
+from agentrft.store import tables
+from agentrft.store.database import FILE_NAME, Database
+from agentrft.store.files import append_line, lock_folder, replace_file
+from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout
+from agentrft.store.states import JobStatus, check_transition
+
+ID_PREFIX = "ftjob-"
+ID_CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
+JOBS_SHOWN = 5
+METRICS_FILE = "metrics.jsonl"
+
+
+class JobStore:
+    """The jobs of one folder, `<output_dir>/agentrft.db`; each has its own folder `<output_dir>/<job_id>/`.
+
+    Every method is one short transaction, on disk when it returns. Safe across threads and processes.
+
+    Args:
+        output_dir: the folder of runs.
+        create: make the folder and its database where they do not exist.
+
+    Raises:
+        UserError: the database is missing, unusable, or of another schema version.
+    """
+
+    def __init__(self, output_dir: Path, *, create: bool = True) -> None:
+        self.output_dir = output_dir.absolute()
+        self._database = Database(self.output_dir / FILE_NAME, create=create)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def __enter__(self) -> "JobStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- jobs
+
+    def create_job(self, spec: dict[str, Any], *, model: str, seed: int) -> str:
+        """Store a new job and make its folder. `spec` is stored as passed: remove header values before."""
+        job_id = ID_PREFIX + "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
+        self.job_folder(job_id).mkdir()
+        values = {"job_id": job_id, "status": "created", "model": model, "seed": seed, "spec": spec}
+        with self._database.write() as connection:
+            connection.execute(insert(tables.jobs).values(created_at=time.time(), **values))
+        return job_id
+
+    def job_folder(self, job_id: str) -> Path:
+        return self.output_dir / job_id
+
+    def get_job(self, job_id: str) -> JobRow:
+        """Raises UserError, naming the newest jobs, when there is no such job."""
+        with self._database.read() as connection:
+            return self._job(connection, job_id)
+
+    def find_job(self, name: str) -> JobRow:
+        """The job by its id, by the beginning of its id (with or without `ftjob-`), or the newest by "latest".
+
+        Raises:
+            UserError: no job fits, or several do.
+        """
+        jobs = self.list_jobs()
+        if name == "latest":
+            if not jobs:
+                raise self._no_such_job("latest", jobs)
+            return jobs[0]
+        fitting = [
+            job for job in jobs if name and job.job_id.removeprefix(ID_PREFIX).startswith(name.removeprefix(ID_PREFIX))
+        ]
+        exact = [job for job in fitting if job.job_id == name]
+        if len(exact or fitting) == 1:
+            return (exact or fitting)[0]
+        if fitting:
+            shown = ", ".join(job.job_id for job in fitting[:JOBS_SHOWN])
+            raise UserError(f"'{name}' fits {len(fitting)} jobs: {shown}.", "Give more of the id.")
+        raise self._no_such_job(name, jobs)
+
+    def list_jobs(self) -> list[JobRow]:
+        """All jobs, newest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(tables.jobs).order_by(tables.jobs.c.number.desc()))
+            return [_job_row(row) for row in rows]
+
+    def set_status(self, job_id: str, new: JobStatus, *, error: str | None = None) -> None:
+        """Move the job on. Running records this process; leaving it records the time and `error`.
+
+        Raises:
+            ValueError: the job's state does not allow that.
+        """
+        with self._database.write() as connection:
+            check_transition(self._job(connection, job_id).status, new)
+            running = new == "running"
+            finished_at = time.time() if new in ("succeeded", "failed") else None
+            pid = os.getpid() if running else None
+            self._update(connection, job_id, status=new, pid=pid, finished_at=finished_at, error=error)
+
+    def set_phase(self, job_id: str, phase: str, step: int) -> None:
+        self._change(job_id, phase=phase, step=step)
+
+    def set_total_steps(self, job_id: str, total_steps: int) -> None:
+        self._change(job_id, total_steps=total_steps)
+
+    def set_best_step(self, job_id: str, step: int) -> None:
+        self._change(job_id, best_step=step)
+
+    def record_hyperparameters(self, job_id: str, hyperparameters: dict[str, Any]) -> None:
+        self._change(job_id, hyperparameters=hyperparameters)
+
+    def job_lock(self, job_id: str) -> AbstractContextManager[None]:
+        """Hold the job for this process: nobody else can run it meanwhile. A killed process lets go by itself.
+
+        Raises:
+            UserError: another process holds it; the message names its process id.
+        """
+        self.get_job(job_id)
+        return lock_folder(self.job_folder(job_id), job_id)
+
+    def recover(self, job_id: str) -> bool:
+        """Mark a job "interrupted" that says "running" although nobody runs it. Call while holding `job_lock`.
+
+        Returns:
+            Whether that was so: the process that ran it was killed.
+        """
+        if self.get_job(job_id).status != "running":
+            return False
+        self.set_status(job_id, "interrupted", error="the process that ran the job was killed")
+        return True
+
+    # --- events
+
+    def add_event(self, job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> None:
+        values = {"job_id": job_id, "created_at": time.time(), "level": level, "message": message, "data": data or {}}
+        with self._database.write() as connection:
+            connection.execute(insert(tables.events).values(**values))
+
+    def events(self, job_id: str) -> list[Event]:
+        """The job's events, oldest first."""
+        table = tables.events
+        query = select(table.c.created_at, table.c.level, table.c.message, table.c.data)
+        with self._database.read() as connection:
+            rows = connection.execute(query.where(table.c.job_id == job_id).order_by(table.c.number))
+            return [Event(*row) for row in rows]
+
+    # --- the step in progress
+
+    def add_pending_rollout(self, job_id: str, phase: str, step: int, key: str, payload: dict[str, Any]) -> None:
+        """Keep one graded rollout until its step is committed. Raises ValueError if `key` is already there."""
+        self.add_pending_rollouts(job_id, [PendingRollout(phase, step, key, payload)])
+
+    def add_pending_rollouts(self, job_id: str, rollouts: Sequence[PendingRollout]) -> None:
+        """As `add_pending_rollout`, for several: all are stored, or none."""
+        if not rollouts:
+            return
+        rows = [{"job_id": job_id, **vars(rollout)} for rollout in rollouts]
+        keys = ", ".join(repr(rollout.key) for rollout in rollouts[:JOBS_SHOWN])
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(tables.pending_rollouts), rows)
+        except IntegrityError as error:
+            if not _is_duplicate(error):
+                raise
+            raise ValueError(f"{job_id}: a pending rollout of this step has the same key: {keys}") from error
+
+    def pending_rollouts(self, job_id: str, phase: str, step: int) -> dict[str, dict[str, Any]]:
+        """Payloads by key, in the order in which they were added."""
+        table = tables.pending_rollouts
+        where = (table.c.job_id == job_id, table.c.phase == phase, table.c.step == step)
+        with self._database.read() as connection:
+            rows = connection.execute(select(table.c.key, table.c.payload).where(*where).order_by(table.c.number))
+            return {key: payload for key, payload in rows}
+
+    def commit_step(self, job_id: str, phase: str, step: int, metrics: dict[str, Any]) -> None:
+        """Finish a step in one transaction: its metrics are kept, its pending rollouts are not.
+
+        Then the metrics are appended to the job's `metrics.jsonl`. Numbers that are not finite are stored as null.
+
+        Raises:
+            ValueError: the step was committed before.
+        """
+        values = {name: _finite(metrics[name]) for name in sorted(metrics)}
+        pending = tables.pending_rollouts.c
+        where = (pending.job_id == job_id, pending.phase == phase, pending.step == step)
+        try:
+            with self._database.write() as connection:
+                row = {"job_id": job_id, "phase": phase, "step": step, "values": values}
+                connection.execute(insert(tables.metrics).values(row))
+                self._update(connection, job_id, phase=phase, step=step)
+                connection.execute(delete(tables.pending_rollouts).where(*where))
+        except IntegrityError as error:
+            if not _is_duplicate(error):
+                raise
+            raise ValueError(f"{job_id}: step {step} of '{phase}' was committed before") from error
+        append_line(self.job_folder(job_id) / METRICS_FILE, _metrics_line(phase, step, values))
+
+    # --- metrics
+
+    def metrics(self, job_id: str) -> list[dict[str, Any]]:
+        """`{"phase", "step", **metrics}` of every committed step, in the order of their commits."""
+        table = tables.metrics
+        query = select(table.c.phase, table.c.step, table.c["values"]).where(table.c.job_id == job_id)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(table.c.number))
+            return [{"phase": phase, "step": step, **values} for phase, step, values in rows]
+
+    def rewrite_metrics_file(self, job_id: str) -> None:
+        """Make `metrics.jsonl` anew from the database; a killed process may have left it without its last line."""
+        lines = [_metrics_line(row.pop("phase"), row.pop("step"), row) for row in self.metrics(job_id)]
+        replace_file(self.job_folder(job_id) / METRICS_FILE, "".join(lines).encode())
+
+    # --- inside
+
+    def _job(self, connection: Connection, job_id: str) -> JobRow:
+        row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()
+        if row is None:
+            rows = connection.execute(select(tables.jobs).order_by(tables.jobs.c.number.desc()).limit(JOBS_SHOWN))
+            raise self._no_such_job(job_id, [_job_row(row) for row in rows])
+        return _job_row(row)
+
+    def _change(self, job_id: str, **values: Any) -> None:
+        with self._database.write() as connection:
+            self._update(connection, job_id, **values)
+
+    def _update(self, connection: Connection, job_id: str, **values: Any) -> None:
+        changed = connection.execute(update(tables.jobs).where(tables.jobs.c.job_id == job_id).values(**values))
+        if changed.rowcount == 0:
+            self._job(connection, job_id)
+
+    def _no_such_job(self, name: str, jobs: Sequence[JobRow]) -> UserError:
+        if not jobs:
+            return UserError(f"{self.output_dir}: there are no jobs.", "Start one with `agentrft train job.yaml`.")
+        newest = ", ".join(f"{job.job_id} ({job.status})" for job in jobs[:JOBS_SHOWN])
+        return UserError(
+            f"{self.output_dir}: there is no job '{name}'. The newest: {newest}.",
+            "Give one of these, the beginning of its id, or `latest`.",
+        )
+
+
+def _job_row(row: Any) -> JobRow:
+    return JobRow(**{column.name: getattr(row, column.name) for column in fields(JobRow)})
+
+
+def _metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:
+    ordered = {"phase": phase, "step": step, **{name: values[name] for name in sorted(values)}}
+    return json.dumps(ordered, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """`value` without numbers that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_duplicate(error: IntegrityError) -> bool:
+    return "UNIQUE" in str(error.orig)

@@ -1,0 +1,57 @@
+"""What the store hands out: rows as they were when they were read."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from agentrft.store.states import JobStatus
+
+EventLevel = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as it was when it was read.
+
+    Attributes:
+        phase, step: where it is; the step is the last one committed, or the one that `set_phase` named.
+        spec: as given to `create_job`.
+        hyperparameters: what "auto" became; None until that was decided.
+        created_at, finished_at: seconds since the epoch.
+        error: why it failed.
+        pid: the process that runs it; None unless it is running.
+    """
+
+    job_id: str
+    status: JobStatus
+    phase: str | None
+    step: int
+    total_steps: int | None
+    model: str
+    seed: int
+    spec: dict[str, Any]
+    hyperparameters: dict[str, Any] | None
+    created_at: float
+    finished_at: float | None
+    error: str | None
+    best_step: int | None
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a job. `created_at` is in seconds since the epoch."""
+
+    created_at: float
+    level: EventLevel
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PendingRollout:
+    """A graded rollout of a step that is not committed yet. `key` is unique within the step."""
+
+    phase: str
+    step: int
+    key: str
+    payload: dict[str, Any]
