@@ -1,0 +1,274 @@
+"""The codec: what the rollout and the warm start ask of a chat template, the same for every model.
+
+prompt_ids  the conversation so far, as ids ending where the model begins to write
+parse       what the model wrote, as content and calls
+append      the ids that follow a sampled turn, so that the sampled ones stay as they are
+training_rows  demonstrations, with the tokens that a model would have sampled
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
+
+from agentrft.errors import UserError
+
+_FAULTS = {
+    ToolCallParseStatus.INVALID_JSON: "The tool call is not valid JSON.",
+    ToolCallParseStatus.UNCLOSED_BLOCK: "The tool call is not closed.",
+    ToolCallParseStatus.MISSING_NAME: "The tool call has no function name.",
+    ToolCallParseStatus.MALFORMED_STRUCTURE: "The tool call must be an object with a name and an arguments object.",
+}
+# XML-like templates report a value that is no JSON, and was taken as text, as INVALID_JSON; an unknown name is for
+# the rollout to answer.
+_USABLE = {ToolCallParseStatus.OK, ToolCallParseStatus.INVALID_JSON, ToolCallParseStatus.UNKNOWN_TOOL}
+
+
+@dataclass(frozen=True)
+class ParsedCall:
+    """One attempted call. Either `name` and `arguments` (JSON text of an object) are there, or `error` says why not.
+
+    `error` is written to be shown to the model as the call's result.
+    """
+
+    name: str | None
+    arguments: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class AssistantTurn:
+    """What one sampled turn says.
+
+    Attributes:
+        content: the text outside calls and reasoning.
+        tool_calls: every attempted call, in order.
+        message: the turn in Chat Completions shape. Its `tool_calls`, absent when there are none, are parallel to
+            the attribute and carry the ids; a faulty one has the text the model wrote as its arguments.
+    """
+
+    content: str
+    tool_calls: list[ParsedCall]
+    message: dict[str, Any]
+
+
+class ChatCodec:
+    """Messages to ids and back, around any renderer of the `renderers` package or one of ours.
+
+    Messages and tools are in Chat Completions shape; a call's `arguments` may be JSON text or an object. Tool
+    messages should carry the function's `name`: some templates show it.
+
+    Args:
+        renderer: the model family's renderer.
+        control_texts: texts that the renderer would turn into control tokens wherever it meets them; a space is put
+            into them in every message, so that no tool result can end a turn.
+        markup_texts: the same for markup that users' messages and tool results have no business with; systems and
+            assistants keep theirs.
+    """
+
+    def __init__(
+        self, renderer: Renderer, *, control_texts: Iterable[str] = (), markup_texts: Iterable[str] = ()
+    ) -> None:
+        self.renderer = renderer
+        control_texts = list(control_texts)
+        self._control_pattern = _any_of(control_texts)
+        self._markup_pattern = _any_of([*control_texts, *markup_texts])
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Token ids at which generation stops."""
+        return self.renderer.get_stop_token_ids()
+
+    def prompt_ids(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
+        """The conversation as ids, up to where the assistant's next turn begins."""
+        return self.renderer.render_ids(self._prepare(messages), tools=_envelopes(tools), add_generation_prompt=True)
+
+    def parse(
+        self,
+        sampled_ids: Sequence[int],
+        prompt_ids: Sequence[int],
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        new_call_id: Callable[[], str],
+    ) -> AssistantTurn:
+        """Read a sampled turn; `prompt_ids` is all that stood before it. Never fails, whatever was sampled."""
+        try:
+            parsed = self.renderer.parse_response(
+                list(sampled_ids), tools=_envelopes(tools), prompt_ids=list(prompt_ids)
+            )
+        # Some of the package's parsers let JSON's rarer faults through: nested too deeply, a number too long.
+        except (ValueError, RecursionError):
+            parsed = ParsedResponse("", tool_calls=[ParsedToolCall("", status=ToolCallParseStatus.INVALID_JSON)])
+        calls = [_checked(call) for call in parsed.tool_calls]
+        message: dict[str, Any] = {"role": "assistant", "content": parsed.content}
+        if parsed.reasoning_content:
+            message["reasoning_content"] = parsed.reasoning_content
+        if calls:
+            message["tool_calls"] = [
+                _call_message(new_call_id(), call, attempt.raw)
+                for call, attempt in zip(calls, parsed.tool_calls, strict=True)
+            ]
+        return AssistantTurn(parsed.content, calls, message)
+
+    def append(
+        self,
+        prompt_ids: Sequence[int],
+        sampled_ids: Sequence[int],
+        new_messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> list[int] | None:
+        """The ids that come after `prompt_ids` and `sampled_ids`: the new messages, up to the next turn's begin.
+
+        Where the turn was cut off, they start with what closes it. None where the template cannot go on from these
+        very ids: the caller then starts a new row with `prompt_ids` of the whole conversation.
+        """
+        before = [*prompt_ids, *sampled_ids]
+        try:
+            bridged = self.renderer.bridge_to_next_turn(
+                list(prompt_ids), list(sampled_ids), self._prepare(new_messages), tools=_envelopes(tools)
+            )
+        # Some of the package's bridges parse the turn, and fail as `parse` may.
+        except (ValueError, RecursionError):
+            return None
+        if bridged is None or bridged.token_ids[: len(before)] != before:
+            return None
+        return bridged.token_ids[len(before) :]
+
+    def training_rows(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[tuple[list[int], list[bool]]]:
+        """A demonstration as rows of ids, each with a parallel mask of the tokens that the model would have sampled.
+
+        One row where later messages leave earlier ids alone. Templates that rewrite history (dropping old
+        reasoning, for one) give a row per turn whose context they changed, so that each is trained as it is sampled.
+
+        Raises:
+            UserError: the renderer does not know which tokens are the model's, or there are none.
+        """
+        rows: list[tuple[list[int], list[bool]]] = []
+        for turn in reversed([index for index, message in enumerate(messages) if message["role"] == "assistant"]):
+            ids, mask = self._turn_row(messages, turn, tools)
+            last_sampled = max((place for place, sampled in enumerate(mask) if sampled), default=-1)
+            host = next((row for row in rows if row[0][: last_sampled + 1] == ids[: last_sampled + 1]), None)
+            if host is None:
+                rows.append((ids, mask))
+            else:
+                host[1][: last_sampled + 1] = [a or b for a, b in zip(host[1], mask[: last_sampled + 1], strict=False)]
+        if not any(sampled for _, mask in rows for sampled in mask):
+            raise UserError(
+                "A demonstration holds no token that the model would write.",
+                "Give each demonstration an assistant's message with content or tool calls.",
+            )
+        return rows[::-1]
+
+    def _turn_row(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[int], list[bool]]:
+        # In some templates the token that ends a turn is the one that begins the tool results after it.
+        end = turn + 1
+        while end < len(messages) and messages[end]["role"] == "tool":
+            end += 1
+        rendered = self.renderer.render(self._prepare(messages[:end]), tools=_envelopes(tools))
+        if len(rendered.sampled_mask) != len(rendered.token_ids):
+            raise UserError(
+                f"The warm start cannot tell which tokens are the model's with {type(self.renderer).__name__}: "
+                "this model's chat template is opaque.",
+                "Leave out `warm_start`, or train a model with a renderer of its own or a plain ChatML template.",
+            )
+        mask = [
+            sampled and index == turn
+            for sampled, index in zip(rendered.sampled_mask, rendered.message_indices, strict=True)
+        ]
+        # What the generation prompt holds is not sampled, and what follows it is: a few renderers are a token off.
+        prompt = self.prompt_ids(messages[:turn], tools) if turn else []
+        if prompt and rendered.token_ids[: len(prompt)] == prompt and any(mask):
+            begin = max(mask.index(True), len(prompt))
+            mask[:begin] = [False] * len(prompt) + [True] * (begin - len(prompt))
+        return rendered.token_ids, mask
+
+    def _prepare(self, messages: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Messages as every renderer takes them: no developer role, text content, arguments as objects."""
+        return [self._prepare_message(message) for message in messages]
+
+    def _prepare_message(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        role = message["role"]
+        pattern = self._markup_pattern if role in ("user", "tool") else self._control_pattern
+        prepared = {**message, "role": "system" if role == "developer" else role}
+        texts = [message.get("content") or ""]
+        calls = []
+        for call in message.get("tool_calls") or []:
+            function = call["function"]
+            arguments = _as_object(function["arguments"])
+            if arguments is None:
+                texts.append(function["arguments"])
+            else:
+                calls.append({**call, "function": {**function, "arguments": _defused(arguments, pattern)}})
+        prepared["content"] = _defused("\n".join(text for text in texts if text), pattern)
+        if isinstance(message.get("reasoning_content"), str):
+            prepared["reasoning_content"] = _defused(message["reasoning_content"], pattern)
+        prepared.pop("tool_calls", None)
+        if calls:
+            prepared["tool_calls"] = calls
+        return prepared
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
+    ordered = sorted(set(texts), key=len, reverse=True)
+    # A single character cannot be broken up, and single characters end no turn.
+    alternatives = [re.escape(text) for text in ordered if len(text) > 1]
+    return re.compile("|".join(alternatives)) if alternatives else None
+
+
+def _defused(value: Any, pattern: re.Pattern[str] | None) -> Any:
+    """`value` with all its texts encodable, and without any text that `pattern` matches."""
+    if isinstance(value, str):
+        # JSON can spell half of a surrogate pair, which no tokenizer takes.
+        text = value.encode("utf-8", "replace").decode()
+        return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text) if pattern else text
+    if isinstance(value, dict):
+        return {_defused(key, pattern): _defused(item, pattern) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_defused(item, pattern) for item in value]
+    return value
+
+
+def _envelopes(tools: Sequence[Mapping[str, Any]]) -> list[Any] | None:
+    # The package's own type is the bare function, but its renderers print what they get, and the templates they
+    # mirror were trained on the whole envelope; those that want the bare function unwrap it.
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools] or None
+
+
+def _as_object(arguments: Any) -> dict[str, Any] | None:
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except (ValueError, RecursionError):
+            return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def _checked(call: ParsedToolCall) -> ParsedCall:
+    if call.status in _USABLE and call.name and isinstance(call.arguments, dict):
+        try:
+            return ParsedCall(call.name, _json_text(call.arguments))
+        except ValueError:
+            return ParsedCall(call.name, None, "The arguments hold a number that JSON cannot express.")
+    status = call.status if call.status in _FAULTS else ToolCallParseStatus.MALFORMED_STRUCTURE
+    return ParsedCall(call.name, None, _FAULTS[status])
+
+
+def _json_text(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # Half of a surrogate pair cannot be sent as UTF-8; escaped it can.
+    return text if text.isascii() or not _SURROGATE.search(text) else json.dumps(value, allow_nan=False)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _call_message(call_id: str, call: ParsedCall, raw: str) -> dict[str, Any]:
+    arguments = raw if call.arguments is None else call.arguments
+    return {"id": call_id, "type": "function", "function": {"name": call.name or "", "arguments": arguments}}

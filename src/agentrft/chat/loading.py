@@ -1,0 +1,76 @@
+"""Which renderer a model gets, from its name and its tokenizer's chat template."""
+
+from typing import TYPE_CHECKING
+
+from renderers import DefaultRendererConfig, config_from_name, create_renderer
+from renderers.base import MODEL_RENDERER_MAP
+
+from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
+from agentrft.chat.codec import ChatCodec
+from agentrft.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+def load_codec(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> ChatCodec:
+    """The codec for a model.
+
+    In this order: the `renderers` package's own renderer where it knows the model by name; ours for ChatML whose
+    template has no tools, or writes calls as text; the chat template itself where its tool calls can be parsed.
+    The last appends nothing to sampled ids, so that each turn of a rollout becomes a training row of its own.
+
+    Raises:
+        UserError: the tokenizer has no chat template, or one whose tool calls cannot be read.
+    """
+    renderer_name = MODEL_RENDERER_MAP.get(model_name) or MODEL_RENDERER_MAP.get(tokenizer.name_or_path)
+    if renderer_name is not None:
+        return _package_codec(tokenizer, renderer_name)
+    template = _template(tokenizer, model_name)
+    if TURN_START in template and ("tools" not in template or _calls_are_text(template, tokenizer)):
+        return ChatCodec(ChatMLToolRenderer(tokenizer))
+    parser = _tool_parser(template) if "tools" in template else None
+    if parser is None or _calls_are_text(template, tokenizer):
+        raise UserError(
+            f"The chat template of {model_name!r} has no tool calls that can be read back.",
+            "Use a ChatML model, a model whose template writes <tool_call>, or one that the `renderers` package knows.",
+        )
+    return _package_codec(tokenizer, "default", parser)
+
+
+def _package_codec(tokenizer: "PreTrainedTokenizerFast", name: str, tool_parser: str | None = None) -> ChatCodec:
+    config = DefaultRendererConfig(tool_parser=tool_parser) if tool_parser else config_from_name(name)
+    added = tokenizer.added_tokens_decoder.values()
+    return ChatCodec(
+        create_renderer(tokenizer, config),
+        control_texts=[token.content for token in added if token.special],
+        markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
+    )
+
+
+def _template(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> str:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("tool_use") or template.get("default")
+    if not template:
+        raise UserError(
+            f"The tokenizer of {model_name!r} has no chat template.",
+            "Use the model's instruct version, or put a chat_template.jinja beside its tokenizer.",
+        )
+    return template
+
+
+def _calls_are_text(template: str, tokenizer: "PreTrainedTokenizerFast") -> bool:
+    """Whether the template writes `<tool_call>` and the tokenizer has no token for it."""
+    return "<tool_call>" in template and "<tool_call>" not in tokenizer.get_vocab()
+
+
+def _tool_parser(template: str) -> str | None:
+    """The package's parser for the calls that the template writes."""
+    if "<tool_call>" in template and "<arg_key>" in template:
+        return "glm"
+    if "<tool_call>" in template and "<function=" in template:
+        return "qwen3.5"
+    if "<tool_call>" in template:
+        return "qwen3"
+    return "deepseek-v3" if "<｜tool▁calls▁begin｜>" in template else None  # noqa: RUF001 (the token is spelled so)
