@@ -131,9 +131,7 @@ class ChatMLToolRenderer:
     ) -> ParsedResponse:
         """Content and attempted calls of one sampled turn. `tools` and `prompt_ids` make no difference here."""
         end = next((place for place, token_id in enumerate(token_ids) if token_id in self._stop_ids), len(token_ids))
-        content, calls = read_calls(
-            self._tokenizer.decode(token_ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        )
+        content, calls = read_calls(self._plain.decode(token_ids[:end], skip_special_tokens=False))
         return ParsedResponse(content, tool_calls=calls)
 
     def get_stop_token_ids(self) -> list[int]:

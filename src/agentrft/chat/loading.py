@@ -1,8 +1,8 @@
 """Which renderer a model gets, from its name and its tokenizer's chat template."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from renderers import DefaultRendererConfig, config_from_name, create_renderer
+from renderers import DefaultRendererConfig, RendererConfig, config_from_name, create_renderer
 from renderers.base import MODEL_RENDERER_MAP
 
 from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
@@ -42,7 +42,7 @@ def _package_codec(tokenizer: "PreTrainedTokenizerFast", name: str, tool_parser:
     config = DefaultRendererConfig(tool_parser=tool_parser) if tool_parser else config_from_name(name)
     added = tokenizer.added_tokens_decoder.values()
     return ChatCodec(
-        create_renderer(tokenizer, config),
+        create_renderer(tokenizer, cast(RendererConfig, config)),
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
     )
