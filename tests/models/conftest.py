@@ -1,0 +1,48 @@
+"""One real conversion of the built-in model for all tests here, into a cache of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+CONVERT = "from agentrft.models.convert import ensure_smollm2; print(ensure_smollm2())"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """`answers` is what each of the processes that converted at the same time printed."""
+
+    cache: Path
+    answers: list[str]
+
+
+@pytest.fixture(scope="session")
+def conversion(tmp_path_factory: pytest.TempPathFactory) -> Conversion:
+    cache = tmp_path_factory.mktemp("cache")
+    leftover = cache / "models" / ".smollm2-135m-killed"
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors").write_bytes(b"half a")
+    environment = {**os.environ, "AGENTRFT_CACHE": str(cache)}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", CONVERT], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [process.communicate()[0].strip() for process in processes]
+    return Conversion(cache, answers)
+
+
+@pytest.fixture
+def cache(conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The cache with the converted model, in use."""
+    monkeypatch.setenv("AGENTRFT_CACHE", str(conversion.cache))
+    yield conversion.cache
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AGENTRFT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
