@@ -97,6 +97,7 @@ class EmbeddedEngine:
         self._loop_task: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
         self._broken: EngineFailure | None = None
+        self._stopping = False
         self.policy_version = 0
         self.counters: Counter[str] = Counter()
         self.busy_s = 0.0
@@ -128,7 +129,9 @@ class EmbeddedEngine:
     async def close(self) -> None:
         """Stop; turns that still wait fail with kind "stopped"."""
         if self._loop_task is not None:
-            self._loop_task.cancel()
+            # Not by cancelling: Python 3.11's wait_for loses a cancellation that meets a wake-up.
+            self._stopping = True
+            self._wake.set()
             await asyncio.gather(self._loop_task, return_exceptions=True)
         self._fail_all(EngineFailure("stopped", "the engine was closed"))
         self._executor.shutdown(wait=True)
@@ -144,6 +147,7 @@ class EmbeddedEngine:
         loop = asyncio.get_running_loop()
         if self._loop_task is None:
             self._loop_task = loop.create_task(self._serve(), name="agentrft-engine")
+            self._loop_task.add_done_callback(self._on_loop_end)
         future: asyncio.Future[Generation] = loop.create_future()
         sequence.tokens.extend(new_ids)
         deadline = loop.time() + sampling.deadline_s
@@ -173,7 +177,7 @@ class EmbeddedEngine:
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping:
             self._wake.clear()
             self._expire(loop.time())
             work = self._next_work()
@@ -302,6 +306,13 @@ class EmbeddedEngine:
                 reason = "stop" if stopped else "length"
                 done = Generation(request.sampled, request.logprobs, reason, self.policy_version)
                 request.future.set_result(done)
+
+    def _on_loop_end(self, task: asyncio.Task[None]) -> None:
+        """A fault in the engine itself must reach the waiting turns, not leave them waiting."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = EngineFailure("broken", f"{type(error).__name__}: {error}")
+            logger.error("the engine stopped", exc_info=error)
+            self._fail_all(self._broken)
 
     def _fail_all(self, failure: EngineFailure) -> None:
         for sequence in self._open.values():
