@@ -210,6 +210,15 @@ async def test_connections_are_kept_except_for_a_tool_that_may_not_repeat(make_t
     assert ports == {True: 1, False: 3}
 
 
+async def test_cookies_are_not_carried_from_one_call_to_the_next(make_tool: MakeTool) -> None:
+    async with ChaosServer(default=status(200, "fine", Set_Cookie="session=1; Path=/")) as server:
+        # Cookies of bare IP addresses are dropped by aiohttp anyway.
+        tool = make_tool(server.url.replace("127.0.0.1", "localhost"))
+        await run(tool)
+        await run(tool)
+    assert ["Cookie" in received.headers for received in server.received] == [False, False]
+
+
 async def test_a_request_over_the_limit_is_not_sent(make_tool: MakeTool) -> None:
     async with ChaosServer() as server:
         result = await run(make_tool(server.url), ToolCall("call_1", "search", "ü" * (MAX_BODY_BYTES // 2)))

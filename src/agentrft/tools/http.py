@@ -52,6 +52,7 @@ class HttpTool:
         self.counters: Counter[str] = Counter()
         self.limiter = AdaptiveLimiter(spec.max_concurrency)
         self._url = str(spec.server_url)
+        self._target = URL(self._url)
         wire.check_headers(spec.name, spec.headers)
         _check_credentials(spec.name, spec.headers, self._url)
         self._redactor = Redactor(spec.headers, self._url)
@@ -171,7 +172,7 @@ class HttpTool:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._open_session().post(
-                self._url, data=body, headers=headers, timeout=timeout, allow_redirects=False
+                self._target, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return wire.Answer(response.status, response.headers, await _read_bounded(response))
         except aiohttp.ClientConnectorError as error:

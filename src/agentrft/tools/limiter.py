@@ -35,8 +35,11 @@ class AdaptiveLimiter:
         Raises:
             TimeoutError: no slot came free in time.
         """
-        async with asyncio.timeout(queue_deadline_s):
-            await self._acquire(first)
+        if self.in_flight < int(self.limit) and not self._waiting:
+            self.in_flight += 1
+        else:
+            async with asyncio.timeout(queue_deadline_s):
+                await self._acquire(first)
         try:
             yield self._halvings
         finally:

@@ -137,7 +137,7 @@ def _output(answer: Answer, body: bytes) -> Reading | Fault:
     charset = _charset(answer)
     try:
         text = body.decode(charset)
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, UnicodeError):
         return Fault("bad_answer", f"HTTP {answer.status}: the body is not text in {charset}")
     declared_json = "json" in _content_type(answer)
     try:
