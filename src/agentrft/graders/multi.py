@@ -1,0 +1,90 @@
+"""The multi grader: several graders at once, combined by a formula."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agentrft.errors import UserError
+from agentrft.graders.base import Grade, Grader, GraderFailure, GraderSample
+from agentrft.graders.formula import FUNCTIONS, Formula, FormulaError
+from agentrft.graders.scores import finite_score
+from agentrft.spec.graders import MultiGraderSpec
+
+
+class MultiGrader:
+    """Runs its graders concurrently and combines their scores by `calculate_output`.
+
+    Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score".
+
+    Args:
+        spec: the multi grader's spec.
+        graders: the spec's graders, created, under the same names; closed with this one.
+
+    Raises:
+        UserError: there are no graders, the formula cannot be read, or a grader's name cannot stand in a formula.
+    """
+
+    def __init__(self, spec: MultiGraderSpec, graders: Mapping[str, Grader]) -> None:
+        self.name = spec.name
+        self._graders = dict(graders)
+        if not spec.graders:
+            raise UserError(f"grader '{spec.name}': graders: there are none.", "Give at least one grader.")
+        for key in spec.graders:
+            if not key.isidentifier() or key in FUNCTIONS:
+                raise UserError(
+                    f"grader '{spec.name}': graders: the name '{key}' cannot stand in a formula.",
+                    "Use letters, digits and underscores, and no function's name.",
+                )
+        try:
+            self._formula = Formula(spec.calculate_output, spec.graders)
+        except FormulaError as error:
+            raise UserError(f"grader '{spec.name}': calculate_output: {error.cause}", error.remedy) from error
+
+    async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
+        """Grade one rollout.
+
+        Raises:
+            GraderFailure: one of the graders failed (its failure; the others are cancelled), or, of kind "formula",
+                the formula has no finite value for these scores.
+        """
+        started = time.perf_counter()
+        grades = await self._grade_all(sample, item, trace_id)
+        scores = {key: grade.score for key, grade in grades.items()}
+        try:
+            value = self._formula.evaluate(scores)
+        except ArithmeticError as error:
+            raise GraderFailure(self.name, "formula", f"{error}, for {scores}") from error
+        return Grade(
+            score=finite_score(value, grader=self.name, what="calculate_output"),
+            sub_scores=_sub_scores(grades),
+            reason="\n".join(f"{key}: {grade.reason}" for key, grade in grades.items() if grade.reason) or None,
+            errors=[f"{key}: {error}" for key, grade in grades.items() for error in grade.errors],
+            latency_s=time.perf_counter() - started,
+        )
+
+    async def close(self) -> None:
+        """Close all graders."""
+        await asyncio.gather(*(grader.close() for grader in self._graders.values()))
+
+    async def _grade_all(self, sample: GraderSample, item: dict[str, Any], trace_id: str) -> dict[str, Grade]:
+        tasks = {
+            key: asyncio.create_task(grader.grade(sample, item=item, trace_id=trace_id))
+            for key, grader in self._graders.items()
+        }
+        try:
+            await asyncio.gather(*tasks.values())
+        finally:
+            # After the first failure, or when this call itself is cancelled, nobody waits for the others.
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+        return {key: task.result() for key, task in tasks.items()}
+
+
+def _sub_scores(grades: Mapping[str, Grade]) -> dict[str, float]:
+    values = {}
+    for key, grade in grades.items():
+        values[key] = grade.score
+        values.update({f"{key}.{name}": value for name, value in grade.sub_scores.items()})
+    return values

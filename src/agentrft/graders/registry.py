@@ -1,0 +1,85 @@
+"""From a grader's spec to the grader, and the check of its templates against the dataset."""
+
+from collections.abc import Iterable, Iterator
+
+from agentrft.data.samples import Sample
+from agentrft.data.templates import TemplateError, render_template, template_fields
+from agentrft.errors import UserError
+from agentrft.graders.base import Grader
+from agentrft.graders.endpoint import EndpointGrader
+from agentrft.graders.multi import MultiGrader
+from agentrft.graders.python import PythonGrader
+from agentrft.graders.string_check import StringCheckGrader
+from agentrft.graders.text_similarity import TextSimilarityGrader
+from agentrft.spec.graders import (
+    EndpointGraderSpec,
+    GraderSpec,
+    MultiGraderSpec,
+    PythonGraderSpec,
+    StringCheckGraderSpec,
+    TextSimilarityGraderSpec,
+)
+
+MAX_FAULTS_SHOWN = 20
+
+
+def create_grader(spec: GraderSpec) -> Grader:
+    """Create the grader that a job declares. Nothing is called or started before its first grade.
+
+    Raises:
+        UserError: the spec cannot work: a malformed template or formula, a syntax error, missing data of a metric.
+    """
+    match spec:
+        case StringCheckGraderSpec():
+            return StringCheckGrader(spec)
+        case TextSimilarityGraderSpec():
+            return TextSimilarityGrader(spec)
+        case PythonGraderSpec():
+            return PythonGrader(spec)
+        case EndpointGraderSpec():
+            return EndpointGrader(spec)
+        case MultiGraderSpec():
+            # Under its key, so that a failure names the grader as the formula does.
+            graders = {key: create_grader(one.model_copy(update={"name": key})) for key, one in spec.graders.items()}
+            return MultiGrader(spec, graders)
+
+
+def check_templates(spec: GraderSpec, samples: Iterable[Sample]) -> None:
+    """Resolve every `item.*` reference of the grader's templates on every row.
+
+    Raises:
+        UserError: a template is malformed, or rows lack what it refers to: each with row, grader and field.
+    """
+    fields = [
+        (where, field)
+        for where, template in _templates(spec)
+        for field in template_fields(template)
+        if not field.startswith("sample")
+    ]
+    faults: list[str] = []
+    for sample in samples:
+        for where, field in fields:
+            try:
+                render_template("{{ " + field + " }}", item=sample.item, sample=None)
+            except TemplateError as error:
+                faults.append(f"row {sample.sample_id}: {where}: {error.cause}")
+    if faults:
+        shown = "\n".join(f"  - {fault}" for fault in faults[:MAX_FAULTS_SHOWN])
+        rest = f"\n  and {len(faults) - MAX_FAULTS_SHOWN} more" if len(faults) > MAX_FAULTS_SHOWN else ""
+        raise UserError(
+            f"the grader refers to data that rows do not have, {len(faults)} fault(s):\n{shown}{rest}",
+            "Correct the grader's templates, or add the keys to the rows (their ids start with the line number).",
+        )
+
+
+def _templates(spec: GraderSpec) -> Iterator[tuple[str, str]]:
+    """Every template of a spec, with the name of its grader and field."""
+    match spec:
+        case StringCheckGraderSpec() | TextSimilarityGraderSpec():
+            yield f"grader '{spec.name}', input", spec.input
+            yield f"grader '{spec.name}', reference", spec.reference
+        case MultiGraderSpec():
+            for key, one in spec.graders.items():
+                yield from _templates(one.model_copy(update={"name": key}))
+        case PythonGraderSpec() | EndpointGraderSpec():
+            return

@@ -1,0 +1,146 @@
+"""Text similarity: how close the agent's text is to a reference, in [0, 1]."""
+
+import asyncio
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from agentrft.errors import UserError
+from agentrft.graders.base import Grade, GraderSample
+from agentrft.graders.scores import check_template, finite_score, render
+from agentrft.spec.graders import TextSimilarityGraderSpec
+
+Metric = Callable[[str, str], float]
+
+WORD = re.compile(r"[^\W_]+")
+WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
+
+
+class TextSimilarityGrader:
+    """Scores `input` against `reference` by one metric. `pass_threshold` is recorded and changes no score.
+
+    | metric | value |
+    |---|---|
+    | `fuzzy_match` | rapidfuzz's normalised indel similarity of the characters |
+    | `bleu` | sacrebleu's sentence BLEU (13a tokens, exponential smoothing) / 100 |
+    | `gleu` | Google's sentence GLEU over words and punctuation marks, case kept |
+    | `meteor` | NLTK's METEOR over lower-case words; needs NLTK's WordNet data, for synonyms |
+    | `cosine` | cosine of the word counts, lower case |
+    | `rouge_1` ... `rouge_5`, `rouge_l` | ROUGE F1 over lower-case words, without stemming |
+
+    Raises:
+        UserError: a template is malformed, or the metric's package (for `meteor` also WordNet) is not installed.
+    """
+
+    def __init__(self, spec: TextSimilarityGraderSpec) -> None:
+        self.name = spec.name
+        self.pass_threshold = spec.pass_threshold
+        self._spec = spec
+        check_template(spec.input, grader=spec.name, field="input")
+        check_template(spec.reference, grader=spec.name, field="reference")
+        try:
+            self._similarity = _metric(spec.evaluation_metric, spec.name)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"grader '{spec.name}': evaluation_metric: {spec.evaluation_metric} needs the package '{error.name}'.",
+                "Run `pip install 'agentrft[graders]'`.",
+            ) from error
+
+    async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
+        """Grade one rollout.
+
+        Raises:
+            GraderFailure: "missing_key", a template refers to something that is not there.
+        """
+        started = time.perf_counter()
+        text = render(self._spec.input, grader=self.name, sample=sample, item=item)
+        reference = render(self._spec.reference, grader=self.name, sample=sample, item=item)
+        # In a thread: ROUGE-L and METEOR take seconds on long texts, and the rollouts share this event loop.
+        value = await asyncio.to_thread(self._similarity, text, reference)
+        score = finite_score(value, grader=self.name, what=self._spec.evaluation_metric)
+        return Grade(score=score, latency_s=time.perf_counter() - started)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def cosine(text: str, reference: str) -> float:
+    """Cosine of the two texts' word counts; 0.0 where one of them has no words."""
+    left, right = Counter(_words(text)), Counter(_words(reference))
+    norms = math.sqrt(sum(n * n for n in left.values()) * sum(n * n for n in right.values()))
+    return min(1.0, sum(n * right[word] for word, n in left.items()) / norms) if norms else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return WORD.findall(text.lower())
+
+
+# The libraries are imported where a job asks for them: NLTK alone takes longer to import than most commands run.
+def _metric(name: str, grader: str) -> Metric:
+    if name == "fuzzy_match":
+        return _fuzzy_match()
+    if name == "bleu":
+        return _bleu()
+    if name == "gleu":
+        return _gleu()
+    if name == "meteor":
+        return _meteor(grader)
+    if name == "cosine":
+        return cosine
+    return _rouge(name)
+
+
+def _fuzzy_match() -> Metric:
+    from rapidfuzz import fuzz
+
+    return lambda text, reference: fuzz.ratio(text, reference) / 100.0
+
+
+def _bleu() -> Metric:
+    from sacrebleu import sentence_bleu
+
+    # sacrebleu returns 100.00000000000004 for equal texts.
+    return lambda text, reference: min(1.0, sentence_bleu(text, [reference]).score / 100.0)
+
+
+def _gleu() -> Metric:
+    from nltk.translate.gleu_score import sentence_gleu
+
+    def gleu(text: str, reference: str) -> float:
+        return float(sentence_gleu([WORD_OR_MARK.findall(reference)], WORD_OR_MARK.findall(text)))
+
+    return gleu
+
+
+def _meteor(grader: str) -> Metric:
+    from nltk.corpus import wordnet
+    from nltk.translate.meteor_score import single_meteor_score
+
+    try:
+        wordnet.ensure_loaded()
+    except LookupError as error:
+        # Without synonyms the number would be another one than METEOR, and nobody would notice.
+        raise UserError(
+            f"grader '{grader}': evaluation_metric: 'meteor' needs NLTK's WordNet data, which is not installed.",
+            "Run `python -m nltk.downloader wordnet`, or choose another metric such as 'rouge_l'.",
+        ) from error
+    return lambda text, reference: float(single_meteor_score(_words(reference), _words(text)))
+
+
+def _rouge(name: str) -> Metric:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    rouge_type = name.replace("rouge_l", "rougeL").replace("rouge_", "rouge")
+    # rouge_score's own tokenizer drops every letter outside a-z.
+    scorer = RougeScorer([rouge_type], tokenizer=_WordTokenizer())
+    return lambda text, reference: float(scorer.score(reference, text)[rouge_type].fmeasure)
+
+
+class _WordTokenizer:
+    """rouge_score's tokenizer protocol."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return _words(text)

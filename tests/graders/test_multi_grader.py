@@ -1,0 +1,173 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentrft.data import Sample
+from agentrft.errors import UserError
+from agentrft.graders import Grade, GraderFailure, GraderSample, check_templates, create_grader
+from agentrft.graders.multi import MultiGrader
+from agentrft.spec.graders import MultiGraderSpec, StringCheckGraderSpec
+
+SAMPLE = GraderSample("the code is E11")
+
+
+def string_check(reference: str = "{{ item.answer }}", operation: str = "like") -> dict[str, Any]:
+    return {
+        "type": "string_check", "input": "{{ sample.output_text }}", "reference": reference, "operation": operation,
+    }  # fmt: skip
+
+
+def python(source: str) -> dict[str, Any]:
+    return {"type": "python", "source": source, "timeout_s": 30}
+
+
+def multi(formula: str, **graders: dict[str, Any]) -> MultiGraderSpec:
+    return MultiGraderSpec.model_validate({"type": "multi", "graders": graders, "calculate_output": formula})
+
+
+async def test_scores_are_combined_by_the_formula_and_kept_as_sub_scores() -> None:
+    spec = multi(
+        "0.75 * right + 0.25 * max(similar, short)",
+        right=string_check(),
+        similar={
+            "type": "text_similarity", "input": "a b c d", "reference": "a b x d", "evaluation_metric": "rouge_1",
+        },
+        short=python("def grade(sample, item):\n    return 1 / (1 + len(sample['output_text']))"),
+    )  # fmt: skip
+    grader = create_grader(spec)
+    try:
+        grade = await grader.grade(SAMPLE, item={"answer": "E11"}, trace_id="t")
+    finally:
+        await grader.close()
+    assert grade.score == pytest.approx(0.75 + 0.25 * 0.75)
+    assert grade.sub_scores == {"right": 1.0, "similar": pytest.approx(0.75), "short": 1 / 16}
+    assert grade.latency_s > 0
+
+
+async def test_one_failing_grader_fails_the_whole_and_is_named() -> None:
+    spec = multi("a + b", a=string_check("E11"), b=python("def grade(sample, item):\n    raise ValueError('no')"))
+    grader = create_grader(spec)
+    try:
+        with pytest.raises(GraderFailure, match="ValueError: no") as error:
+            await grader.grade(SAMPLE, item={}, trace_id="t")
+    finally:
+        await grader.close()
+    assert (error.value.grader, error.value.kind) == ("b", "exception")
+
+
+class Fixed:
+    """A grader with an answer of our choice, to see how the multi grader treats it."""
+
+    name = "fixed"
+
+    def __init__(self, grade: Grade | GraderFailure, wait_s: float = 0.0) -> None:
+        self._grade = grade
+        self._wait_s = wait_s
+        self.cancelled = False
+        self.closed = False
+
+    async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
+        try:
+            await asyncio.sleep(self._wait_s)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        if isinstance(self._grade, GraderFailure):
+            raise self._grade
+        return self._grade
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_reasons_errors_and_inner_sub_scores_keep_their_graders_name() -> None:
+    graders = {
+        "a": Fixed(Grade(1.0, {"style": 0.5}, "good", ["one warning"])),
+        "b": Fixed(Grade(0.0)),
+    }
+    grade = await MultiGrader(multi("a - b", a=string_check(), b=string_check()), graders).grade(
+        SAMPLE, item={}, trace_id="t"
+    )
+    assert grade.sub_scores == {"a": 1.0, "a.style": 0.5, "b": 0.0}
+    assert grade.reason == "a: good"
+    assert grade.errors == ["a: one warning"]
+
+
+async def test_graders_run_at_the_same_time() -> None:
+    barrier = asyncio.Barrier(3)
+
+    class WaitsForTheOthers(Fixed):
+        async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
+            await barrier.wait()
+            return await super().grade(sample, item=item, trace_id=trace_id)
+
+    graders = {key: WaitsForTheOthers(Grade(1.0)) for key in ("a", "b", "c")}
+    grader = MultiGrader(multi("a + b + c", **{key: string_check() for key in graders}), graders)
+    async with asyncio.timeout(10):
+        assert (await grader.grade(SAMPLE, item={}, trace_id="t")).score == 3.0
+
+
+async def test_after_a_failure_the_others_are_cancelled_and_close_closes_all() -> None:
+    slow = Fixed(Grade(1.0), 60)
+    graders = {"slow": slow, "broken": Fixed(GraderFailure("broken", "timeout", "late"))}
+    grader = MultiGrader(multi("slow + broken", slow=string_check(), broken=string_check()), graders)
+    with pytest.raises(GraderFailure, match="late"):
+        await grader.grade(SAMPLE, item={}, trace_id="t")
+    assert slow.cancelled
+    await grader.close()
+    assert all(one.closed for one in graders.values())
+
+
+@pytest.mark.parametrize("formula", ["1 / a", "log(a)", "sqrt(a - 1)", "10 ^ (400 + a)"])
+async def test_a_formula_without_a_value_is_a_failure_and_no_score(formula: str) -> None:
+    grader = create_grader(multi(formula, a=string_check("absent")))
+    with pytest.raises(GraderFailure) as error:
+        await grader.grade(SAMPLE, item={}, trace_id="t")
+    assert error.value.kind == "formula"
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (multi("a + c", a=string_check(), b=string_check()), "unknown grader 'c'; graders here: a, b"),
+        (multi("a +", a=string_check()), "position 4"),
+        (multi("max", max=string_check()), "'max' cannot stand in a formula"),
+        (multi("x", **{"my-grader": string_check()}), "'my-grader' cannot stand in a formula"),
+        (multi("1"), "there are none"),
+        (multi("a", a=string_check("{{ item.answer")), "grader 'a': reference: template, line 1"),
+        (multi("a", a=python("x = 1")), "grader 'a': source"),
+        (StringCheckGraderSpec(type="string_check", input="{{ x }}", reference="", operation="eq"), "input: template"),
+    ],
+)
+def test_a_spec_that_cannot_work_is_refused_at_creation(spec: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        create_grader(spec)
+
+
+def rows(*items: dict[str, Any]) -> list[Sample]:
+    return [Sample(f"{number:05d}-x", [], item=item) for number, item in enumerate(items, start=1)]
+
+
+def test_rows_that_lack_what_the_templates_read_are_all_listed() -> None:
+    spec = multi("a + b", a=string_check(), b=string_check("{{ item.meta['code'][0] }} {{ sample.output_json.x }}"))
+    good = {"answer": "x", "meta": {"code": ["E11"]}}
+    check_templates(spec, rows(good, good))
+    with pytest.raises(UserError) as error:
+        check_templates(spec, rows(good, {"answr": "x", "meta": {"code": []}}, {"answer": "x", "meta": "?"}))
+    cause = error.value.cause
+    assert "3 fault(s)" in cause
+    assert "row 00002-x: grader 'a', reference: item.answer" in cause and "'answr'" in cause
+    assert "row 00002-x: grader 'b', reference: item.meta.code[0]" in cause
+    assert "row 00003-x: grader 'b'" in cause
+    assert "row 00001" not in cause
+
+
+def test_many_faulty_rows_are_counted_and_the_first_are_shown() -> None:
+    spec = multi("a", a=string_check())
+    with pytest.raises(UserError, match="and 80 more"):
+        check_templates(spec, rows(*[{}] * 100))
+
+
+def test_graders_without_templates_need_nothing_of_the_rows() -> None:
+    check_templates(multi("a", a=python("def grade(sample, item):\n    return 1")), rows({}))
