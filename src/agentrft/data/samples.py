@@ -69,7 +69,9 @@ def _load(path: Path, faults_of: Any) -> list[Sample]:
         rest = f"\n  and {len(faults) - MAX_FAULTS_SHOWN} more" if len(faults) > MAX_FAULTS_SHOWN else ""
         raise UserError(f"{path}: {len(faults)} fault(s):\n{shown}{rest}", "Correct these lines; nothing was started.")
     if not samples:
-        raise UserError(f"{path}: the file has no rows.", 'Add JSON lines such as {"messages": [...], "answer": "..."}.')
+        raise UserError(
+            f"{path}: the file has no rows.", 'Add JSON lines such as {"messages": [...], "answer": "..."}.'
+        )
     return samples
 
 

@@ -82,6 +82,7 @@ class _Episode:
     context: list[int] = field(default_factory=list)
     output_text: str = ""
     output_tools: list[dict[str, Any]] = field(default_factory=list)
+    tool_requests: int = 0
 
 
 class RolloutRunner:
@@ -104,8 +105,11 @@ class RolloutRunner:
         Never raises for what a rollout may meet: the record's `outcome` says how it ended.
         """
         trace_id = f"trace_{uuid.uuid4().hex}"
+        requests = 0
         for attempt in range(1, ATTEMPTS + 1):
             rollout, repeatable = await self._attempt(task, session, trace_id, attempt)
+            requests += rollout.tool_requests
+            rollout.tool_requests = requests
             if rollout.outcome != "infra_failed" or not repeatable:
                 break
             session.restart()
@@ -141,6 +145,7 @@ class RolloutRunner:
         except EngineFailure as failure:
             record.failure_kind, record.failure_message = f"engine:{failure.kind}", str(failure)
         record.latency_s = record.latency_s or time.perf_counter() - started
+        record.tool_requests = episode.tool_requests
         return record, repeatable
 
     async def _converse(self, episode: _Episode, session: Session) -> None:
@@ -178,7 +183,7 @@ class RolloutRunner:
             temperature=task.temperature,
             top_p=task.top_p,
             max_tokens=min(limits.max_tokens_per_turn, room),
-            stop_ids=self._codec.stop_ids,
+            stop_ids=frozenset(self._codec.stop_ids),
             seed=task.turn_seed(episode.attempt, number),
             deadline_s=limits.turn_timeout_s,
         )
@@ -199,18 +204,21 @@ class RolloutRunner:
             text = f"{episode.trace_id}/{episode.attempt}/{number}/{next(call_numbers)}"
             return f"call_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
-        return turn, self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id)
+        return turn, self._codec.parse(
+            generation.token_ids, prompt, episode.tools, new_call_id=new_call_id
+        )
 
     async def _call_tools(self, episode: _Episode, turn: Turn, said: AssistantTurn) -> list[dict[str, Any]]:
-        """Run a turn's calls in parallel; results in the order asked. The first broken tool cancels the others."""
-        tasks = [asyncio.create_task(self._call(episode, call)) for call in said.tool_calls]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        turn.tool_calls = [task.result() for task in tasks]
+        """Run a turn's calls in parallel; results in the order asked.
+
+        A broken tool does not cut the others short: what they did is counted, then the failure is raised.
+        """
+        ids = [call["id"] for call in said.message["tool_calls"]]
+        calls = [self._call(episode, call_id, call) for call_id, call in zip(ids, said.tool_calls, strict=True)]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            turn.tool_calls.append(outcome)
         for record in turn.tool_calls:
             function = {"name": record.name, "arguments": record.arguments}
             episode.output_tools.append({"id": record.call_id, "type": "function", "function": function})
@@ -219,21 +227,24 @@ class RolloutRunner:
             for record in turn.tool_calls
         ]
 
-    async def _call(self, episode: _Episode, call: ParsedCall) -> ToolCallRecord:
+    async def _call(self, episode: _Episode, call_id: str, call: ParsedCall) -> ToolCallRecord:
+        name, arguments = call.name or "", call.arguments or ""
         fault = self._fault_of(call)
         if fault is not None:
             status, text = fault
-            return ToolCallRecord(call.call_id, call.name or "", call.arguments or "", text, status, 0.0, 0)
-        name, arguments = call.name or "", call.arguments or "{}"
-        result: ToolResult = await self._tools[name].call(
-            ToolCall(call.call_id, name, arguments),
-            trace_id=episode.trace_id,
-            attempt=episode.attempt,
-            item=episode.task.sample.item,
-        )
-        return ToolCallRecord(
-            call.call_id, name, arguments, result.output, result.status, result.latency_s, result.attempts
-        )
+            return ToolCallRecord(call_id, name, arguments, text, status, 0.0, 0)
+        try:
+            result: ToolResult = await self._tools[name].call(
+                ToolCall(call_id, name, arguments),
+                trace_id=episode.trace_id,
+                attempt=episode.attempt,
+                item=episode.task.sample.item,
+            )
+        except ToolFailure as failure:
+            episode.tool_requests += failure.attempts
+            raise
+        episode.tool_requests += result.attempts
+        return ToolCallRecord(call_id, name, arguments, result.output, result.status, result.latency_s, result.attempts)
 
     def _fault_of(self, call: ParsedCall) -> tuple[str, str] | None:
         """Why a call cannot be made, as a status and the text that the model reads: it can learn from both."""

@@ -50,6 +50,7 @@ class Rollout:
             `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
         reward: None exactly for `infra_failed`.
         latency_s: seconds from the first request to the final answer.
+        tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
     """
 
     trace_id: str
@@ -66,6 +67,7 @@ class Rollout:
     grade: Grade | None = None
     reward: float | None = None
     latency_s: float = 0.0
+    tool_requests: int = 0
     row_starts: list[int] = field(default_factory=lambda: [0])
 
     @property

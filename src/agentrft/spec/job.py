@@ -44,7 +44,10 @@ class EngineSpec(SpecModel):
 
 
 class JobSpec(SpecModel):
-    """A whole job in its one stored shape. All paths are absolute once a job was loaded from a file."""
+    """A whole job in its one stored shape. All paths are absolute once a job was loaded from a file.
+
+    `model_failed_reward` is the reward of a rollout in which the agent ran out of turns or tokens, or gave no answer.
+    """
 
     model: str
     training_file: Path
@@ -58,6 +61,7 @@ class JobSpec(SpecModel):
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()
     engine: EngineSpec = EngineSpec()
+    model_failed_reward: float = 0.0
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     deterministic: bool = False
     output_dir: Path = Path("runs")

@@ -84,7 +84,8 @@ class HttpTool:
             self.counters[f"failure:{verdict.kind}"] += 1
             # Raised outside any except block: an exception of aiohttp would carry the request's headers along.
             message = wire.shorten(self._redactor.message(verdict.message))
-            failure = ToolFailure(self.name, verdict.kind, message, attempts)
+            repeatable = self.spec.idempotent or not verdict.may_have_arrived
+            failure = ToolFailure(self.name, verdict.kind, message, attempts, repeatable=repeatable)
             logger.warning("%s: %s after %d requests", trace_id, failure, attempts)
             raise failure
         output = self._redactor.output(verdict.output)

@@ -1,0 +1,83 @@
+"""Checkpoints: all that the next step depends on, in a folder that is either whole or not there.
+
+    checkpoints/step-00007/state.pt    master weights, optimizer, counters (the learner's `state`)
+    checkpoints/step-00007/adapter/    the adapter in PEFT's format, or model/ with all weights
+
+The data cursor and all random numbers are functions of the job's seed and the step, so nothing else is needed.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from agentrft.errors import UserError
+from agentrft.learner import Learner, Policy
+
+STATE = "state.pt"
+ADAPTER = "adapter"
+MODEL = "model"
+
+
+def step_folder(job_folder: Path, step: int) -> Path:
+    return job_folder / "checkpoints" / f"step-{step:05d}"
+
+
+def warm_start_folder(job_folder: Path, batch: int) -> Path:
+    return job_folder / "checkpoints" / f"warm-start-{batch:05d}"
+
+
+def save_checkpoint(folder: Path, learner: Learner, *, weights: bool = True) -> None:
+    """Write a checkpoint; a folder of the same name is replaced.
+
+    Args:
+        weights: also write the adapter or model in its own format, for export.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    torch.save(learner.state(), partial / STATE)
+    if weights:
+        save_weights(partial, learner.policy)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def save_weights(folder: Path, policy: Policy) -> None:
+    """The policy as `adapter/` (LoRA) or `model/` (all weights)."""
+    model = policy.model
+    if isinstance(model, PeftModel):
+        model.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
+    else:
+        model.save_pretrained(str(folder / MODEL))
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """The learner's state.
+
+    Raises:
+        UserError: the checkpoint is not there.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        found = sorted(p.name for p in folder.parent.glob("step-*")) or ["none"]
+        raise UserError(f"there is no checkpoint {folder}.", f"Checkpoints of this job: {', '.join(found)}.")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def prune(job_folder: Path, keep_steps: set[int]) -> None:
+    """Delete the step checkpoints that are not in `keep_steps`, and those of a warm start that is over."""
+    for folder in (job_folder / "checkpoints").glob("step-*"):
+        if int(folder.name.removeprefix("step-")) not in keep_steps:
+            shutil.rmtree(folder)
+    if keep_steps:
+        prune_warm_start(job_folder, keep=None)
+
+
+def prune_warm_start(job_folder: Path, keep: int | None) -> None:
+    """Delete the checkpoints of the warm start but that of batch `keep`."""
+    for folder in (job_folder / "checkpoints").glob("warm-start-*"):
+        if int(folder.name.removeprefix("warm-start-")) != keep:
+            shutil.rmtree(folder)

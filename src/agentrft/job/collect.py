@@ -1,0 +1,87 @@
+"""Running many rollouts at once, each kept in the store as soon as it is graded."""
+
+import asyncio
+from collections.abc import Sequence
+
+from agentrft.job.progress import Progress
+from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
+from agentrft.job.stop import Stop
+from agentrft.rollout import Rollout, RolloutTask
+from agentrft.store import JobStore, PendingRollout
+
+
+class Collector:
+    """Collects the rollouts of one phase and step.
+
+    A rollout that an earlier process of the job already graded is taken from the store. In deterministic jobs
+    rollouts run in fixed units, one after another, and a unit is kept only when all of it is done: what one
+    rollout shares a batch with then depends on nothing else.
+
+    Args:
+        store, job_id: None keeps nothing.
+    """
+
+    def __init__(
+        self, runtime: Runtime, *, progress: Progress, stop: Stop, store: JobStore | None = None, job_id: str = ""
+    ) -> None:
+        self._runtime = runtime
+        self._progress = progress
+        self._stop = stop
+        self._store = store
+        self._job_id = job_id
+
+    async def collect(
+        self, phase: str, step: int, tasks: Sequence[RolloutTask], *, unit: int = DETERMINISTIC_UNIT
+    ) -> list[Rollout]:
+        """All rollouts, in the order of `tasks`; deterministic jobs run `unit` of them at a time.
+
+        Raises:
+            Interrupted: a stop was requested; what was graded is kept.
+        """
+        self._progress.phase(phase, step, len(tasks))
+        done: dict[str, Rollout] = {}
+        if self._store is not None:
+            stored = self._store.pending_rollouts(self._job_id, phase, step)
+            done = {key: Rollout.from_dict(payload) for key, payload in stored.items()}
+        for rollout in done.values():
+            self._progress.rollout(rollout)
+        size = unit if self._runtime.spec.deterministic else max(1, len(tasks))
+        for start in range(0, len(tasks), size):
+            missing = [task for task in tasks[start : start + size] if task.key not in done]
+            if missing:
+                self._stop.check()
+                done |= await self._run_unit(phase, step, missing)
+        return [done[task.key] for task in tasks]
+
+    async def _run_unit(self, phase: str, step: int, tasks: Sequence[RolloutTask]) -> dict[str, Rollout]:
+        done: dict[str, Rollout] = {}
+        deterministic = self._runtime.spec.deterministic
+        # In deterministic mode the engine waits for all open sessions, so all are opened before any begins.
+        sessions = [await self._runtime.engine.open() for _ in tasks] if deterministic else [None] * len(tasks)
+
+        async def run(task: RolloutTask, session: object) -> None:
+            opened = session or await self._runtime.engine.open()
+            try:
+                rollout = await self._runtime.runner.run(task, opened)
+            finally:
+                opened.close()
+            done[task.key] = rollout
+            if self._store is not None and not deterministic:
+                self._store.add_pending_rollout(self._job_id, phase, step, task.key, rollout.as_dict())
+            self._progress.rollout(rollout)
+
+        work = asyncio.gather(*(run(task, session) for task, session in zip(tasks, sessions, strict=True)))
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+                self._stop.check()
+            await work
+        finally:
+            stopping.cancel()
+        if self._store is not None and deterministic:
+            rows = [PendingRollout(phase, step, task.key, done[task.key].as_dict()) for task in tasks]
+            self._store.add_pending_rollouts(self._job_id, rows)
+        return done

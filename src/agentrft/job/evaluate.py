@@ -1,0 +1,75 @@
+"""Rolling out samples with given weights, outside of training: `baseline`, `eval` and `compare` all end here."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentrft.job.collect import Collector
+from agentrft.job.progress import Progress
+from agentrft.job.references import ModelReference
+from agentrft.job.runtime import Runtime
+from agentrft.job.stop import Stop
+from agentrft.job.tasks import rollout_tasks
+from agentrft.report.summary import Summary, summarise
+from agentrft.rollout import Rollout
+from agentrft.spec import JobSpec
+from agentrft.store import rollout_row, write_rollouts
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` measured. `seconds` is its wall time, without loading the model."""
+
+    label: str
+    temperature: float
+    rollouts: list[Rollout]
+    summary: Summary
+    seconds: float
+
+
+async def evaluate(
+    spec: JobSpec,
+    reference: ModelReference,
+    *,
+    rollouts_per_sample: int,
+    temperature: float | None,
+    progress: Progress,
+    stop: Stop,
+    split: str = "validation",
+    seed: int | None = None,
+    limit: int | None = None,
+    write_to: Path | None = None,
+) -> Evaluation:
+    """Roll out one split of a job's data by the code that training uses.
+
+    Args:
+        temperature: None takes the job's; 0 is greedy.
+        split: "validation" (the training samples where the job has none) or "train".
+        limit: only the first so many samples.
+        write_to: also write the rollouts to this Parquet file.
+
+    Raises:
+        UserError: see `Runtime`, and if a tool endpoint cannot be used.
+    """
+    runtime = Runtime(spec)
+    try:
+        await runtime.probe_tools()
+        reference.apply(runtime.policy)
+        await runtime.publish_policy()
+        samples = runtime.validation if split == "validation" and runtime.validation else runtime.train
+        tasks = rollout_tasks(
+            samples[:limit],
+            step=reference.step or 0,
+            rollouts_per_sample=rollouts_per_sample,
+            temperature=runtime.hyperparameters.temperature if temperature is None else temperature,
+            top_p=runtime.hyperparameters.top_p,
+            seed=(spec.seed if seed is None else seed) + 1,
+        )
+        started = time.perf_counter()
+        rollouts = await Collector(runtime, progress=progress, stop=stop).collect("eval", reference.step or 0, tasks)
+        seconds = time.perf_counter() - started
+    finally:
+        await runtime.close()
+    if write_to is not None:
+        write_rollouts(write_to, [rollout_row(rollout.as_dict(), phase="eval") for rollout in rollouts])
+    return Evaluation(reference.label, tasks[0].temperature, rollouts, summarise(rollouts), seconds)

@@ -1,0 +1,108 @@
+"""Naming weights: `base`, a job, a step of it, or the folder of an exported adapter."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from agentrft.errors import UserError
+from agentrft.job.checkpoint import load_state, step_folder
+from agentrft.learner import Policy
+from agentrft.spec import JobSpec
+from agentrft.store import JobStore
+
+BASE = "base"
+ADAPTER_FILE = "adapter_model.safetensors"
+JOB_REFERENCE = re.compile(r"^(?P<job>[A-Za-z0-9-]+)(@(?P<step>best|last|\d+))?$")
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """Weights that can be evaluated: a job's step, an adapter's folder, or neither: the base model.
+
+    `label` is what reports call it, such as `ftjob-abc@12`.
+    """
+
+    label: str
+    job_id: str | None = None
+    step: int | None = None
+    folder: Path | None = None
+
+    def apply(self, policy: Policy) -> None:
+        """Load the weights into a policy.
+
+        Raises:
+            UserError: they belong to a model of another shape, or to another kind of training.
+        """
+        if self.folder is None:
+            return
+        state = _adapter_state(self.folder) if (self.folder / ADAPTER_FILE).is_file() else _masters(self.folder)
+        try:
+            policy.load_master_state(state)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{self.label}: these weights do not fit the job's model: {error}",
+                "Use a job of the same model and the same lora_rank.",
+            ) from error
+
+
+def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
+    """Find what `text` names.
+
+    `base`; `JOB` or `JOB@best` (best validation reward), `JOB@last`, `JOB@7` (`JOB@0` is the warm start), where JOB
+    is an id, a prefix of one, or `latest`; or the path of a folder with an exported adapter.
+
+    Raises:
+        UserError: there is no such thing.
+    """
+    if text == BASE:
+        return ModelReference(BASE)
+    path = Path(text)
+    if (path / ADAPTER_FILE).is_file():
+        return ModelReference(str(path), folder=path)
+    match = JOB_REFERENCE.match(text)
+    if match is None or store is None:
+        raise UserError(
+            f"'{text}' names no weights.",
+            "Write `base`, a job's id, JOB@best, JOB@last, JOB@STEP (0 is the warm start) or an adapter's folder.",
+        )
+    job = store.find_job(match["job"])
+    steps = sorted(
+        int(folder.name.removeprefix("step-"))
+        for folder in (store.job_folder(job.job_id) / "checkpoints").glob("step-*")
+    )
+    if not steps:
+        raise UserError(f"job {job.job_id} has no checkpoint yet.", "Wait for its first step, or resume it.")
+    wanted = match["step"] or "best"
+    if wanted == "best":
+        step = steps[-1] if job.best_step is None else job.best_step
+    else:
+        step = steps[-1] if wanted == "last" else int(wanted)
+    if step not in steps:
+        raise UserError(
+            f"job {job.job_id} has no checkpoint of step {step}.", f"It has these steps: {', '.join(map(str, steps))}."
+        )
+    folder = step_folder(store.job_folder(job.job_id), step)
+    return ModelReference(f"{job.job_id}@{step}", job_id=job.job_id, step=step, folder=folder)
+
+
+def spec_for(reference: ModelReference, store: JobStore | None, data: JobSpec) -> JobSpec:
+    """The spec to evaluate a reference with: the data, tools and grader of `data`, the model of the reference's job."""
+    if reference.job_id is None or store is None:
+        return data
+    own: dict[str, Any] = store.get_job(reference.job_id).spec["job"]
+    hyperparameters = data.hyperparameters.model_copy(update={"lora_rank": own["hyperparameters"]["lora_rank"]})
+    return data.model_copy(update={"model": own["model"], "hyperparameters": hyperparameters})
+
+
+def _masters(folder: Path) -> dict[str, torch.Tensor]:
+    return load_state(folder)["masters"]
+
+
+def _adapter_state(folder: Path) -> dict[str, torch.Tensor]:
+    """PEFT leaves the adapter's name out of its files; the policy's weights have it."""
+    weights = load_file(folder / ADAPTER_FILE)
+    return {re.sub(r"\.(lora_[AB])\.weight$", r".\1.default.weight", name): w.float() for name, w in weights.items()}

@@ -1,0 +1,75 @@
+"""Running a job from its record: the phases in order, each going on where an earlier process left off."""
+
+from pathlib import Path
+
+from agentrft.errors import AgentRFTError, Interrupted
+from agentrft.job.checkpoint import step_folder
+from agentrft.job.progress import Progress
+from agentrft.job.runtime import Runtime
+from agentrft.job.secrets import restored_spec, stored_spec
+from agentrft.job.stop import Stop
+from agentrft.job.train import Trainer
+from agentrft.job.warm_start import warm_start
+from agentrft.spec import JobSpec
+from agentrft.store import JobStore
+
+
+def create_job(spec: JobSpec, *, source: Path | None = None) -> tuple[JobStore, str]:
+    """Store a new job. `source` is its file, from which header values are read again on resuming."""
+    spec.output_dir.mkdir(parents=True, exist_ok=True)
+    store = JobStore(spec.output_dir)
+    return store, store.create_job(stored_spec(spec, source), model=spec.model, seed=spec.seed)
+
+
+def resume_job(store: JobStore, job_id: str) -> JobSpec:
+    """The spec of a stored job, ready to run again."""
+    return restored_spec(store.get_job(job_id).spec)
+
+
+async def run_job(
+    spec: JobSpec, store: JobStore, job_id: str, *, progress: Progress, stop: Stop, warm_start_only: bool = False
+) -> None:
+    """Run a new or interrupted job to its end.
+
+    Args:
+        warm_start_only: stop after the warm start's checkpoint, for measuring a baseline on it.
+
+    Raises:
+        UserError: the job cannot run as it is; its status is then "failed".
+        Interrupted: a stop was requested; its status is then "interrupted" and it can be run again.
+    """
+    with store.job_lock(job_id):
+        store.recover(job_id)
+        store.rewrite_metrics_file(job_id)
+        store.set_status(job_id, "running")
+        try:
+            await _run(spec, store, job_id, progress, stop, warm_start_only)
+        except Interrupted:
+            store.set_status(job_id, "interrupted")
+            raise
+        except AgentRFTError as error:
+            store.set_status(job_id, "failed", error=str(error))
+            raise
+        except BaseException as error:
+            store.set_status(job_id, "interrupted", error=f"{type(error).__name__}: {error}")
+            raise
+        store.set_status(job_id, "interrupted" if warm_start_only else "succeeded")
+
+
+async def _run(
+    spec: JobSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop, warm_start_only: bool
+) -> None:
+    runtime = Runtime(spec)
+    try:
+        await runtime.probe_tools()
+        store.record_hyperparameters(job_id, runtime.hyperparameters.as_dict())
+        store.set_total_steps(job_id, runtime.hyperparameters.max_steps)
+        progress.started(job_id, runtime.hyperparameters.max_steps)
+        if not step_folder(store.job_folder(job_id), 0).exists():
+            await warm_start(runtime, store, job_id, progress, stop)
+        trainer = Trainer(runtime, store, job_id, progress, stop)
+        await trainer.prepare()
+        if not warm_start_only:
+            await trainer.run()
+    finally:
+        await runtime.close()

@@ -1,0 +1,156 @@
+"""The parts of a job, put together: data, model, codec, engine, tools, grader, policy."""
+
+import asyncio
+import copy
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from agentrft.chat import ChatCodec, load_codec
+from agentrft.data import Sample, load_demonstrations, load_samples
+from agentrft.engine import EmbeddedEngine, EngineLimits
+from agentrft.errors import UserError
+from agentrft.graders import check_templates, create_grader
+from agentrft.learner import Learner, Policy
+from agentrft.models import resolve_model
+from agentrft.models.attention import use_planned_attention
+from agentrft.models.load import load_model, load_tokenizer
+from agentrft.rollout import RolloutLimits, RolloutRunner
+from agentrft.spec import JobSpec, ResolvedHyperparameters
+from agentrft.tools import HttpTool, create_tools
+
+MAX_PROMPTS_SHOWN = 5
+DETERMINISTIC_UNIT = 16
+
+
+class Runtime:
+    """Everything a job runs with. Making one checks the job's data and templates before it loads the model.
+
+    Attributes:
+        train, validation, demonstrations: the job's samples; the last two may be empty.
+        policy, engine: the trained weights, and what generates from a merged copy of them.
+
+    Raises:
+        UserError: data, grader or model cannot be used, or a prompt leaves no room in the context.
+    """
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.spec = spec
+        self.train = load_samples(spec.training_file)
+        self.validation = load_samples(spec.validation_file) if spec.validation_file else []
+        self.demonstrations = load_demonstrations(spec.warm_start.training_file) if spec.warm_start else []
+        check_templates(spec.grader, [*self.train, *self.validation])
+        self.grader = create_grader(spec.grader)
+        self.tools = create_tools(spec.tools)
+        self.tool_schemas = [tool.function_schema() for tool in spec.tools]
+        _check_tool_names(self)
+        source = resolve_model(spec.model)
+        tokenizer = load_tokenizer(source)
+        self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id)
+        self.tokenizer = tokenizer
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = _dtype(spec, self.device)
+        model = load_model(source, self.dtype).to(self.device)
+        self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
+            n_train=len(self.train), model_context_tokens=getattr(model.config, "max_position_embeddings", 2048)
+        )
+        _check_prompts(self)
+        if spec.deterministic:
+            torch.use_deterministic_algorithms(True)
+        use_planned_attention(model, max_context_tokens=self.hyperparameters.max_context_tokens)
+        model.requires_grad_(False)
+        self.engine = EmbeddedEngine(copy.deepcopy(model), self._engine_limits(), deterministic=spec.deterministic)
+        self.policy = Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=spec.seed)
+        self.runner = RolloutRunner(
+            engine=self.engine,
+            codec=self.codec,
+            tools=self.tools,
+            tool_schemas=self.tool_schemas,
+            grader=self.grader,
+            limits=RolloutLimits(
+                max_episode_steps=self.hyperparameters.max_episode_steps,
+                max_tokens_per_turn=self.hyperparameters.max_tokens_per_turn,
+                max_context_tokens=self.hyperparameters.max_context_tokens,
+                turn_timeout_s=spec.engine.turn_timeout_s,
+                model_failed_reward=spec.model_failed_reward,
+            ),
+        )
+        self._learner_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-learner")
+
+    def new_learner(self, *, learning_rate: float, warm_up_steps: int = 0) -> Learner:
+        """A learner on the policy, with a fresh optimizer."""
+        return Learner(
+            self.policy,
+            algorithm=self.hyperparameters.algorithm,
+            learning_rate=learning_rate,
+            temperature=self.hyperparameters.temperature,
+            max_grad_norm=self.hyperparameters.max_grad_norm,
+            warm_up_steps=warm_up_steps,
+        )
+
+    async def in_learner_thread(self, work: Any, *arguments: Any) -> Any:
+        """Run heavy work beside the event loop, always in the same thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._learner_thread, work, *arguments)
+
+    async def publish_policy(self) -> None:
+        """Make the engine sample from the policy as it is now."""
+        await self.engine.update_weights(self.policy.writer_for_engine(), self.policy.version)
+
+    async def probe_tools(self) -> None:
+        """Raise EndpointError if a tool's endpoint cannot be used."""
+        await asyncio.gather(*(tool.probe() for tool in self.tools.values() if isinstance(tool, HttpTool)))
+
+    async def close(self) -> None:
+        await self.engine.close()
+        for tool in self.tools.values():
+            await tool.close()
+        await self.grader.close()
+        self._learner_thread.shutdown(wait=True)
+
+    def _engine_limits(self) -> EngineLimits:
+        engine = self.spec.engine
+        slots = engine.max_concurrent_rollouts
+        if self.spec.deterministic:
+            # A unit of the fixed schedule runs as a whole.
+            slots = max(slots, self.hyperparameters.rollouts_per_sample, DETERMINISTIC_UNIT)
+        return EngineLimits(
+            max_context_tokens=self.hyperparameters.max_context_tokens,
+            max_sequences=slots,
+            max_batch_size=engine.max_batch_size,
+            prefill_tokens_per_step=engine.prefill_tokens_per_step,
+        )
+
+
+def _dtype(spec: JobSpec, device: torch.device) -> torch.dtype:
+    if spec.dtype != "auto":
+        return torch.bfloat16 if spec.dtype == "bfloat16" else torch.float32
+    fast_bfloat16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast_bfloat16 else torch.float32
+
+
+def _check_tool_names(runtime: Runtime) -> None:
+    """A row may describe only tools that the job can call."""
+    for sample in [*runtime.train, *runtime.validation]:
+        names = [tool["function"]["name"] for tool in sample.tools]
+        missing = sorted(set(names) - set(runtime.tools))
+        if missing:
+            raise UserError(
+                f"row {sample.sample_id}: its `tools` name {missing}, which the job does not have.",
+                f"Add these tools to the job with their server_url. It has: {sorted(runtime.tools) or 'none'}.",
+            )
+
+
+def _check_prompts(runtime: Runtime) -> None:
+    room = runtime.hyperparameters.max_context_tokens
+    too_long = []
+    for sample in [*runtime.train, *runtime.validation]:
+        tokens = len(runtime.codec.prompt_ids(sample.messages, sample.tools or runtime.tool_schemas))
+        if tokens >= room:
+            too_long.append(f"row {sample.sample_id}: {tokens} tokens")
+    if too_long:
+        shown = "; ".join(too_long[:MAX_PROMPTS_SHOWN])
+        raise UserError(
+            f"{len(too_long)} prompt(s) do not fit into max_context_tokens={room}: {shown}.",
+            "Raise hyperparameters.max_context_tokens, or shorten these rows.",
+        )

@@ -1,0 +1,23 @@
+"""The rollouts of a step, as tasks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentrft.data import Sample
+from agentrft.rollout import RolloutTask
+
+
+def rollout_tasks(
+    samples: Sequence[Sample], *, step: int, rollouts_per_sample: int, temperature: float, top_p: float, seed: int
+) -> list[RolloutTask]:
+    """`rollouts_per_sample` tasks for each sample, those of a sample next to each other."""
+    return [
+        RolloutTask(sample, step=step, index=index, temperature=temperature, top_p=top_p, seed=seed)
+        for sample in samples
+        for index in range(rollouts_per_sample)
+    ]
+
+
+def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics without what only a clock decides: names that end in `_s` (seconds) or `_per_s` (rates)."""
+    return {name: value for name, value in metrics.items() if not name.endswith("_s")}

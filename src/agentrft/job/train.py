@@ -1,0 +1,175 @@
+"""Training, top to bottom: GRPO-style reinforcement of an agent on its own tool use.
+
+For each step: take the next samples; roll each out several times, calling the real tools; grade; drop what broke;
+merge each group's rollouts into a token tree and update the policy; keep everything; hand the new weights to the
+engine. Every few steps the validation samples are rolled out by the same code.
+"""
+
+import time
+from typing import Any
+
+from agentrft.errors import JobFailedError, NotTrainableError
+from agentrft.job.checkpoint import load_state, prune, save_checkpoint, step_folder
+from agentrft.job.collect import Collector
+from agentrft.job.progress import Progress
+from agentrft.job.runtime import Runtime
+from agentrft.job.schedule import samples_of_step
+from agentrft.job.stop import Stop
+from agentrft.job.tasks import rollout_tasks
+from agentrft.job.training_data import training_group
+from agentrft.learner import Learner, UpdateMetrics
+from agentrft.report.summary import summarise
+from agentrft.report.verdict import verdict
+from agentrft.rollout import GroupResult, Rollout, form_group
+from agentrft.store import JobStore, rollout_row, write_rollouts
+
+TRAIN, VALIDATION = "train", "validation"
+WARM_UP_STEPS = 2
+
+
+class Trainer:
+    """One job's reinforcement, from wherever its record says it is."""
+
+    def __init__(self, runtime: Runtime, store: JobStore, job_id: str, progress: Progress, stop: Stop) -> None:
+        self._runtime = runtime
+        self._store = store
+        self._job_id = job_id
+        self._folder = store.job_folder(job_id)
+        self._progress = progress
+        self._stop = stop
+        self._collector = Collector(runtime, progress=progress, stop=stop, store=store, job_id=job_id)
+        self._learner: Learner = runtime.new_learner(
+            learning_rate=runtime.hyperparameters.learning_rate, warm_up_steps=WARM_UP_STEPS
+        )
+        self._last = 0
+
+    async def prepare(self) -> None:
+        """Load the last committed step; before the first, keep the policy as it is as step 0."""
+        committed = [row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
+        last = max(committed, default=0)
+        if last == 0 and not step_folder(self._folder, 0).exists():
+            save_checkpoint(step_folder(self._folder, 0), self._learner)
+        self._learner.load_state(load_state(step_folder(self._folder, last)))
+        self._last = last
+        await self._runtime.publish_policy()
+
+    async def run(self) -> None:
+        """All steps that are left, and the validations that are due; after `prepare`.
+
+        Raises:
+            NotTrainableError: the baseline left nothing to learn from.
+            JobFailedError: a step in which no group was left after infrastructure failures.
+            Interrupted: a stop was requested.
+        """
+        hyperparameters = self._runtime.hyperparameters
+        committed = {(row["phase"], row["step"]) for row in self._store.metrics(self._job_id)}
+        for step in range(self._last, hyperparameters.max_steps + 1):
+            if step > self._last:
+                await self._step(step)
+            if self._validation_is_due(step) and (VALIDATION, step) not in committed:
+                await self._validate(step)
+            self._prune(step)
+            self._stop.check()
+
+    async def _step(self, step: int) -> None:
+        runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
+        started = time.perf_counter()
+        samples = samples_of_step(
+            runtime.train, batch_size=hyperparameters.batch_size, seed=runtime.spec.seed, step=step
+        )
+        tasks = rollout_tasks(
+            samples,
+            step=step,
+            rollouts_per_sample=hyperparameters.rollouts_per_sample,
+            temperature=hyperparameters.temperature,
+            top_p=hyperparameters.top_p,
+            seed=runtime.spec.seed,
+        )
+        rollouts = await self._collector.collect(TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample)
+        rollout_s = time.perf_counter() - started
+        groups = self._groups(step, rollouts)
+        trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
+        update: UpdateMetrics = await runtime.in_learner_thread(self._learner.update, trainable)
+        await runtime.publish_policy()
+        metrics = {
+            **summarise(rollouts).as_dict(),
+            **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
+            "groups_dropped": sum(group.was_dropped for group in groups),
+            "policy_version": runtime.policy.version,
+            "rollout_s": rollout_s,
+            "step_s": time.perf_counter() - started,
+            "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / rollout_s,
+        }
+        self._commit(TRAIN, step, rollouts, metrics)
+
+    def _groups(self, step: int, rollouts: list[Rollout]) -> list[GroupResult]:
+        by_sample: dict[str, list[Rollout]] = {}
+        for rollout in rollouts:
+            by_sample.setdefault(rollout.sample_id, []).append(rollout)
+        groups = [form_group(sample_id, members) for sample_id, members in by_sample.items()]
+        broken = sum((group.dropped for group in groups), start=type(groups[0].dropped)())
+        if broken:
+            counts = ", ".join(f"{count} x {kind}" for kind, count in broken.most_common())
+            self._event("warning", f"step {step}: rollouts left their groups because infrastructure failed: {counts}")
+        if all(group.was_dropped for group in groups):
+            example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
+            raise JobFailedError(
+                f"step {step}: infrastructure failures left no group to train on; the first one was: {example}\n"
+                f"Mend the endpoint, then go on with `agentrft train --resume {self._job_id}`."
+            )
+        return groups
+
+    async def _validate(self, step: int) -> None:
+        runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
+        baseline = step == 0
+        k = runtime.spec.baseline.rollouts_per_sample if baseline else hyperparameters.eval_samples
+        tasks = rollout_tasks(
+            runtime.validation,
+            step=step,
+            rollouts_per_sample=k,
+            temperature=hyperparameters.temperature,
+            top_p=hyperparameters.top_p,
+            seed=runtime.spec.seed + 1,
+        )
+        started = time.perf_counter()
+        rollouts = await self._collector.collect(VALIDATION, step, tasks)
+        summary = summarise(rollouts)
+        self._commit(VALIDATION, step, rollouts, {**summary.as_dict(), "step_s": time.perf_counter() - started})
+        self._keep_best()
+        if baseline:
+            judgement = verdict(summary)
+            self._event("info" if judgement.trainable else "error", judgement.text)
+            if not judgement.trainable:
+                raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", judgement.remedy)
+
+    def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
+        """Rollouts, then the checkpoint, then the record: a kill in between repeats the step's end and no more."""
+        rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
+        write_rollouts(self._folder / "rollouts" / f"{phase}-{step:05d}.parquet", rows)
+        if phase == TRAIN:
+            save_checkpoint(step_folder(self._folder, step), self._learner)
+        self._store.commit_step(self._job_id, phase, step, metrics)
+        self._progress.committed(phase, step, metrics)
+
+    def _validation_is_due(self, step: int) -> bool:
+        hyperparameters = self._runtime.hyperparameters
+        if not self._runtime.validation:
+            return False
+        if step == 0:
+            return self._runtime.spec.baseline.enabled
+        return step % hyperparameters.eval_interval == 0 or step == hyperparameters.max_steps
+
+    def _keep_best(self) -> None:
+        """The best step is the one with the highest validation reward; the earliest among equals."""
+        validated = [row for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION]
+        best = max(validated, key=lambda row: (row["reward_mean"], -row["step"]))
+        self._store.set_best_step(self._job_id, best["step"])
+
+    def _prune(self, step: int) -> None:
+        """Keep the first, the last and the validated checkpoints."""
+        validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
+        prune(self._folder, keep_steps=validated | {0, step})
+
+    def _event(self, level: Any, message: str) -> None:
+        self._store.add_event(self._job_id, level, message)
+        self._progress.message(level, message)

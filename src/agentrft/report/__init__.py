@@ -1,0 +1,9 @@
+"""Reading rollouts: summaries, the verdict on a baseline, and the comparison of two models.
+
+Everything here is a pure function of rollout records.
+"""
+
+from agentrft.report.summary import Summary, mean, quantile, summarise
+from agentrft.report.verdict import Verdict, verdict
+
+__all__ = ["Summary", "Verdict", "mean", "quantile", "summarise", "verdict"]

@@ -1,0 +1,116 @@
+"""What a set of rollouts says: rewards, outcomes, tool use, tokens, latency, and how much there is to learn from."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from agentrft.rollout.record import Rollout
+
+SAME_REWARD = 1e-9
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Statistics over rollouts. Means are over rollouts with a reward; infrastructure failures are only counted.
+
+    Attributes:
+        reward_std: over all rollouts with a reward.
+        pass_at_1, pass_at_k: share of rollouts, and of samples with at least one rollout, that reach
+            `pass_threshold`.
+        k: the most rollouts of any sample.
+        zero_variance_share: of the samples with two rollouts or more, how many have all rewards alike;
+            `all_right_share` and `all_wrong_share` are the parts of it with a reward at the pass threshold or
+            above, and of at most zero.
+        outcomes, failures: rollouts by outcome and by failure kind.
+        tool_statuses: tool calls by status.
+        latency_p50_s, latency_p95_s: seconds per rollout.
+    """
+
+    rollouts: int = 0
+    samples: int = 0
+    k: int = 0
+    reward_mean: float = 0.0
+    reward_std: float = 0.0
+    pass_at_1: float = 0.0
+    pass_at_k: float = 0.0
+    pass_threshold: float = 1.0
+    zero_variance_share: float = 0.0
+    all_right_share: float = 0.0
+    all_wrong_share: float = 0.0
+    tool_calls_mean: float = 0.0
+    tool_requests: int = 0
+    sampled_tokens_mean: float = 0.0
+    latency_p50_s: float = 0.0
+    latency_p95_s: float = 0.0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    tool_statuses: dict[str, int] = field(default_factory=dict)
+    sub_scores: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Summary:
+    """Statistics of rollouts, of one step or of one evaluation."""
+    rewarded = [rollout for rollout in rollouts if rollout.reward is not None]
+    by_sample: dict[str, list[float]] = defaultdict(list)
+    for rollout in rewarded:
+        by_sample[rollout.sample_id].append(_reward(rollout))
+    several = [rewards for rewards in by_sample.values() if len(rewards) > 1]
+    alike = [rewards[0] for rewards in several if max(rewards) - min(rewards) <= SAME_REWARD]
+    rewards = [_reward(rollout) for rollout in rewarded]
+    latencies = [rollout.latency_s for rollout in rewarded]
+    reached = pass_threshold - SAME_REWARD
+    return Summary(
+        rollouts=len(rollouts),
+        samples=len({rollout.sample_id for rollout in rollouts}),
+        k=max((len(group) for group in by_sample.values()), default=0),
+        reward_mean=mean(rewards),
+        reward_std=math.sqrt(mean([(reward - mean(rewards)) ** 2 for reward in rewards])),
+        pass_at_1=mean([reward >= reached for reward in rewards]),
+        pass_at_k=mean([max(group) >= reached for group in by_sample.values()]),
+        pass_threshold=pass_threshold,
+        zero_variance_share=len(alike) / len(several) if several else 0.0,
+        all_right_share=sum(reward >= reached for reward in alike) / len(several) if several else 0.0,
+        all_wrong_share=sum(reward <= SAME_REWARD for reward in alike) / len(several) if several else 0.0,
+        tool_calls_mean=mean([len(rollout.tool_calls) for rollout in rewarded]),
+        tool_requests=sum(rollout.tool_requests for rollout in rollouts),
+        sampled_tokens_mean=mean([rollout.sampled_tokens for rollout in rewarded]),
+        latency_p50_s=quantile(latencies, 0.5),
+        latency_p95_s=quantile(latencies, 0.95),
+        outcomes=_counts(rollout.outcome for rollout in rollouts),
+        failures=_counts(rollout.failure_kind for rollout in rollouts if rollout.failure_kind),
+        tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
+        sub_scores=_mean_sub_scores(rewarded),
+    )
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean; 0 of nothing."""
+    listed = list(values)
+    return math.fsum(listed) / len(listed) if listed else 0.0
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Nearest-rank quantile; 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def _reward(rollout: Rollout) -> float:
+    return 0.0 if rollout.reward is None else rollout.reward
+
+
+def _counts(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items()))
+
+
+def _mean_sub_scores(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for rollout in rollouts:
+        for name, score in (rollout.grade.sub_scores if rollout.grade else {}).items():
+            values[name].append(score)
+    return {name: mean(scores) for name, scores in sorted(values.items())}
