@@ -1,0 +1,159 @@
+"""The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
+
+    python quickstart.py [--seed 0] [--steps 24] [--out runs/quickstart]
+
+The last line on standard output is one JSON object with the measurements.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import yaml
+from make_data import write_data
+
+from agentrft.cli.progress import ConsoleProgress
+from agentrft.data import load_samples
+from agentrft.job import Evaluation, NoProgress, Stop, create_job, evaluate, resolve_reference, run_job
+from agentrft.rollout import Rollout
+from agentrft.spec import JobSpec, parse_job
+from agentrft.store import JobStore, read_rollouts
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    arguments = _arguments()
+    started = time.perf_counter()
+    data = HERE / "data"
+    print(f"Writing data to {data} ...", flush=True)
+    write_data(data, 0)
+    server, url = _start_server()
+    try:
+        spec = _spec(arguments, url)
+        result = asyncio.run(_run(spec))
+    finally:
+        server.terminate()
+        server.wait()
+    result["minutes"] = round((time.perf_counter() - started) / 60, 1)
+    print(json.dumps(result), flush=True)
+
+
+async def _run(spec: JobSpec) -> dict[str, Any]:
+    store, job_id = create_job(spec)
+    await run_job(spec, store, job_id, progress=ConsoleProgress(), stop=Stop())
+    print("Measuring both models without sampling noise (greedy) ...", flush=True)
+    greedy = [await _greedy(spec, store, job_id, which) for which in ("0", "last")]
+    metrics = store.metrics(job_id)
+    validated = [row for row in metrics if row["phase"] == "validation"]
+    before, after = validated[0], validated[-1]
+    answers = {sample.sample_id: sample.item["answer"] for sample in load_samples(spec.validation_file)}
+    rollouts = {row["step"]: _rollouts(store, job_id, row["step"]) for row in (before, after)}
+    _show_changes(rollouts[before["step"]], rollouts[after["step"]], answers)
+    picture = _draw(metrics, store.job_folder(job_id) / "reward-curve.png")
+    print(f"Reward curve: {picture}", flush=True)
+    return {
+        "job": job_id,
+        "validation_reward_warm_start": round(before["reward_mean"], 4),
+        "validation_reward_trained": round(after["reward_mean"], 4),
+        "validation_reward_greedy_warm_start": round(greedy[0].summary.reward_mean, 4),
+        "validation_reward_greedy_trained": round(greedy[1].summary.reward_mean, 4),
+        "exact_match_warm_start": round(_exact(rollouts[before["step"]], answers), 4),
+        "exact_match_trained": round(_exact(rollouts[after["step"]], answers), 4),
+        "tool_calls_warm_start": round(before["tool_calls_mean"], 3),
+        "tool_calls_trained": round(after["tool_calls_mean"], 3),
+        "steps": after["step"],
+    }
+
+
+async def _greedy(spec: JobSpec, store: JobStore, job_id: str, which: str) -> Evaluation:
+    reference = resolve_reference(f"{job_id}@{which}", store)
+    return await evaluate(spec, reference, rollouts_per_sample=1, temperature=0.0, progress=NoProgress(), stop=Stop())
+
+
+def _rollouts(store: JobStore, job_id: str, step: int) -> list[Rollout]:
+    rows = read_rollouts(store.job_folder(job_id) / "rollouts" / f"validation-{step:05d}.parquet")
+    return [Rollout.from_dict(row["record"]) for row in rows]
+
+
+def _exact(rollouts: list[Rollout], answers: dict[str, str]) -> float:
+    return sum(rollout.output_text == answers[rollout.sample_id] for rollout in rollouts) / len(rollouts)
+
+
+def _show_changes(before: list[Rollout], after: list[Rollout], answers: dict[str, str], most: int = 3) -> None:
+    """The held-out samples whose reward rose most, as the agent worked on them before and after."""
+    pairs = sorted(zip(before, after, strict=True), key=lambda pair: (pair[0].reward or 0) - (pair[1].reward or 0))
+    print("\nWhat changed on held-out samples:")
+    for old, new in pairs[:most]:
+        print(f"\n  {old.messages[-1 if len(old.messages) < 2 else 1]['content']}   (right: {answers[old.sample_id]})")
+        print(f"    before: {_story(old)}\n    after:  {_story(new)}")
+    print(flush=True)
+
+
+def _story(rollout: Rollout) -> str:
+    calls = " -> ".join(call.arguments or "(no valid call)" for call in rollout.tool_calls)
+    answer = rollout.output_text or rollout.failure_kind
+    return f"{calls or 'no search'} -> {answer}   reward {rollout.reward:.2f}"
+
+
+def _draw(metrics: list[dict[str, Any]], path: Path) -> Path:
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for phase, style in (("train", "-"), ("validation", "o-")):
+        rows = [row for row in metrics if row["phase"] == phase]
+        axes.plot([row["step"] for row in rows], [row["reward_mean"] for row in rows], style, label=phase)
+    axes.set(xlabel="step", ylabel="mean reward", title="Medical coding, SmolLM2-135M")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    return path
+
+
+def _spec(arguments: argparse.Namespace, url: str) -> JobSpec:
+    """job.yaml, with the running server's address."""
+    raw = yaml.safe_load((HERE / "job.yaml").read_text(encoding="utf-8"))
+    inner = raw["method"]["reinforcement"]
+    inner["tools"][0]["server_url"] = f"{url}/tools/search"
+    if arguments.steps is not None:
+        inner["hyperparameters"]["max_steps"] = arguments.steps
+    raw["seed"] = arguments.seed
+    raw["output_dir"] = str(arguments.out.resolve())
+    return parse_job(raw, folder=HERE, source="job.yaml")
+
+
+def _start_server() -> tuple[subprocess.Popen[str], str]:
+    """The tool server on a free port of loopback, once it says that it is ready."""
+    command = [sys.executable, "-u", str(HERE / "server.py"), "--port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=HERE)
+    assert server.stderr is not None
+    lines = []
+    for line in server.stderr:
+        lines.append(line)
+        if found := re.search(r"http://[0-9.]+:[0-9]+", line):
+            print(f"Tool server: {found[0]}", flush=True)
+            # What it says from here on must not fill the pipe.
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            return server, found[0]
+    raise SystemExit("The tool server did not start:\n" + "".join(lines))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="of training and sampling; the data stay the same")
+    parser.add_argument("--steps", type=int, help="fewer or more updates than job.yaml says")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the job and its results")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
