@@ -18,9 +18,9 @@ from typing import Any
 
 import matplotlib
 import yaml
+from agentrft.cli.progress import ConsoleProgress
 from make_data import write_data
 
-from agentrft.cli.progress import ConsoleProgress
 from agentrft.data import load_samples
 from agentrft.job import Evaluation, NoProgress, Stop, create_job, evaluate, resolve_reference, run_job
 from agentrft.rollout import Rollout

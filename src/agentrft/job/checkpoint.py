@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
 from agentrft.learner import Learner, Policy
@@ -50,7 +51,7 @@ def save_weights(folder: Path, policy: Policy) -> None:
     model = policy.model
     if isinstance(model, PeftModel):
         model.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
-    else:
+    elif isinstance(model, PreTrainedModel):
         model.save_pretrained(str(folder / MODEL))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from agentrft.engine import Session
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
 from agentrft.job.stop import Stop
@@ -57,10 +58,11 @@ class Collector:
         done: dict[str, Rollout] = {}
         deterministic = self._runtime.spec.deterministic
         # In deterministic mode the engine waits for all open sessions, so all are opened before any begins.
-        sessions = [await self._runtime.engine.open() for _ in tasks] if deterministic else [None] * len(tasks)
+        engine = self._runtime.engine
+        sessions = [await engine.open() if deterministic else None for _ in tasks]
 
-        async def run(task: RolloutTask, session: object) -> None:
-            opened = session or await self._runtime.engine.open()
+        async def run(task: RolloutTask, session: Session | None) -> None:
+            opened = session or await engine.open()
             try:
                 rollout = await self._runtime.runner.run(task, opened)
             finally:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from agentrft.chat import ChatCodec, load_codec
-from agentrft.data import Sample, load_demonstrations, load_samples
+from agentrft.data import load_demonstrations, load_samples
 from agentrft.engine import EmbeddedEngine, EngineLimits
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
@@ -51,7 +51,8 @@ class Runtime:
         self.tokenizer = tokenizer
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = _dtype(spec, self.device)
-        model = load_model(source, self.dtype).to(self.device)
+        model = load_model(source, self.dtype)
+        model.to(device=self.device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
         self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
             n_train=len(self.train), model_context_tokens=getattr(model.config, "max_position_embeddings", 2048)
         )

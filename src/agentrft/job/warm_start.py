@@ -29,9 +29,7 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
         learner.load_state(load_state(warm_start_folder(folder, done)))
     for batch in range(done + 1, batches + 1):
         stop.check()
-        chosen = samples_of_step(
-            runtime.demonstrations, batch_size=spec.batch_size, seed=runtime.spec.seed, step=batch
-        )
+        chosen = samples_of_step(runtime.demonstrations, batch_size=spec.batch_size, seed=runtime.spec.seed, step=batch)
         rows: list[TrainingRow] = []
         for index, sample in enumerate(chosen):
             for ids, mask in runtime.codec.training_rows(sample.messages, sample.tools or runtime.tool_schemas):

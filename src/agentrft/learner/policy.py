@@ -83,7 +83,7 @@ class Policy:
             return
         modules = dict(target.named_modules())
         for name, base, delta in self._adapted_layers():
-            modules[name].weight.copy_(base.weight.float() + delta)
+            modules[name].get_parameter("weight").copy_(base.get_parameter("weight").float() + delta)
 
     def _adapted_layers(self) -> Iterator[tuple[str, nn.Module, Tensor]]:
         """Name in the plain model, frozen layer and the float32 change that the adapter makes to its weight."""

@@ -1,5 +1,6 @@
 """Running a model over a token tree: attention to ancestors only, the head where something was sampled."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,7 @@ class TreeAttention:
 
 def _gather(tensor: Tensor, ranges: list[tuple[int, int]]) -> Tensor:
     first, last = ranges[0], ranges[-1]
-    if all(left[1] == right[0] for left, right in zip(ranges, ranges[1:], strict=False)):
+    if all(left[1] == right[0] for left, right in itertools.pairwise(ranges)):
         return tensor[:, first[0] : last[1]]
     return torch.cat([tensor[:, start:end] for start, end in ranges], dim=1)
 

@@ -6,7 +6,7 @@ rotated query, key and value to the attention function that is registered under 
 ours passes them on to the `AttentionPlan` given to the model's forward as `attention_plan=`.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -49,8 +49,8 @@ def _planned_attention(
 ) -> tuple[Tensor, None]:
     if attention_plan is None:
         raise ValueError("this model runs on packed tokens only: pass attention_plan= to its forward")
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attended = attention_plan.attend(module.layer_idx, query[0], key[0], value[0], scaling)
+    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+    attended = attention_plan.attend(cast(int, module.layer_idx), query[0], key[0], value[0], factor)
     return attended.unsqueeze(0), None
 
 

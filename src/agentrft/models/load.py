@@ -41,7 +41,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
     """The model's tokenizer, with its chat template.
 
     Raises:

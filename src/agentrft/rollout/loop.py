@@ -105,19 +105,17 @@ class RolloutRunner:
         Never raises for what a rollout may meet: the record's `outcome` says how it ended.
         """
         trace_id = f"trace_{uuid.uuid4().hex}"
-        requests = 0
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt, requests = 1, 0
+        while True:
             rollout, repeatable = await self._attempt(task, session, trace_id, attempt)
             requests += rollout.tool_requests
             rollout.tool_requests = requests
-            if rollout.outcome != "infra_failed" or not repeatable:
-                break
+            if rollout.outcome != "infra_failed" or not repeatable or attempt == ATTEMPTS:
+                return rollout
+            attempt += 1
             session.restart()
-        return rollout
 
-    async def _attempt(
-        self, task: RolloutTask, session: Session, trace_id: str, attempt: int
-    ) -> tuple[Rollout, bool]:
+    async def _attempt(self, task: RolloutTask, session: Session, trace_id: str, attempt: int) -> tuple[Rollout, bool]:
         """One attempt, and whether it may be repeated if it broke."""
         tools = task.sample.tools or self._tool_schemas
         episode = _Episode(task, trace_id, attempt, tools, list(task.sample.messages))
@@ -162,7 +160,9 @@ class RolloutRunner:
                 return
             results = await self._call_tools(episode, turn, said)
             episode.messages += results
-            suffix = self._codec.append(episode.context[: -len(turn.sampled_ids)], turn.sampled_ids, results, episode.tools)
+            suffix = self._codec.append(
+                episode.context[: -len(turn.sampled_ids)], turn.sampled_ids, results, episode.tools
+            )
             if suffix is None:
                 session.restart()
                 episode.row_starts.append(number + 1)
@@ -204,9 +204,7 @@ class RolloutRunner:
             text = f"{episode.trace_id}/{episode.attempt}/{number}/{next(call_numbers)}"
             return f"call_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
-        return turn, self._codec.parse(
-            generation.token_ids, prompt, episode.tools, new_call_id=new_call_id
-        )
+        return turn, self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id=new_call_id)
 
     async def _call_tools(self, episode: _Episode, turn: Turn, said: AssistantTurn) -> list[dict[str, Any]]:
         """Run a turn's calls in parallel; results in the order asked.
@@ -254,4 +252,3 @@ class RolloutRunner:
             known = ", ".join(sorted(self._tools))
             return "unknown_tool", json.dumps({"error": f"no tool '{call.name}'; there are: {known}"})
         return None
-

@@ -104,7 +104,9 @@ def _describe(error: ValidationError) -> str:
             lines.append(f"{prefix + ': ' if prefix else ''}{_unknown(str(last), known)}")
         else:
             shown = problem.get("input")
-            found = f" (found {shown!r})" if isinstance(shown, str | int | float | bool) and "header" not in where else ""
+            found = (
+                f" (found {shown!r})" if isinstance(shown, str | int | float | bool) and "header" not in where else ""
+            )
             lines.append(f"{where}: {problem['msg']}{found}")
     return lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines))
 
