@@ -11,7 +11,7 @@ import functools
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +22,10 @@ from transformers import PreTrainedModel
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
 from agentrft.engine.sampling import sample_tokens
-from agentrft.engine.sequence import PassItem, Sequence, TurnRequest, common_prefix
+from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
+from agentrft.engine.slots import SlotTable
 
 logger = logging.getLogger(__name__)
-
-MIN_SHARED_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,7 @@ class EmbeddedEngine:
             dtype=parameter.dtype,
             device=parameter.device,
         )
-        self._free_slots = sorted(range(limits.max_sequences), reverse=True)
-        self._waiting_for_slot: deque[asyncio.Future[None]] = deque()
-        self._open: dict[int, Sequence] = {}
-        self._retained: dict[int, list[int]] = {}
+        self._slots = SlotTable(self._cache, limits.max_sequences, deterministic=deterministic)
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
@@ -103,16 +99,14 @@ class EmbeddedEngine:
         self.busy_s = 0.0
 
     async def open(self) -> EmbeddedSession:
-        """Wait for a free slot of the cache and take it."""
-        while not self._free_slots:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting_for_slot.append(turn)
-            await turn
-        slot = self._free_slots.pop()
-        # A sequence about to start should not lose the prefix that its own slot retained from an earlier one.
-        sequence = Sequence(slot)
-        self._open[slot] = sequence
-        return EmbeddedSession(self, sequence)
+        """Wait for a free slot of the cache and take it; first come, first served.
+
+        Raises:
+            EngineFailure: the engine was closed, or is while this waits.
+        """
+        if self._broken is not None:
+            raise self._broken
+        return EmbeddedSession(self, await self._slots.take())
 
     async def update_weights(self, change: Callable[[PreTrainedModel], None], policy_version: int) -> None:
         """Let `change` write the new policy into the model. No session may be open.
@@ -120,25 +114,31 @@ class EmbeddedEngine:
         Raises:
             EngineFailure: sessions are open, whose caches would belong to two policies.
         """
-        if self._open:
-            raise EngineFailure("busy", f"{len(self._open)} sessions are open; close them before the weights change")
+        if self._slots.open:
+            message = f"{len(self._slots.open)} sessions are open; close them before the weights change"
+            raise EngineFailure("busy", message)
+        # Before the change, because sessions may open while it is written.
+        self._slots.forget_prefixes()
         await asyncio.get_running_loop().run_in_executor(self._executor, change, self._model)
-        self._retained.clear()
         self.policy_version = policy_version
 
     async def close(self) -> None:
-        """Stop; turns that still wait fail with kind "stopped"."""
+        """Stop; whoever still waits, or asks later, fails with kind "stopped"."""
+        self._broken = EngineFailure("stopped", "the engine was closed")
         if self._loop_task is not None:
             # Not by cancelling: Python 3.11's wait_for loses a cancellation that meets a wake-up.
             self._stopping = True
             self._wake.set()
             await asyncio.gather(self._loop_task, return_exceptions=True)
-        self._fail_all(EngineFailure("stopped", "the engine was closed"))
+        self._fail_all(self._broken)
+        self._slots.refuse_waiting(self._broken)
         self._executor.shutdown(wait=True)
 
     async def _run_turn(self, sequence: Sequence, new_ids: list[int], sampling: Sampling) -> Generation:
         if self._broken is not None:
             raise self._broken
+        if sequence.request is not None:
+            raise EngineFailure("busy", "a turn of this session is still being generated")
         total = len(sequence.tokens) + len(new_ids) + sampling.max_tokens
         if total > self._cache.max_tokens + 1:
             raise EngineFailure("context", f"{total} tokens do not fit into {self._cache.max_tokens}")
@@ -162,17 +162,7 @@ class EmbeddedEngine:
         if sequence.request is not None and not sequence.request.future.done():
             sequence.request.future.cancel()
         sequence.request = None
-        del self._open[sequence.slot]
-        self._retained[sequence.slot] = sequence.tokens[: sequence.computed]
-        self._free_slots.append(sequence.slot)
-        self._free_slots.sort(reverse=True)
-        if self._deterministic and not self._open:
-            self._retained.clear()
-        while self._waiting_for_slot:
-            waiter = self._waiting_for_slot.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
+        self._slots.give_back(sequence)
         self._wake.set()
 
     async def _serve(self) -> None:
@@ -195,7 +185,7 @@ class EmbeddedEngine:
             self._deliver(work, tokens, logprobs)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:
-        deadlines = [s.request.deadline for s in self._open.values() if s.request is not None]
+        deadlines = [s.request.deadline for s in self._slots.open.values() if s.request is not None]
         timeout = max(0.0, min(deadlines) - loop.time()) if deadlines else None
         try:
             await asyncio.wait_for(self._wake.wait(), timeout)
@@ -203,7 +193,7 @@ class EmbeddedEngine:
             return
 
     def _expire(self, now: float) -> None:
-        for sequence in self._open.values():
+        for sequence in self._slots.open.values():
             request = sequence.request
             if request is not None and now > request.deadline and not request.future.done():
                 seconds = request.sampling.deadline_s
@@ -211,7 +201,9 @@ class EmbeddedEngine:
 
     def _next_work(self) -> list[PassItem]:
         """The next pass; single tokens come first."""
-        sequences = [self._open[slot] for slot in sorted(self._open)]
+        if self._deterministic:
+            self._slots.grant()
+        sequences = [sequence for _, sequence in sorted(self._slots.open.items())]
         active = [s for s in sequences if s.request is not None and not s.request.future.done()]
         if self._deterministic and len(active) < len(sequences):
             return []
@@ -222,47 +214,29 @@ class EmbeddedEngine:
         for index, sequence in enumerate(starting):
             if budget <= 0 or len(lengths) >= 2 * self._limits.max_batch_size:
                 break
-            if sequence.computed == 0 and not self._share_prefix(sequence, starting[:index]):
-                continue
+            if sequence.computed == 0:
+                shared = self._slots.share_prefix(sequence, starting[:index])
+                if shared is None:
+                    continue
+                self.counters["prefix_tokens_shared"] += shared
             length = min(sequence.pending, budget)
             lengths.append((sequence, length))
             budget -= length
         lengths.sort(key=lambda entry: entry[1] > 1)
-        return [PassItem(s, length, s.pending == length, s.epoch) for s, length in lengths]
-
-    def _share_prefix(self, sequence: Sequence, ahead: list[Sequence]) -> bool:
-        """Copy the longest computed prefix from another slot; False if a longer one is just being computed."""
-        wanted = len(sequence.tokens) - 1
-        best, donor = 0, sequence.slot
-        computed = {slot: s.tokens[: s.computed] for slot, s in self._open.items() if s.computed}
-        for slot, tokens in (self._retained | computed).items():
-            shared = min(common_prefix(tokens, sequence.tokens), wanted)
-            if shared > best:
-                best, donor = shared, slot
-        coming = max((min(common_prefix(s.tokens, sequence.tokens), wanted) for s in ahead), default=0)
-        if coming >= max(best + 1, MIN_SHARED_TOKENS):
-            return False
-        if best >= MIN_SHARED_TOKENS:
-            if donor != sequence.slot:
-                self._cache.copy_prefix(donor, sequence.slot, best)
-            sequence.computed = best
-            self.counters["prefix_tokens_shared"] += best
-        self._retained.pop(sequence.slot, None)
-        return True
+        return [PassItem.plan(s, s.request, length) for s, length in lengths if s.request is not None]
 
     @torch.inference_mode()
     def _forward(self, work: list[PassItem]) -> tuple[list[int], list[float]]:
         """One pass. Returns a token and its log-probability for each item that samples."""
         chunks, ids, positions, start = [], [], [], 0
         for item in work:
-            sequence, length = item.sequence, item.length
-            chunks.append(Chunk(sequence.slot, start, length, sequence.computed))
-            ids += sequence.tokens[sequence.computed : sequence.computed + length]
-            positions += range(sequence.computed, sequence.computed + length)
-            start += length
+            chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))
+            ids += item.token_ids
+            positions += range(item.offset, item.offset + item.length)
+            start += item.length
         singles = sum(item.length == 1 for item in work)
         plan = CachedAttention(self._cache, chunks[:singles], chunks[singles:])
-        ready = [(i.sequence, c.start + c.length - 1) for i, c in zip(work, chunks, strict=True) if i.samples]
+        ready = [(i.request, c.start + c.length - 1) for i, c in zip(work, chunks, strict=True) if i.samples]
         logits = self._model(
             input_ids=torch.tensor([ids], device=self._device),
             position_ids=torch.tensor([positions], device=self._device),
@@ -272,14 +246,15 @@ class EmbeddedEngine:
         ).logits[0]
         if not ready:
             return [], []
-        requests = [sequence.request for sequence, _ in ready]
         column = functools.partial(torch.tensor, dtype=torch.float32, device=self._device)
         tokens, logprobs = sample_tokens(
             logits,
-            column([r.sampling.temperature if r else 1.0 for r in requests]),
-            column([r.sampling.top_p if r else 1.0 for r in requests]),
-            column([_uniform24(r.uniform) if r else 0.0 for r in requests]),
+            column([request.sampling.temperature for request, _ in ready]),
+            column([request.sampling.top_p for request, _ in ready]),
+            column([_uniform24(request.uniform) for request, _ in ready]),
         )
+        if not bool(torch.isfinite(logprobs).all()):
+            raise RuntimeError("the model's logits are not finite numbers: the policy has diverged")
         return tokens.tolist(), logprobs.tolist()
 
     def _deliver(self, work: list[PassItem], tokens: list[int], logprobs: list[float]) -> None:
@@ -294,8 +269,8 @@ class EmbeddedEngine:
             sequence.computed += item.length
             if token is None:
                 continue
-            request = sequence.request
-            if request is None or request.future.done():
+            request = item.request
+            if sequence.request is not request or request.future.done():
                 continue
             request.sampled.append(token)
             request.logprobs.append(logprob)
@@ -315,7 +290,7 @@ class EmbeddedEngine:
             self._fail_all(self._broken)
 
     def _fail_all(self, failure: EngineFailure) -> None:
-        for sequence in self._open.values():
+        for sequence in self._slots.open.values():
             if sequence.request is not None and not sequence.request.future.done():
                 sequence.request.future.set_exception(failure)
 

@@ -77,7 +77,9 @@ class CachedAttention:
         for chunk, mask in zip(self._chunks, self._masks, strict=True):
             seen = chunk.offset + chunk.length
             own = query[:, chunk.start : chunk.start + chunk.length]
-            parts.append(grouped_attention(own, keys[chunk.slot, :, :seen], values[chunk.slot, :, :seen], scaling, mask))
+            parts.append(
+                grouped_attention(own, keys[chunk.slot, :, :seen], values[chunk.slot, :, :seen], scaling, mask)
+            )
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _attend_single(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:

@@ -37,6 +37,12 @@ class Sequence:
         """Tokens still to be computed before the next one can be sampled."""
         return len(self.tokens) - self.computed
 
+    @property
+    def between_turns(self) -> bool:
+        """Whether it has had a turn and waits for none, as while its rollout's tools run."""
+        waits = self.request is not None and not self.request.future.done()
+        return not waits and bool(self.tokens or self.epoch)
+
     def restart(self) -> None:
         """Forget the context."""
         self.tokens, self.computed = [], 0
@@ -45,15 +51,35 @@ class Sequence:
 
 @dataclass(frozen=True)
 class PassItem:
-    """A sequence's share of one pass of the model: its next `length` tokens.
+    """A sequence's share of one pass of the model, fixed when the pass is planned.
 
-    `samples` is whether nothing is pending after them, so that a token is sampled.
+    Its sequence may be restarted and its turn cancelled while the pass runs in another thread.
+
+    Attributes:
+        request: the turn it is for.
+        epoch: the sequence's, when planned.
+        offset: position of the first token.
+        token_ids: the tokens to compute.
+        samples: whether nothing is pending after them, so that a token is sampled.
     """
 
     sequence: Sequence
-    length: int
-    samples: bool
+    request: TurnRequest
     epoch: int
+    offset: int
+    token_ids: list[int]
+    samples: bool
+
+    @classmethod
+    def plan(cls, sequence: Sequence, request: TurnRequest, length: int) -> "PassItem":
+        """The next `length` pending tokens."""
+        offset = sequence.computed
+        token_ids = sequence.tokens[offset : offset + length]
+        return cls(sequence, request, sequence.epoch, offset, token_ids, sequence.pending == length)
+
+    @property
+    def length(self) -> int:
+        return len(self.token_ids)
 
 
 def common_prefix(left: list[int], right: list[int]) -> int:

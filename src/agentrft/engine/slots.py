@@ -1,0 +1,106 @@
+"""Who has which slot of the KV cache, and which prefixes in it can be used again."""
+
+import asyncio
+from collections import deque
+
+from agentrft.engine.base import EngineFailure
+from agentrft.engine.kv_cache import KVCache
+from agentrft.engine.sequence import Sequence, common_prefix
+
+MIN_SHARED_TOKENS = 8
+
+
+class SlotTable:
+    """Slots are given in the order they are asked for; a slot that was given back keeps its prefix until it is reused.
+
+    Args:
+        deterministic: give slots only while no sequence is between turns, and forget all prefixes whenever no
+            sequence is open, so that who gets which slot does not depend on when the others give theirs back.
+
+    Attributes:
+        open: the sequences that have a slot, by slot.
+    """
+
+    def __init__(self, cache: KVCache, slots: int, *, deterministic: bool) -> None:
+        self._cache = cache
+        self._deterministic = deterministic
+        self._free = sorted(range(slots), reverse=True)
+        self._waiting: deque[asyncio.Future[Sequence]] = deque()
+        self._retained: dict[int, list[int]] = {}
+        self.open: dict[int, Sequence] = {}
+
+    async def take(self) -> Sequence:
+        """Wait for a free slot.
+
+        Raises:
+            EngineFailure: `refuse_waiting` was called meanwhile.
+        """
+        granted: asyncio.Future[Sequence] = asyncio.get_running_loop().create_future()
+        self._waiting.append(granted)
+        self.grant()
+        try:
+            return await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.give_back(granted.result())
+            raise
+
+    def give_back(self, sequence: Sequence) -> None:
+        """Free the sequence's slot."""
+        del self.open[sequence.slot]
+        self._retained[sequence.slot] = sequence.tokens[: sequence.computed]
+        self._free.append(sequence.slot)
+        self._free.sort(reverse=True)
+        if self._deterministic and not self.open:
+            self._retained.clear()
+        self.grant()
+
+    def grant(self) -> None:
+        """Give free slots to those who wait, if this is a moment for it."""
+        if self._deterministic and any(sequence.between_turns for sequence in self.open.values()):
+            return
+        while self._free and self._waiting:
+            granted = self._waiting.popleft()
+            if granted.done():
+                continue
+            sequence = Sequence(self._free.pop())
+            self.open[sequence.slot] = sequence
+            granted.set_result(sequence)
+
+    def refuse_waiting(self, failure: EngineFailure) -> None:
+        """Fail everyone who waits for a slot."""
+        while self._waiting:
+            granted = self._waiting.popleft()
+            if not granted.done():
+                granted.set_exception(failure)
+
+    def forget_prefixes(self) -> None:
+        """Nothing in the cache is valid for sequences to come."""
+        self._retained.clear()
+
+    def share_prefix(self, sequence: Sequence, ahead: list[Sequence]) -> int | None:
+        """Copy the longest computed prefix from another slot to a sequence of which nothing is computed.
+
+        Args:
+            ahead: sequences that will be computed before this one.
+
+        Returns:
+            The tokens copied; None if one of `ahead` is about to compute a longer prefix, worth waiting for.
+        """
+        wanted = len(sequence.tokens) - 1
+        best, donor = 0, sequence.slot
+        computed = {slot: other.tokens[: other.computed] for slot, other in self.open.items() if other.computed}
+        for slot, tokens in (self._retained | computed).items():
+            shared = min(common_prefix(tokens, sequence.tokens), wanted)
+            if shared > best:
+                best, donor = shared, slot
+        coming = max((min(common_prefix(other.tokens, sequence.tokens), wanted) for other in ahead), default=0)
+        if coming >= max(best + 1, MIN_SHARED_TOKENS):
+            return None
+        self._retained.pop(sequence.slot, None)
+        if best < MIN_SHARED_TOKENS:
+            return 0
+        if donor != sequence.slot:
+            self._cache.copy_prefix(donor, sequence.slot, best)
+        sequence.computed = best
+        return best

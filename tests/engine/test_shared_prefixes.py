@@ -1,0 +1,86 @@
+"""Nothing is computed twice: not a group's prompt, not a rollout's earlier turns."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine, sampling
+from tests.tiny_model import TinyModel, tiny_model
+
+
+async def test_a_groups_prompt_is_computed_once(shared_model: Callable[..., TinyModel]) -> None:
+    model, prompt = shared_model(), random_ids(random.Random(0), 60)
+    async with running_engine(model) as engine:
+        transcripts = await asyncio.gather(*(converse(engine, prompt, turns=1, seed=seed) for seed in range(8)))
+        computed, shared = engine.counters["tokens_computed"], engine.counters["prefix_tokens_shared"]
+    # The prompt's last token is computed for each, because the first sampled one comes from it; what a turn sampled
+    # last is not computed.
+    sampled = sum(len(transcript.sampled) - 1 for transcript in transcripts)
+    assert computed == 60 + 7 + sampled
+    assert shared == 7 * 59
+    assert largest_error(model, transcripts) < 1e-3
+
+
+async def test_later_turns_compute_only_what_is_new(shared_model: Callable[..., TinyModel]) -> None:
+    model, source = shared_model(), random.Random(1)
+    async with running_engine(model, slots=3) as engine:
+        transcripts = await asyncio.gather(
+            *(converse(engine, random_ids(source, 30), turns=4, seed=seed) for seed in range(3))
+        )
+        # Each token once, but for the one that each rollout sampled last.
+        assert engine.counters["tokens_computed"] == sum(len(t.token_ids) - 1 for t in transcripts)
+    assert largest_error(model, transcripts) < 1e-3
+
+
+async def test_rollouts_that_wait_for_a_slot_still_find_their_groups_prompt(
+    shared_model: Callable[..., TinyModel],
+) -> None:
+    model, source = shared_model(), random.Random(2)
+    prompts = [random_ids(source, 50) for _ in range(2)]
+    async with running_engine(model, slots=3) as engine:
+        transcripts = await asyncio.gather(
+            *(converse(engine, prompts[seed // 6], turns=2, seed=seed) for seed in range(12))
+        )
+        assert engine.counters["prefix_tokens_shared"] >= 10 * 49
+    assert largest_error(model, transcripts) < 1e-3
+
+
+async def test_a_prefix_is_shared_up_to_where_prompts_differ(shared_model: Callable[..., TinyModel]) -> None:
+    model, source = shared_model(), random.Random(3)
+    system = random_ids(source, 40)
+    async with running_engine(model) as engine:
+        transcripts = await asyncio.gather(
+            *(converse(engine, [*system, seed, *random_ids(source, 10)], turns=1, seed=seed) for seed in range(5))
+        )
+        assert engine.counters["prefix_tokens_shared"] == 4 * 40
+    assert largest_error(model, transcripts) < 1e-3
+
+
+async def test_a_restarted_session_begins_anew(shared_model: Callable[..., TinyModel]) -> None:
+    model, source = shared_model(), random.Random(4)
+    first, second = random_ids(source, 40), random_ids(source, 30)
+    async with running_engine(model) as engine:
+        session = await engine.open()
+        await session.generate(first, sampling(1))
+        session.restart()
+        transcript = Transcript()
+        transcript.add(second, await session.generate(second, sampling(2)))
+        session.close()
+    assert largest_error(model, [transcript]) < 1e-3
+
+
+async def test_new_weights_do_not_meet_the_old_policys_prefixes() -> None:
+    model, prompt = tiny_model("llama", seed=1), random_ids(random.Random(5), 40)
+    other = tiny_model("llama", seed=2)
+    async with running_engine(model) as engine:
+        before = await converse(engine, prompt, turns=1, seed=1)
+        assert largest_error(model, [before]) < 1e-3
+        await engine.update_weights(lambda target: target.load_state_dict(other.planned.state_dict()), 3)
+        session = await engine.open()
+        generation = await session.generate(prompt, sampling(2))
+        session.close()
+        assert generation.policy_version == engine.policy_version == 3
+        assert engine.counters["prefix_tokens_shared"] == 0
+        after = await converse(engine, prompt, turns=2, seed=2)
+        assert engine.counters["prefix_tokens_shared"] == 39, "of the new policy"
+    assert largest_error(other, [after]) < 1e-3
