@@ -57,7 +57,8 @@ class Policy:
                 parameter.copy_(self._masters[name])
 
     def master_state(self) -> dict[str, Tensor]:
-        return {name: master.detach().clone() for name, master in self._masters.items()}
+        """Copies of the masters on the CPU, by the name of their weight."""
+        return {name: master.detach().to("cpu", copy=True) for name, master in self._masters.items()}
 
     def load_master_state(self, state: dict[str, Tensor]) -> None:
         """Inverse of `master_state`.

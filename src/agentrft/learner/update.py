@@ -4,6 +4,7 @@ For each group with variance in its rewards: advantages; one token tree; log-pro
 one pass; the algorithm's loss; backward. Then clip, AdamW, and publish the new weights as the next policy version.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agentrft.errors import JobFailedError
 from agentrft.learner.algorithms import ALGORITHMS, LossInputs
 from agentrft.learner.group import TrainingGroup, TrainingRow
 from agentrft.learner.policy import Policy
@@ -74,7 +76,11 @@ class Learner:
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
     def update(self, groups: Sequence[TrainingGroup]) -> UpdateMetrics:
-        """One policy update. Without any group that has variance the policy stays as it is."""
+        """One policy update. Without any group that has variance the policy stays as it is.
+
+        Raises:
+            JobFailedError: the loss or its gradient is not finite; the policy stays as it is.
+        """
         started = time.perf_counter()
         varied = [group for group in groups if group.has_variance]
         skipped = len(groups) - len(varied)
@@ -97,36 +103,58 @@ class Learner:
             totals.add(sampled, float(output.loss.detach()), output.truncated_tokens)
             totals.unique_tokens += tree.unique_tokens
             totals.total_tokens += tree.total_tokens
-        grad_norm = self._apply()
+        grad_norm = self._apply(totals.loss)
         return totals.metrics(len(varied), skipped, grad_norm, time.perf_counter() - started)
 
     def supervised_update(self, rows: Sequence[TrainingRow]) -> float:
-        """One update towards demonstrations; returns the mean negative log-likelihood per token before it."""
+        """One update towards demonstrations; returns the mean negative log-likelihood per token before it.
+
+        Raises:
+            JobFailedError: as for `update`.
+        """
         tree = build_token_tree(rows)
         sampled = tree_logprobs(self.policy.model, tree, list(rows), temperature=1.0)
         loss = -sampled.logprobs.mean()
         loss.backward()
-        self._apply()
-        return float(loss.detach())
+        value = float(loss.detach())
+        self._apply(value)
+        return value
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next update depends on, as tensors and numbers."""
+        """Everything that the next update depends on, as numbers and copies of tensors on the CPU."""
+        optimizer = self._optimizer.state_dict()
+        optimizer["state"] = {
+            index: {name: value.detach().to("cpu", copy=True) for name, value in moments.items()}
+            for index, moments in optimizer["state"].items()
+        }
         return {
             "masters": self.policy.master_state(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": optimizer,
             "updates": self._updates,
             "policy_version": self.policy.version,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`.
+
+        Raises:
+            ValueError: the state belongs to other weights.
+        """
         self.policy.load_master_state(state["masters"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._updates = state["updates"]
         self.policy.version = state["policy_version"]
 
-    def _apply(self) -> float:
+    def _apply(self, loss: float) -> float:
+        """Clip, step and publish; returns the gradient's norm before clipping."""
         masters = self.policy.masters
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(m.grad) for m in masters]))
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            self._forget_gradients()
+            raise JobFailedError(
+                f"update {self._updates + 1}: the loss or its gradient is not finite, so the policy was left as it is. "
+                "Lower hyperparameters.learning_rate or max_grad_norm."
+            )
         scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         for master in masters:
             _gradient(master).mul_(scale)
@@ -134,12 +162,15 @@ class Learner:
         for parameter_group in self._optimizer.param_groups:
             parameter_group["lr"] = self._learning_rate * warm_up
         self._optimizer.step()
-        for master in masters:
-            _gradient(master).zero_()
+        self._forget_gradients()
         self.policy.publish_masters()
         self._updates += 1
         self.policy.version += 1
         return float(norm)
+
+    def _forget_gradients(self) -> None:
+        for master in self.policy.masters:
+            _gradient(master).zero_()
 
 
 def _gradient(master: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from agentrft.learner.algorithms.base import LossInputs, LossOutput
 CLIP = 0.2
 DUAL_CLIP = 3.0
 STD_FLOOR = 1e-4
+# A ratio that overflows to infinity would make even a clipped token's gradient NaN.
+MAX_LOG_RATIO = 20.0
 
 
 def advantages(rewards: Float[Tensor, "rollouts"]) -> Float[Tensor, "rollouts"]:
@@ -24,7 +26,7 @@ def advantages(rewards: Float[Tensor, "rollouts"]) -> Float[Tensor, "rollouts"]:
 
 def loss(inputs: LossInputs) -> LossOutput:
     """Clipped surrogate, summed over the group's tokens, divided by the tokens of the step."""
-    ratio = torch.exp(inputs.logprobs - inputs.sampling_logprobs)
+    ratio = torch.exp((inputs.logprobs - inputs.sampling_logprobs).clamp(max=MAX_LOG_RATIO))
     clipped = ratio.clamp(1 - CLIP, 1 + CLIP)
     surrogate = torch.minimum(ratio * inputs.advantages, clipped * inputs.advantages)
     bounded = torch.where(inputs.advantages < 0, surrogate.maximum(DUAL_CLIP * inputs.advantages), surrogate)

@@ -1,0 +1,135 @@
+"""The loss over a token tree is the ordinary per-rollout loss: same log-probabilities, same gradients (float32)."""
+
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from agentrft.learner import Policy, TrainingRow
+from agentrft.learner.token_tree import build_token_tree
+from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
+from tests.learner.rows import group_of_depth_three, groups_of_rows, padded_sampled_logprobs, row
+from tests.tiny_model import ARCHITECTURES, TinyModel, tiny_model
+
+cached_model = cache(tiny_model)
+LOGPROB_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-4
+
+
+def token_weights(count: int) -> Tensor:
+    """Different ones for each token, of both signs, so that no token's gradient can stand in for another's."""
+    return torch.randn(count, generator=torch.Generator().manual_seed(0))
+
+
+def compare(model: TinyModel, rows: list[TrainingRow], temperature: float = 1.0) -> tuple[float, float]:
+    """Largest difference of log-probabilities, and largest relative one of any parameter's gradient."""
+    for side in (model.planned, model.plain):
+        side.zero_grad()
+        side.requires_grad_(True)
+    sampled = tree_logprobs(model.planned, build_token_tree(rows), rows, temperature)
+    expected = padded_sampled_logprobs(model.plain, rows, temperature)
+    weights = token_weights(len(expected))
+    (sampled.logprobs * weights).sum().backward()
+    (expected * weights).sum().backward()
+    ours = {name: parameter.grad for name, parameter in model.planned.named_parameters()}
+    theirs = {name: parameter.grad for name, parameter in model.plain.named_parameters()}
+    return float((sampled.logprobs - expected).abs().max().detach()), relative_difference(ours, theirs)
+
+
+def relative_difference(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | None]) -> float:
+    """Largest ||difference|| / ||reference|| of any parameter.
+
+    A parameter whose exact gradient is about zero, as that of a key bias, is measured against the whole gradient.
+    """
+    gradients = {name: gradient for name, gradient in theirs.items() if gradient is not None}
+    whole = float(torch.stack([gradient.norm() for gradient in gradients.values()]).norm())
+    worst = 0.0
+    for name, gradient in gradients.items():
+        own = ours[name]
+        assert own is not None, name
+        worst = max(worst, float((own - gradient).norm()) / max(float(gradient.norm()), 1e-2 * whole))
+    return worst
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("shared_results", [True, False])
+def test_three_turns_agree_with_the_padded_computation(architecture: str, shared_results: bool) -> None:
+    rows = group_of_depth_three(shared_results=shared_results)
+    logprob_error, gradient_error = compare(cached_model(architecture), rows)
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+def test_shared_tool_results_are_computed_once() -> None:
+    shared = build_token_tree(group_of_depth_three(shared_results=True))
+    unshared = build_token_tree(group_of_depth_three(shared_results=False))
+    assert shared.total_tokens == unshared.total_tokens == 8 * 56
+    assert unshared.unique_tokens == 25 + 4 * 6 + 8 * 25
+    assert shared.unique_tokens == 25 + 4 * 15 + 8 * 16
+
+
+@settings(deadline=None, max_examples=80)
+@given(groups_of_rows())
+def test_any_tree_agrees_with_the_padded_computation(rows: list[TrainingRow]) -> None:
+    logprob_error, gradient_error = compare(cached_model("llama"), rows)
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.4])
+def test_the_temperature_is_that_of_the_log_probabilities(temperature: float) -> None:
+    logprob_error, gradient_error = compare(
+        cached_model("llama"), group_of_depth_three(shared_results=True), temperature
+    )
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+def test_both_rows_of_a_rollout_that_forked_belong_to_it() -> None:
+    prompt = [11, 12, 13, 14]
+    rows = [
+        row([(False, prompt), (True, [21, 22])], 0),
+        row([(False, [*prompt, 30, 31]), (True, [23, 24, 25])], 0),
+        row([(False, prompt), (True, [21, 26])], 1),
+    ]
+    model = cached_model("llama")
+    sampled = tree_logprobs(model.planned, build_token_tree(rows), rows, 1.0)
+    assert sampled.rollout.tolist() == [0, 0, 0, 0, 0, 1, 1]
+    assert sampled.sampling_logprobs.tolist() == pytest.approx([x for r in rows for x in r.sampling_logprobs])
+    assert torch.allclose(sampled.logprobs, padded_sampled_logprobs(model.plain, rows), atol=LOGPROB_TOLERANCE)
+
+
+def test_the_entropy_is_that_of_the_distribution_a_token_was_sampled_from() -> None:
+    rows = [row([(False, [1, 2, 3]), (True, [4, 5])], 0)]
+    model = cached_model("llama")
+    sampled = tree_logprobs(model.planned, build_token_tree(rows), rows, 0.7)
+    with torch.no_grad():
+        logits = model.plain(torch.tensor([rows[0].token_ids])).logits[0, 2:4] / 0.7
+    assert torch.allclose(sampled.entropy, torch.distributions.Categorical(logits=logits).entropy(), atol=1e-4)
+    assert not sampled.entropy.requires_grad
+
+
+def adapter_gradients(policy: Policy) -> dict[str, Tensor | None]:
+    return {name: master.grad for name, master in zip(policy.master_state(), policy.masters, strict=True)}
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_gradients_of_the_adapters_agree_too(architecture: str) -> None:
+    model = tiny_model(architecture)
+    policies = [Policy(side, lora_rank=4, seed=0) for side in (model.planned, model.plain)]
+    generator = torch.Generator().manual_seed(1)
+    state = {
+        name: torch.randn(value.shape, generator=generator) * 0.1 for name, value in policies[0].master_state().items()
+    }
+    for policy in policies:
+        policy.load_master_state(state)
+    rows = group_of_depth_three(shared_results=True)
+    sampled: SampledLogprobs = tree_logprobs(policies[0].model, build_token_tree(rows), rows, 1.0)
+    expected = padded_sampled_logprobs(policies[1].model, rows)
+    weights = token_weights(len(expected))
+    (sampled.logprobs * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert torch.allclose(sampled.logprobs, expected, atol=LOGPROB_TOLERANCE)
+    assert relative_difference(adapter_gradients(policies[0]), adapter_gradients(policies[1])) < GRADIENT_TOLERANCE
