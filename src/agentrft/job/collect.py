@@ -14,9 +14,9 @@ from agentrft.store import JobStore, PendingRollout
 class Collector:
     """Collects the rollouts of one phase and step.
 
-    A rollout that an earlier process of the job already graded is taken from the store. In deterministic jobs
-    rollouts run in fixed units, one after another, and a unit is kept only when all of it is done: what one
-    rollout shares a batch with then depends on nothing else.
+    A rollout that an earlier process of the job already graded is taken from the store; one whose infrastructure
+    failed is tried again. In deterministic jobs rollouts run in fixed units, one after another, and a unit is kept
+    only when all of it is graded: what one rollout shares a batch with then depends on nothing else.
 
     Args:
         store, job_id: None keeps nothing.
@@ -68,7 +68,7 @@ class Collector:
             finally:
                 opened.close()
             done[task.key] = rollout
-            if self._store is not None and not deterministic:
+            if self._store is not None and not deterministic and rollout.outcome != "infra_failed":
                 self._store.add_pending_rollout(self._job_id, phase, step, task.key, rollout.as_dict())
             self._progress.rollout(rollout)
 
@@ -83,7 +83,8 @@ class Collector:
             await work
         finally:
             stopping.cancel()
-        if self._store is not None and deterministic:
+        graded = all(rollout.outcome != "infra_failed" for rollout in done.values())
+        if self._store is not None and deterministic and graded:
             rows = [PendingRollout(phase, step, task.key, done[task.key].as_dict()) for task in tasks]
             self._store.add_pending_rollouts(self._job_id, rows)
         return done

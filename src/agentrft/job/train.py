@@ -66,8 +66,11 @@ class Trainer:
         for step in range(self._last, hyperparameters.max_steps + 1):
             if step > self._last:
                 await self._step(step)
-            if self._validation_is_due(step) and (VALIDATION, step) not in committed:
-                await self._validate(step)
+            if self._validation_is_due(step):
+                if (VALIDATION, step) in committed:
+                    self._keep_best()  # the process may have been killed between the commit and this
+                else:
+                    await self._validate(step)
             self._prune(step)
             self._stop.check()
 

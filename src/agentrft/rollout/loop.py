@@ -153,7 +153,8 @@ class RolloutRunner:
             episode.messages.append(said.message)
             if not said.tool_calls:
                 if turn.finish_reason == "length":
-                    raise ModelFailure("max_tokens")
+                    is_full = len(episode.context) >= self._limits.max_context_tokens
+                    raise ModelFailure("context" if is_full else "max_tokens")
                 episode.output_text = said.content.strip()
                 if not episode.output_text:
                     raise ModelFailure("no_answer")
@@ -213,7 +214,12 @@ class RolloutRunner:
         """
         ids = [call["id"] for call in said.message["tool_calls"]]
         calls = [self._call(episode, call_id, call) for call_id, call in zip(ids, said.tool_calls, strict=True)]
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        # A call that must not be repeated decides for all of them.
+        for outcome in outcomes:
+            if isinstance(outcome, ToolFailure) and not outcome.repeatable:
+                raise outcome
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
             turn.tool_calls.append(outcome)
