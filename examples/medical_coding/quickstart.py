@@ -18,7 +18,6 @@ from typing import Any
 
 import matplotlib
 import yaml
-from agentrft.cli.progress import ConsoleProgress
 from make_data import write_data
 
 from agentrft.data import load_samples
@@ -50,9 +49,24 @@ def main() -> None:
     print(json.dumps(result), flush=True)
 
 
+class _Lines(NoProgress):
+    """One line per step."""
+
+    def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
+        if phase == "warm_start":
+            if step % 10 == 0:
+                print(f"warm start, batch {step}: loss {metrics['loss']:.2f}", flush=True)
+            return
+        text = f"reward {metrics['reward_mean']:.3f}, tool calls {metrics['tool_calls_mean']:.2f}"
+        print(f"{phase}, step {step}: {text}, {metrics['step_s']:.0f} s", flush=True)
+
+    def message(self, level: str, text: str) -> None:
+        print(text, flush=True)
+
+
 async def _run(spec: JobSpec) -> dict[str, Any]:
     store, job_id = create_job(spec)
-    await run_job(spec, store, job_id, progress=ConsoleProgress(), stop=Stop())
+    await run_job(spec, store, job_id, progress=_Lines(), stop=Stop())
     print("Measuring both models without sampling noise (greedy) ...", flush=True)
     greedy = [await _greedy(spec, store, job_id, which) for which in ("0", "last")]
     metrics = store.metrics(job_id)

@@ -24,6 +24,15 @@ def load_job(path: Path) -> JobSpec:
     Raises:
         UserError: the file is missing, is no YAML, or is no valid job.
     """
+    return parse_job(read_job_file(path), folder=path.resolve().parent, source=str(path))
+
+
+def read_job_file(path: Path) -> dict[str, Any]:
+    """The job file as a mapping that is not validated yet.
+
+    Raises:
+        UserError: the file is missing or is no YAML mapping.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such job file.", "Give the path of a job.yaml; `agentrft init DIR` writes one.")
     try:
@@ -32,7 +41,7 @@ def load_job(path: Path) -> JobSpec:
         raise UserError(f"{path}: not valid YAML: {error}", "Mend the line that the message names.") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a job must be a mapping of fields.", "Start with `model:` and `training_file:`.")
-    return parse_job(raw, folder=path.resolve().parent, source=str(path))
+    return raw
 
 
 def parse_job(raw: dict[str, Any], *, folder: Path, source: str = "job") -> JobSpec:
