@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from agentrft.learner import Policy, TrainingRow
+from agentrft.learner import Policy, TrainingRow, tree_forward
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 from tests.learner.rows import group_of_depth_three, groups_of_rows, padded_sampled_logprobs, row
@@ -74,6 +74,14 @@ def test_shared_tool_results_are_computed_once() -> None:
 @given(groups_of_rows())
 def test_any_tree_agrees_with_the_padded_computation(rows: list[TrainingRow]) -> None:
     logprob_error, gradient_error = compare(cached_model("llama"), rows)
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("stored_scores", [0, 300])
+def test_long_segments_agree_too(monkeypatch: pytest.MonkeyPatch, stored_scores: int) -> None:
+    monkeypatch.setattr(tree_forward, "MAX_STORED_SCORES", stored_scores)
+    logprob_error, gradient_error = compare(cached_model("qwen3"), group_of_depth_three(shared_results=False))
     assert logprob_error < LOGPROB_TOLERANCE
     assert gradient_error < GRADIENT_TOLERANCE
 

@@ -1,0 +1,70 @@
+"""Log-probabilities and entropies from logits, a few rows at a time.
+
+With a vocabulary of 50,000 to 150,000 tokens a float32 copy of the logits is the largest tensor of an update, and
+an ordinary log-softmax with its gradient makes half a dozen. Here only the logits themselves are kept.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+ROWS_AT_A_TIME = 32
+
+
+def token_logprobs(
+    logits: Float[Tensor, "positions vocabulary"],
+    position: Int[Tensor, "tokens"],
+    token: Int[Tensor, "tokens"],
+    temperature: float,
+) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "positions"]]:
+    """Log-probabilities of tokens, and the entropy at each position.
+
+    Args:
+        logits: in any floating dtype; everything is computed in float32.
+        position: which row of `logits` predicts each token; rows may predict several.
+        token: ids of the tokens.
+        temperature: divides the logits.
+
+    Returns:
+        log-probabilities with gradient, entropies in nats without, both float32.
+    """
+    return _TokenLogprobs.apply(logits, position, token, temperature)
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, position: Tensor, token: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        normaliser = torch.empty(len(logits), device=logits.device)
+        entropy = torch.empty_like(normaliser)
+        for start in range(0, len(logits), ROWS_AT_A_TIME):
+            rows = slice(start, start + ROWS_AT_A_TIME)
+            scaled = _scaled(logits[rows], temperature)
+            normaliser[rows] = scaled.logsumexp(dim=-1)
+            logprobs = scaled - normaliser[rows, None]
+            entropy[rows] = -logprobs.exp().mul_(logprobs).sum(dim=-1)
+        ctx.save_for_backward(logits, position, token, normaliser)
+        ctx.temperature = temperature
+        ctx.mark_non_differentiable(entropy)
+        return _scaled(logits[position, token], temperature) - normaliser[position], entropy
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        logits, position, token, normaliser = ctx.saved_tensors
+        of_tokens = gradients[0]
+        of_rows = torch.zeros_like(normaliser).index_add_(0, position, of_tokens)
+        result = torch.empty_like(logits)
+        for start in range(0, len(logits), ROWS_AT_A_TIME):
+            rows = slice(start, start + ROWS_AT_A_TIME)
+            gradient = (_scaled(logits[rows], ctx.temperature) - normaliser[rows, None]).exp_()
+            gradient.mul_(-of_rows[rows, None])
+            here = ((position >= start) & (position < start + ROWS_AT_A_TIME)).nonzero().squeeze(1)
+            gradient.index_put_((position[here] - start, token[here]), of_tokens[here], accumulate=True)
+            result[rows] = gradient.div_(ctx.temperature)
+        return result, None, None, None
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    logits = logits.float()
+    return logits if temperature == 1.0 else logits / temperature
