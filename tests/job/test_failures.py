@@ -205,7 +205,7 @@ async def test_a_baseline_on_a_broken_tool_is_called_broken_and_not_bad(tiny_mod
         job_file = write_job(
             tmp_path, tiny_model, server.url, tool={"retries": 0}, hyperparameters={"temperature": 0.1}, warm_start=None
         )
-        with pytest.raises(NotTrainableError, match=r"every rollout broke on infrastructure \(4 x tool:server_error\)"):
+        with pytest.raises(JobFailedError, match=r"validation at step 0: infrastructure failures left no rollout"):
             await run_new(job_file)
 
 
@@ -219,3 +219,16 @@ async def test_a_tool_that_is_not_there_stops_the_job_before_it_generates(tiny_m
         job = store.find_job("latest")
         assert job.status == "failed"
         assert json.loads(json.dumps(store.metrics(job.job_id))) == []
+
+
+async def test_a_baseline_that_cannot_be_trained_says_so_again_on_resuming(tiny_model: Path, tmp_path: Path) -> None:
+    grader = {"type": "python", "source": "def grade(sample, item):\n    return 0.0\n"}
+    async with ChaosServer() as server:
+        job_file = write_job(tmp_path, tiny_model, server.url, grader=grader, warm_start=None)
+        with pytest.raises(NotTrainableError, match="every reward is 0"):
+            await run_new(job_file)
+        with JobStore(tmp_path / "runs") as store:
+            job_id = store.find_job("latest").job_id
+            with pytest.raises(NotTrainableError, match="every reward is 0"):
+                await run_job(resume_job(store, job_id), store, job_id, progress=NoProgress(), stop=Stop())
+            assert [row["phase"] for row in store.metrics(job_id)] == ["validation"]

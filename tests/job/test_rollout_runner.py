@@ -366,3 +366,13 @@ async def test_a_turn_asks_for_no_more_tokens_than_the_context_has_room_for(writ
     assert rollout.outcome == "graded"
     room = [200 - (len(context) - len(turn)) for context, turn in zip(engine.contexts, engine.turns, strict=True)]
     assert [sampling.max_tokens for sampling in engine.samplings] == room
+
+
+async def test_an_unrepeatable_call_that_succeeded_forbids_a_second_attempt_when_the_grader_breaks(
+    write: Write,
+) -> None:
+    grader = WordGrader(broken=True)
+    async with ChaosServer() as server:
+        rollout, _ = await roll_out(write, [CALL, "red"], server, grader=grader, idempotent=False)
+        assert len(requests_of(server)) == 1
+    assert (rollout.outcome, rollout.attempt, rollout.failure_kind) == ("infra_failed", 1, "grader:exception")

@@ -72,7 +72,12 @@ class Collector:
                 self._store.add_pending_rollout(self._job_id, phase, step, task.key, rollout.as_dict())
             self._progress.rollout(rollout)
 
-        work = asyncio.gather(*(run(task, session) for task, session in zip(tasks, sessions, strict=True)))
+        async def run_all() -> None:
+            async with asyncio.TaskGroup() as group:
+                for task, session in zip(tasks, sessions, strict=True):
+                    group.create_task(run(task, session))
+
+        work = asyncio.create_task(run_all())
         stopping = asyncio.create_task(self._stop.wait())
         try:
             await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)

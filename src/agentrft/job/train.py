@@ -6,7 +6,7 @@ engine. Every few steps the validation samples are rolled out by the same code.
 """
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from agentrft.errors import JobFailedError, NotTrainableError
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint, step_folder
@@ -18,7 +18,7 @@ from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
 from agentrft.learner import Learner, UpdateMetrics
-from agentrft.report.summary import summarise
+from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, rollout_row, write_rollouts
@@ -62,15 +62,16 @@ class Trainer:
             Interrupted: a stop was requested.
         """
         hyperparameters = self._runtime.hyperparameters
-        committed = {(row["phase"], row["step"]) for row in self._store.metrics(self._job_id)}
+        committed = {(row["phase"], row["step"]): row for row in self._store.metrics(self._job_id)}
         for step in range(self._last, hyperparameters.max_steps + 1):
             if step > self._last:
                 await self._step(step)
             if self._validation_is_due(step):
-                if (VALIDATION, step) in committed:
-                    self._keep_best()  # the process may have been killed between the commit and this
-                else:
-                    await self._validate(step)
+                # The process may have been killed between the commit and what follows it.
+                metrics = committed.get((VALIDATION, step)) or await self._validate(step)
+                self._keep_best()
+                if step == 0:
+                    self._judge_baseline(metrics)
             self._prune(step)
             self._stop.check()
 
@@ -115,17 +116,12 @@ class Trainer:
             counts = ", ".join(f"{count} x {kind}" for kind, count in broken.most_common())
             self._event("warning", f"step {step}: rollouts left their groups because infrastructure failed: {counts}")
         if all(group.was_dropped for group in groups):
-            example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
-            raise JobFailedError(
-                f"step {step}: infrastructure failures left no group to train on; the first one was: {example}\n"
-                f"Mend the endpoint, then go on with `agentrft train --resume {self._job_id}`."
-            )
+            self._fail(f"step {step}: infrastructure failures left no group to train on", rollouts)
         return groups
 
-    async def _validate(self, step: int) -> None:
+    async def _validate(self, step: int) -> dict[str, Any]:
         runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
-        baseline = step == 0
-        k = runtime.spec.baseline.rollouts_per_sample if baseline else hyperparameters.eval_samples
+        k = runtime.spec.baseline.rollouts_per_sample if step == 0 else hyperparameters.eval_samples
         tasks = rollout_tasks(
             runtime.validation,
             step=step,
@@ -136,14 +132,24 @@ class Trainer:
         )
         started = time.perf_counter()
         rollouts = await self._collector.collect(VALIDATION, step, tasks)
-        summary = summarise(rollouts)
-        self._commit(VALIDATION, step, rollouts, {**summary.as_dict(), "step_s": time.perf_counter() - started})
-        self._keep_best()
-        if baseline:
-            judgement = verdict(summary)
-            self._event("info" if judgement.trainable else "error", judgement.text)
-            if not judgement.trainable:
-                raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", judgement.remedy)
+        if all(rollout.outcome == "infra_failed" for rollout in rollouts):
+            self._fail(f"validation at step {step}: infrastructure failures left no rollout with a reward", rollouts)
+        metrics = {**summarise(rollouts).as_dict(), "step_s": time.perf_counter() - started}
+        self._commit(VALIDATION, step, rollouts, metrics)
+        return metrics
+
+    def _judge_baseline(self, metrics: dict[str, Any]) -> None:
+        judgement = verdict(Summary.from_metrics(metrics))
+        self._event("info" if judgement.trainable else "error", judgement.text)
+        if not judgement.trainable:
+            raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", judgement.remedy)
+
+    def _fail(self, what: str, rollouts: list[Rollout]) -> NoReturn:
+        example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
+        raise JobFailedError(
+            f"{what}; the first one was: {example}\n"
+            f"Mend the endpoint, then go on with `agentrft train --resume {self._job_id}`."
+        )
 
     def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
         """Rollouts, then the checkpoint, then the record: a kill in between repeats the step's end and no more."""

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from agentrft.rollout.record import Rollout
@@ -25,6 +25,7 @@ class Summary:
             above, and of at most zero.
         outcomes, failures: rollouts by outcome and by failure kind.
         tool_statuses: tool calls by status.
+        repeated_rollouts: those that needed a second attempt because infrastructure broke in the first.
         latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
@@ -41,6 +42,7 @@ class Summary:
     all_wrong_share: float = 0.0
     tool_calls_mean: float = 0.0
     tool_requests: int = 0
+    repeated_rollouts: int = 0
     sampled_tokens_mean: float = 0.0
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
@@ -48,6 +50,11 @@ class Summary:
     failures: dict[str, int] = field(default_factory=dict)
     tool_statuses: dict[str, int] = field(default_factory=dict)
     sub_scores: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_metrics(cls, metrics: Mapping[str, Any]) -> "Summary":
+        """A summary out of a committed step's metrics, which hold more than it."""
+        return cls(**{field.name: metrics[field.name] for field in fields(cls)})
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,6 +85,7 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         all_wrong_share=sum(reward <= SAME_REWARD for reward in alike) / len(several) if several else 0.0,
         tool_calls_mean=mean([len(rollout.tool_calls) for rollout in rewarded]),
         tool_requests=sum(rollout.tool_requests for rollout in rollouts),
+        repeated_rollouts=sum(rollout.attempt > 1 for rollout in rollouts),
         sampled_tokens_mean=mean([rollout.sampled_tokens for rollout in rewarded]),
         latency_p50_s=quantile(latencies, 0.5),
         latency_p95_s=quantile(latencies, 0.95),

@@ -70,7 +70,10 @@ class ModelFailure(Exception):
 
 @dataclass
 class _Episode:
-    """What a rollout has so far. `context` is the current row's token ids."""
+    """What a rollout has so far.
+
+    `context` is the current row's token ids; `repeatable` whether the rollout may be tried again from the start.
+    """
 
     task: RolloutTask
     trace_id: str
@@ -83,6 +86,7 @@ class _Episode:
     output_text: str = ""
     output_tools: list[dict[str, Any]] = field(default_factory=list)
     tool_requests: int = 0
+    repeatable: bool = True
 
 
 class RolloutRunner:
@@ -124,7 +128,6 @@ class RolloutRunner:
             trace_id, attempt, task.sample.sample_id, task.step, task.index, "infra_failed", episode.turns,
             episode.messages, row_starts=episode.row_starts,
         )  # fmt: skip
-        repeatable = True
         try:
             await self._converse(episode, session)
             record.latency_s = time.perf_counter() - started
@@ -137,14 +140,13 @@ class RolloutRunner:
             record.reward = self._limits.model_failed_reward
         except ToolFailure as failure:
             record.failure_kind, record.failure_message = f"tool:{failure.kind}", str(failure)
-            repeatable = failure.repeatable
         except GraderFailure as failure:
             record.failure_kind, record.failure_message = f"grader:{failure.kind}", str(failure)
         except EngineFailure as failure:
             record.failure_kind, record.failure_message = f"engine:{failure.kind}", str(failure)
         record.latency_s = record.latency_s or time.perf_counter() - started
         record.tool_requests = episode.tool_requests
-        return record, repeatable
+        return record, episode.repeatable
 
     async def _converse(self, episode: _Episode, session: Session) -> None:
         appended = self._codec.prompt_ids(episode.messages, episode.tools)
@@ -214,12 +216,7 @@ class RolloutRunner:
         """
         ids = [call["id"] for call in said.message["tool_calls"]]
         calls = [self._call(episode, call_id, call) for call_id, call in zip(ids, said.tool_calls, strict=True)]
-        outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        # A call that must not be repeated decides for all of them.
-        for outcome in outcomes:
-            if isinstance(outcome, ToolFailure) and not outcome.repeatable:
-                raise outcome
-        for outcome in outcomes:
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
             turn.tool_calls.append(outcome)
@@ -246,8 +243,11 @@ class RolloutRunner:
             )
         except ToolFailure as failure:
             episode.tool_requests += failure.attempts
+            episode.repeatable &= failure.repeatable
             raise
         episode.tool_requests += result.attempts
+        # A second attempt at the rollout would make this call again.
+        episode.repeatable &= self._tools[name].idempotent
         return ToolCallRecord(call_id, name, arguments, result.output, result.status, result.latency_s, result.attempts)
 
     def _fault_of(self, call: ParsedCall) -> tuple[str, str] | None:

@@ -44,9 +44,13 @@ class ToolFailure(Exception):
 
 
 class Tool(Protocol):
-    """One callable tool endpoint; safe to call concurrently."""
+    """One callable tool endpoint; safe to call concurrently.
+
+    `idempotent` is False where a call that may have happened must not be made again.
+    """
 
     name: str
+    idempotent: bool
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
         """Run the call.

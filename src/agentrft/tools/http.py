@@ -47,6 +47,7 @@ class HttpTool:
 
     def __init__(self, spec: ToolSpec, *, backoff_s: float = 0.5) -> None:
         self.name = spec.name
+        self.idempotent = spec.idempotent
         self.spec = spec
         self.backoff_s = backoff_s
         self.counters: Counter[str] = Counter()
