@@ -79,7 +79,7 @@ class Runtime:
         )
         self._learner_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-learner")
 
-    def new_learner(self, *, learning_rate: float, warm_up_steps: int = 0) -> Learner:
+    def new_learner(self, *, learning_rate: float, warm_up_steps: int, decay_steps: int) -> Learner:
         """A learner on the policy, with a fresh optimizer."""
         return Learner(
             self.policy,
@@ -88,6 +88,7 @@ class Runtime:
             temperature=self.hyperparameters.temperature,
             max_grad_norm=self.hyperparameters.max_grad_norm,
             warm_up_steps=warm_up_steps,
+            decay_steps=decay_steps,
         )
 
     async def in_learner_thread(self, work: Any, *arguments: Any) -> Any:

@@ -39,7 +39,9 @@ class Trainer:
         self._stop = stop
         self._collector = Collector(runtime, progress=progress, stop=stop, store=store, job_id=job_id)
         self._learner: Learner = runtime.new_learner(
-            learning_rate=runtime.hyperparameters.learning_rate, warm_up_steps=WARM_UP_STEPS
+            learning_rate=runtime.hyperparameters.learning_rate,
+            warm_up_steps=WARM_UP_STEPS,
+            decay_steps=runtime.hyperparameters.max_steps,
         )
         self._last = 0
 

@@ -24,7 +24,7 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
     batches = spec.n_epochs * -(-len(runtime.demonstrations) // spec.batch_size)
     done = sum(row["phase"] == PHASE for row in store.metrics(job_id))
     progress.phase(PHASE, done, batches)
-    learner = runtime.new_learner(learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES)
+    learner = runtime.new_learner(learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES, decay_steps=batches)
     if done:
         learner.load_state(load_state(warm_start_folder(folder, done)))
     for batch in range(done + 1, batches + 1):

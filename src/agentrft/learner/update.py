@@ -21,6 +21,9 @@ from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 
 
+FINAL_LEARNING_RATE = 0.1
+
+
 @dataclass(frozen=True)
 class UpdateMetrics:
     """One update.
@@ -58,13 +61,14 @@ class Learner:
     """Owns the policy's optimizer.
 
     Args:
-        learning_rate: constant; `warm_up_steps` updates lead up to it linearly.
+        learning_rate: reached linearly by `warm_up_steps` updates; over `decay_steps` updates it falls linearly to
+            a tenth, because large steps on an almost deterministic policy undo what it learned. None keeps it.
         temperature: that rollouts are sampled at.
     """
 
     def __init__(
         self, policy: Policy, *, algorithm: str, learning_rate: float, temperature: float, max_grad_norm: float,
-        warm_up_steps: int = 0,
+        warm_up_steps: int = 0, decay_steps: int | None = None,
     ) -> None:  # fmt: skip
         self.policy = policy
         self._algorithm = ALGORITHMS[algorithm]
@@ -72,6 +76,7 @@ class Learner:
         self._max_grad_norm = max_grad_norm
         self._learning_rate = learning_rate
         self._warm_up_steps = warm_up_steps
+        self._decay_steps = decay_steps
         self._updates = 0
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
@@ -145,6 +150,11 @@ class Learner:
         self._updates = state["updates"]
         self.policy.version = state["policy_version"]
 
+    def _scheduled_learning_rate(self) -> float:
+        warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))
+        done = 0.0 if self._decay_steps is None else min(1.0, self._updates / self._decay_steps)
+        return self._learning_rate * warm_up * (1 - (1 - FINAL_LEARNING_RATE) * done)
+
     def _apply(self, loss: float) -> float:
         """Clip, step and publish; returns the gradient's norm before clipping."""
         masters = self.policy.masters
@@ -158,9 +168,8 @@ class Learner:
         scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         for master in masters:
             _gradient(master).mul_(scale)
-        warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))
         for parameter_group in self._optimizer.param_groups:
-            parameter_group["lr"] = self._learning_rate * warm_up
+            parameter_group["lr"] = self._scheduled_learning_rate()
         self._optimizer.step()
         self._forget_gradients()
         self.policy.publish_masters()
