@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from agentrft.engine import sampling as engine_sampling
 from agentrft.engine.sampling import sample_tokens
 from tests.engine.sessions import STOP_ID, random_ids, running_engine, sampling
 from tests.tiny_model import TinyModel, padded_logprobs
 
 DRAWS = 20_000
+# Several blocks of the inverse CDF, the last one not full.
+VOCABULARY = 300
 
 
 def draw(logits: Tensor, *, temperature: float = 1.0, top_p: float = 1.0, draws: int = DRAWS) -> tuple[Tensor, Tensor]:
@@ -39,7 +42,7 @@ def chi_square_per_degree(tokens: Tensor, probabilities: Tensor) -> float:
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.0])
 def test_tokens_follow_the_tempered_distribution(temperature: float) -> None:
-    logits = torch.randn(60, generator=torch.Generator().manual_seed(1)) * 2
+    logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(1)) * 2
     probabilities = (logits / temperature).softmax(dim=-1)
     tokens, logprobs = draw(logits, temperature=temperature)
     assert 0.3 < chi_square_per_degree(tokens, probabilities) < 2.0
@@ -47,7 +50,7 @@ def test_tokens_follow_the_tempered_distribution(temperature: float) -> None:
 
 
 def test_rows_of_one_batch_keep_their_own_settings() -> None:
-    logits = torch.randn(60, generator=torch.Generator().manual_seed(2)) * 2
+    logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(2)) * 2
     uniform = torch.rand(3, generator=torch.Generator().manual_seed(3))
     temperature, top_p = torch.tensor([0.0, 0.7, 1.3]), torch.tensor([1.0, 0.5, 1.0])
     together = sample_tokens(logits.expand(3, -1), temperature, top_p, uniform)
@@ -56,12 +59,16 @@ def test_rows_of_one_batch_keep_their_own_settings() -> None:
         assert (together[0][row], together[1][row]) == (alone[0][0], alone[1][0])
 
 
+@pytest.mark.parametrize("candidates", [8, 512])
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9])
-def test_the_nucleus_is_the_smallest_set_of_that_mass(top_p: float) -> None:
-    logits = torch.randn(60, generator=torch.Generator().manual_seed(4)) * 2
+def test_the_nucleus_is_the_smallest_set_of_that_mass(
+    monkeypatch: pytest.MonkeyPatch, top_p: float, candidates: int
+) -> None:
+    monkeypatch.setattr(engine_sampling, "NUCLEUS_CANDIDATES", candidates)
+    logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(4)) * 2
     probabilities, order = logits.softmax(dim=-1).sort(descending=True)
     size = int((probabilities.cumsum(dim=-1) < top_p).sum()) + 1
-    inside = torch.zeros(60)
+    inside = torch.zeros(VOCABULARY)
     inside[order[:size]] = probabilities[:size] / probabilities[:size].sum()
     tokens, logprobs = draw(logits, top_p=top_p)
     assert set(tokens.tolist()) <= set(order[:size].tolist())
