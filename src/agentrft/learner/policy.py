@@ -1,5 +1,6 @@
 """The policy: the model being trained, as LoRA adapters on frozen weights or as all of its weights."""
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -34,7 +35,9 @@ class Policy:
                 r=lora_rank, lora_alpha=2 * lora_rank, target_modules=LORA_TARGETS, lora_dropout=0.0,
                 task_type="CAUSAL_LM",
             )  # fmt: skip
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+                # peft still asks for a property that transformers renamed.
+                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
                 torch.manual_seed(seed)
                 self.model = get_peft_model(model, config, autocast_adapter_dtype=False)
         self.model.eval()

@@ -20,7 +20,6 @@ from agentrft.learner.policy import Policy
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 
-
 FINAL_LEARNING_RATE = 0.1
 
 
