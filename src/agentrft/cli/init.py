@@ -3,7 +3,11 @@
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from agentrft.cli.output import DebugOption, JsonOption, Output
 from agentrft.errors import UserError
 
 
@@ -38,3 +42,21 @@ def _copy(source: Traversable, target: Path) -> list[Path]:
             (target / entry.name).write_bytes(entry.read_bytes())
             written.append(target / entry.name)
     return written
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one.")],
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a small project: a job, its data, a tool server and a grader."""
+    output = Output(as_json=as_json)
+    written = write_project(directory)
+    output.emit({"directory": str(directory), "files": [str(path) for path in written]})
+    for path in written:
+        output.console.print(f"  {path}", markup=False, soft_wrap=True)
+    output.console.print(
+        f"Next:\n  cd {directory}\n  python tool_server.py &\n  agentrft baseline job.yaml --warm-start\n"
+        "  agentrft train --resume latest",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip

@@ -59,14 +59,14 @@ async def evaluate(
         samples = runtime.validation if split == "validation" and runtime.validation else runtime.train
         tasks = rollout_tasks(
             samples[:limit],
-            step=reference.step or 0,
+            step=0,  # random numbers depend on it, and two models are compared with the same ones
             rollouts_per_sample=rollouts_per_sample,
             temperature=runtime.hyperparameters.temperature if temperature is None else temperature,
             top_p=runtime.hyperparameters.top_p,
             seed=(spec.seed if seed is None else seed) + 1,
         )
         started = time.perf_counter()
-        rollouts = await Collector(runtime, progress=progress, stop=stop).collect("eval", reference.step or 0, tasks)
+        rollouts = await Collector(runtime, progress=progress, stop=stop).collect("eval", 0, tasks)
         seconds = time.perf_counter() - started
     finally:
         await runtime.close()

@@ -1,0 +1,48 @@
+"""The `agentrft` command: what commands there are. `import torch` takes seconds, so nothing here may need it."""
+
+from typing import Annotated
+
+import typer
+
+from agentrft import __version__
+from agentrft.cli.errors import Commands
+from agentrft.cli.export import export
+from agentrft.cli.init import init
+from agentrft.cli.listing import events, jobs, models
+from agentrft.cli.measure import baseline, compare, evaluate
+from agentrft.cli.rollouts import rollouts
+from agentrft.cli.train import train
+
+app = typer.Typer(
+    cls=Commands,
+    name="agentrft",
+    help="Agent reinforcement fine-tuning of open-weight models on your own tools and grader.",
+    epilog="Exit codes: 0 done, 2 something you wrote, 3 an endpoint, 4 not trainable, 5 the job failed, "
+    "130 interrupted.",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _main(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> None:
+    if version:
+        typer.echo(f"agentrft {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+app.command("init")(init)
+app.command("train")(train)
+app.command("baseline")(baseline)
+app.command("eval")(evaluate)
+app.command("compare")(compare)
+app.command("rollouts")(rollouts)
+app.command("export")(export)
+app.command("models")(models)
+app.command("jobs")(jobs)
+app.command("events")(events)

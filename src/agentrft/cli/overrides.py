@@ -1,0 +1,72 @@
+"""Changing fields of a job from the command line: `--set hyperparameters.max_steps=4`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentrft.errors import UserError
+from agentrft.spec import JobSpec, load_job, parse_job
+
+INNER_FIELDS = ("tools", "grader", "max_episode_steps", "hyperparameters")
+
+
+def load_job_with(path: Path, overrides: Sequence[str]) -> JobSpec:
+    """Read a job file, with some of its fields replaced.
+
+    Args:
+        overrides: `path.to.field=value`, the value in YAML; list entries by number. `tools`, `grader` and
+            `hyperparameters` need not name the method around them.
+
+    Raises:
+        UserError: the file is no valid job, an override is no assignment, or the changed job is not valid.
+    """
+    job = load_job(path)
+    if not overrides:
+        return job
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for override in overrides:
+        _apply(raw, override)
+    return parse_job(raw, folder=path.resolve().parent, source=f"{path} with --set")
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    parts = name.strip().split(".")
+    if not separator or not all(parts):
+        raise UserError(
+            f"--set {override}: expected path.to.field=value.", "For example --set hyperparameters.n_epochs=2."
+        )
+    if "headers" in parts:
+        raise UserError(
+            "--set cannot give headers: their values are not stored, and a resumed job reads them from its file.",
+            "Write `${NAME}` in the job's file, and set the variable in the environment.",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override}: the value is no valid YAML.", "Put it in quotes.") from error
+    place: Any = raw
+    if parts[0] in INNER_FIELDS and parts[0] not in raw:
+        place = raw["rft"] if raw["method"] == "rft" else raw["method"]["reinforcement"]
+    for part in parts[:-1]:
+        place = _step_into(place, part, override)
+    _step_into(place, parts[-1], override, value)
+
+
+def _step_into(place: Any, part: str, override: str, *new: Any) -> Any:
+    """The entry `part` of a mapping or list, set to `new` where that is given, made where a mapping lacks it."""
+    if isinstance(place, list):
+        if not part.isdigit() or int(part) >= len(place):
+            raise UserError(f"--set {override}: '{part}' is no entry of a list of {len(place)}.", "Count from 0.")
+        key: Any = int(part)
+    elif isinstance(place, dict):
+        key = part
+        if place.get(key) is None:
+            place[key] = {}
+    else:
+        raise UserError(f"--set {override}: there are no fields above '{part}'.", "docs/job.md lists all fields.")
+    if new:
+        place[key] = new[0]
+    return place[key]

@@ -1,0 +1,112 @@
+"""What the arguments of commands name: a job's file, a stored job, or a folder of runs."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentrft.data import load_demonstrations, load_samples
+from agentrft.errors import UserError
+from agentrft.models import resolve_model
+from agentrft.spec import JobSpec, load_job
+from agentrft.store import JobStore
+
+DEFAULT_OUTPUT_DIR = Path("runs")
+JOB_NAME = re.compile(r"[A-Za-z0-9-]+")
+
+OutputDirOption = Annotated[
+    Path | None, typer.Option("--output-dir", help="The folder of jobs.", show_default="the job file's, else ./runs")
+]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A job to measure with. `store` is None where its folder has no jobs yet, `job_id` where it was named by file."""
+
+    spec: JobSpec
+    store: JobStore | None
+    job_id: str | None = None
+
+
+def find_target(name: str, output_dir: Path | None) -> Target:
+    """A job from `job.yaml`, or a stored one by its id, a prefix of it, or `latest`.
+
+    Raises:
+        UserError: there is no such file or job, or it is not valid.
+    """
+    if is_job_file(name):
+        spec = load_job(Path(name))
+        return Target(spec, open_store_if_there(output_dir or spec.output_dir))
+    store = open_store(output_dir)
+    from agentrft.job import resume_job
+
+    job = store.find_job(name)
+    return Target(resume_job(store, job.job_id), store, job.job_id)
+
+
+def is_job_file(name: str) -> bool:
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or path.is_file() or not JOB_NAME.fullmatch(name)
+
+
+def open_store(output_dir: Path | None) -> JobStore:
+    """The jobs of a folder.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = output_dir or DEFAULT_OUTPUT_DIR
+    if not (folder / "agentrft.db").is_file():
+        raise UserError(
+            f"{folder}: there are no jobs.",
+            "Start one with `agentrft train job.yaml`, or name the folder: --output-dir.",
+        )
+    return JobStore(folder, create=False)
+
+
+def open_store_if_there(folder: Path) -> JobStore | None:
+    return JobStore(folder, create=False) if (folder / "agentrft.db").is_file() else None
+
+
+def check_inputs(spec: JobSpec) -> None:
+    """What can be found wrong in a moment: before torch is imported, and before a job is made of it.
+
+    Raises:
+        UserError: a data file, the grader, or the model's name.
+        EndpointError: a tool's endpoint cannot be used.
+    """
+    from agentrft.graders import check_templates
+
+    samples = load_samples(spec.training_file)
+    if spec.validation_file:
+        samples += load_samples(spec.validation_file)
+    if spec.warm_start:
+        load_demonstrations(spec.warm_start.training_file)
+    check_templates(spec.grader, samples)
+    resolve_model(spec.model)
+    asyncio.run(_probe(spec))
+
+
+async def _probe(spec: JobSpec) -> None:
+    from agentrft.graders import create_grader
+    from agentrft.tools import HttpTool, create_tools
+
+    grader = create_grader(spec.grader)
+    tools = create_tools(spec.tools)
+    try:
+        await asyncio.gather(*(tool.probe() for tool in tools.values() if isinstance(tool, HttpTool)))
+    finally:
+        for part in (grader, *tools.values()):
+            await part.close()
+
+
+def folder_option(output_dir: Path) -> str:
+    """What to add to a command so that it finds the jobs of a folder from here."""
+    if output_dir.absolute() == DEFAULT_OUTPUT_DIR.absolute():
+        return ""
+    here = Path.cwd()
+    absolute = output_dir.absolute()
+    return f" --output-dir {absolute.relative_to(here) if absolute.is_relative_to(here) else absolute}"

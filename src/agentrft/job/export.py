@@ -1,0 +1,137 @@
+"""Trained weights in the formats that other programs take: PEFT's adapter, or a whole model without agentrft.
+
+A merged model is made by the same arithmetic as the engine's weights: the base in the job's data type, the adapter's
+change in float32, their sum rounded once. So it answers as the policy did.
+"""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from agentrft.errors import UserError
+from agentrft.job.checkpoint import ADAPTER, MODEL
+from agentrft.job.references import ADAPTER_FILE, ModelReference
+from agentrft.learner import Policy
+from agentrft.models import resolve_model
+from agentrft.models.convert import quiet_transformers
+from agentrft.models.load import load_model, load_tokenizer, model_folder
+from agentrft.store import JobStore
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """Weights that can be exported.
+
+    Attributes:
+        folder: with the adapter's or the model's safetensors.
+        model: what the job's `model:` says, or the base model that an adapter names.
+        base: the base model's folder or hub id, as other programs take it.
+        lora_rank: None where all weights were trained.
+        dtype: of the job's model.
+    """
+
+    reference: ModelReference
+    folder: Path
+    model: str
+    base: str
+    lora_rank: int | None
+    dtype: torch.dtype
+
+    @property
+    def label(self) -> str:
+        return self.reference.label
+
+
+def describe_weights(reference: ModelReference, store: JobStore | None) -> TrainedWeights:
+    """What a reference's weights were trained from, read from its files.
+
+    Raises:
+        UserError: the reference is the base model, or its files are incomplete.
+    """
+    if reference.folder is None:
+        raise UserError(
+            "'base' is not trained: there is nothing to export.", "Name a job, as `agentrft jobs` lists them."
+        )
+    parts = [reference.folder / ADAPTER, reference.folder / MODEL, reference.folder]
+    folder = next((part for part in parts if any(part.glob("*.safetensors"))), None)
+    if folder is None:
+        raise UserError(f"{reference.folder}: there are no weights to export.", "Name another step: JOB@STEP.")
+    rank, named = None, ""
+    if (folder / ADAPTER_CONFIG).is_file():
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        rank, named = config["r"], config["base_model_name_or_path"]
+    model = store.get_job(reference.job_id).model if store and reference.job_id else named
+    source = resolve_model(model)
+    base = str(model_folder(source)) if source.is_local else source.path_or_id
+    with safe_open(next(folder.glob("*.safetensors")), framework="pt") as file:
+        dtype = file.get_tensor(next(iter(file.keys()))).dtype
+    return TrainedWeights(reference, folder, model, base, rank, dtype)
+
+
+def export_adapter(weights: TrainedWeights, out: Path) -> list[str]:
+    """Write the adapter for PEFT and for vLLM's `--enable-lora`, with the tokenizer. Returns the files' names.
+
+    Raises:
+        UserError: all weights were trained, or `out` holds something.
+    """
+    if weights.lora_rank is None:
+        raise UserError(
+            f"{weights.label} has no adapter: the job trained all weights (lora_rank: full).", "Use --format merged."
+        )
+
+    def write(folder: Path) -> None:
+        config = json.loads((weights.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        config["base_model_name_or_path"] = weights.base
+        # PEFT's "all-linear" became the full names of all layers; last parts say the same, and every server takes them.
+        config["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
+        config["inference_mode"] = True
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.copyfile(weights.folder / ADAPTER_FILE, folder / ADAPTER_FILE)
+        load_tokenizer(resolve_model(weights.model)).save_pretrained(folder)
+
+    return _write_new(out, write)
+
+
+def export_merged(weights: TrainedWeights, out: Path) -> list[str]:
+    """Write a whole model with its tokenizer, chat template and generation settings. Returns the files' names.
+
+    Raises:
+        UserError: the base model cannot be had or does not fit, or `out` holds something.
+    """
+
+    def write(folder: Path) -> None:
+        source = resolve_model(weights.model)
+        merged = load_model(source, weights.dtype)
+        policy = Policy(copy.deepcopy(merged), lora_rank=weights.lora_rank, seed=0)
+        weights.reference.apply(policy)
+        policy.writer_for_engine()(merged)
+        merged.save_pretrained(folder)
+        load_tokenizer(source).save_pretrained(folder)
+
+    return _write_new(out, write)
+
+
+def _write_new(out: Path, write: Callable[[Path], None]) -> list[str]:
+    """Run `write` on a folder beside `out`, then rename it, so that `out` is never half written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already and is not empty.", "Name a new folder with --out.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    with quiet_transformers():
+        write(partial)
+    for path in partial.iterdir():
+        path.chmod(0o644)
+    if out.is_dir():
+        out.rmdir()
+    partial.rename(out)
+    return sorted(path.name for path in out.iterdir())

@@ -1,0 +1,55 @@
+"""Running the command, in this process or as one of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+from agentrft.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 120
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def answer(self) -> Any:
+        """Of `--json`: standard output, which is one JSON document and nothing else."""
+        return json.loads(self.stdout)
+
+
+def run_here(*arguments: str) -> Ran:
+    """Run the command in this process, which has torch already."""
+    result = CliRunner().invoke(app, arguments)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+def run_alone(*arguments: str, folder: Path) -> Ran:
+    """Run the command as a user does."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "agentrft.cli", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True,
+        text=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "agentrft.cli", *arguments], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""Every mistake that a new user is likely to make gives one message with its cause and what to do, and an exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Ran, run_alone
+from tests.job.tiny_job import write_job
+from tests.tools.chaos_server import Behaviour, ChaosServer
+
+NOWHERE = "http://127.0.0.1:9/tool"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def assert_one_message(ran: Ran, code: int, *texts: str) -> None:
+    """Cause and remedy on standard error, once, without a traceback."""
+    assert ran.code == code, ran.stderr
+    assert ran.stderr.count("Error: ") == 1
+    assert ran.stderr.count("What to do: ") == 1
+    assert "Traceback" not in ran.stderr
+    for text in texts:
+        assert text in ran.stderr
+
+
+def test_a_missing_job_file(folder: Path) -> None:
+    assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "job.yaml: no such job file", "agentrft init")
+
+
+def test_no_job_at_all(folder: Path) -> None:
+    assert_one_message(run_alone("train", folder=folder), 2, "--resume")
+
+
+def test_an_unknown_option(folder: Path) -> None:
+    assert_one_message(run_alone("train", "--stepz", "3", folder=folder), 2, "--stepz", "--help")
+
+
+def test_a_folder_without_jobs(folder: Path) -> None:
+    assert_one_message(run_alone("rollouts", "latest", folder=folder), 2, "there are no jobs", "agentrft train")
+
+
+def test_a_missing_data_file(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE)
+    (folder / "train.jsonl").unlink()
+    assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "train.jsonl: no such data file")
+    assert not (folder / "runs").exists(), "no job is made of it"
+
+
+def test_bad_lines_are_all_reported_at_once(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE)
+    (folder / "train.jsonl").write_text(
+        '{"messages": [\n{"prompt": "hello"}\n{"messages": [{"role": "bot", "content": ""}]}\n'
+    )
+    ran = run_alone("train", "job.yaml", folder=folder)
+    assert_one_message(
+        ran, 2, "line 1: not valid JSON", "line 2: messages: expected", "line 3: messages[0].role: expected"
+    )
+
+
+def test_an_unknown_field(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE, hyperparameters={"learning_rate": 1})
+    assert_one_message(
+        run_alone("train", "job.yaml", folder=folder),
+        2,
+        "unknown field 'learning_rate'",
+        "did you mean",
+        "Accepted here",
+    )
+
+
+def test_an_unknown_field_given_with_set(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE)
+    ran = run_alone("train", "job.yaml", "--set", "hyperparameters.max_stepz=3", folder=folder)
+    assert_one_message(ran, 2, "unknown field 'max_stepz'; did you mean 'max_steps'?")
+
+
+def test_a_broken_grader(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE, grader={"type": "python", "source": "def grade(sample, item:\n"})
+    assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "grader 'python'")
+
+
+def test_a_model_that_does_not_exist(folder: Path) -> None:
+    write_job(folder, Path("smollm2-135"), NOWHERE)
+    ran = run_alone("train", "job.yaml", folder=folder)
+    assert_one_message(ran, 2, "there is no model 'smollm2-135'. Did you mean 'smollm2-135m'?", "Hugging Face")
+
+
+def test_a_tool_server_that_is_down(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE)
+    ran = run_alone("train", "job.yaml", folder=folder)
+    assert_one_message(ran, 3, "tool 'lookup'", "127.0.0.1:9", "Start the server")
+
+
+def test_a_wrong_header(folder: Path, tiny_model: Path, tool_server: ChaosServer) -> None:
+    write_job(folder, tiny_model, tool_server.url, tool={"headers": {"Authorization": "Bearer wrong-secret"}})
+    tool_server.script = [Behaviour(status=401)]
+    ran = run_alone("train", "job.yaml", folder=folder)
+    assert_one_message(ran, 3, "tool 'lookup'", "401", "headers")
+    assert "wrong-secret" not in ran.stdout + ran.stderr
+
+
+def test_a_header_of_a_variable_that_is_not_set(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE, tool={"headers": {"Authorization": "Bearer ${NOT_SET_ANYWHERE}"}})
+    assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "NOT_SET_ANYWHERE", "export")
+
+
+def test_a_prompt_longer_than_the_context(folder: Path, tiny_model: Path, tool_server: ChaosServer) -> None:
+    write_job(folder, tiny_model, tool_server.url)
+    row = {"messages": [{"role": "user", "content": "why? " * 300}], "word": "why"}
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    ran = run_alone("train", "job.yaml", folder=folder)
+    assert_one_message(ran, 2, "1 prompt(s) do not fit", "row 00007", "max_context_tokens")
+
+
+def test_a_baseline_without_any_reward(folder: Path, tiny_model: Path, tool_server: ChaosServer) -> None:
+    source = "def grade(sample, item):\n    return 0.0\n"
+    write_job(folder, tiny_model, tool_server.url, grader={"type": "python", "source": source})
+    ran = run_alone("baseline", "job.yaml", "-k", "2", "--json", folder=folder)
+    assert_one_message(ran, 4, "every reward is 0", "warm start")
+    assert ran.answer["reward_mean"] == 0
+    assert ran.answer["error"]["exit_code"] == 4
+    assert ran.answer["verdict"]["trainable"] is False
+
+
+def test_with_json_an_error_is_one_object_on_standard_output(folder: Path) -> None:
+    ran = run_alone("train", "job.yaml", "--json", folder=folder)
+    assert set(ran.answer["error"]) == {"cause", "remedy", "exit_code"}
+    assert ran.answer["error"]["exit_code"] == ran.code == 2
+
+
+def test_debug_shows_where_it_happened(folder: Path) -> None:
+    assert "Traceback" in run_alone("train", "job.yaml", "--debug", folder=folder).stderr
