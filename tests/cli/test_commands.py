@@ -19,7 +19,7 @@ from agentrft.job.runtime import Runtime
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.cli.commands import ENVIRONMENT, TIMEOUT_S, run_alone, run_here, start
-from tests.job.tiny_job import one_thread, write_job
+from tests.job.tiny_job import one_thread, serving, write_job
 from tests.tools.chaos_server import ChaosServer, ok
 
 LOGITS_TOLERANCE = 1e-3
@@ -201,6 +201,7 @@ def test_exports_compute_what_the_policy_does_without_agentrft(folder: Path) -> 
     assert {"model.safetensors", "chat_template.jinja", "generation_config.json", "tokenizer.json"} <= {
         path.name for path in (folder / "merged").iterdir()
     }
+    assert "<tool_call>" in (folder / "merged" / "chat_template.jinja").read_text()
     alone = subprocess.run(
         [sys.executable, "-c", PLAIN_TRANSFORMERS, "merged", json.dumps(ids)], env=ENVIRONMENT, capture_output=True,
         text=True, timeout=TIMEOUT_S,
@@ -250,7 +251,7 @@ def test_all_weights_are_exported_as_a_model_and_not_as_an_adapter(
 
 def test_ctrl_c_keeps_what_was_finished_and_resume_ends_the_job(tmp_path: Path, tiny_model: Path) -> None:
     # A slow tool, so that the signal comes while rollouts of the first step wait for it.
-    with _serving_slowly() as server:
+    with serving(ChaosServer(default=ok(delay_s=0.5))) as server:
         write_job(tmp_path, tiny_model, server.url, hyperparameters={"max_steps": 2})
         process = start("train", "job.yaml", folder=tmp_path)
         _wait_for(tmp_path / "runs", "validation", process)
@@ -271,10 +272,18 @@ def test_ctrl_c_keeps_what_was_finished_and_resume_ends_the_job(tmp_path: Path, 
         assert [(row["phase"], row["step"]) for row in store.metrics(job.job_id)][: len(done)] == done
 
 
-def _serving_slowly() -> Any:
-    from tests.job.tiny_job import serving
-
-    return serving(ChaosServer(default=ok(delay_s=0.5)))
+def test_a_second_ctrl_c_ends_at_once_whatever_is_running(tmp_path: Path, tiny_model: Path) -> None:
+    grader = {"type": "python", "source": "import time\ndef grade(sample, item):\n    time.sleep(100)\n"}
+    with serving(ChaosServer()) as server:
+        write_job(tmp_path, tiny_model, server.url, grader=grader)
+        process = start("train", "job.yaml", folder=tmp_path)
+        _wait_for(tmp_path / "runs", "warm_start", process)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.05)  # two that are pending at once count as one
+        _, stderr = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
 
 
 def _wait_for(runs: Path, phase: str, process: "subprocess.Popen[str]") -> None:

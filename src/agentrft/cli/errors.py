@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from agentrft.cli.output import Output, configure_logging
 from agentrft.errors import AgentRFTError, Interrupted, UserError
 
-INTERRUPTED = 130
 DISK_REMEDY = "Correct the path, its permissions, or the free space, and run the command again."
 
 
@@ -47,6 +46,8 @@ class Commands(TyperGroup):
         configure_logging(logging.DEBUG if debug else logging.WARNING)
         try:
             code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
+            if code == Interrupted.exit_code:  # a Ctrl-C that no command handled, such as while torch is imported
+                raise Interrupted("stopped at once")
         except AgentRFTError as error:
             code = _report(error, output, debug)
         except typer.TyperException as error:
@@ -63,8 +64,6 @@ class Commands(TyperGroup):
             if error.filename is None:
                 raise
             code = _report(UserError(f"{error.filename}: {error.strerror}.", DISK_REMEDY), output, debug)
-        except KeyboardInterrupt:
-            code = _report(Interrupted("stopped at once"), output, debug)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -42,6 +42,5 @@ def export(
     output.console.print(f"{found.label}, {weights}: {len(files)} files in {out}", soft_wrap=True)
     if weights == "adapter":
         rank = f" --max-lora-rank {found.lora_rank}" if (found.lora_rank or 0) > 16 else ""
-        output.console.print(
-            f"For vLLM: vllm serve {found.base} --enable-lora{rank} --lora-modules agent={out}", soft_wrap=True
-        )
+        options = f"--enable-lora{rank} --lora-modules agent={out} --chat-template {out}/chat_template.jinja"
+        output.console.print(f"For vLLM: vllm serve {found.base} {options}", soft_wrap=True)

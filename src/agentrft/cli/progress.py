@@ -130,6 +130,8 @@ class ConsoleProgress:
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         name = NAMES.get(self._phase, self._phase or "loading the model")
+        if self._phase == "train" and self._done >= self._total:
+            name = "updating the policy"
         where = f"step {self._step}/{self._total_steps}" if self._phase in ("train", "validation") else ""
         bar = ProgressBar(total=max(1, self._total), completed=self._done, width=30)
         table.add_row(f"[bold]{name}[/] {where}", bar, f"{self._done}/{self._total}", self._time_left())

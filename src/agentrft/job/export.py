@@ -9,16 +9,20 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
+from transformers import PreTrainedTokenizerFast
 
+from agentrft.chat import load_codec
+from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.errors import UserError
 from agentrft.job.checkpoint import ADAPTER, MODEL
 from agentrft.job.references import ADAPTER_FILE, ModelReference
 from agentrft.learner import Policy
-from agentrft.models import resolve_model
+from agentrft.models import ModelSource, resolve_model
 from agentrft.models.convert import quiet_transformers
 from agentrft.models.load import load_model, load_tokenizer, model_folder
 from agentrft.store import JobStore
@@ -95,7 +99,7 @@ def export_adapter(weights: TrainedWeights, out: Path) -> list[str]:
         config["inference_mode"] = True
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         shutil.copyfile(weights.folder / ADAPTER_FILE, folder / ADAPTER_FILE)
-        load_tokenizer(resolve_model(weights.model)).save_pretrained(folder)
+        _tokenizer(resolve_model(weights.model)).save_pretrained(folder)
 
     return _write_new(out, write)
 
@@ -114,9 +118,17 @@ def export_merged(weights: TrainedWeights, out: Path) -> list[str]:
         weights.reference.apply(policy)
         policy.writer_for_engine()(merged)
         merged.save_pretrained(folder)
-        load_tokenizer(source).save_pretrained(folder)
+        _tokenizer(source).save_pretrained(folder)
 
     return _write_new(out, write)
+
+
+def _tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
+    """The tokenizer, with a template for the prompts that our ChatML renderer wrote, where it was the policy's."""
+    tokenizer = load_tokenizer(source)
+    if isinstance(load_codec(tokenizer, source.path_or_id).renderer, ChatMLToolRenderer):
+        tokenizer.chat_template = (files("agentrft.chat") / "chatml.jinja").read_text(encoding="utf-8")
+    return tokenizer
 
 
 def _write_new(out: Path, write: Callable[[Path], None]) -> list[str]:
