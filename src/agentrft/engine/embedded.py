@@ -69,9 +69,13 @@ class EmbeddedEngine:
         limits: sizes of batches and cache.
         deterministic: run a pass only when every open session waits for one, and forget all prefixes whenever
             no session is open, so that results depend on what is asked and not on when.
+        executor: a single thread to compute in, shared with others; None makes one.
     """
 
-    def __init__(self, model: PreTrainedModel, limits: EngineLimits, *, deterministic: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel, limits: EngineLimits, *, deterministic: bool = False,
+        executor: ThreadPoolExecutor | None = None,
+    ) -> None:  # fmt: skip
         config = model.config
         heads = config.num_attention_heads
         parameter = next(model.parameters())
@@ -91,7 +95,8 @@ class EmbeddedEngine:
         self._slots = SlotTable(self._cache, limits.max_sequences, deterministic=deterministic)
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
+        self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
+        self._owns_executor = executor is None
         self._broken: EngineFailure | None = None
         self._stopping = False
         self.policy_version = 0
@@ -132,7 +137,8 @@ class EmbeddedEngine:
             await asyncio.gather(self._loop_task, return_exceptions=True)
         self._fail_all(self._broken)
         self._slots.refuse_waiting(self._broken)
-        self._executor.shutdown(wait=True)
+        if self._owns_executor:
+            self._executor.shutdown(wait=True)
 
     async def _run_turn(self, sequence: Sequence, new_ids: list[int], sampling: Sampling) -> Generation:
         if self._broken is not None:

@@ -54,7 +54,7 @@ async def evaluate(
     runtime = Runtime(spec)
     try:
         await runtime.probe_tools()
-        reference.apply(runtime.policy)
+        await runtime.compute(reference.apply, runtime.policy)
         await runtime.publish_policy()
         samples = runtime.validation if split == "validation" and runtime.validation else runtime.train
         tasks = rollout_tasks(

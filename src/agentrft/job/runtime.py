@@ -2,10 +2,12 @@
 
 import asyncio
 import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from transformers import PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.data import load_demonstrations, load_samples
@@ -13,13 +15,14 @@ from agentrft.engine import EmbeddedEngine, EngineLimits
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
 from agentrft.learner import Learner, Policy
-from agentrft.models import resolve_model
+from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.load import load_model, load_tokenizer
 from agentrft.rollout import RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, ResolvedHyperparameters
 from agentrft.tools import HttpTool, create_tools
 
+T = TypeVar("T")
 MAX_PROMPTS_SHOWN = 5
 DETERMINISTIC_UNIT = 16
 
@@ -51,8 +54,10 @@ class Runtime:
         self.tokenizer = tokenizer
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = _dtype(spec, self.device)
-        model = load_model(source, self.dtype)
-        model.to(device=self.device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
+        # One thread for all that computes: OpenMP gives each calling thread a pool of its own, and several pools on
+        # the same cores make each other sleep between any two operations.
+        self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
+        model = self._compute.submit(self._load_model, source).result()
         self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
             n_train=len(self.train), model_context_tokens=getattr(model.config, "max_position_embeddings", 2048)
         )
@@ -60,9 +65,7 @@ class Runtime:
         if spec.deterministic:
             torch.use_deterministic_algorithms(True)
         use_planned_attention(model, max_context_tokens=self.hyperparameters.max_context_tokens)
-        model.requires_grad_(False)
-        self.engine = EmbeddedEngine(copy.deepcopy(model), self._engine_limits(), deterministic=spec.deterministic)
-        self.policy = Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=spec.seed)
+        self.engine, self.policy = self._compute.submit(self._place, model).result()
         self.runner = RolloutRunner(
             engine=self.engine,
             codec=self.codec,
@@ -77,7 +80,6 @@ class Runtime:
                 model_failed_reward=spec.model_failed_reward,
             ),
         )
-        self._learner_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-learner")
 
     def new_learner(self, *, learning_rate: float, warm_up_steps: int, decay_steps: int) -> Learner:
         """A learner on the policy, with a fresh optimizer."""
@@ -91,9 +93,9 @@ class Runtime:
             decay_steps=decay_steps,
         )
 
-    async def in_learner_thread(self, work: Any, *arguments: Any) -> Any:
-        """Run heavy work beside the event loop, always in the same thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._learner_thread, work, *arguments)
+    async def compute(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run heavy work beside the event loop, in the one thread that computes."""
+        return await asyncio.get_running_loop().run_in_executor(self._compute, work, *arguments)
 
     async def publish_policy(self) -> None:
         """Make the engine sample from the policy as it is now."""
@@ -108,7 +110,18 @@ class Runtime:
         for tool in self.tools.values():
             await tool.close()
         await self.grader.close()
-        self._learner_thread.shutdown(wait=True)
+        self._compute.shutdown(wait=True)
+
+    def _load_model(self, source: ModelSource) -> PreTrainedModel:
+        model = load_model(source, self.dtype)
+        model.to(device=self.device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
+        return model.requires_grad_(False)
+
+    def _place(self, model: PreTrainedModel) -> tuple[EmbeddedEngine, Policy]:
+        engine = EmbeddedEngine(
+            copy.deepcopy(model), self._engine_limits(), deterministic=self.spec.deterministic, executor=self._compute
+        )
+        return engine, Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=self.spec.seed)
 
     def _engine_limits(self) -> EngineLimits:
         engine = self.spec.engine

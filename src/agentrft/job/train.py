@@ -50,8 +50,8 @@ class Trainer:
         committed = [row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
         last = max(committed, default=0)
         if last == 0 and not step_folder(self._folder, 0).exists():
-            save_checkpoint(step_folder(self._folder, 0), self._learner)
-        self._learner.load_state(load_state(step_folder(self._folder, last)))
+            await self._runtime.compute(save_checkpoint, step_folder(self._folder, 0), self._learner)
+        await self._runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, last)))
         self._last = last
         await self._runtime.publish_policy()
 
@@ -95,7 +95,7 @@ class Trainer:
         rollout_s = time.perf_counter() - started
         groups = self._groups(step, rollouts)
         trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
-        update: UpdateMetrics = await runtime.in_learner_thread(self._learner.update, trainable)
+        update: UpdateMetrics = await runtime.compute(self._learner.update, trainable)
         await runtime.publish_policy()
         metrics = {
             **summarise(rollouts).as_dict(),
@@ -106,7 +106,7 @@ class Trainer:
             "step_s": time.perf_counter() - started,
             "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / rollout_s,
         }
-        self._commit(TRAIN, step, rollouts, metrics)
+        await self._commit(TRAIN, step, rollouts, metrics)
 
     def _groups(self, step: int, rollouts: list[Rollout]) -> list[GroupResult]:
         by_sample: dict[str, list[Rollout]] = {}
@@ -137,7 +137,7 @@ class Trainer:
         if all(rollout.outcome == "infra_failed" for rollout in rollouts):
             self._fail(f"validation at step {step}: infrastructure failures left no rollout with a reward", rollouts)
         metrics = {**summarise(rollouts).as_dict(), "step_s": time.perf_counter() - started}
-        self._commit(VALIDATION, step, rollouts, metrics)
+        await self._commit(VALIDATION, step, rollouts, metrics)
         return metrics
 
     def _judge_baseline(self, metrics: dict[str, Any]) -> None:
@@ -153,12 +153,12 @@ class Trainer:
             f"Mend the endpoint, then go on with `agentrft train --resume {self._job_id}`."
         )
 
-    def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
+    async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
         """Rollouts, then the checkpoint, then the record: a kill in between repeats the step's end and no more."""
         rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
         write_rollouts(self._folder / "rollouts" / f"{phase}-{step:05d}.parquet", rows)
         if phase == TRAIN:
-            save_checkpoint(step_folder(self._folder, step), self._learner)
+            await self._runtime.compute(save_checkpoint, step_folder(self._folder, step), self._learner)
         self._store.commit_step(self._job_id, phase, step, metrics)
         self._progress.committed(phase, step, metrics)
 

@@ -1,5 +1,7 @@
 """The warm start: a short supervised training on demonstrations, so that reinforcement has something to reward."""
 
+from functools import partial
+
 from agentrft.job.checkpoint import load_state, prune_warm_start, save_checkpoint, warm_start_folder
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
@@ -26,7 +28,7 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
     progress.phase(PHASE, done, batches)
     learner = runtime.new_learner(learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES, decay_steps=batches)
     if done:
-        learner.load_state(load_state(warm_start_folder(folder, done)))
+        await runtime.compute(learner.load_state, load_state(warm_start_folder(folder, done)))
     for batch in range(done + 1, batches + 1):
         stop.check()
         chosen = samples_of_step(runtime.demonstrations, batch_size=spec.batch_size, seed=runtime.spec.seed, step=batch)
@@ -35,8 +37,8 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
             for ids, mask in runtime.codec.training_rows(sample.messages, sample.tools or runtime.tool_schemas):
                 positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
                 rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
-        loss = await runtime.in_learner_thread(learner.supervised_update, rows)
-        save_checkpoint(warm_start_folder(folder, batch), learner, weights=False)
+        loss = await runtime.compute(learner.supervised_update, rows)
+        await runtime.compute(partial(save_checkpoint, warm_start_folder(folder, batch), learner, weights=False))
         metrics = {"loss": loss, "demonstrations": len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
         store.commit_step(job_id, PHASE, batch, metrics)
         prune_warm_start(folder, keep=batch)
