@@ -168,7 +168,7 @@ async def test_a_step_without_any_group_fails_the_job_and_names_the_cause(
     grader = {"type": "python", "name": "length", "source": "def grade(sample, item):\n    return item['missing']\n"}
     async with ChaosServer() as server:
         job_file = write_job(tmp_path, tiny_model, server.url, grader=grader, hyperparameters=ONE_STEP, **NO_VALIDATION)
-        with pytest.raises(JobFailedError, match=r"(?s)step 1: .*grader 'length': exception: KeyError.*missing"):
+        with pytest.raises(JobFailedError, match=r"(?s)train, step 1: .*grader 'length': exception: KeyError.*missing"):
             await run_new(job_file)
     assert updates == []
     with JobStore(tmp_path / "runs") as store:
@@ -205,7 +205,7 @@ async def test_a_baseline_on_a_broken_tool_is_called_broken_and_not_bad(tiny_mod
         job_file = write_job(
             tmp_path, tiny_model, server.url, tool={"retries": 0}, hyperparameters={"temperature": 0.1}, warm_start=None
         )
-        with pytest.raises(JobFailedError, match=r"validation at step 0: infrastructure failures left no rollout"):
+        with pytest.raises(JobFailedError, match=r"validation, step 0: infrastructure failures left no rollout"):
             await run_new(job_file)
 
 

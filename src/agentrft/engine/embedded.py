@@ -23,7 +23,7 @@ from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
 from agentrft.engine.sampling import sample_tokens
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
-from agentrft.engine.slots import SlotTable
+from agentrft.engine.slots import PrefixCopy, SlotTable
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class EmbeddedEngine:
             dtype=parameter.dtype,
             device=parameter.device,
         )
-        self._slots = SlotTable(self._cache, limits.max_sequences, deterministic=deterministic)
+        self._slots = SlotTable(limits.max_sequences, deterministic=deterministic)
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
@@ -181,8 +181,9 @@ class EmbeddedEngine:
                 await self._wait_for_work(loop)
                 continue
             started = time.perf_counter()
+            forward = functools.partial(self._forward, work, self._slots.take_copies())
             try:
-                tokens, logprobs = await loop.run_in_executor(self._executor, functools.partial(self._forward, work))
+                tokens, logprobs = await loop.run_in_executor(self._executor, forward)
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
@@ -232,8 +233,10 @@ class EmbeddedEngine:
         return [PassItem.plan(s, s.request, length) for s, length in lengths if s.request is not None]
 
     @torch.inference_mode()
-    def _forward(self, work: list[PassItem]) -> tuple[list[int], list[float]]:
+    def _forward(self, work: list[PassItem], copies: list[PrefixCopy]) -> tuple[list[int], list[float]]:
         """One pass. Returns a token and its log-probability for each item that samples."""
+        for copy in copies:
+            self._cache.copy_prefix(copy.source, copy.target, copy.tokens)
         chunks, ids, positions, start = [], [], [], 0
         for item in work:
             chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))

@@ -2,12 +2,21 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 
 from agentrft.engine.base import EngineFailure
-from agentrft.engine.kv_cache import KVCache
 from agentrft.engine.sequence import Sequence, common_prefix
 
 MIN_SHARED_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class PrefixCopy:
+    """Keys and values of the first `tokens` positions go from slot `source` to slot `target`."""
+
+    source: int
+    target: int
+    tokens: int
 
 
 class SlotTable:
@@ -21,12 +30,12 @@ class SlotTable:
         open: the sequences that have a slot, by slot.
     """
 
-    def __init__(self, cache: KVCache, slots: int, *, deterministic: bool) -> None:
-        self._cache = cache
+    def __init__(self, slots: int, *, deterministic: bool) -> None:
         self._deterministic = deterministic
         self._free = sorted(range(slots), reverse=True)
         self._waiting: deque[asyncio.Future[Sequence]] = deque()
         self._retained: dict[int, list[int]] = {}
+        self._copies: list[PrefixCopy] = []
         self.open: dict[int, Sequence] = {}
 
     async def take(self) -> Sequence:
@@ -79,13 +88,15 @@ class SlotTable:
         self._retained.clear()
 
     def share_prefix(self, sequence: Sequence, ahead: list[Sequence]) -> int | None:
-        """Copy the longest computed prefix from another slot to a sequence of which nothing is computed.
+        """Plan to copy the longest computed prefix from another slot to a sequence of which nothing is computed.
+
+        The copy is the next pass's to make, before it computes anything: see `take_copies`.
 
         Args:
             ahead: sequences that will be computed before this one.
 
         Returns:
-            The tokens copied; None if one of `ahead` is about to compute a longer prefix, worth waiting for.
+            The tokens shared; None if one of `ahead` is about to compute a longer prefix, worth waiting for.
         """
         wanted = len(sequence.tokens) - 1
         best, donor = 0, sequence.slot
@@ -101,6 +112,11 @@ class SlotTable:
         if best < MIN_SHARED_TOKENS:
             return 0
         if donor != sequence.slot:
-            self._cache.copy_prefix(donor, sequence.slot, best)
+            self._copies.append(PrefixCopy(donor, sequence.slot, best))
         sequence.computed = best
         return best
+
+    def take_copies(self) -> list[PrefixCopy]:
+        """The copies planned since the last call, in the order in which they must be made."""
+        copies, self._copies = self._copies, []
+        return copies

@@ -118,7 +118,7 @@ class Trainer:
             counts = ", ".join(f"{count} x {kind}" for kind, count in broken.most_common())
             self._event("warning", f"step {step}: rollouts left their groups because infrastructure failed: {counts}")
         if all(group.was_dropped for group in groups):
-            self._fail(f"step {step}: infrastructure failures left no group to train on", rollouts)
+            self._fail(TRAIN, step, "infrastructure failures left no group to train on", rollouts)
         return groups
 
     async def _validate(self, step: int) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Trainer:
         started = time.perf_counter()
         rollouts = await self._collector.collect(VALIDATION, step, tasks)
         if all(rollout.outcome == "infra_failed" for rollout in rollouts):
-            self._fail(f"validation at step {step}: infrastructure failures left no rollout with a reward", rollouts)
+            self._fail(VALIDATION, step, "infrastructure failures left no rollout with a reward", rollouts)
         metrics = {**summarise(rollouts).as_dict(), "step_s": time.perf_counter() - started}
         await self._commit(VALIDATION, step, rollouts, metrics)
         return metrics
@@ -146,11 +146,15 @@ class Trainer:
         if not judgement.trainable:
             raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", judgement.remedy)
 
-    def _fail(self, what: str, rollouts: list[Rollout]) -> NoReturn:
+    def _fail(self, phase: str, step: int, what: str, rollouts: list[Rollout]) -> NoReturn:
+        """End the job where nothing has a reward; the rollouts are kept beside the record, for reading."""
         example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
+        path = self._folder / "rollouts" / f"failed-{phase}-{step:05d}.parquet"
+        write_rollouts(path, [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts])
         raise JobFailedError(
-            f"{what}; the first one was: {example}\n"
-            f"Mend the endpoint, then go on with `agentrft train --resume {self._job_id}`."
+            f"{phase}, step {step}: {what}; the first one was: {example}\n"
+            f"Read them with `agentrft rollouts {path}`, mend the endpoint, and go on with "
+            f"`agentrft train --resume {self._job_id}`."
         )
 
     async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
