@@ -13,7 +13,7 @@ from agentrft.cli.traces import trace
 from agentrft.errors import UserError
 from agentrft.store import JobRow, JobStore, read_rollouts, rollout_row
 
-FILE_NAME = re.compile(r"(?P<phase>[a-z_]+)-(?P<step>\d+)")
+FILE_NAME = re.compile(r"(failed-)?(?P<phase>[a-z_]+)-(?P<step>\d+)")
 PHASES = ("train", "validation")
 LIMIT = 5
 

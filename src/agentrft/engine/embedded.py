@@ -215,6 +215,8 @@ class EmbeddedEngine:
         if self._deterministic and len(active) < len(sequences):
             return []
         decoding = [s for s in active if s.pending == 1 and s.computed > 0]
+        # Those who waited longest first: with more sequences than a batch takes, none is left behind.
+        decoding.sort(key=lambda sequence: sequence.last_pass)
         lengths = [(s, 1) for s in decoding[: self._limits.max_batch_size]]
         budget = self._limits.prefill_tokens_per_step
         starting = [s for s in active if s.pending > 1 or s.computed == 0]
@@ -268,6 +270,8 @@ class EmbeddedEngine:
 
     def _deliver(self, work: list[PassItem], tokens: list[int], logprobs: list[float]) -> None:
         self.counters["passes"] += 1
+        for item in work:
+            item.sequence.last_pass = self.counters["passes"]
         results = iter(zip(tokens, logprobs, strict=True))
         for item in work:
             token, logprob = next(results) if item.samples else (None, 0.0)

@@ -23,11 +23,13 @@ class TurnRequest:
 class Sequence:
     """A session's context in slot `slot`: keys and values of `tokens[:computed]` are in the cache.
 
-    `epoch` counts restarts, so that a pass that was under way during one is not taken for the new context.
+    `last_pass` numbers the engine's pass that it was last in. `epoch` counts restarts, so that a pass that was
+    under way during one is not taken for the new context.
     """
 
     slot: int
     epoch: int = 0
+    last_pass: int = 0
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     request: TurnRequest | None = None

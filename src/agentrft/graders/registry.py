@@ -1,5 +1,6 @@
 """From a grader's spec to the grader, and the check of its templates against the dataset."""
 
+import os
 from collections.abc import Iterable, Iterator
 
 from agentrft.data.samples import Sample
@@ -35,7 +36,7 @@ def create_grader(spec: GraderSpec) -> Grader:
         case TextSimilarityGraderSpec():
             return TextSimilarityGrader(spec)
         case PythonGraderSpec():
-            return PythonGrader(spec)
+            return PythonGrader(spec, n_workers=os.cpu_count() or 1)
         case EndpointGraderSpec():
             return EndpointGrader(spec)
         case MultiGraderSpec():

@@ -6,6 +6,7 @@
 The data cursor and all random numbers are functions of the job's seed and the step, so nothing else is needed.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,20 @@ def save_checkpoint(folder: Path, learner: Learner, *, weights: bool = True) -> 
     torch.save(learner.state(), partial / STATE)
     if weights:
         save_weights(partial, learner.policy)
+    # The record says that the step is done, power cut or not, so its files must be on the disk before.
+    for path in [*partial.rglob("*"), partial]:
+        _sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def save_weights(folder: Path, policy: Policy) -> None:

@@ -64,6 +64,7 @@ async def evaluate(
             temperature=runtime.hyperparameters.temperature if temperature is None else temperature,
             top_p=runtime.hyperparameters.top_p,
             seed=(spec.seed if seed is None else seed) + 1,
+            policy_version=runtime.policy.version,
         )
         started = time.perf_counter()
         rollouts = await Collector(runtime, progress=progress, stop=stop).collect("eval", 0, tasks)
@@ -72,4 +73,10 @@ async def evaluate(
         await runtime.close()
     if write_to is not None:
         write_rollouts(write_to, [rollout_row(rollout.as_dict(), phase="eval") for rollout in rollouts])
-    return Evaluation(reference.label, tasks[0].temperature, rollouts, summarise(rollouts), seconds)
+    return Evaluation(
+        reference.label,
+        tasks[0].temperature,
+        rollouts,
+        summarise(rollouts, pass_threshold=spec.pass_threshold),
+        seconds,
+    )

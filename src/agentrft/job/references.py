@@ -1,5 +1,6 @@
 """Naming weights: `base`, a job, a step of it, or the folder of an exported adapter."""
 
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from agentrft.errors import UserError
 from agentrft.job.checkpoint import load_state, step_folder
 from agentrft.learner import Policy
+from agentrft.learner.policy import LORA_ALPHA_PER_RANK
 from agentrft.spec import JobSpec
 from agentrft.store import JobStore
 
@@ -39,9 +41,15 @@ class ModelReference:
         """
         if self.folder is None:
             return
-        state = _adapter_state(self.folder) if (self.folder / ADAPTER_FILE).is_file() else _masters(self.folder)
+        version = 0
+        if (self.folder / ADAPTER_FILE).is_file():
+            state = _adapter_state(self.folder)
+        else:
+            checkpoint = load_state(self.folder)
+            state, version = checkpoint["masters"], checkpoint["policy_version"]
         try:
             policy.load_master_state(state)
+            policy.version = version
         except (ValueError, RuntimeError) as error:
             raise UserError(
                 f"{self.label}: these weights do not fit the job's model: {error}",
@@ -98,11 +106,13 @@ def spec_for(reference: ModelReference, store: JobStore | None, data: JobSpec) -
     return data.model_copy(update={"model": own["model"], "hyperparameters": hyperparameters})
 
 
-def _masters(folder: Path) -> dict[str, torch.Tensor]:
-    return load_state(folder)["masters"]
-
-
 def _adapter_state(folder: Path) -> dict[str, torch.Tensor]:
     """PEFT leaves the adapter's name out of its files; the policy's weights have it."""
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if config["lora_alpha"] != LORA_ALPHA_PER_RANK * config["r"]:
+        raise UserError(
+            f"{folder}: its lora_alpha {config['lora_alpha']} is not {LORA_ALPHA_PER_RANK} x its rank {config['r']}.",
+            "Only adapters that agentrft wrote can be evaluated; others give wrong weights.",
+        )
     weights = load_file(folder / ADAPTER_FILE)
     return {re.sub(r"\.(lora_[AB])\.weight$", r".\1.default.weight", name): w.float() for name, w in weights.items()}

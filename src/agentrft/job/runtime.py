@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.data import load_demonstrations, load_samples
@@ -61,6 +61,7 @@ class Runtime:
         self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
             n_train=len(self.train), model_context_tokens=getattr(model.config, "max_position_embeddings", 2048)
         )
+        _check_context(self.hyperparameters, model.config)
         _check_prompts(self)
         if spec.deterministic:
             torch.use_deterministic_algorithms(True)
@@ -154,6 +155,15 @@ def _check_tool_names(runtime: Runtime) -> None:
                 f"row {sample.sample_id}: its `tools` name {missing}, which the job does not have.",
                 f"Add these tools to the job with their server_url. It has: {sorted(runtime.tools) or 'none'}.",
             )
+
+
+def _check_context(hyperparameters: ResolvedHyperparameters, config: PretrainedConfig) -> None:
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and hyperparameters.max_context_tokens > longest:
+        raise UserError(
+            f"max_context_tokens={hyperparameters.max_context_tokens} is more than the {longest} tokens of the model.",
+            f"Set hyperparameters.max_context_tokens to at most {longest}.",
+        )
 
 
 def _check_prompts(runtime: Runtime) -> None:

@@ -8,11 +8,26 @@ from agentrft.rollout import RolloutTask
 
 
 def rollout_tasks(
-    samples: Sequence[Sample], *, step: int, rollouts_per_sample: int, temperature: float, top_p: float, seed: int
+    samples: Sequence[Sample],
+    *,
+    step: int,
+    rollouts_per_sample: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    policy_version: int,
 ) -> list[RolloutTask]:
     """`rollouts_per_sample` tasks for each sample, those of a sample next to each other."""
     return [
-        RolloutTask(sample, step=step, index=index, temperature=temperature, top_p=top_p, seed=seed)
+        RolloutTask(
+            sample,
+            step=step,
+            index=index,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            policy_version=policy_version,
+        )
         for sample in samples
         for index in range(rollouts_per_sample)
     ]

@@ -90,6 +90,7 @@ class Trainer:
             temperature=hyperparameters.temperature,
             top_p=hyperparameters.top_p,
             seed=runtime.spec.seed,
+            policy_version=runtime.policy.version,
         )
         rollouts = await self._collector.collect(TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample)
         rollout_s = time.perf_counter() - started
@@ -98,7 +99,7 @@ class Trainer:
         update: UpdateMetrics = await runtime.compute(self._learner.update, trainable)
         await runtime.publish_policy()
         metrics = {
-            **summarise(rollouts).as_dict(),
+            **summarise(rollouts, pass_threshold=self._runtime.spec.pass_threshold).as_dict(),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
             "groups_dropped": sum(group.was_dropped for group in groups),
             "policy_version": runtime.policy.version,
@@ -131,12 +132,16 @@ class Trainer:
             temperature=hyperparameters.temperature,
             top_p=hyperparameters.top_p,
             seed=runtime.spec.seed + 1,
+            policy_version=runtime.policy.version,
         )
         started = time.perf_counter()
         rollouts = await self._collector.collect(VALIDATION, step, tasks)
         if all(rollout.outcome == "infra_failed" for rollout in rollouts):
             self._fail(VALIDATION, step, "infrastructure failures left no rollout with a reward", rollouts)
-        metrics = {**summarise(rollouts).as_dict(), "step_s": time.perf_counter() - started}
+        metrics = {
+            **summarise(rollouts, pass_threshold=self._runtime.spec.pass_threshold).as_dict(),
+            "step_s": time.perf_counter() - started,
+        }
         await self._commit(VALIDATION, step, rollouts, metrics)
         return metrics
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 LORA_TARGETS = "all-linear"
+LORA_ALPHA_PER_RANK = 2
 
 
 class Policy:
@@ -32,7 +33,7 @@ class Policy:
             model.requires_grad_(True)
         else:
             config = LoraConfig(
-                r=lora_rank, lora_alpha=2 * lora_rank, target_modules=LORA_TARGETS, lora_dropout=0.0,
+                r=lora_rank, lora_alpha=LORA_ALPHA_PER_RANK * lora_rank, target_modules=LORA_TARGETS, lora_dropout=0.0,
                 task_type="CAUSAL_LM",
             )  # fmt: skip
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
@@ -70,7 +71,10 @@ class Policy:
             ValueError: the state belongs to other weights.
         """
         if state.keys() != self._masters.keys():
-            raise ValueError("the checkpoint's trainable weights are not this policy's")
+            raise ValueError("the trainable weights have other names")
+        for name, master in self._masters.items():
+            if state[name].shape != master.shape:
+                raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(master.shape)}")
         for name, master in self._masters.items():
             master.data.copy_(state[name])
         self.publish_masters()

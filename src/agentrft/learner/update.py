@@ -151,7 +151,7 @@ class Learner:
 
     def _scheduled_learning_rate(self) -> float:
         warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))
-        done = 0.0 if self._decay_steps is None else min(1.0, self._updates / self._decay_steps)
+        done = 0.0 if self._decay_steps is None else min(1.0, self._updates / max(1, self._decay_steps - 1))
         return self._learning_rate * warm_up * (1 - (1 - FINAL_LEARNING_RATE) * done)
 
     def _apply(self, loss: float) -> float:
@@ -161,8 +161,8 @@ class Learner:
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             self._forget_gradients()
             raise JobFailedError(
-                f"update {self._updates + 1}: the loss or its gradient is not finite, so the policy was left as it is. "
-                "Lower hyperparameters.learning_rate or max_grad_norm."
+                f"update {self._updates + 1}: the loss or its gradient is not finite, so the policy was left as it is.\n"
+                "Start a new job with a lower hyperparameters.learning_rate_multiplier or max_grad_norm."
             )
         scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         for master in masters:

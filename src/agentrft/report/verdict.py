@@ -35,11 +35,12 @@ def verdict(summary: Summary) -> Verdict:
             "demonstrations (`warm_start: {training_file: ...}`), give partial credit in the grader, or take a "
             "stronger model.",
         )
-    if summary.reward_std < LOW_SPREAD and summary.rollouts > 1:
+    if summary.reward_std <= LOW_SPREAD * abs(summary.reward_mean) and summary.rollouts > 1:
         return Verdict(
             False,
             f"all rewards are about {summary.reward_mean:.2f}: there is no difference to learn from.",
-            "Give the grader more than one level of credit, use harder samples, or raise the temperature.",
+            "Give the grader more than one level of credit, use harder samples, or raise the temperature. If the training "
+            "samples are known to differ, set `baseline: {enabled: false}`.",
         )
     if summary.k > 1 and summary.zero_variance_share > MOSTLY:
         return Verdict(

@@ -41,7 +41,10 @@ class RolloutLimits:
 
 @dataclass(frozen=True)
 class RolloutTask:
-    """What to roll out and how to sample it. `seed` belongs to the job; each turn derives its own from all of this."""
+    """What to roll out and how to sample it. `seed` belongs to the job; each turn derives its own from all of this.
+
+    `policy_version` is the one that must sample it; the engine states with each turn which one did.
+    """
 
     sample: Sample
     step: int
@@ -49,6 +52,7 @@ class RolloutTask:
     temperature: float
     top_p: float
     seed: int
+    policy_version: int = 0
 
     @property
     def key(self) -> str:
@@ -192,8 +196,9 @@ class RolloutRunner:
         )
         started = time.perf_counter()
         generation: Generation = await session.generate(appended, sampling)
-        if generation.policy_version != self._engine.policy_version:
-            raise EngineFailure("policy_version", f"sampled by version {generation.policy_version}")
+        if generation.policy_version != task.policy_version:
+            message = f"sampled by version {generation.policy_version}, where {task.policy_version} was expected"
+            raise EngineFailure("policy_version", message)
         turn = Turn(
             appended, generation.token_ids, generation.logprobs, generation.finish_reason, generation.policy_version,
             generation_s=time.perf_counter() - started,

@@ -42,11 +42,14 @@ class Hyperparameters(SpecModel):
             model_context_tokens: the longest sequence that the model takes, in tokens.
         """
         batch_size = _value(self.batch_size, max(1, min(8, n_train)))
-        n_epochs = _value(self.n_epochs, 1 if n_train >= 100 else max(1, min(50, round(100 / n_train))))
+        steps_per_epoch = -(-n_train // batch_size)
+        enough = 1 if n_train >= 100 else max(1, min(50, round(100 / n_train)))
+        wanted = enough if self.max_steps == "auto" else -(-self.max_steps // steps_per_epoch)
+        n_epochs = _value(self.n_epochs, wanted)
         lora_rank = None if self.lora_rank == "full" else _value(self.lora_rank, 16)
         multiplier = _value(self.learning_rate_multiplier, 1.0)
         compute_multiplier = _value(self.compute_multiplier, 1.0)
-        steps_in_data = n_epochs * -(-n_train // batch_size)
+        steps_in_data = n_epochs * steps_per_epoch
         max_steps = min(_value(self.max_steps, steps_in_data), steps_in_data)
         return ResolvedHyperparameters(
             batch_size=batch_size,

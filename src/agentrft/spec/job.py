@@ -66,6 +66,12 @@ class JobSpec(SpecModel):
     deterministic: bool = False
     output_dir: Path = Path("runs")
 
+    @property
+    def pass_threshold(self) -> float:
+        """The reward from which a rollout counts as passed: the grader's `pass_threshold`, else 1."""
+        threshold = getattr(self.grader, "pass_threshold", None)
+        return 1.0 if threshold is None else threshold
+
     @model_validator(mode="after")
     def _tool_names_are_unique(self) -> "JobSpec":
         names = [tool.name for tool in self.tools]
