@@ -135,7 +135,7 @@ async def roll_out(
         engine=engine, codec=codec or write.codec, tools={"lookup": http}, tool_schemas=[spec.function_schema()],
         grader=grader or WordGrader(), limits=limits,
     )  # fmt: skip
-    task = RolloutTask(sample, step=1, index=0, temperature=1.0, top_p=1.0, seed=0)
+    task = RolloutTask(sample, step=1, index=0, temperature=1.0, top_p=1.0, seed=0, policy_version=3)
     try:
         return await runner.run(task, await engine.open()), engine
     finally:
@@ -284,7 +284,7 @@ async def test_one_unrepeatable_call_among_several_broken_ones_forbids_a_second_
             engine=engine, codec=write.codec, tools=tools, tool_schemas=[spec.function_schema() for spec in specs],
             grader=WordGrader(), limits=LIMITS,
         )  # fmt: skip
-        rollout = await runner.run(RolloutTask(SAMPLE, 1, 0, 1.0, 1.0, 0), await engine.open())
+        rollout = await runner.run(RolloutTask(SAMPLE, 1, 0, 1.0, 1.0, 0, 3), await engine.open())
         for tool in tools.values():
             await tool.close()
         assert [request["name"] for request in requests_of(server)].count("pay") == 1

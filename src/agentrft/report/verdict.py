@@ -39,8 +39,8 @@ def verdict(summary: Summary) -> Verdict:
         return Verdict(
             False,
             f"all rewards are about {summary.reward_mean:.2f}: there is no difference to learn from.",
-            "Give the grader more than one level of credit, use harder samples, or raise the temperature. If the training "
-            "samples are known to differ, set `baseline: {enabled: false}`.",
+            "Give the grader more than one level of credit, use harder samples, or raise the temperature. If the "
+            "training samples are known to differ, set `baseline: {enabled: false}`.",
         )
     if summary.k > 1 and summary.zero_variance_share > MOSTLY:
         return Verdict(

@@ -52,7 +52,7 @@ class RolloutTask:
     temperature: float
     top_p: float
     seed: int
-    policy_version: int = 0
+    policy_version: int
 
     @property
     def key(self) -> str:
