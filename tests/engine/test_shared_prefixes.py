@@ -84,3 +84,20 @@ async def test_new_weights_do_not_meet_the_old_policys_prefixes() -> None:
         after = await converse(engine, prompt, turns=2, seed=2)
         assert engine.counters["prefix_tokens_shared"] == 39, "of the new policy"
     assert largest_error(other, [after]) < 1e-3
+
+
+async def test_with_more_sequences_than_a_batch_takes_all_of_them_advance_together(
+    shared_model: Callable[..., TinyModel],
+) -> None:
+    model, source = shared_model(), random.Random(3)
+    async with running_engine(model, slots=6, batch=2) as engine:
+
+        async def passes_until_done(seed: int) -> int:
+            session = await engine.open()
+            await session.generate(random_ids(source, 20), sampling(seed, max_tokens=20))
+            session.close()
+            return engine.counters["passes"]
+
+        done = await asyncio.gather(*(passes_until_done(seed) for seed in range(6)))
+    # Served in turn, each sequence gets every third pass, so that none is done before about 3 x 20.
+    assert min(done) > 40

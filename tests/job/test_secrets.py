@@ -1,0 +1,62 @@
+"""Header values on the way into the store and back."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agentrft.errors import UserError
+from agentrft.job.secrets import HIDDEN, restored_spec, stored_spec
+from agentrft.spec import load_job
+
+
+def tool(name: str, secret: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {"headers": {"type": "string"}}}
+    url = f"http://127.0.0.1:9/{name}"
+    return {"name": name, "server_url": url, "headers": {"Authorization": secret}, "parameters": parameters}
+
+
+def write(folder: Path, tools: list[dict[str, Any]]) -> Path:
+    grader = {"type": "multi", "calculate_output": "g", "graders": {"g": endpoint_grader()}}
+    raw = {
+        "model": "smollm2-135m",
+        "training_file": "t.jsonl",
+        "method": "rft",
+        "rft": {"tools": tools, "grader": grader},
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def endpoint_grader() -> dict[str, Any]:
+    return {"type": "endpoint", "url": "http://127.0.0.1:9/grade", "headers": {"X-Key": "grader secret"}}
+
+
+def test_values_are_hidden_and_come_back_to_the_endpoint_that_had_them(tmp_path: Path) -> None:
+    path = write(tmp_path, [tool("a", "secret of a"), tool("b", "secret of b")])
+    stored = stored_spec(load_job(path), path)
+    assert "secret" not in str(stored) and HIDDEN in str(stored)
+    write(tmp_path, [tool("b", "secret of b"), tool("a", "secret of a")])
+    restored = restored_spec(stored)
+    assert [dict(one.headers) for one in restored.tools] == [
+        {"Authorization": "secret of a"},
+        {"Authorization": "secret of b"},
+    ]
+    assert restored == load_job(path).model_copy(update={"tools": restored.tools})
+
+
+def test_a_header_is_not_sent_to_another_url_than_the_job_was_started_with(tmp_path: Path) -> None:
+    path = write(tmp_path, [tool("a", "secret of a")])
+    stored = stored_spec(load_job(path), path)
+    moved = {**tool("a", "secret of a"), "server_url": "http://127.0.0.1:10/a"}
+    write(tmp_path, [moved])
+    with pytest.raises(UserError, match=r"Authorization.*tool a"):
+        restored_spec(stored)
+
+
+def test_a_tool_parameter_called_headers_is_no_secret(tmp_path: Path) -> None:
+    path = write(tmp_path, [tool("a", "secret of a")])
+    stored = stored_spec(load_job(path), path)
+    assert stored["job"]["tools"][0]["parameters"]["properties"]["headers"] == {"type": "string"}
