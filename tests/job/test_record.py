@@ -23,7 +23,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         job = store.get_job(uninterrupted.folder.name)
     assert job.hyperparameters == {
         "batch_size": 2,
-        "n_epochs": 17,
+        "n_epochs": 1,
         "learning_rate_multiplier": 5.0,
         "learning_rate": pytest.approx(1e-3),
         "compute_multiplier": 0.5,

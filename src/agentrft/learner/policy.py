@@ -71,7 +71,7 @@ class Policy:
             ValueError: the state belongs to other weights.
         """
         if state.keys() != self._masters.keys():
-            raise ValueError("the trainable weights have other names")
+            raise ValueError("the trainable weights are not this policy's")
         for name, master in self._masters.items():
             if state[name].shape != master.shape:
                 raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(master.shape)}")
