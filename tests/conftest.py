@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -9,3 +10,13 @@ import pytest
 def log_levels_of_their_own() -> None:
     """Commands set the package's log level for their process, which here is that of all tests."""
     logging.getLogger("agentrft").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model that calls its tool, trained once for all tests that run whole jobs."""
+    # Here, because it imports torch, which most tests do without.
+    from tests.job.tiny_job import make_model, one_thread
+
+    with one_thread():
+        return make_model(tmp_path_factory.mktemp("tiny-model"))

@@ -7,7 +7,7 @@ import pytest
 
 from tests.job.ended import Ended, ended
 from tests.job.fork_server import ForkServer
-from tests.job.tiny_job import make_model, one_thread, serving, write_job
+from tests.job.tiny_job import one_thread, serving, write_job
 from tests.tools.chaos_server import ChaosServer
 
 
@@ -15,12 +15,6 @@ from tests.tools.chaos_server import ChaosServer
 def few_threads() -> Iterator[None]:
     with one_thread():
         yield
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with one_thread():
-        return make_model(tmp_path_factory.mktemp("tiny-model"))
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 import json
 import logging
-import math
 import warnings
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+
+from agentrft.store.numbers import finite
 
 PLAIN_WIDTH = 120
 
@@ -32,7 +33,7 @@ class Output:
     def emit(self, value: Any) -> None:
         """The command's result, in JSON mode. Numbers that are not finite become null."""
         if self.as_json:
-            typer.echo(json.dumps(_finite(value), ensure_ascii=False, default=str))
+            typer.echo(json.dumps(finite(value), ensure_ascii=False, default=str))
 
 
 def configure_logging(level: int) -> None:
@@ -50,11 +51,3 @@ def _console(*, stderr: bool) -> Console:
         # Lines in files and pipes are not folded to some terminal's width.
         console = Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
     return console
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

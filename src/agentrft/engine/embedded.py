@@ -10,7 +10,6 @@ import asyncio
 import functools
 import logging
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -101,7 +100,6 @@ class EmbeddedEngine:
         self._stopping = False
         self.policy_version = 0
         self.counters: Counter[str] = Counter()
-        self.busy_s = 0.0
 
     async def open(self) -> EmbeddedSession:
         """Wait for a free slot of the cache and take it; first come, first served.
@@ -180,7 +178,6 @@ class EmbeddedEngine:
             if not work:
                 await self._wait_for_work(loop)
                 continue
-            started = time.perf_counter()
             forward = functools.partial(self._forward, work, self._slots.take_copies())
             try:
                 tokens, logprobs = await loop.run_in_executor(self._executor, forward)
@@ -188,7 +185,6 @@ class EmbeddedEngine:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
                 continue
-            self.busy_s += time.perf_counter() - started
             self._deliver(work, tokens, logprobs)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:

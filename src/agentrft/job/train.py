@@ -6,6 +6,7 @@ engine. Every few steps the validation samples are rolled out by the same code.
 """
 
 import time
+from collections import Counter
 from typing import Any, NoReturn
 
 from agentrft.errors import JobFailedError, NotTrainableError
@@ -114,7 +115,7 @@ class Trainer:
         for rollout in rollouts:
             by_sample.setdefault(rollout.sample_id, []).append(rollout)
         groups = [form_group(sample_id, members) for sample_id, members in by_sample.items()]
-        broken = sum((group.dropped for group in groups), start=type(groups[0].dropped)())
+        broken = sum((group.dropped for group in groups), start=Counter[str]())
         if broken:
             counts = ", ".join(f"{count} x {kind}" for kind, count in broken.most_common())
             self._event("warning", f"step {step}: rollouts left their groups because infrastructure failed: {counts}")

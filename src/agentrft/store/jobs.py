@@ -1,7 +1,6 @@
 """Jobs in the database: their state, events, metrics, and the graded rollouts of the step in progress."""
 
 import json
-import math
 import os
 import secrets
 import time
@@ -18,6 +17,7 @@ from agentrft.errors import UserError
 from agentrft.store import tables
 from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
+from agentrft.store.numbers import finite
 from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout
 from agentrft.store.states import JobStatus, check_transition
 
@@ -196,7 +196,7 @@ class JobStore:
         Raises:
             ValueError: the step was committed before.
         """
-        values = {name: _finite(metrics[name]) for name in sorted(metrics)}
+        values = {name: finite(metrics[name]) for name in sorted(metrics)}
         pending = tables.pending_rollouts.c
         where = (pending.job_id == job_id, pending.phase == phase, pending.step == step)
         try:
@@ -261,15 +261,6 @@ def _job_row(row: Any) -> JobRow:
 def _metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:
     ordered = {"phase": phase, "step": step, **{name: values[name] for name in sorted(values)}}
     return json.dumps(ordered, ensure_ascii=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """`value` without numbers that JSON cannot hold."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_duplicate(error: IntegrityError) -> bool:
