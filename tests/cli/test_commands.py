@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,7 @@ def test_ctrl_c_keeps_what_was_finished_and_resume_ends_the_job(tmp_path: Path, 
     with serving(ChaosServer(default=ok(delay_s=0.5))) as server:
         write_job(tmp_path, tiny_model, server.url, hyperparameters={"max_steps": 2})
         process = start("train", "job.yaml", folder=tmp_path)
-        _wait_for(tmp_path / "runs", "validation", process)
+        _wait_until(lambda: _committed(tmp_path / "runs", "validation"), process)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 130, stderr
@@ -273,29 +274,50 @@ def test_ctrl_c_keeps_what_was_finished_and_resume_ends_the_job(tmp_path: Path, 
 
 
 def test_a_second_ctrl_c_ends_at_once_whatever_is_running(tmp_path: Path, tiny_model: Path) -> None:
-    grader = {"type": "python", "source": "import time\ndef grade(sample, item):\n    time.sleep(100)\n"}
-    with serving(ChaosServer()) as server:
-        write_job(tmp_path, tiny_model, server.url, grader=grader)
+    # The tool takes longer to answer than the test waits for the process.
+    slow = ok(delay_s=2 * TIMEOUT_S)
+    with serving(ChaosServer(default=slow, script=[ok()])) as server:  # the probe is answered
+        write_job(tmp_path, tiny_model, server.url, tool={"timeout_s": 4 * TIMEOUT_S})
         process = start("train", "job.yaml", folder=tmp_path)
-        _wait_for(tmp_path / "runs", "warm_start", process)
-        for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.05)  # two that are pending at once count as one
+        _wait_until(lambda: len(server.received) > 1, process)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)  # two that are pending at once count as one
+        process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
 
 
-def _wait_for(runs: Path, phase: str, process: "subprocess.Popen[str]") -> None:
-    """Until a step of `phase` is committed."""
+def test_ctrl_c_while_the_process_is_on_its_way_out_changes_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    with serving(ChaosServer(default=ok(delay_s=0.5))) as server:
+        write_job(tmp_path, tiny_model, server.url)
+        process = start("train", "job.yaml", folder=tmp_path)
+        _wait_until(lambda: len(server.received) > 1, process)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = ""
+        while "Stopped:" not in said and (line := process.stderr.readline()):
+            said += line
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        said += process.communicate(timeout=TIMEOUT_S)[1]
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+
+
+def _wait_until(is_reached: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
     deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with JobStore(runs, create=False) as store:
-                job = store.find_job("latest")
-                if any(row["phase"] == phase for row in store.metrics(job.job_id)):
-                    return
-        except UserError:
-            pass  # not made yet
-        time.sleep(0.1)
-    raise AssertionError(f"no {phase} step was committed: {process.poll()}")
+    while not is_reached():
+        assert time.monotonic() < deadline and process.poll() is None, f"never reached: {process.poll()}"
+        time.sleep(0.02)
+
+
+def _committed(runs: Path, phase: str) -> bool:
+    """Whether a step of `phase` is committed."""
+    try:
+        with JobStore(runs, create=False) as store:
+            job = store.find_job("latest")
+            return any(row["phase"] == phase for row in store.metrics(job.job_id))
+    except UserError:
+        return False  # not made yet

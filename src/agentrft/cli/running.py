@@ -1,6 +1,7 @@
 """Running work that takes long, so that Ctrl-C ends it well."""
 
 import asyncio
+import atexit
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -29,12 +30,15 @@ def run_stoppable(work: Callable[["Stop"], Coroutine[Any, Any, T]], output: Outp
         stop = Stop()
         loop = asyncio.get_running_loop()
 
-        def handle(_: int, __: FrameType | None) -> None:
+        def handle(number: int, _: FrameType | None) -> None:
             if stop.requested:
                 output.errors.show_cursor()
                 # The learner's thread cannot be interrupted, and a normal exit would wait for it.
                 os._exit(Interrupted.exit_code)
             stop.request()
+            # From here on the handler stays, so that a second signal means the same until the process is gone. While
+            # the interpreter shuts down it would give the signal back its default, which kills: it is ignored there.
+            atexit.register(signal.signal, number, signal.SIG_IGN)
             # The loop may be asleep: a signal alone does not wake it.
             loop.call_soon_threadsafe(output.errors.print, STOPPING)
 
@@ -42,7 +46,8 @@ def run_stoppable(work: Callable[["Stop"], Coroutine[Any, Any, T]], output: Outp
         try:
             return await work(stop)
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            if not stop.requested:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
 
     return asyncio.run(main())
