@@ -104,14 +104,18 @@ async def test_the_server_gets_the_sample_the_item_and_the_headers(server: Serve
 
 async def test_a_server_that_recovers_is_asked_again(server: Server, make) -> None:
     server.answers = [answered("", 503), answered("busy", 429, **{"Retry-After": "0"}), answered({"score": 1})]
-    assert (await make().grade(SAMPLE, item={}, trace_id="t")).score == 1.0
+    grade = await make().grade(SAMPLE, item={}, trace_id="t")
+    assert grade.score == 1.0
     assert len(server.requests) == 3
+    assert grade.faults == {"server_error": 1, "rate_limited": 1}
+    assert grade.errors == ["server_error: answered 503: (empty body)", "rate_limited: answered 429"]
 
 
 @pytest.mark.parametrize(("status", "kind"), [(500, "server_error"), (503, "server_error"), (429, "rate_limited")])
 async def test_a_server_that_stays_broken_is_a_failure_after_the_retries(server: Server, make, status, kind) -> None:
     server.answers = [answered("out of order", status)]
-    assert (await failure(make())).kind == kind
+    found = await failure(make())
+    assert (found.kind, found.faults) == (kind, {kind: 4})
     assert len(server.requests) == 4
     server.requests.clear()
     await failure(make(retries=0))
@@ -121,7 +125,7 @@ async def test_a_server_that_stays_broken_is_a_failure_after_the_retries(server:
 async def test_a_refusal_is_a_failure_at_once_and_shows_the_servers_words(server: Server, make) -> None:
     server.answers = [answered(f"no such item, you sent {SECRET}", 422)]
     found = await failure(make())
-    assert found.kind == "client_error"
+    assert (found.kind, found.faults) == ("client_error", {"client_error": 1})
     assert "422" in str(found) and "no such item" in str(found)
     assert len(server.requests) == 1
 
@@ -146,6 +150,11 @@ async def test_an_answer_without_a_finite_score_is_a_failure(server: Server, mak
     server.answers = [answered(body)]
     assert (await failure(make())).kind == "bad_answer"
     assert len(server.requests) == 1
+
+
+async def test_an_unusable_answer_after_a_retry_counts_both(server: Server, make) -> None:
+    server.answers = [answered("", 503), answered("not json")]
+    assert (await failure(make())).faults == {"server_error": 1, "bad_answer": 1}
 
 
 async def test_a_server_that_does_not_answer_in_time_is_a_failure(server: Server, make) -> None:
@@ -212,6 +221,7 @@ async def test_header_values_are_in_no_log_and_no_reason(server: Server, make, c
     server.answers = [answered(SECRET, 500), answered({"score": 1, "reason": "your key is sk-very-secret"})]
     grade = await make().grade(SAMPLE, item={}, trace_id="t")
     assert grade.reason == "your key is [header value]"
+    assert "sk-very-secret" not in str(grade)
     assert "sk-very-secret" not in caplog.text
     assert "server_error" in caplog.text
 

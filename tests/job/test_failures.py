@@ -78,9 +78,17 @@ class Chaos(ChaosServer):
     def __init__(self) -> None:
         super().__init__(mix=[(0.2, status(500)), (0.02, hang())])
         self.first: dict[str, str] = {}
+        self.faults: dict[str, Counter[str]] = defaultdict(Counter)
 
     def _behaviour(self, key: str) -> Behaviour:
+        """Chooses one, and keeps by trace id what the client must take it for if it is a fault."""
         body = self.received[-1].body
+        behaviour = self._chosen(key, body)
+        if behaviour.kind == "hang" or behaviour.status == 500:
+            self.faults[body.get("trace_id")]["timeout" if behaviour.kind == "hang" else "server_error"] += 1
+        return behaviour
+
+    def _chosen(self, key: str, body: dict[str, Any]) -> Behaviour:
         word = body.get("item", {}).get("word")
         if word in TRAIN_WORDS:
             is_new = word not in self.first
@@ -123,6 +131,11 @@ async def test_training_goes_on_with_a_failing_tool_and_every_request_is_counted
         row = metrics[place]
         assert row["rollouts"] == len(of_step)
         assert row["tool_requests"] == sum(requests[rollout.trace_id] for rollout in of_step)
+        faults = sum((server.faults[rollout.trace_id] for rollout in of_step), start=Counter[str]())
+        assert row["faults"] == {f"tool:{kind}": count for kind, count in faults.items()}
+        given_up = Counter(kind for rollout in of_step for kind in rollout.given_up)
+        assert row["repeated_rollouts"] == dict(given_up)
+        assert given_up.total() == sum(rollout.attempt - 1 for rollout in of_step)
         assert row["outcomes"] == dict(Counter(rollout.outcome for rollout in of_step))
         assert row["failures"] == dict(Counter(rollout.failure_kind for rollout in of_step if rollout.failure_kind))
 

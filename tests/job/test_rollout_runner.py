@@ -251,6 +251,7 @@ async def test_a_tool_that_keeps_failing_drops_the_rollout_after_a_second_attemp
     assert rollout.attempt == 2 and engine.restarts == 1
     assert [request["headers"]["x-attempt"] for request in requests] == ["1", "1", "2", "2"]
     assert rollout.tool_requests == len(requests) == 4
+    assert (rollout.faults, rollout.given_up) == ({"tool:server_error": 4}, ["tool:server_error"])
     assert {request["trace_id"] for request in requests} == {rollout.trace_id}
     assert len({request["call_id"] for request in requests}) == 2
     assert engine.samplings[0].seed != engine.samplings[1].seed
@@ -261,6 +262,7 @@ async def test_a_rollout_whose_second_attempt_succeeds_counts_the_requests_of_bo
     async with ChaosServer(script=[status(503), status(503)]) as server:
         rollout, _ = await roll_out(write, [CALL, CALL, "red"], server)
     assert (rollout.outcome, rollout.attempt, rollout.tool_requests) == ("graded", 2, 3)
+    assert (rollout.faults, rollout.given_up) == ({"tool:server_error": 2}, ["tool:server_error"])
     assert len(rollout.turns) == 2
 
 
@@ -289,6 +291,7 @@ async def test_one_unrepeatable_call_among_several_broken_ones_forbids_a_second_
             await tool.close()
         assert [request["name"] for request in requests_of(server)].count("pay") == 1
     assert (rollout.outcome, rollout.attempt, rollout.tool_requests) == ("infra_failed", 1, 2)
+    assert rollout.faults == {"tool:server_error": 2}
 
 
 async def test_a_broken_grader_gives_no_reward_and_is_asked_twice(write: Write) -> None:
@@ -298,6 +301,7 @@ async def test_a_broken_grader_gives_no_reward_and_is_asked_twice(write: Write) 
     assert (rollout.outcome, rollout.reward, rollout.grade) == ("infra_failed", None, None)
     assert rollout.failure_kind == "grader:exception"
     assert len(grader.samples) == 2
+    assert (rollout.faults, rollout.given_up) == ({"grader:exception": 2}, ["grader:exception"])
 
 
 async def test_tokens_of_another_policy_version_are_never_used(write: Write) -> None:

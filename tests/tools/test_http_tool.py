@@ -136,6 +136,7 @@ async def test_a_passing_fault_is_repeated_with_the_same_idempotency_key(make_to
     assert {received.headers["Idempotency-Key"] for received in server.received} == {"trace_abccall_1"}
     assert {received.headers["X-Attempt"] for received in server.received} == {"2"}
     assert tool.counters == {"requests": 3, "retries": 2, "ok": 1}
+    assert sum(result.faults.values()) == 2
 
 
 @pytest.mark.parametrize(
@@ -156,6 +157,7 @@ async def test_a_lasting_fault_is_raised_by_its_kind_after_the_retries(
         tool = make_tool(server.url, timeout_s=0.3 if fault.kind == "hang" else 5.0, retries=2)
         failure = await failure_of(tool)
     assert (failure.tool, failure.kind, failure.attempts, len(server.received)) == ("search", kind, 3, 3)
+    assert failure.faults == {kind: 3}
     assert tool.counters == {"requests": 3, "retries": 2, f"failure:{kind}": 1}
 
 

@@ -41,6 +41,9 @@ def _verdict(record: dict[str, Any]) -> list[Text]:
     lines = [Text.assemble(("outcome ", "bold"), record["outcome"], failure, f"  {_reward(record)}")]
     if record["failure_message"]:
         lines.append(Text.assemble(("failure ", "bold red"), record["failure_message"]))
+    if record["faults"]:
+        faults = ", ".join(f"{count} x {kind}" for kind, count in record["faults"].items())
+        lines.append(Text.assemble(("broke on the way ", "bold"), faults, f"; attempt {record['attempt']}"))
     grade = record["grade"]
     if grade:
         parts = "".join(f"  {name} {score:.3f}" for name, score in grade["sub_scores"].items())

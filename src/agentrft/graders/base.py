@@ -1,6 +1,7 @@
 """What a grader is: a finished rollout in, a grade out, or a failure that is never a score."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,12 +38,19 @@ class GraderSample:
 
 @dataclass(frozen=True)
 class Grade:
-    """What a grader returns. `latency_s` is the grader's own time in seconds, retries included."""
+    """What a grader returns.
+
+    Attributes:
+        errors: what went wrong on the way to the score and was mended, such as repeated requests, in words.
+        faults: the same, counted by the kinds of `GraderFailure`.
+        latency_s: the grader's own time in seconds, retries included.
+    """
 
     score: float
     sub_scores: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
     errors: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict)
     latency_s: float = 0.0
 
 
@@ -50,10 +58,12 @@ class GraderFailure(Exception):
     """The grader could not grade: the rollout becomes `infra_failed` (graders fail closed, DESIGN invariant 4).
 
     `kind` is a short reason for counting: "exception", "timeout", "bad_answer", "missing_key", "connection", ...
+    `faults` counts everything that broke, by kind: the failure itself, and the requests before it that were repeated.
     """
 
-    def __init__(self, grader: str, kind: str, message: str) -> None:
+    def __init__(self, grader: str, kind: str, message: str, *, faults: Mapping[str, int] | None = None) -> None:
         super().__init__(f"grader '{grader}': {kind}: {message}")
+        self.faults = dict(faults or {kind: 1})
         self.grader = grader
         self.kind = kind
 

@@ -6,6 +6,7 @@ import json
 import logging
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -29,10 +30,11 @@ MIN_SECRET_LENGTH = 4
 
 @dataclass(frozen=True)
 class _Broken:
-    """An attempt that may be repeated."""
+    """An attempt without a usable answer. `transient`: the same request may succeed later."""
 
     kind: str
     message: str
+    transient: bool = True
     retry_after_s: float | None = None
 
 
@@ -73,25 +75,32 @@ class EndpointGrader:
         """
         started = time.perf_counter()
         body = json.dumps({"sample": sample.as_template_value(), "item": item, "trace_id": trace_id}).encode()
+        broken: list[_Broken] = []
         async with self._in_flight:
-            answer = await self._post(body, trace_id)
-        return self._grade_of(answer, latency_s=time.perf_counter() - started)
+            answer = await self._post(body, trace_id, broken)
+        try:
+            return self._grade_of(answer, broken, latency_s=time.perf_counter() - started)
+        except GraderFailure as failure:
+            failure.faults = dict(Counter(failure.faults) + Counter(_faults(broken)))
+            raise
 
     async def close(self) -> None:
         """Close the connections."""
         if self._session is not None:
             await self._session.close()
 
-    async def _post(self, body: bytes, trace_id: str) -> bytes:
+    async def _post(self, body: bytes, trace_id: str, broken: list[_Broken]) -> bytes:
+        """The answer's body. Attempts that were repeated are added to `broken`."""
         attempts = self._spec.retries + 1
         for attempt in itertools.count(1):
             await self._wait_for_rate()
             answer = await self._attempt(body, trace_id)
             if isinstance(answer, bytes):
                 return answer
-            if attempt == attempts:
-                message = f"{self._shown_url}: {answer.message}, {attempts} attempt(s)"
-                raise GraderFailure(self.name, answer.kind, message)
+            broken.append(answer)
+            if attempt == attempts or not answer.transient:
+                message = f"{self._shown_url}: {answer.message}, {attempt} attempt(s)"
+                raise GraderFailure(self.name, answer.kind, message, faults=_faults(broken))
             wait_s = _backoff_s(attempt) if answer.retry_after_s is None else answer.retry_after_s
             logger.info(
                 "grader '%s': %s: attempt %d of %d: %s; next in %.1f s",
@@ -101,7 +110,7 @@ class EndpointGrader:
         raise AssertionError("the loop above ends by returning or raising")
 
     async def _attempt(self, body: bytes, trace_id: str) -> bytes | _Broken:
-        """One request. Returns the body of a 2xx answer, or why it may be tried again."""
+        """One request. Returns the body of a 2xx answer, or why there is none."""
         headers = {"Content-Type": "application/json", **self._spec.headers, "X-Trace-Id": trace_id}
         timeout = aiohttp.ClientTimeout(total=self._spec.timeout_s)
         try:
@@ -115,19 +124,20 @@ class EndpointGrader:
             return _Broken("connection", self._redacted(f"{type(error).__name__}: {error}"))
         status = response.status
         if status == 429:
-            return _Broken("rate_limited", "answered 429", _retry_after_s(response.headers.get("Retry-After")))
+            wait_s = _retry_after_s(response.headers.get("Retry-After"))
+            return _Broken("rate_limited", "answered 429", retry_after_s=wait_s)
         if status >= 500:
             return _Broken("server_error", f"answered {status}: {self._shown(content)}")
         if status >= 400:
-            raise GraderFailure(self.name, "client_error", f"{self._shown_url}: {status}: {self._shown(content)}")
+            return _Broken("client_error", f"{status}: {self._shown(content)}", transient=False)
         if status >= 300:
-            raise GraderFailure(self.name, "redirect", f"{self._shown_url}: answered {status}; give the final URL")
+            return _Broken("redirect", f"answered {status}; give the final URL", transient=False)
         if content is None:
-            message = f"{self._shown_url}: the answer is longer than {MAX_ANSWER_BYTES} bytes"
-            raise GraderFailure(self.name, "bad_answer", message)
+            message = f"the answer is longer than {MAX_ANSWER_BYTES} bytes"
+            return _Broken("bad_answer", message, transient=False)
         return content
 
-    def _grade_of(self, content: bytes, latency_s: float) -> Grade:
+    def _grade_of(self, content: bytes, broken: list[_Broken], *, latency_s: float) -> Grade:
         try:
             answer = json.loads(content)
         except ValueError as error:
@@ -150,6 +160,8 @@ class EndpointGrader:
                 for name, value in sub_scores.items()
             },
             reason=None if reason is None else self._redacted(reason),
+            errors=[f"{attempt.kind}: {attempt.message}" for attempt in broken],
+            faults=_faults(broken),
             latency_s=latency_s,
         )
 
@@ -193,6 +205,10 @@ async def _read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
             response.close()
             return None
     return bytes(content)
+
+
+def _faults(broken: list[_Broken]) -> dict[str, int]:
+    return dict(Counter(attempt.kind for attempt in broken))
 
 
 def _backoff_s(attempt: int) -> float:

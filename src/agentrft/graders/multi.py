@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,7 @@ class MultiGrader:
             sub_scores=_sub_scores(grades),
             reason="\n".join(f"{key}: {grade.reason}" for key, grade in grades.items() if grade.reason) or None,
             errors=[f"{key}: {error}" for key, grade in grades.items() for error in grade.errors],
+            faults=dict(sum((Counter(grade.faults) for grade in grades.values()), start=Counter[str]())),
             latency_s=time.perf_counter() - started,
         )
 

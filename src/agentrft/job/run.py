@@ -4,6 +4,7 @@ from pathlib import Path
 
 from agentrft.errors import AgentRFTError, Interrupted
 from agentrft.job.checkpoint import step_folder
+from agentrft.job.inputs import check_unchanged, file_digests
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
 from agentrft.job.secrets import restored_spec, stored_spec
@@ -18,12 +19,20 @@ def create_job(spec: JobSpec, *, source: Path | None = None) -> tuple[JobStore, 
     """Store a new job. `source` is its file, from which header values are read again on resuming."""
     spec.output_dir.mkdir(parents=True, exist_ok=True)
     store = JobStore(spec.output_dir)
-    return store, store.create_job(stored_spec(spec, source), model=spec.model, seed=spec.seed)
+    record = {**stored_spec(spec, source), "files": file_digests(spec)}
+    return store, store.create_job(record, model=spec.model, seed=spec.seed)
 
 
 def resume_job(store: JobStore, job_id: str) -> JobSpec:
-    """The spec of a stored job, ready to run again."""
-    return restored_spec(store.get_job(job_id).spec)
+    """The spec of a stored job, ready to run again.
+
+    Raises:
+        UserError: its data files changed, or header values that it needs are gone.
+    """
+    stored = store.get_job(job_id).spec
+    spec = restored_spec(stored)
+    check_unchanged(spec, stored["files"])
+    return spec
 
 
 async def run_job(

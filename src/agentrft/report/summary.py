@@ -25,7 +25,8 @@ class Summary:
             above, and of at most zero.
         outcomes, failures: rollouts by outcome and by failure kind.
         tool_statuses: tool calls by status.
-        repeated_rollouts: those that needed a second attempt because infrastructure broke in the first.
+        faults: everything that broke, repeated with success or not, by the keys of `Rollout.faults`.
+        repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
         latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
@@ -42,12 +43,13 @@ class Summary:
     all_wrong_share: float = 0.0
     tool_calls_mean: float = 0.0
     tool_requests: int = 0
-    repeated_rollouts: int = 0
     sampled_tokens_mean: float = 0.0
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
     outcomes: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    repeated_rollouts: dict[str, int] = field(default_factory=dict)
     tool_statuses: dict[str, int] = field(default_factory=dict)
     sub_scores: dict[str, float] = field(default_factory=dict)
 
@@ -85,12 +87,13 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         all_wrong_share=sum(reward <= SAME_REWARD for reward in alike) / len(several) if several else 0.0,
         tool_calls_mean=mean([len(rollout.tool_calls) for rollout in rewarded]),
         tool_requests=sum(rollout.tool_requests for rollout in rollouts),
-        repeated_rollouts=sum(rollout.attempt > 1 for rollout in rollouts),
         sampled_tokens_mean=mean([rollout.sampled_tokens for rollout in rewarded]),
         latency_p50_s=quantile(latencies, 0.5),
         latency_p95_s=quantile(latencies, 0.95),
         outcomes=_counts(rollout.outcome for rollout in rollouts),
         failures=_counts(rollout.failure_kind for rollout in rollouts if rollout.failure_kind),
+        faults=_counts(kind for rollout in rollouts for kind in Counter(rollout.faults).elements()),
+        repeated_rollouts=_counts(kind for rollout in rollouts for kind in rollout.given_up),
         tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
         sub_scores=_mean_sub_scores(rewarded),
     )

@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,7 +91,11 @@ class _Episode:
     output_text: str = ""
     output_tools: list[dict[str, Any]] = field(default_factory=list)
     tool_requests: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
     repeatable: bool = True
+
+    def count(self, part: str, faults: Mapping[str, int]) -> None:
+        self.faults.update({f"{part}:{kind}": number for kind, number in faults.items()})
 
 
 class RolloutRunner:
@@ -113,13 +118,15 @@ class RolloutRunner:
         Never raises for what a rollout may meet: the record's `outcome` says how it ended.
         """
         trace_id = f"trace_{uuid.uuid4().hex}"
-        attempt, requests = 1, 0
+        attempt, requests, faults, given_up = 1, 0, Counter[str](), []
         while True:
             rollout, repeatable = await self._attempt(task, session, trace_id, attempt)
             requests += rollout.tool_requests
-            rollout.tool_requests = requests
+            faults.update(rollout.faults)
+            rollout.tool_requests, rollout.faults, rollout.given_up = requests, dict(faults), given_up
             if rollout.outcome != "infra_failed" or not repeatable or attempt == ATTEMPTS:
                 return rollout
+            given_up = [*given_up, rollout.failure_kind or "unknown"]
             attempt += 1
             session.restart()
 
@@ -139,6 +146,7 @@ class RolloutRunner:
             sample = GraderSample(episode.output_text, episode.output_tools, episode.messages)
             record.grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
             record.outcome, record.reward = "graded", record.grade.score
+            episode.count("grader", record.grade.faults)
         except ModelFailure as failure:
             record.outcome, record.failure_kind = "model_failed", failure.kind
             record.reward = self._limits.model_failed_reward
@@ -146,10 +154,12 @@ class RolloutRunner:
             record.failure_kind, record.failure_message = f"tool:{failure.kind}", str(failure)
         except GraderFailure as failure:
             record.failure_kind, record.failure_message = f"grader:{failure.kind}", str(failure)
+            episode.count("grader", failure.faults)
         except EngineFailure as failure:
             record.failure_kind, record.failure_message = f"engine:{failure.kind}", str(failure)
+            episode.count("engine", {failure.kind: 1})
         record.latency_s = record.latency_s or time.perf_counter() - started
-        record.tool_requests = episode.tool_requests
+        record.tool_requests, record.faults = episode.tool_requests, dict(episode.faults)
         return record, episode.repeatable
 
     async def _converse(self, episode: _Episode, session: Session) -> None:
@@ -248,9 +258,11 @@ class RolloutRunner:
             )
         except ToolFailure as failure:
             episode.tool_requests += failure.attempts
+            episode.count("tool", failure.faults)
             episode.repeatable &= failure.repeatable
             raise
         episode.tool_requests += result.attempts
+        episode.count("tool", result.faults)
         # A second attempt at the rollout would make this call again.
         episode.repeatable &= self._tools[name].idempotent
         return ToolCallRecord(call_id, name, arguments, result.output, result.status, result.latency_s, result.attempts)

@@ -51,6 +51,9 @@ class Rollout:
         reward: None exactly for `infra_failed`.
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
+        faults: everything that broke on the way, requests that were repeated included, by "tool:<kind>",
+            "grader:<kind>" or "engine:<kind>"; of all attempts.
+        given_up: failure kind of each attempt before this one.
     """
 
     trace_id: str
@@ -68,6 +71,8 @@ class Rollout:
     reward: float | None = None
     latency_s: float = 0.0
     tool_requests: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    given_up: list[str] = field(default_factory=list)
     row_starts: list[int] = field(default_factory=lambda: [0])
 
     @property

@@ -1,6 +1,7 @@
 """What a tool is to a rollout: something to await, which answers text or fails as infrastructure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 
@@ -19,27 +20,33 @@ class ToolResult:
 
     `status` is "ok", or why `output` is an error text that the model can learn from:
     "client_error" (the endpoint answered 4xx), "too_large" (over 1 MB either way).
-    `attempts` counts HTTP requests sent.
+    `attempts` counts HTTP requests sent, and `faults` those of them that broke and were repeated, by the kinds of
+    `ToolFailure`.
     """
 
     output: str
     status: Literal["ok", "client_error", "too_large"]
     latency_s: float
     attempts: int
+    faults: Mapping[str, int] = field(default_factory=dict)
 
 
 class ToolFailure(Exception):
     """The tool's infrastructure broke: the rollout becomes `infra_failed` and is never trained on.
 
     `kind` is a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "bad_answer".
+    `attempts` counts HTTP requests sent, `faults` those that broke, by kind: here all of them.
     `repeatable` is False where the call may have happened and must not be made again.
     """
 
-    def __init__(self, tool: str, kind: str, message: str, attempts: int, *, repeatable: bool = True) -> None:
+    def __init__(
+        self, tool: str, kind: str, message: str, attempts: int, *, faults: Mapping[str, int], repeatable: bool = True
+    ) -> None:
         super().__init__(f"tool '{tool}': {kind}: {message}")
         self.tool = tool
         self.kind = kind
         self.attempts = attempts
+        self.faults = dict(faults)
         self.repeatable = repeatable
 
 

@@ -80,19 +80,20 @@ class HttpTool:
             reading = wire.request_too_large(len(body))
             return ToolResult(reading.output, reading.status, time.monotonic() - started, attempts=0)
         headers = wire.request_headers(self.spec.headers, trace_id=trace_id, call_id=call.call_id, attempt=attempt)
-        verdict, attempts = await self._attempt(body, headers, trace_id)
+        faults: Counter[str] = Counter()
+        verdict, attempts = await self._attempt(body, headers, trace_id, faults)
         if isinstance(verdict, Fault):
             self.counters[f"failure:{verdict.kind}"] += 1
             # Raised outside any except block: an exception of aiohttp would carry the request's headers along.
             message = wire.shorten(self._redactor.message(verdict.message))
             repeatable = self.spec.idempotent or not verdict.may_have_arrived
-            failure = ToolFailure(self.name, verdict.kind, message, attempts, repeatable=repeatable)
+            failure = ToolFailure(self.name, verdict.kind, message, attempts, faults=faults, repeatable=repeatable)
             logger.warning("%s: %s after %d requests", trace_id, failure, attempts)
             raise failure
         output = self._redactor.output(verdict.output)
         if output != verdict.output:
             self.counters["redacted"] += 1
-        return ToolResult(output, verdict.status, time.monotonic() - started, attempts)
+        return ToolResult(output, verdict.status, time.monotonic() - started, attempts, faults)
 
     async def probe(self) -> None:
         """Ask the endpoint, without calling the tool, whether it is there and takes the headers.
@@ -121,9 +122,9 @@ class HttpTool:
             await session.close()
 
     async def _attempt(
-        self, body: bytes, headers: Mapping[str, str], trace_id: str
+        self, body: bytes, headers: Mapping[str, str], trace_id: str, faults: Counter[str]
     ) -> tuple[wire.Reading | Fault, int]:
-        """Send until there is a verdict. Returns it with the number of requests sent."""
+        """Send until there is a verdict, returned with the number of requests sent; those that broke go to `faults`."""
         budget = RetryBudget(retries=self.spec.retries, idempotent=self.spec.idempotent, backoff_s=self.backoff_s)
         clock = _CallClock(self._deadline_s)
         attempts = 0
@@ -144,6 +145,7 @@ class HttpTool:
                 return Fault("timeout", message), attempts
             if isinstance(verdict, wire.Reading):
                 return verdict, attempts
+            faults[verdict.kind] += 1
             wait_s = budget.wait_s(verdict)
             if wait_s is None:
                 return verdict, attempts

@@ -1,0 +1,26 @@
+"""The data files of a job, known by their contents: a resumed job goes on with the samples that it began with."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from agentrft.errors import UserError
+from agentrft.spec import JobSpec
+
+
+def file_digests(spec: JobSpec) -> dict[str, str]:
+    """SHA-256 of each data file, by its path; files that are not there are left out."""
+    paths = [spec.training_file, spec.validation_file, spec.warm_start and spec.warm_start.training_file]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path and path.is_file()}
+
+
+def check_unchanged(spec: JobSpec, digests: Mapping[str, str]) -> None:
+    """Raise UserError if a data file is not what it was when the job was made."""
+    now = file_digests(spec)
+    changed = [path for path, digest in digests.items() if now.get(path) != digest]
+    if changed:
+        what = ", ".join(path if Path(path).is_file() else f"{path} (gone)" for path in changed)
+        raise UserError(
+            f"these data files are not what they were when the job began: {what}.",
+            "Put them back as they were, or start a new job: its steps would otherwise mix two data sets.",
+        )
