@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from agentrft.errors import UserError
 from agentrft.job import resolve_reference
 from agentrft.job.runtime import Runtime
+from agentrft.models.forward import TransformersForward
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.cli.commands import ENVIRONMENT, TIMEOUT_S, run_alone, run_here, start
@@ -244,7 +245,7 @@ def test_all_weights_are_exported_as_a_model_and_not_as_an_adapter(
         runtime = Runtime(load_job(tmp_path / "job.yaml"))
         resolve_reference("latest@1", store).apply(runtime.policy)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
-    runtime.policy.writer_for_engine()(plain)
+    runtime.policy.write_to(TransformersForward(plain))
     with torch.no_grad():
         logits = [model(torch.tensor([ids])).logits for model in (merged, plain)]
     assert torch.allclose(*logits, atol=LOGITS_TOLERANCE)

@@ -2,14 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from agentrft.engine import EmbeddedEngine, EngineLimits, Generation, Sampling
+from agentrft.models.forward import Forward, forward_of
 from tests.tiny_model import CONTEXT_TOKENS, VOCABULARY, TinyModel, padded_logprobs
 
 STOP_ID = 7
@@ -33,10 +35,16 @@ def random_ids(source: random.Random, count: int) -> list[int]:
 
 @asynccontextmanager
 async def running_engine(
-    model: TinyModel, *, slots: int = 8, prefill_tokens: int = 512, deterministic: bool = False, batch: int = 8
+    model: TinyModel,
+    *,
+    slots: int = 8,
+    prefill_tokens: int = 512,
+    deterministic: bool = False,
+    batch: int = 8,
+    forward: Callable[[PreTrainedModel], Forward] = forward_of,
 ) -> AsyncIterator[EmbeddedEngine]:
     limits = EngineLimits(CONTEXT_TOKENS, slots, batch, prefill_tokens)
-    engine = EmbeddedEngine(model.planned, limits, deterministic=deterministic)
+    engine = EmbeddedEngine(forward(model.planned), limits, deterministic=deterministic)
     try:
         yield engine
     finally:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from agentrft.engine import EmbeddedEngine, EngineFailure
+from agentrft.models.forward import Forward
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import TinyModel, tiny_model
 
@@ -21,7 +22,8 @@ class Gate:
         self.open.set()
         self.reached = threading.Event()
         self.error: Exception | None = None
-        model.planned.register_forward_pre_hook(self._on_forward)
+        # Every way of computing the model asks for its rotary angles once a pass.
+        model.planned.model.rotary_emb.register_forward_pre_hook(self._on_forward)
 
     def _on_forward(self, *_: object) -> None:
         self.reached.set()
@@ -201,9 +203,8 @@ async def test_a_pass_that_fails_fails_the_waiting_turns_and_the_engine_goes_on(
 async def test_a_policy_that_diverged_fails_turns_instead_of_sampling_nonsense(model: TinyModel) -> None:
     async with running_engine(model) as engine:
 
-        def diverge(target: torch.nn.Module) -> None:
-            with torch.no_grad():
-                next(target.parameters()).fill_(float("nan"))
+        def diverge(target: Forward) -> None:
+            target.write("model.norm.weight", torch.tensor(float("nan")))
 
         await engine.update_weights(diverge, 1)
         with pytest.raises(EngineFailure, match="not finite") as failure:

@@ -7,18 +7,22 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
+from agentrft.models.forward import Forward, TransformersForward
+from agentrft.models.packed import PackedModel
 from tests.engine.sessions import Transcript, converse, errors, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import ARCHITECTURES, TinyModel
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("forward", [PackedModel, TransformersForward])
 async def test_sessions_of_any_length_beyond_the_slots_agree_with_a_plain_forward(
-    shared_model: Callable[..., TinyModel], architecture: str
+    shared_model: Callable[..., TinyModel], architecture: str, forward: Callable[[PreTrainedModel], Forward]
 ) -> None:
     model, source = shared_model(architecture), random.Random(1)
     prompts = [random_ids(source, source.randint(1, 60)) for _ in range(20)]
-    async with running_engine(model, slots=5, batch=3, prefill_tokens=64) as engine:
+    async with running_engine(model, slots=5, batch=3, prefill_tokens=64, forward=forward) as engine:
         transcripts = await asyncio.gather(
             *(converse(engine, p, turns=1 + i % 4, seed=i) for i, p in enumerate(prompts))
         )

@@ -3,9 +3,16 @@
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 
+from agentrft.models.forward import Forward
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import TinyModel, tiny_model
+
+
+def write_all(source: TinyModel, target: Forward) -> None:
+    for name, weight in source.planned.named_parameters():
+        target.write(name, weight)
 
 
 async def test_a_groups_prompt_is_computed_once(shared_model: Callable[..., TinyModel]) -> None:
@@ -75,7 +82,7 @@ async def test_new_weights_do_not_meet_the_old_policys_prefixes() -> None:
     async with running_engine(model) as engine:
         before = await converse(engine, prompt, turns=1, seed=1)
         assert largest_error(model, [before]) < 1e-3
-        await engine.update_weights(lambda target: target.load_state_dict(other.planned.state_dict()), 3)
+        await engine.update_weights(partial(write_all, other), 3)
         session = await engine.open()
         generation = await session.generate(prompt, sampling(2))
         session.close()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from agentrft.errors import JobFailedError
 from agentrft.learner import Learner, Policy, TrainingGroup, TrainingRow
+from agentrft.models.forward import TransformersForward
 from tests.learner.rows import group_of_depth_three, on_policy_group, padded_sampled_logprobs
 from tests.tiny_model import TinyModel, tiny_model
 
@@ -23,7 +24,7 @@ def make_learner(model: TinyModel, *, lora_rank: int | None = 4, **settings: Any
 def rollout_logprobs(learner: Learner, model: TinyModel, group: TrainingGroup) -> Tensor:
     """The log-probability of each rollout under the learner's policy."""
     plain = copy.deepcopy(model.plain)
-    learner.policy.writer_for_engine()(plain)
+    learner.policy.write_to(TransformersForward(plain))
     with torch.no_grad():
         logprobs = padded_sampled_logprobs(plain, group.rows)
     owner = torch.tensor([r.rollout for r in group.rows for _ in r.sampled_positions])
@@ -96,7 +97,7 @@ def test_both_rows_of_a_forked_rollout_are_trained_with_its_reward(model: TinyMo
         for _ in range(3):
             with torch.enable_grad():
                 learner.update([forked])
-        learner.policy.writer_for_engine()(plain)
+        learner.policy.write_to(TransformersForward(plain))
         change = padded_sampled_logprobs(plain, rows) - before
     first, second, third = (float(part.sum()) for part in change.split([6, 7, 8]))
     assert first < 0 < min(second, third)

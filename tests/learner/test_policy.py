@@ -8,6 +8,7 @@ import torch
 from agentrft.learner import Learner, Policy
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import tree_logprobs
+from agentrft.models.forward import TransformersForward
 from tests.learner.rows import group_of_depth_three, padded_sampled_logprobs
 from tests.tiny_model import ARCHITECTURES, tiny_model
 
@@ -25,9 +26,9 @@ def test_the_engines_weights_give_the_policys_log_probabilities(architecture: st
     before = padded_sampled_logprobs(model.plain, rows).detach()
     for _ in range(3):
         learner.supervised_update(rows)
-    policy.writer_for_engine()(model.plain)
+    policy.write_to(TransformersForward(model.plain))
     with torch.no_grad():
-        own = tree_logprobs(policy.model, build_token_tree(rows), rows, 1.0).logprobs
+        own = tree_logprobs(policy.forward, build_token_tree(rows), rows, 1.0).logprobs
         merged = padded_sampled_logprobs(model.plain, rows)
     assert (own - before).abs().max() > 0.05
     assert torch.allclose(own, merged, atol=1e-4)
@@ -37,9 +38,9 @@ def test_writing_to_the_engine_again_does_not_add_the_adapter_twice() -> None:
     model, rows = tiny_model("llama"), group_of_depth_three(shared_results=True)
     policy = Policy(model.planned, lora_rank=4, seed=0)
     learner_for(policy, 5e-3).supervised_update(rows)
-    policy.writer_for_engine()(model.plain)
+    policy.write_to(TransformersForward(model.plain))
     once = copy.deepcopy(model.plain.state_dict())
-    policy.writer_for_engine()(model.plain)
+    policy.write_to(TransformersForward(model.plain))
     assert all(torch.equal(once[name], value) for name, value in model.plain.state_dict().items())
 
 
@@ -50,7 +51,7 @@ def test_a_new_adapter_changes_nothing_yet_and_depends_on_its_seed_alone() -> No
         model, rows = tiny_model("llama"), group_of_depth_three(shared_results=True)
         policy = Policy(model.planned, lora_rank=4, seed=seed)
         with torch.no_grad():
-            own = tree_logprobs(policy.model, build_token_tree(rows), rows, 1.0).logprobs
+            own = tree_logprobs(policy.forward, build_token_tree(rows), rows, 1.0).logprobs
             assert torch.allclose(own, padded_sampled_logprobs(model.plain, rows), atol=1e-4)
         states.append(policy.master_state())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -1,15 +1,19 @@
 """The loss over a token tree is the ordinary per-rollout loss: same log-probabilities, same gradients (float32)."""
 
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from agentrft.learner import Policy, TrainingRow, tree_forward
+from agentrft.learner import Policy, TrainingRow, tree_attention
+from agentrft.learner.policy import gradient_of
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
+from agentrft.models.forward import TransformersForward
+from agentrft.models.packed import PackedModel
 from tests.learner.rows import group_of_depth_three, groups_of_rows, padded_sampled_logprobs, row
 from tests.tiny_model import ARCHITECTURES, TinyModel, tiny_model
 
@@ -28,7 +32,7 @@ def compare(model: TinyModel, rows: list[TrainingRow], temperature: float = 1.0)
     for side in (model.planned, model.plain):
         side.zero_grad()
         side.requires_grad_(True)
-    sampled = tree_logprobs(model.planned, build_token_tree(rows), rows, temperature)
+    sampled = tree_logprobs(TransformersForward(model.planned), build_token_tree(rows), rows, temperature)
     expected = padded_sampled_logprobs(model.plain, rows, temperature)
     weights = token_weights(len(expected))
     (sampled.logprobs * weights).sum().backward()
@@ -78,9 +82,27 @@ def test_any_tree_agrees_with_the_padded_computation(rows: list[TrainingRow]) ->
     assert gradient_error < GRADIENT_TOLERANCE
 
 
-@pytest.mark.parametrize("stored_scores", [0, 300])
-def test_long_segments_agree_too(monkeypatch: pytest.MonkeyPatch, stored_scores: int) -> None:
-    monkeypatch.setattr(tree_forward, "MAX_STORED_SCORES", stored_scores)
+@pytest.mark.parametrize("tile_tokens", [1, 5, 1000])
+@pytest.mark.parametrize("stored_bytes", [0, 1 << 30])
+def test_tiles_of_any_size_agree_with_probabilities_kept_or_not(
+    monkeypatch: pytest.MonkeyPatch, tile_tokens: int, stored_bytes: int
+) -> None:
+    monkeypatch.setattr(tree_attention, "tiles_of", partial(tree_attention.tiles_of, tile_tokens=tile_tokens))
+    monkeypatch.setattr(tree_attention, "MAX_STORED_BYTES", stored_bytes)
+    logprob_error, gradient_error = compare(cached_model("qwen3"), group_of_depth_three(shared_results=False))
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+def test_the_fused_kernel_agrees_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices other than a CPU run it."""
+    attend = tree_attention.TreeAttention.attend
+
+    def elsewhere(self: tree_attention.TreeAttention, *arguments: Any) -> Tensor:
+        self._on_cpu = False
+        return attend(self, *arguments)
+
+    monkeypatch.setattr(tree_attention.TreeAttention, "attend", elsewhere)
     logprob_error, gradient_error = compare(cached_model("qwen3"), group_of_depth_three(shared_results=False))
     assert logprob_error < LOGPROB_TOLERANCE
     assert gradient_error < GRADIENT_TOLERANCE
@@ -103,7 +125,7 @@ def test_both_rows_of_a_rollout_that_forked_belong_to_it() -> None:
         row([(False, prompt), (True, [21, 26])], 1),
     ]
     model = cached_model("llama")
-    sampled = tree_logprobs(model.planned, build_token_tree(rows), rows, 1.0)
+    sampled = tree_logprobs(TransformersForward(model.planned), build_token_tree(rows), rows, 1.0)
     assert sampled.rollout.tolist() == [0, 0, 0, 0, 0, 1, 1]
     assert sampled.sampling_logprobs.tolist() == pytest.approx([x for r in rows for x in r.sampling_logprobs])
     assert torch.allclose(sampled.logprobs, padded_sampled_logprobs(model.plain, rows), atol=LOGPROB_TOLERANCE)
@@ -112,7 +134,7 @@ def test_both_rows_of_a_rollout_that_forked_belong_to_it() -> None:
 def test_the_entropy_is_that_of_the_distribution_a_token_was_sampled_from() -> None:
     rows = [row([(False, [1, 2, 3]), (True, [4, 5])], 0)]
     model = cached_model("llama")
-    sampled = tree_logprobs(model.planned, build_token_tree(rows), rows, 0.7)
+    sampled = tree_logprobs(TransformersForward(model.planned), build_token_tree(rows), rows, 0.7)
     with torch.no_grad():
         logits = model.plain(torch.tensor([rows[0].token_ids])).logits[0, 2:4] / 0.7
     assert torch.allclose(sampled.entropy, torch.distributions.Categorical(logits=logits).entropy(), atol=1e-4)
@@ -123,21 +145,50 @@ def adapter_gradients(policy: Policy) -> dict[str, Tensor | None]:
     return {name: master.grad for name, master in zip(policy.master_state(), policy.masters, strict=True)}
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-def test_gradients_of_the_adapters_agree_too(architecture: str) -> None:
+def adapted(architecture: str) -> tuple[Policy, Policy]:
+    """The same random adapters on the model as we compute it, and on transformers' own."""
     model = tiny_model(architecture)
-    policies = [Policy(side, lora_rank=4, seed=0) for side in (model.planned, model.plain)]
+    policies = Policy(model.planned, lora_rank=4, seed=0), Policy(model.plain, lora_rank=4, seed=0)
     generator = torch.Generator().manual_seed(1)
     state = {
         name: torch.randn(value.shape, generator=generator) * 0.1 for name, value in policies[0].master_state().items()
     }
     for policy in policies:
         policy.load_master_state(state)
-    rows = group_of_depth_three(shared_results=True)
-    sampled: SampledLogprobs = tree_logprobs(policies[0].model, build_token_tree(rows), rows, 1.0)
-    expected = padded_sampled_logprobs(policies[1].model, rows)
+    return policies
+
+
+def compare_adapters(policies: tuple[Policy, Policy], rows: list[TrainingRow]) -> tuple[float, float]:
+    """As `compare`, of the adapters' gradients."""
+    ours, reference = policies
+    for policy in policies:
+        for master in policy.masters:
+            gradient_of(master).zero_()
+    sampled: SampledLogprobs = tree_logprobs(ours.forward, build_token_tree(rows), rows, 1.0)
+    expected = padded_sampled_logprobs(reference.model, rows)
     weights = token_weights(len(expected))
     (sampled.logprobs * weights).sum().backward()
     (expected * weights).sum().backward()
-    assert torch.allclose(sampled.logprobs, expected, atol=LOGPROB_TOLERANCE)
-    assert relative_difference(adapter_gradients(policies[0]), adapter_gradients(policies[1])) < GRADIENT_TOLERANCE
+    error = float((sampled.logprobs - expected).abs().max().detach())
+    return error, relative_difference(adapter_gradients(ours), adapter_gradients(reference))
+
+
+cached_policies = cache(adapted)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("shared_results", [True, False])
+def test_gradients_of_merged_adapters_agree_too(architecture: str, shared_results: bool) -> None:
+    policies = cached_policies(architecture)
+    assert isinstance(policies[0].forward, PackedModel)
+    logprob_error, gradient_error = compare_adapters(policies, group_of_depth_three(shared_results=shared_results))
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+@settings(deadline=None, max_examples=80)
+@given(groups_of_rows())
+def test_gradients_of_merged_adapters_agree_on_any_tree(rows: list[TrainingRow]) -> None:
+    logprob_error, gradient_error = compare_adapters(cached_policies("qwen3"), rows)
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE

@@ -16,13 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
 from agentrft.engine.sampling import sample_tokens
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
 from agentrft.engine.slots import PrefixCopy, SlotTable
+from agentrft.models.forward import Forward
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class EmbeddedSession:
 
 
 class EmbeddedEngine:
-    """Generates from `model`, whose attention must be planned (`use_planned_attention`).
+    """Generates from a model.
 
     Args:
-        model: in eval mode; its weights are changed only through `update_weights`.
+        forward: the model; its weights change only while no session is open, followed by `update_weights`.
         limits: sizes of batches and cache.
         deterministic: run a pass only when every open session waits for one, and forget all prefixes whenever
             no session is open, so that results depend on what is asked and not on when.
@@ -72,24 +72,23 @@ class EmbeddedEngine:
     """
 
     def __init__(
-        self, model: PreTrainedModel, limits: EngineLimits, *, deterministic: bool = False,
+        self, forward: Forward, limits: EngineLimits, *, deterministic: bool = False,
         executor: ThreadPoolExecutor | None = None,
     ) -> None:  # fmt: skip
-        config = model.config
+        config = forward.config
         heads = config.num_attention_heads
-        parameter = next(model.parameters())
-        self._model = model
+        self._forward = forward
         self._limits = limits
         self._deterministic = deterministic
-        self._device = parameter.device
+        self._device = forward.device
         self._cache = KVCache(
             layers=config.num_hidden_layers,
             slots=limits.max_sequences,
             kv_heads=getattr(config, "num_key_value_heads", None) or heads,
             max_tokens=limits.max_context_tokens,
             head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            dtype=parameter.dtype,
-            device=parameter.device,
+            dtype=forward.dtype,
+            device=forward.device,
         )
         self._slots = SlotTable(limits.max_sequences, deterministic=deterministic)
         self._wake = asyncio.Event()
@@ -111,7 +110,7 @@ class EmbeddedEngine:
             raise self._broken
         return EmbeddedSession(self, await self._slots.take())
 
-    async def update_weights(self, change: Callable[[PreTrainedModel], None], policy_version: int) -> None:
+    async def update_weights(self, change: Callable[[Forward], None], policy_version: int) -> None:
         """Let `change` write the new policy into the model. No session may be open.
 
         Raises:
@@ -122,7 +121,7 @@ class EmbeddedEngine:
             raise EngineFailure("busy", message)
         # Before the change, because sessions may open while it is written.
         self._slots.forget_prefixes()
-        await asyncio.get_running_loop().run_in_executor(self._executor, change, self._model)
+        await asyncio.get_running_loop().run_in_executor(self._executor, change, self._forward)
         self.policy_version = policy_version
 
     async def close(self) -> None:
@@ -178,9 +177,9 @@ class EmbeddedEngine:
             if not work:
                 await self._wait_for_work(loop)
                 continue
-            forward = functools.partial(self._forward, work, self._slots.take_copies())
+            compute = functools.partial(self._pass, work, self._slots.take_copies())
             try:
-                tokens, logprobs = await loop.run_in_executor(self._executor, forward)
+                tokens, logprobs = await loop.run_in_executor(self._executor, compute)
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
@@ -231,7 +230,7 @@ class EmbeddedEngine:
         return [PassItem.plan(s, s.request, length) for s, length in lengths if s.request is not None]
 
     @torch.inference_mode()
-    def _forward(self, work: list[PassItem], copies: list[PrefixCopy]) -> tuple[list[int], list[float]]:
+    def _pass(self, work: list[PassItem], copies: list[PrefixCopy]) -> tuple[list[int], list[float]]:
         """One pass. Returns a token and its log-probability for each item that samples."""
         for copy in copies:
             self._cache.copy_prefix(copy.source, copy.target, copy.tokens)
@@ -244,13 +243,8 @@ class EmbeddedEngine:
         singles = sum(item.length == 1 for item in work)
         plan = CachedAttention(self._cache, chunks[:singles], chunks[singles:])
         ready = [(i.request, c.start + c.length - 1) for i, c in zip(work, chunks, strict=True) if i.samples]
-        logits = self._model(
-            input_ids=torch.tensor([ids], device=self._device),
-            position_ids=torch.tensor([positions], device=self._device),
-            logits_to_keep=torch.tensor([position for _, position in ready], dtype=torch.long, device=self._device),
-            use_cache=False,
-            attention_plan=plan,
-        ).logits[0]
+        packed = functools.partial(torch.tensor, dtype=torch.long, device=self._device)
+        logits = self._forward(packed(ids), packed(positions), packed([position for _, position in ready]), plan)
         if not ready:
             return [], []
         column = functools.partial(torch.tensor, dtype=torch.float32, device=self._device)

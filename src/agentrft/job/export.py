@@ -24,6 +24,7 @@ from agentrft.job.references import ADAPTER_FILE, ModelReference
 from agentrft.learner import Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.convert import quiet_transformers
+from agentrft.models.forward import TransformersForward
 from agentrft.models.load import load_model, load_tokenizer, model_folder
 from agentrft.store import JobStore
 
@@ -116,7 +117,7 @@ def export_merged(weights: TrainedWeights, out: Path) -> list[str]:
         merged = load_model(source, weights.dtype)
         policy = Policy(copy.deepcopy(merged), lora_rank=weights.lora_rank, seed=0)
         weights.reference.apply(policy)
-        policy.writer_for_engine()(merged)
+        policy.write_to(TransformersForward(merged))
         merged.save_pretrained(folder)
         _tokenizer(source).save_pretrained(folder)
 

@@ -1,7 +1,6 @@
 """The parts of a job, put together: data, model, codec, engine, tools, grader, policy."""
 
 import asyncio
-import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -100,7 +99,7 @@ class Runtime:
 
     async def publish_policy(self) -> None:
         """Make the engine sample from the policy as it is now."""
-        await self.engine.update_weights(self.policy.writer_for_engine(), self.policy.version)
+        await self.engine.update_weights(self.policy.write_to, self.policy.version)
 
     async def probe_tools(self) -> None:
         """Raise EndpointError if a tool's endpoint cannot be used."""
@@ -119,10 +118,14 @@ class Runtime:
         return model.requires_grad_(False)
 
     def _place(self, model: PreTrainedModel) -> tuple[EmbeddedEngine, Policy]:
+        policy = Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=self.spec.seed)
         engine = EmbeddedEngine(
-            copy.deepcopy(model), self._engine_limits(), deterministic=self.spec.deterministic, executor=self._compute
+            policy.engine_forward,
+            self._engine_limits(),
+            deterministic=self.spec.deterministic,
+            executor=self._compute,
         )
-        return engine, Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=self.spec.seed)
+        return engine, policy
 
     def _engine_limits(self) -> EngineLimits:
         engine = self.spec.engine

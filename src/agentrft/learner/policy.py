@@ -1,5 +1,6 @@
 """The policy: the model being trained, as LoRA adapters on frozen weights or as all of its weights."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator
 
@@ -8,6 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from agentrft.models.forward import Forward, TransformersForward, forward_of
+from agentrft.models.packed import Adapter, PackedModel
 
 LORA_TARGETS = "all-linear"
 LORA_ALPHA_PER_RANK = 2
@@ -19,6 +23,13 @@ class Policy:
     In bfloat16 an update of 1e-4 of a weight's size would be rounded away, so the optimizer works on float32
     masters; the model's own weights are their rounded copies, and gradients are accumulated in float32.
 
+    Attributes:
+        model: what is saved: transformers' model, in PEFT's wrapper where adapters are trained.
+        forward: what computes the policy, with gradients that end in the masters.
+        engine_forward: what an engine on the same device generates with. With adapters on a supported model that is
+            `forward` itself: nothing is copied, and both compute with the same merged and rounded weights.
+        version: how many updates it has seen.
+
     Args:
         model: with planned attention; it is wrapped in place.
         lora_rank: None trains all weights.
@@ -28,6 +39,8 @@ class Policy:
     def __init__(self, model: PreTrainedModel, *, lora_rank: int | None, seed: int) -> None:
         self.lora_rank = lora_rank
         self.version = 0
+        packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
+        self.engine_forward: Forward = packed or forward_of(copy.deepcopy(model))
         if lora_rank is None:
             self.model: nn.Module = model
             model.requires_grad_(True)
@@ -48,6 +61,9 @@ class Policy:
             master = self._masters[name]
             master.grad = torch.zeros_like(master)
             parameter.register_post_accumulate_grad_hook(_move_gradient_to(master))
+        if packed is not None:
+            self._adapt(packed)
+        self.forward: Forward = packed or TransformersForward(self.model)
 
     @property
     def masters(self) -> list[Tensor]:
@@ -59,6 +75,8 @@ class Policy:
         with torch.no_grad():
             for name, parameter in self._trainable.items():
                 parameter.copy_(self._masters[name])
+            if self.forward is self.engine_forward:
+                self._write_merged(self.forward)
 
     def master_state(self) -> dict[str, Tensor]:
         """Copies of the masters on the CPU, by the name of their weight."""
@@ -79,28 +97,61 @@ class Policy:
             master.data.copy_(state[name])
         self.publish_masters()
 
-    def writer_for_engine(self) -> Callable[[PreTrainedModel], None]:
-        """A function that writes the current policy into a model of the same architecture without adapters."""
-        return self._write_merged
+    def write_to(self, target: Forward) -> None:
+        """Write the current policy into a model of the same architecture without adapters."""
+        if target is not self.forward:
+            self._write_merged(target)
 
     @torch.no_grad()
-    def _write_merged(self, target: PreTrainedModel) -> None:
+    def _write_merged(self, target: Forward) -> None:
         if not isinstance(self.model, PeftModel):
-            for (_, own), (_, other) in zip(self.model.named_parameters(), target.named_parameters(), strict=True):
-                other.copy_(own)
+            for name, own in self.model.named_parameters():
+                target.write(name, own)
             return
-        modules = dict(target.named_modules())
-        for name, base, delta in self._adapted_layers():
-            modules[name].get_parameter("weight").copy_(base.get_parameter("weight").float() + delta)
+        for name, layer in self._adapted_layers():
+            up, down = self._trainable[_up(name)], self._trainable[_down(name)]
+            frozen = layer.get_base_layer().get_parameter("weight")
+            target.write(f"{_plain(name)}.weight", torch.addmm(frozen, up, down, alpha=layer.scaling["default"]))
 
-    def _adapted_layers(self) -> Iterator[tuple[str, nn.Module, Tensor]]:
-        """Name in the plain model, frozen layer and the float32 change that the adapter makes to its weight."""
-        prefix = "base_model.model."
+    def _adapted_layers(self) -> Iterator[tuple[str, LoraLayer]]:
+        """Name in the wrapped model, and layer."""
         for name, layer in self.model.named_modules():
             if isinstance(layer, LoraLayer):
-                a = self._masters[f"{name}.lora_A.default.weight"]
-                b = self._masters[f"{name}.lora_B.default.weight"]
-                yield name.removeprefix(prefix), layer.get_base_layer(), (b @ a) * layer.scaling["default"]
+                yield name, layer
+
+    def _adapt(self, packed: PackedModel) -> None:
+        """Let the packed model's gradients end in the masters."""
+        for name, layer in self._adapted_layers():
+            down, up = _down(name), _up(name)
+            adapter = Adapter(
+                slice(0),
+                self._trainable[down].detach(),
+                self._trainable[up].detach(),
+                gradient_of(self._masters[down]),
+                gradient_of(self._masters[up]),
+                layer.scaling["default"],
+            )
+            packed.adapt(_plain(name), adapter)
+
+
+def _plain(name: str) -> str:
+    """A layer's name in the model without PEFT's wrapper."""
+    return name.removeprefix("base_model.model.")
+
+
+def _down(name: str) -> str:
+    return f"{name}.lora_A.default.weight"
+
+
+def _up(name: str) -> str:
+    return f"{name}.lora_B.default.weight"
+
+
+def gradient_of(master: Tensor) -> Tensor:
+    """The buffer that a master's gradient is added to."""
+    if master.grad is None:
+        raise RuntimeError("a master weight lost its gradient buffer")
+    return master.grad
 
 
 def _move_gradient_to(master: Tensor) -> Callable[[Tensor], None]:

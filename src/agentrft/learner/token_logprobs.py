@@ -41,9 +41,9 @@ class _TokenLogprobs(torch.autograd.Function):
         for start in range(0, len(logits), ROWS_AT_A_TIME):
             rows = slice(start, start + ROWS_AT_A_TIME)
             scaled = _scaled(logits[rows], temperature)
-            normaliser[rows] = scaled.logsumexp(dim=-1)
-            logprobs = scaled - normaliser[rows, None]
-            entropy[rows] = -logprobs.exp().mul_(logprobs).sum(dim=-1)
+            logprobs = scaled.log_softmax(dim=-1)
+            normaliser[rows] = scaled[:, 0] - logprobs[:, 0]
+            entropy[rows] = -torch.linalg.vecdot(logprobs.exp(), logprobs)
         ctx.save_for_backward(logits, position, token, normaliser)
         ctx.temperature = temperature
         ctx.mark_non_differentiable(entropy)
@@ -58,10 +58,11 @@ class _TokenLogprobs(torch.autograd.Function):
         for start in range(0, len(logits), ROWS_AT_A_TIME):
             rows = slice(start, start + ROWS_AT_A_TIME)
             gradient = (_scaled(logits[rows], ctx.temperature) - normaliser[rows, None]).exp_()
-            gradient.mul_(-of_rows[rows, None])
+            gradient.mul_((-of_rows[rows, None]).div_(ctx.temperature))
             here = ((position >= start) & (position < start + ROWS_AT_A_TIME)).nonzero().squeeze(1)
-            gradient.index_put_((position[here] - start, token[here]), of_tokens[here], accumulate=True)
-            result[rows] = gradient.div_(ctx.temperature)
+            own = of_tokens[here] / ctx.temperature
+            gradient.index_put_((position[here] - start, token[here]), own, accumulate=True)
+            result[rows] = gradient
         return result, None, None, None
 
 

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from agentrft.errors import JobFailedError
 from agentrft.learner.algorithms import ALGORITHMS, LossInputs
 from agentrft.learner.group import TrainingGroup, TrainingRow
-from agentrft.learner.policy import Policy
+from agentrft.learner.policy import Policy, gradient_of
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 
@@ -95,7 +94,7 @@ class Learner:
         totals = _Totals()
         for group in varied:
             tree = build_token_tree(group.rows)
-            sampled = tree_logprobs(self.policy.model, tree, group.rows, self._temperature)
+            sampled = tree_logprobs(self.policy.forward, tree, group.rows, self._temperature)
             advantages = self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float32))
             advantages = advantages.to(sampled.rollout.device)[sampled.rollout]
             output = self._algorithm.loss(
@@ -117,7 +116,7 @@ class Learner:
             JobFailedError: as for `update`.
         """
         tree = build_token_tree(rows)
-        sampled = tree_logprobs(self.policy.model, tree, list(rows), temperature=1.0)
+        sampled = tree_logprobs(self.policy.forward, tree, list(rows), temperature=1.0)
         loss = -sampled.logprobs.mean()
         loss.backward()
         value = float(loss.detach())
@@ -166,7 +165,7 @@ class Learner:
             )
         scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         for master in masters:
-            _gradient(master).mul_(scale)
+            gradient_of(master).mul_(scale)
         for parameter_group in self._optimizer.param_groups:
             parameter_group["lr"] = self._scheduled_learning_rate()
         self._optimizer.step()
@@ -178,13 +177,7 @@ class Learner:
 
     def _forget_gradients(self) -> None:
         for master in self.policy.masters:
-            _gradient(master).zero_()
-
-
-def _gradient(master: Tensor) -> Tensor:
-    if master.grad is None:
-        raise RuntimeError("a master weight lost its gradient buffer")
-    return master.grad
+            gradient_of(master).zero_()
 
 
 @dataclass

@@ -1,0 +1,170 @@
+"""Attention over a token tree: each token sees its ancestors and itself.
+
+The layout is cut into tiles: runs of queries of one node, with the ranges of keys that they see. Siblings never meet
+and nothing above the diagonal is computed but inside a tile's own square, so no product is masked away.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agentrft.learner.token_tree import TokenTree
+from agentrft.models.attention import causal_mask, grouped_attention
+
+TILE_TOKENS = 256
+# Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
+MAX_STORED_BYTES = 1 << 30
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Queries [start, end) and the ranges of keys that they see; the last `end - start` keys are their own."""
+
+    start: int
+    end: int
+    keys: tuple[Range, ...]
+
+    @property
+    def area(self) -> int:
+        return (self.end - self.start) * sum(end - start for start, end in self.keys)
+
+
+def tiles_of(tree: TokenTree, tile_tokens: int = TILE_TOKENS) -> list[Tile]:
+    """The tree's nodes, long ones in several tiles."""
+    tiles = []
+    for segment in tree.segments:
+        for start in range(segment.start, segment.end, tile_tokens):
+            end = min(start + tile_tokens, segment.end)
+            tiles.append(Tile(start, end, _joined([*segment.ancestors, (segment.start, end)])))
+    return tiles
+
+
+class TreeAttention:
+    """Attention plan of a tree.
+
+    On a CPU by plain products, which take 40 % of the time of the fused kernel there, with a backward pass written by
+    hand; elsewhere by the fused kernel, tile by tile.
+
+    Args:
+        layers: of the model; decides whether all their probabilities can be kept.
+        heads: query heads of a layer.
+    """
+
+    def __init__(self, tree: TokenTree, *, layers: int, heads: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._tiles = tiles_of(tree)
+        self._on_cpu = device.type == "cpu"
+        stored = layers * heads * dtype.itemsize * sum(tile.area for tile in self._tiles)
+        self._keep_probabilities = stored <= MAX_STORED_BYTES
+        longest = max(tile.end - tile.start for tile in self._tiles)
+        hidden = torch.ones(longest, longest, dtype=torch.bool, device=device).triu(diagonal=1)
+        self._bias = torch.zeros(longest, longest, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See `AttentionPlan.attend`."""
+        if self._on_cpu:
+            return _TiledAttention.apply(query, key, value, self._tiles, self._bias, scaling, self._keep_probabilities)
+        parts = []
+        for tile in self._tiles:
+            keys, values = _gather(key, tile.keys), _gather(value, tile.keys)
+            mask = causal_mask(tile.end - tile.start, keys.shape[1], key.device)
+            parts.append(grouped_attention(query[:, tile.start : tile.end], keys, values, scaling, mask))
+        return torch.cat(parts)
+
+
+class _TiledAttention(torch.autograd.Function):
+    """[heads, tokens, head_dim] queries, [kv_heads, tokens, head_dim] keys and values to [tokens, heads, head_dim].
+
+    Inside, queries stand as [kv_heads, tokens, group, head_dim]: all of a tile that share a key-value head are then
+    consecutive rows of one product.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, tiles: list[Tile], bias: Tensor, scaling: float,
+        keep_probabilities: bool,
+    ) -> Tensor:  # fmt: skip
+        heads, tokens, head_dim = query.shape
+        kv_heads = len(key)
+        scaled = query.new_empty(kv_heads, tokens, heads // kv_heads, head_dim)
+        torch.mul(_by_kv_head(query, kv_heads), scaling, out=scaled)
+        key, value = key.contiguous(), value.contiguous()
+        result = torch.empty_like(scaled)
+        kept = []
+        for tile in tiles:
+            probabilities = _probabilities(scaled, _gather(key, tile.keys), tile, bias)
+            attended = torch.bmm(probabilities, _gather(value, tile.keys))
+            result[:, tile.start : tile.end] = attended.view(kv_heads, -1, heads // kv_heads, head_dim)
+            if keep_probabilities:
+                kept.append(probabilities)
+        ctx.save_for_backward(scaled, key, value, bias, *kept)
+        ctx.tiles, ctx.scaling = tiles, scaling
+        return result.transpose(0, 1).reshape(tokens, heads, head_dim)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scaled, key, value, bias, *kept = ctx.saved_tensors
+        kv_heads, tokens, group, head_dim = scaled.shape
+        of_result = gradients[0].view(tokens, kv_heads, group, head_dim).transpose(0, 1).contiguous()
+        of_query = torch.empty_like(scaled)
+        of_key = torch.zeros(key.shape, dtype=torch.float32, device=key.device)
+        of_value = torch.zeros_like(of_key)
+        for index, tile in enumerate(ctx.tiles):
+            keys, values = _gather(key, tile.keys), _gather(value, tile.keys)
+            probabilities = kept[index] if kept else _probabilities(scaled, keys, tile, bias)
+            outer = _rows(of_result, tile)
+            _scatter_add(of_value, tile.keys, torch.bmm(probabilities.transpose(1, 2), outer))
+            of_probabilities = torch.bmm(outer, values.transpose(1, 2))
+            of_scores = torch.ops.aten._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype)
+            of_query[:, tile.start : tile.end] = torch.bmm(of_scores, keys).view(kv_heads, -1, group, head_dim)
+            _scatter_add(of_key, tile.keys, torch.bmm(of_scores.transpose(1, 2), _rows(scaled, tile)))
+        query = of_query.mul_(ctx.scaling).transpose(1, 2).reshape(kv_heads * group, tokens, head_dim)
+        return query, of_key.to(key.dtype), of_value.to(value.dtype), None, None, None, None
+
+
+def _by_kv_head(query: Tensor, kv_heads: int) -> Tensor:
+    heads, tokens, head_dim = query.shape
+    return query.view(kv_heads, heads // kv_heads, tokens, head_dim).transpose(1, 2)
+
+
+def _rows(tensor: Tensor, tile: Tile) -> Tensor:
+    """[kv_heads, queries x group, head_dim] of a tile."""
+    kv_heads, _, _, head_dim = tensor.shape
+    return tensor[:, tile.start : tile.end].reshape(kv_heads, -1, head_dim)
+
+
+def _probabilities(scaled: Tensor, keys: Tensor, tile: Tile, bias: Tensor) -> Tensor:
+    """[kv_heads, queries x group, keys]."""
+    kv_heads, _, group, _ = scaled.shape
+    own = tile.end - tile.start
+    scores = torch.bmm(_rows(scaled, tile), keys.transpose(1, 2))
+    if own > 1:
+        scores.view(kv_heads, own, group, -1)[..., -own:] += bias[:own, None, :own]
+    return scores.softmax(dim=-1)
+
+
+def _gather(tensor: Tensor, ranges: tuple[Range, ...]) -> Tensor:
+    if len(ranges) == 1:
+        return tensor[:, ranges[0][0] : ranges[0][1]]
+    return torch.cat([tensor[:, start:end] for start, end in ranges], dim=1)
+
+
+def _scatter_add(target: Tensor, ranges: tuple[Range, ...], values: Tensor) -> None:
+    lengths = [end - start for start, end in ranges]
+    for (start, end), part in zip(ranges, values.split(lengths, dim=1), strict=True):
+        target[:, start:end] += part
+
+
+def _joined(ranges: list[Range]) -> tuple[Range, ...]:
+    """The same ranges with adjacent ones as one."""
+    joined = [ranges[0]]
+    for left, right in itertools.pairwise(ranges):
+        if left[1] == right[0]:
+            joined[-1] = (joined[-1][0], right[1])
+        else:
+            joined.append(right)
+    return tuple(joined)

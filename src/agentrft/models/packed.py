@@ -1,0 +1,205 @@
+"""Llama-family models over packed tokens: fused projections, merged adapters, and nothing else in between.
+
+The engine and the learner compute with the very same weights here. A projection's weight is the frozen one plus the
+adapter's change, rounded once; its backward pass sends gradients to the adapters alone. So what was sampled is what is
+trained on to the last bit of the weights, and no adapter costs anything in the forward pass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from agentrft.models.attention import AttentionPlan
+from agentrft.models.packed_ops import rms_norm, rotate, swiglu
+
+SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+
+@dataclass
+class Adapter:
+    """A LoRA adapter of some of a projection's rows: their weight is the frozen one + scale * up @ down.
+
+    Attributes:
+        rows: the outputs of the fused projection that it belongs to.
+        down, up: [rank, in] and [out, rank], in the model's dtype.
+        down_gradient, up_gradient: float32 tensors of the same shapes; backward adds to them.
+    """
+
+    rows: slice
+    down: Tensor
+    up: Tensor
+    down_gradient: Tensor
+    up_gradient: Tensor
+    scale: float
+
+
+@dataclass
+class Projection:
+    """A linear layer, or several of the same input as one: `weight` is [out, in] with all adapters merged."""
+
+    weight: Tensor
+    bias: Tensor | None
+    adapters: list[Adapter] = field(default_factory=list)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.adapters and torch.is_grad_enabled():
+            return _AdaptedLinear.apply(x, self)
+        return nn.functional.linear(x, self.weight, self.bias)
+
+    def accumulate(self, x: Tensor, gradient: Tensor) -> None:
+        """Add the adapters' gradients: x is [tokens, in], gradient [tokens, out]."""
+        inner = x @ torch.cat([adapter.down for adapter in self.adapters]).T
+        ranks = [len(adapter.down) for adapter in self.adapters]
+        outer = []
+        for adapter, part in zip(self.adapters, inner.split(ranks, dim=1), strict=True):
+            own = gradient[:, adapter.rows]
+            adapter.up_gradient.add_(own.T @ part, alpha=adapter.scale)
+            outer.append(own @ adapter.up)
+        of_down = (torch.cat(outer, dim=1).T @ x).split(ranks)
+        for adapter, part in zip(self.adapters, of_down, strict=True):
+            adapter.down_gradient.add_(part, alpha=adapter.scale)
+
+
+class _AdaptedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, projection: Projection) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.projection = projection
+        return nn.functional.linear(x, projection.weight, projection.bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        ctx.projection.accumulate(x, gradients[0])
+        return gradients[0] @ ctx.projection.weight, None
+
+
+@dataclass
+class _Layer:
+    attention_norm: Tensor
+    query_key_value: Projection
+    query_norm: Tensor | None
+    key_norm: Tensor | None
+    output: Projection
+    mlp_norm: Tensor
+    gate_up: Projection
+    down: Projection
+
+
+class PackedModel:
+    """A supported model's weights, laid out for packed tokens.
+
+    Fused and adapted weights are copies; embeddings, norms and the head are the model's own tensors.
+
+    Args:
+        model: of a type in `SUPPORTED`; gradients of its own weights are not computed here.
+
+    Attributes:
+        config: the model's.
+        dtype, device: of its weights.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.config: PretrainedConfig = model.config
+        inner = cast(Any, model).model
+        self._embedding: Tensor = inner.embed_tokens.weight.detach()
+        self._head: Tensor = cast(Any, model).lm_head.weight.detach()
+        self._norm: Tensor = inner.norm.weight.detach()
+        self._rotary: nn.Module = inner.rotary_emb
+        self._epsilon: float = self.config.rms_norm_eps
+        self.dtype, self.device = self._embedding.dtype, self._embedding.device
+        self._heads: int = self.config.num_attention_heads
+        self._kv_heads: int = self.config.num_key_value_heads
+        self._weights: dict[str, Tensor] = {}
+        self._places: dict[str, tuple[Projection, slice]] = {}
+        self._layers = [self._layer(f"model.layers.{index}", layer) for index, layer in enumerate(inner.layers)]
+        for name, parameter in model.named_parameters():
+            self._weights.setdefault(name, parameter.detach())
+
+    @staticmethod
+    def supports(model: nn.Module) -> bool:
+        """Whether the model can be computed here; others run as transformers' modules."""
+        config = getattr(model, "config", None)
+        return (
+            isinstance(model, PreTrainedModel)
+            and config is not None
+            and config.model_type in SUPPORTED
+            and config.hidden_act == "silu"
+            and hasattr(model, "lm_head")
+        )
+
+    def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
+        """See `Forward`."""
+        x = nn.functional.embedding(token_ids, self._embedding)
+        if torch.is_grad_enabled():
+            x.requires_grad_(True)
+        cosine, sine = self._rotary(x, position_ids.unsqueeze(0))
+        angles = cosine.transpose(0, 1), sine.transpose(0, 1)
+        for index, layer in enumerate(self._layers):
+            x = x + self._attention(index, layer, rms_norm(x, layer.attention_norm, self._epsilon), angles, plan)
+            x = x + layer.down(swiglu(layer.gate_up(rms_norm(x, layer.mlp_norm, self._epsilon))))
+        return nn.functional.linear(rms_norm(x[keep], self._norm, self._epsilon), self._head)
+
+    @torch.no_grad()
+    def write(self, name: str, weight: Tensor) -> None:
+        """See `Forward`."""
+        self._weights[name].copy_(weight)
+
+    def adapt(self, name: str, adapter: Adapter) -> None:
+        """Attach an adapter to the linear layer `name`; its `rows` are set here."""
+        projection, adapter.rows = self._places[name]
+        projection.adapters.append(adapter)
+
+    def _attention(
+        self, index: int, layer: _Layer, x: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan
+    ) -> Tensor:
+        heads, kv_heads = self._heads, self._kv_heads
+        projected = layer.query_key_value(x).view(len(x), heads + 2 * kv_heads, -1)
+        both, value = projected[:, : heads + kv_heads], projected[:, heads + kv_heads :]
+        if layer.query_norm is not None and layer.key_norm is not None:
+            query, key = both[:, :heads], both[:, heads:]
+            query = rms_norm(query, layer.query_norm, self._epsilon)
+            both = torch.cat((query, rms_norm(key, layer.key_norm, self._epsilon)), dim=1)
+        both = rotate(both, *angles)
+        query, key = both[:, :heads].transpose(0, 1), both[:, heads:].transpose(0, 1)
+        attended = plan.attend(index, query, key, value.transpose(0, 1), query.shape[-1] ** -0.5)
+        return layer.output(attended.reshape(len(x), -1))
+
+    def _layer(self, name: str, layer: Any) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        return _Layer(
+            attention_norm=layer.input_layernorm.weight.detach(),
+            query_key_value=self._fused(f"{name}.self_attn", attention, ("q_proj", "k_proj", "v_proj")),
+            query_norm=_weight_of(attention, "q_norm"),
+            key_norm=_weight_of(attention, "k_norm"),
+            output=self._fused(f"{name}.self_attn", attention, ("o_proj",)),
+            mlp_norm=layer.post_attention_layernorm.weight.detach(),
+            gate_up=self._fused(f"{name}.mlp", mlp, ("gate_proj", "up_proj")),
+            down=self._fused(f"{name}.mlp", mlp, ("down_proj",)),
+        )
+
+    def _fused(self, parent: str, module: nn.Module, names: Sequence[str]) -> Projection:
+        """The named linear layers of `module` as one projection, registered under their own names."""
+        parts = [cast(nn.Linear, getattr(module, name)) for name in names]
+        weight = torch.cat([part.weight.detach() for part in parts])
+        biases = [part.bias for part in parts]
+        bias = torch.cat([b.detach() for b in biases if b is not None]) if biases[0] is not None else None
+        projection = Projection(weight, bias)
+        start = 0
+        for name, part in zip(names, parts, strict=True):
+            rows = slice(start, start + part.out_features)
+            self._weights[f"{parent}.{name}.weight"] = weight[rows]
+            if bias is not None:
+                self._weights[f"{parent}.{name}.bias"] = bias[rows]
+            self._places[f"{parent}.{name}"] = projection, rows
+            start = rows.stop
+        return projection
+
+
+def _weight_of(module: nn.Module, name: str) -> Tensor | None:
+    found = getattr(module, name, None)
+    return None if found is None else found.weight.detach()
