@@ -1,7 +1,7 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-slow lint format quickstart clean
+.PHONY: setup test test-slow lint format quickstart bench-learner clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -23,6 +23,10 @@ format: setup ## mend what ruff can mend
 
 quickstart: setup ## train the built-in model on medical coding; options go in ARGS="..."
 	$(PYTHON_BIN) examples/medical_coding/quickstart.py $(ARGS)
+
+bench-learner: setup ## one update beside TRL's on the same tokens
+	@scripts/setup_peer.sh trl
+	$(PYTHON_BIN) -m benchmarks.learner $(ARGS)
 
 clean: ## caches and builds; keeps .venv and runs
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

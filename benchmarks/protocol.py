@@ -1,0 +1,58 @@
+"""What every worker speaks: one JSON line when ready, then one measured repetition per JSON line on stdin.
+
+-> {"ready": true, "versions": {...}}
+<- {"seed": 3}
+-> {"seconds": ..., "peak_rss_mb": ..., ...}
+
+Nothing of agentrft is imported here: workers of the peers run in environments without it.
+"""
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TextIO
+
+Repetition = Callable[[int], dict[str, Any]]
+
+
+def configuration() -> dict[str, Any]:
+    """The JSON file that is named on the command line."""
+    return json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+
+
+def serve(load: Callable[[dict[str, Any]], Repetition], packages: Sequence[str]) -> None:
+    """Load, then answer stdin until it ends.
+
+    Args:
+        load: takes the configuration, returns a function from a seed to what one repetition measured.
+        packages: whose versions are told.
+    """
+    answers = _claim_stdout()
+    config = configuration()
+    import torch
+
+    torch.set_num_threads(config["threads"])
+    repeat = load(config)
+    _answer(answers, {"ready": True, "versions": {name: version(name) for name in packages}})
+    for line in sys.stdin:
+        if line.strip():
+            measured = repeat(json.loads(line)["seed"])
+            # Linux counts ru_maxrss in KiB.
+            peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            _answer(answers, {**measured, "peak_rss_mb": round(peak_rss_mb, 1)})
+
+
+def _claim_stdout() -> TextIO:
+    """The real stdout, for answers alone: whatever libraries print goes to stderr from here on."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _answer(answers: TextIO, values: dict[str, Any]) -> None:
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
