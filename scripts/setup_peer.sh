@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 name="${1:?trl or vllm}"
 folder="benchmarks/peers/$name"
 venv=".venv-peer-$name"
-state="$(cat "$folder"/requirements.txt "$folder"/*.sh scripts/setup_peer.sh 2>/dev/null | sha256sum | cut -d' ' -f1)"
+state="$(find "$folder" scripts/setup_peer.sh \( -name requirements.txt -o -name '*.sh' \) -exec sha256sum {} + | sort | sha256sum | cut -d' ' -f1)"
 [[ -f $venv/.ready && $(<"$venv/.ready") == "$state" ]] && exit 0
 
 echo "Making $venv ..."

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from agentrft.engine import EmbeddedEngine, EngineLimits, Sampling
@@ -13,9 +14,12 @@ from benchmarks.protocol import Repetition, serve
 def load(config: dict[str, Any]) -> Repetition:
     """A repetition samples exactly `max_tokens` for each prompt, with no prefix left over from the one before."""
     longest = max(len(prompt) + tokens for prompt, tokens in zip(config["prompts"], config["max_tokens"], strict=True))
-    forward = forward_of(frozen_model(config, longest))
+    # As in a job, one thread does all that computes.
+    compute = ThreadPoolExecutor(max_workers=1)
+    forward = compute.submit(lambda: forward_of(frozen_model(config, longest))).result()
     runner = asyncio.Runner()
-    engine = EmbeddedEngine(forward, EngineLimits(longest, max_sequences=len(config["prompts"])))
+    limits = EngineLimits(longest, max_sequences=len(config["prompts"]))
+    engine = compute.submit(lambda: EmbeddedEngine(forward, limits, executor=compute)).result()
 
     async def one(prompt: list[int], tokens: int, seed: int) -> int:
         session = await engine.open()

@@ -17,10 +17,10 @@ import aiohttp
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-from trl import GRPOConfig, GRPOTrainer
-from trl.chat_template_utils import qwen3_template
 
 from benchmarks.protocol import Repetition, serve
+from trl import GRPOConfig, GRPOTrainer
+from trl.chat_template_utils import qwen3_template
 
 
 class HttpTool:
@@ -76,7 +76,7 @@ def load(config: dict[str, Any]) -> Repetition:
     tokenizer = AutoTokenizer.from_pretrained(config["model"], padding_side="left")
     # TRL knows templates by exact equality; ours is not among them, but its calls are written as Qwen 3 writes them.
     tokenizer.response_template = qwen3_template
-    # Weights in the data type itself: under `bf16=True` autocast would cast them anew in every generated token.
+    # Plain weights: a training run would generate through its adapter's layers, and under autocast, which is slower.
     model = AutoModelForCausalLM.from_pretrained(config["model"], dtype=getattr(torch, config["dtype"]))
     end_of_text = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, end_of_text]

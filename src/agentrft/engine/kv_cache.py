@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from agentrft.models.attention import causal_mask, grouped_attention
+from agentrft.models.attention_products import TILE_TOKENS, causal_attention, triangle
 
 # On a CPU a batched product copies its operands where they are not dense, so that a part of a long row would be copied
 # at every step; a few whole blocks are not. On a GPU it does not matter, and one product is quicker than several.
 CPU_BLOCK_TOKENS = 64
+# An unused slot in a product costs less than another call.
+MAX_GAP = 2
 
 
 class KVCache:
@@ -47,34 +50,25 @@ class Chunk:
 
 
 class CachedAttention:
-    """Attention plan of one engine pass: single-token rows first, then chunks of several tokens.
-
-    Single tokens are grouped matrix products over the slots they span, without gathering or expanding any keys.
-    """
+    """Attention plan of one engine pass: single-token rows first, then chunks of several tokens."""
 
     def __init__(self, cache: KVCache, single: list[Chunk], chunks: list[Chunk]) -> None:
         self._cache = cache
-        self._single = single
+        self._single = len(single)
         self._chunks = chunks
-        device = cache.keys[0].device
+        device, dtype = cache.keys[0].device, cache.keys[0].dtype
         everything = [*single, *chunks]
         self._slots = torch.tensor([c.slot for c in everything for _ in range(c.length)], device=device)
         positions = torch.tensor([c.offset + i for c in everything for i in range(c.length)], device=device)
         self._blocks, self._places = positions // cache.block_tokens, positions % cache.block_tokens
-        self._masks = [causal_mask(c.length, c.offset + c.length, device) if c.length > 1 else None for c in chunks]
+        self._on_cpu = device.type == "cpu"
+        longest = max((c.length for c in chunks), default=0)
+        if self._on_cpu:
+            self._bias = triangle(min(longest, TILE_TOKENS), dtype, device)
+        else:
+            self._masks = [causal_mask(c.length, c.offset + c.length, device) for c in chunks]
         if single:
-            slots = [c.slot for c in single]
-            self._first, self._last = min(slots), max(slots) + 1
-            self._rows = torch.tensor([slot - self._first for slot in slots], device=device)
-            longest = max(c.offset for c in single) + 1
-            self._used_blocks = _blocks(longest, cache.block_tokens)
-            self._width = cache.block_tokens if device.type == "cpu" else longest
-            lengths = torch.zeros(self._last - self._first, dtype=torch.long, device=device)
-            lengths[self._rows] = torch.tensor([c.offset + 1 for c in single], device=device)
-            # Slots between the used ones are computed and thrown away; one visible key keeps their softmax finite.
-            places = torch.arange(self._used_blocks * self._width, device=device)
-            hidden = places >= lengths.clamp(min=1).unsqueeze(1)
-            self._bias = torch.zeros(hidden.shape, device=device).masked_fill_(hidden, float("-inf"))[:, None, None]
+            self._decode = SingleTokens(cache, single)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `AttentionPlan.attend`; stores the new keys and values first."""
@@ -83,30 +77,83 @@ class CachedAttention:
         values[self._blocks, self._slots, :, self._places] = value.transpose(0, 1)
         parts = []
         if self._single:
-            parts.append(self._attend_single(query[:, : len(self._single)], keys, values, scaling))
-        for chunk, mask in zip(self._chunks, self._masks, strict=True):
-            own = query[:, chunk.start : chunk.start + chunk.length]
-            seen = chunk.offset + chunk.length
-            own_keys, own_values = _of_slot(keys, chunk.slot, seen), _of_slot(values, chunk.slot, seen)
-            parts.append(grouped_attention(own, own_keys, own_values, scaling, mask))
+            parts.append(self._decode.attend(query[:, : self._single], keys, values, scaling))
+        for index, chunk in enumerate(self._chunks):
+            own = slice(chunk.start, chunk.start + chunk.length)
+            if chunk.offset:
+                seen = chunk.offset + chunk.length
+                own_keys, own_values = _of_slot(keys, chunk.slot, seen), _of_slot(values, chunk.slot, seen)
+            else:
+                own_keys, own_values = key[:, own], value[:, own]
+            if self._on_cpu:
+                parts.append(causal_attention(query[:, own].transpose(0, 1), own_keys, own_values, scaling, self._bias))
+            else:
+                parts.append(grouped_attention(query[:, own], own_keys, own_values, scaling, self._masks[index]))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _attend_single(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-        heads, rows, head_dim = query.shape
-        kv_heads, slots = keys.shape[2], self._last - self._first
+
+class SingleTokens:
+    """Attention of one token of each of many sequences: grouped products over the slots, block by block.
+
+    Nothing is gathered or expanded: neighbouring slots that reach into a block are one product, where they stand.
+    """
+
+    def __init__(self, cache: KVCache, single: list[Chunk]) -> None:
+        device, dtype = cache.keys[0].device, cache.keys[0].dtype
+        lengths = {chunk.slot: chunk.offset + 1 for chunk in single}
+        self._first, self._last = min(lengths), max(lengths) + 1
+        self._rows = torch.tensor([chunk.slot - self._first for chunk in single], device=device)
+        longest = max(lengths.values())
+        # On a GPU there is one block, of which no more than the longest sequence is read.
+        self._width = min(cache.block_tokens, longest) if device.type != "cpu" else cache.block_tokens
+        used_blocks = _blocks(longest, cache.block_tokens)
+        self._pieces = [
+            (block, first, last)
+            for block in range(used_blocks)
+            for first, last in _runs(sorted(s for s, length in lengths.items() if length > block * cache.block_tokens))
+        ]
+        counts = torch.ones(self._last - self._first, dtype=torch.long, device=device)
+        counts[self._rows] = torch.tensor([lengths[chunk.slot] for chunk in single], device=device)
+        # Slots between the used ones see one key, so that their softmax is finite; what comes of it is thrown away.
+        hidden = torch.arange(used_blocks * self._width, device=device) >= counts.unsqueeze(1)
+        bias = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+        self._bias = bias.view(len(hidden), used_blocks, self._width)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+        """[heads, sequences, head_dim] queries to [sequences, heads, head_dim]."""
+        heads, _, head_dim = query.shape
+        kv_heads, slots, (blocks, width) = keys.shape[2], self._last - self._first, self._bias.shape[1:]
         window = query.new_zeros(slots, heads, head_dim)
         window[self._rows] = query.transpose(0, 1) * scaling
-        grouped = window.view(slots, kv_heads, heads // kv_heads, head_dim)
-        used = range(self._used_blocks)
-        scores = [torch.matmul(grouped, self._of_block(keys, block).transpose(2, 3)) for block in used]
-        weights = (torch.cat(scores, dim=-1) + self._bias).softmax(dim=-1).to(query.dtype)
+        grouped = window.view(slots * kv_heads, heads // kv_heads, head_dim)
+        # A block's scores stand together for the products, a token's for the softmax.
+        scores = query.new_zeros(blocks, *grouped.shape[:2], width)
+        for block, first, last in self._pieces:
+            rows = self._rows_of(first, last, kv_heads)
+            part = keys[block, first:last, :, :width].reshape(-1, width, head_dim)
+            torch.bmm(grouped[rows], part.transpose(1, 2), out=scores[block, rows])
+        of_tokens = scores.view(blocks, slots, heads, width).permute(1, 2, 0, 3) + self._bias.unsqueeze(1)
+        weights = of_tokens.flatten(2).softmax(dim=-1).view_as(of_tokens).permute(2, 0, 1, 3).reshape_as(scores)
         attended = torch.zeros_like(grouped)
-        for block, part in zip(used, weights.split(self._width, dim=-1), strict=True):
-            attended += torch.matmul(part, self._of_block(values, block))
+        for block, first, last in self._pieces:
+            rows = self._rows_of(first, last, kv_heads)
+            part = values[block, first:last, :, :width].reshape(-1, width, head_dim)
+            attended[rows].baddbmm_(weights[block, rows], part)
         return attended.view(slots, heads, head_dim)[self._rows]
 
-    def _of_block(self, cache: Tensor, block: int) -> Tensor:
-        return cache[block, self._first : self._last, :, : self._width]
+    def _rows_of(self, first: int, last: int, kv_heads: int) -> slice:
+        return slice((first - self._first) * kv_heads, (last - self._first) * kv_heads)
+
+
+def _runs(slots: list[int]) -> list[tuple[int, int]]:
+    """Sorted slots as half-open ranges; gaps up to `MAX_GAP` slots are computed rather than skipped."""
+    runs: list[tuple[int, int]] = []
+    for slot in slots:
+        if runs and slot - runs[-1][1] <= MAX_GAP:
+            runs[-1] = (runs[-1][0], slot + 1)
+        else:
+            runs.append((slot, slot + 1))
+    return runs
 
 
 def _of_slot(cache: Tensor, slot: int, tokens: int) -> Tensor:

@@ -26,13 +26,16 @@ def sample_tokens(logits: Tensor, temperature: Tensor, top_p: Tensor, uniform: T
     weights = logits.to(torch.float32, copy=True)
     if bool((scale != 1).any()):
         weights /= scale.unsqueeze(1)
-    highest, best = weights.max(dim=-1)
+    highest = weights.amax(dim=-1)
     weights.sub_(highest.unsqueeze(1)).exp_()
     total = weights.sum(dim=-1)
     nucleus = top_p < 1
     if bool(nucleus.any()):
         weights[nucleus] = _keep_nucleus(weights[nucleus], top_p[nucleus] * total[nucleus])
-    tokens = torch.where(temperature > 0, _inverse_cdf(weights, uniform, best), best)
+    tokens = _inverse_cdf(weights, uniform)
+    greedy = (temperature == 0) | (tokens < 0)
+    if bool(greedy.any()):
+        tokens[greedy] = weights[greedy].argmax(dim=-1)
     logprobs = logits.gather(1, tokens.unsqueeze(1)).squeeze(1).float() / scale - highest - total.log()
     return tokens, logprobs
 
@@ -47,9 +50,9 @@ def _keep_nucleus(weights: Tensor, mass: Tensor) -> Tensor:
     return torch.zeros_like(weights).scatter_(1, order, ordered)
 
 
-def _inverse_cdf(weights: Tensor, uniform: Tensor, fallback: Tensor) -> Tensor:
+def _inverse_cdf(weights: Tensor, uniform: Tensor) -> Tensor:
     """Tokens in proportion to `weights`: first a block of them, then one of the block, so that the vocabulary is read
-    once and never summed cumulatively as a whole."""
+    once and never summed cumulatively as a whole. -1 where rounding at the end landed on a token of weight zero."""
     rows, vocabulary = weights.shape
     weights = torch.nn.functional.pad(weights, (0, -vocabulary % BLOCK)) if vocabulary % BLOCK else weights
     blocks = weights.view(rows, -1, BLOCK)
@@ -59,6 +62,5 @@ def _inverse_cdf(weights: Tensor, uniform: Tensor, fallback: Tensor) -> Tensor:
     before = torch.where(block > 0, up_to_block.gather(1, (block - 1).clamp(min=0)), 0.0)
     chosen = blocks.gather(1, block.unsqueeze(2).expand(-1, 1, BLOCK)).squeeze(1)
     within = torch.searchsorted(chosen.cumsum(dim=-1), target - before, right=True).clamp(max=BLOCK - 1)
-    # Rounding at the end of a block or of them all can land on a token of probability zero.
     possible = chosen.gather(1, within) > 0
-    return torch.where(possible, block * BLOCK + within, fallback.unsqueeze(1)).squeeze(1)
+    return torch.where(possible, block * BLOCK + within, -1).squeeze(1)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from agentrft.learner.token_tree import TokenTree
 from agentrft.models.attention import causal_mask, grouped_attention
+from agentrft.models.attention_products import TILE_TOKENS, probabilities, triangle
 
-TILE_TOKENS = 256
 # Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
 MAX_STORED_BYTES = 1 << 30
 
@@ -61,8 +61,7 @@ class TreeAttention:
         stored = layers * heads * dtype.itemsize * sum(tile.area for tile in self._tiles)
         self._keep_probabilities = stored <= MAX_STORED_BYTES
         longest = max(tile.end - tile.start for tile in self._tiles)
-        hidden = torch.ones(longest, longest, dtype=torch.bool, device=device).triu(diagonal=1)
-        self._bias = torch.zeros(longest, longest, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+        self._bias = triangle(longest, dtype, device)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `AttentionPlan.attend`."""
@@ -96,11 +95,11 @@ class _TiledAttention(torch.autograd.Function):
         result = torch.empty_like(scaled)
         kept = []
         for tile in tiles:
-            probabilities = _probabilities(scaled, _gather(key, tile.keys), tile, bias)
-            attended = torch.bmm(probabilities, _gather(value, tile.keys))
+            weights = probabilities(_rows(scaled, tile), _gather(key, tile.keys), tile.end - tile.start, bias)
+            attended = torch.bmm(weights, _gather(value, tile.keys))
             result[:, tile.start : tile.end] = attended.view(kv_heads, -1, heads // kv_heads, head_dim)
             if keep_probabilities:
-                kept.append(probabilities)
+                kept.append(weights)
         ctx.save_for_backward(scaled, key, value, bias, *kept)
         ctx.tiles, ctx.scaling = tiles, scaling
         return result.transpose(0, 1).reshape(tokens, heads, head_dim)
@@ -115,13 +114,14 @@ class _TiledAttention(torch.autograd.Function):
         of_value = torch.zeros_like(of_key)
         for index, tile in enumerate(ctx.tiles):
             keys, values = _gather(key, tile.keys), _gather(value, tile.keys)
-            probabilities = kept[index] if kept else _probabilities(scaled, keys, tile, bias)
+            rows, own = _rows(scaled, tile), tile.end - tile.start
+            weights = kept[index] if kept else probabilities(rows, keys, own, bias)
             outer = _rows(of_result, tile)
-            _scatter_add(of_value, tile.keys, torch.bmm(probabilities.transpose(1, 2), outer))
-            of_probabilities = torch.bmm(outer, values.transpose(1, 2))
-            of_scores = torch.ops.aten._softmax_backward_data(of_probabilities, probabilities, -1, probabilities.dtype)
+            _scatter_add(of_value, tile.keys, torch.bmm(weights.transpose(1, 2), outer))
+            of_weights = torch.bmm(outer, values.transpose(1, 2))
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
             of_query[:, tile.start : tile.end] = torch.bmm(of_scores, keys).view(kv_heads, -1, group, head_dim)
-            _scatter_add(of_key, tile.keys, torch.bmm(of_scores.transpose(1, 2), _rows(scaled, tile)))
+            _scatter_add(of_key, tile.keys, torch.bmm(of_scores.transpose(1, 2), rows))
         query = of_query.mul_(ctx.scaling).transpose(1, 2).reshape(kv_heads * group, tokens, head_dim)
         return query, of_key.to(key.dtype), of_value.to(value.dtype), None, None, None, None
 
@@ -135,16 +135,6 @@ def _rows(tensor: Tensor, tile: Tile) -> Tensor:
     """[kv_heads, queries x group, head_dim] of a tile."""
     kv_heads, _, _, head_dim = tensor.shape
     return tensor[:, tile.start : tile.end].reshape(kv_heads, -1, head_dim)
-
-
-def _probabilities(scaled: Tensor, keys: Tensor, tile: Tile, bias: Tensor) -> Tensor:
-    """[kv_heads, queries x group, keys]."""
-    kv_heads, _, group, _ = scaled.shape
-    own = tile.end - tile.start
-    scores = torch.bmm(_rows(scaled, tile), keys.transpose(1, 2))
-    if own > 1:
-        scores.view(kv_heads, own, group, -1)[..., -own:] += bias[:own, None, :own]
-    return scores.softmax(dim=-1)
 
 
 def _gather(tensor: Tensor, ranges: tuple[Range, ...]) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from agentrft.errors import UserError
 from agentrft.models.catalog import BUILT_IN, ModelSource, accepted_models, is_complete
 from agentrft.models.convert import ensure_smollm2, quiet_transformers
+from agentrft.models.memory import keep_freed_memory
 
 HUB_TIMEOUT_S = 10.0
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
@@ -23,9 +24,12 @@ HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     """The whole causal language model on the CPU, in evaluation mode.
 
+    From here on the process keeps the memory that it frees: see `keep_freed_memory`.
+
     Raises:
         UserError: the model cannot be had, or its files are no causal language model.
     """
+    keep_freed_memory()
     folder = model_folder(source)
     try:
         with quiet_transformers():

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
+from agentrft.models.blocked import block, can_block, linear
 from agentrft.models.packed_ops import rms_norm, rotate, swiglu
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+# Rows of the feed-forward part computed at once without gradient: what is in between then stays in a core's own cache.
+FEED_FORWARD_ROWS = 256
 
 
 @dataclass
@@ -39,16 +42,24 @@ class Adapter:
 
 @dataclass
 class Projection:
-    """A linear layer, or several of the same input as one: `weight` is [out, in] with all adapters merged."""
+    """A linear layer, or several of the same input as one: `weight` is [out, in] with all adapters merged.
+
+    `blocked` is the same weight in the layout of `linear`, where it pays.
+    """
 
     weight: Tensor
     bias: Tensor | None
     adapters: list[Adapter] = field(default_factory=list)
+    blocked: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.adapters and torch.is_grad_enabled():
             return _AdaptedLinear.apply(x, self)
-        return nn.functional.linear(x, self.weight, self.bias)
+        return self.compute(x)
+
+    def compute(self, x: Tensor) -> Tensor:
+        """[tokens, in] to [tokens, out], without gradient."""
+        return linear(x, self.weight, self.bias, self.blocked)
 
     def accumulate(self, x: Tensor, gradient: Tensor) -> None:
         """Add the adapters' gradients: x is [tokens, in], gradient [tokens, out]."""
@@ -69,7 +80,7 @@ class _AdaptedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, projection: Projection) -> Tensor:
         ctx.save_for_backward(x)
         ctx.projection = projection
-        return nn.functional.linear(x, projection.weight, projection.bias)
+        return projection.compute(x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -88,6 +99,10 @@ class _Layer:
     mlp_norm: Tensor
     gate_up: Projection
     down: Projection
+
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        return self.query_key_value, self.output, self.gate_up, self.down
 
 
 class PackedModel:
@@ -116,9 +131,15 @@ class PackedModel:
         self._kv_heads: int = self.config.num_key_value_heads
         self._weights: dict[str, Tensor] = {}
         self._places: dict[str, tuple[Projection, slice]] = {}
+        self._owners: dict[str, Projection] = {}
         self._layers = [self._layer(f"model.layers.{index}", layer) for index, layer in enumerate(inner.layers)]
         for name, parameter in model.named_parameters():
             self._weights.setdefault(name, parameter.detach())
+        projections = [p for layer in self._layers for p in layer.projections]
+        size = sum(p.weight.nbytes for p in projections) + self._head.nbytes
+        # Whose layout is out of date; made anew before the next pass.
+        self._outdated = {id(p): p for p in projections} if can_block(self._embedding, size) else None
+        self._blocked_head = block(self._head) if self._outdated is not None else None
 
     @staticmethod
     def supports(model: nn.Module) -> bool:
@@ -134,6 +155,7 @@ class PackedModel:
 
     def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
         """See `Forward`."""
+        self._block_outdated()
         x = nn.functional.embedding(token_ids, self._embedding)
         if torch.is_grad_enabled():
             x.requires_grad_(True)
@@ -141,18 +163,42 @@ class PackedModel:
         angles = cosine.transpose(0, 1), sine.transpose(0, 1)
         for index, layer in enumerate(self._layers):
             x = x + self._attention(index, layer, rms_norm(x, layer.attention_norm, self._epsilon), angles, plan)
-            x = x + layer.down(swiglu(layer.gate_up(rms_norm(x, layer.mlp_norm, self._epsilon))))
-        return nn.functional.linear(rms_norm(x[keep], self._norm, self._epsilon), self._head)
+            x = x + self._feed_forward(layer, x)
+        x = rms_norm(x[keep], self._norm, self._epsilon)
+        if torch.is_grad_enabled():
+            return nn.functional.linear(x, self._head)
+        return linear(x, self._head, None, self._blocked_head)
 
     @torch.no_grad()
     def write(self, name: str, weight: Tensor) -> None:
         """See `Forward`."""
         self._weights[name].copy_(weight)
+        if self._outdated is None:
+            return
+        if name in self._owners:
+            self._outdated[id(self._owners[name])] = self._owners[name]
+        elif self._weights[name].data_ptr() == self._head.data_ptr():
+            self._blocked_head = block(self._head)
 
     def adapt(self, name: str, adapter: Adapter) -> None:
         """Attach an adapter to the linear layer `name`; its `rows` are set here."""
         projection, adapter.rows = self._places[name]
         projection.adapters.append(adapter)
+
+    def _block_outdated(self) -> None:
+        for projection in (self._outdated or {}).values():
+            projection.blocked = block(projection.weight)
+        if self._outdated:
+            self._outdated.clear()
+
+    def _feed_forward(self, layer: _Layer, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or len(x) <= FEED_FORWARD_ROWS:
+            return layer.down(swiglu(layer.gate_up(rms_norm(x, layer.mlp_norm, self._epsilon))))
+        parts = [
+            layer.down(swiglu(layer.gate_up(rms_norm(rows, layer.mlp_norm, self._epsilon))))
+            for rows in x.split(FEED_FORWARD_ROWS)
+        ]
+        return torch.cat(parts)
 
     def _attention(
         self, index: int, layer: _Layer, x: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan
@@ -193,6 +239,7 @@ class PackedModel:
         for name, part in zip(names, parts, strict=True):
             rows = slice(start, start + part.out_features)
             self._weights[f"{parent}.{name}.weight"] = weight[rows]
+            self._owners[f"{parent}.{name}.weight"] = projection
             if bias is not None:
                 self._weights[f"{parent}.{name}.bias"] = bias[rows]
             self._places[f"{parent}.{name}"] = projection, rows
