@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -76,10 +76,20 @@ class Worker:
 
     def run(self, seed: int) -> dict[str, Any]:
         """One repetition."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"seed": seed}) + "\n")
-        self._process.stdin.flush()
+        self._tell({"seed": seed})
         return self._read()
+
+    def train(self, seed: int, go_on: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """One whole training by a worker that trains; `go_on` sees each step and decides."""
+        self._tell({"seed": seed})
+        while "step" in (told := self._read()):
+            self._tell({"go_on": go_on(told)})
+        return told
+
+    def _tell(self, values: dict[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(values) + "\n")
+        self._process.stdin.flush()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -4,6 +4,11 @@
 <- {"seed": 3}
 -> {"seconds": ..., "peak_rss_mb": ..., ...}
 
+A worker that trains answers after each step with what the step was, and is told whether to take another:
+
+-> {"step": 1, "seconds": ..., ...}
+<- {"go_on": true}
+
 Nothing of agentrft is imported here: workers of the peers run in environments without it.
 """
 
@@ -17,6 +22,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 Repetition = Callable[[int], dict[str, Any]]
+# Takes what a training step was; returns whether to take another.
+AfterStep = Callable[[dict[str, Any]], bool]
+Training = Callable[[dict[str, Any], int, AfterStep], dict[str, Any]]
 
 
 def configuration() -> dict[str, Any]:
@@ -40,10 +48,34 @@ def serve(load: Callable[[dict[str, Any]], Repetition], packages: Sequence[str])
     _answer(answers, {"ready": True, "versions": {name: version(name) for name in packages}})
     for line in sys.stdin:
         if line.strip():
-            measured = repeat(json.loads(line)["seed"])
-            # Linux counts ru_maxrss in KiB.
-            peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            _answer(answers, {**measured, "peak_rss_mb": round(peak_rss_mb, 1)})
+            _answer(answers, {**repeat(json.loads(line)["seed"]), "peak_rss_mb": _peak_rss_mb()})
+
+
+def serve_training(train: Training, packages: Sequence[str]) -> None:
+    """Answer one line of stdin by a whole training.
+
+    Args:
+        train: takes the configuration, a seed and what to call after each step; returns what the training was.
+        packages: whose versions are told.
+    """
+    answers = _claim_stdout()
+    config = configuration()
+    import torch
+
+    torch.set_num_threads(config["threads"])
+    _answer(answers, {"ready": True, "versions": {name: version(name) for name in packages}})
+    seed = json.loads(sys.stdin.readline())["seed"]
+
+    def after_step(told: dict[str, Any]) -> bool:
+        _answer(answers, {**told, "peak_rss_mb": _peak_rss_mb()})
+        return json.loads(sys.stdin.readline())["go_on"]
+
+    _answer(answers, {**train(config, seed, after_step), "peak_rss_mb": _peak_rss_mb()})
+
+
+def _peak_rss_mb() -> float:
+    # Linux counts ru_maxrss in KiB.
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 def _claim_stdout() -> TextIO:

@@ -2,53 +2,28 @@
 
 import asyncio
 import random
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from agentrft.job import NoProgress, Stop
 from agentrft.job.collect import Collector
 from agentrft.job.runtime import Runtime
 from agentrft.job.tasks import rollout_tasks
-from agentrft.spec import parse_job
+from benchmarks.ours.job import job_spec
 from benchmarks.protocol import Repetition, serve
 
 
 def load(config: dict[str, Any]) -> Repetition:
     """A repetition is what `Trainer._step` does before its update, graded by comparing texts."""
-    tool = {**config["tool"], "server_url": config["tool"]["url"]}
-    del tool["url"]
-    hyperparameters = {
-        "batch_size": config["samples"],
-        "max_tokens_per_turn": config["max_tokens_per_turn"],
-        "max_context_tokens": config["max_context_tokens"],
-        "temperature": config["temperature"],
-        "top_p": config["top_p"],
-    }
-    job = {
-        "model": str(Path(config["model"]).resolve()),
-        "training_file": config["data"],
-        "dtype": config["dtype"],
-        "output_dir": tempfile.mkdtemp(prefix="agentrft-bench-"),
-        "method": {
-            "type": "reinforcement",
-            "reinforcement": {
-                "tools": [tool],
-                "grader": {
-                    "type": "string_check",
-                    "name": "exact",
-                    "input": "{{ sample.output_text }}",
-                    "reference": "{{ item.answer }}",
-                    "operation": "eq",
-                },
-                "max_episode_steps": config["max_episode_steps"],
-                "hyperparameters": hyperparameters,
-            },
-        },
+    grader = {
+        "type": "string_check",
+        "name": "exact",
+        "input": "{{ sample.output_text }}",
+        "reference": "{{ item.answer }}",
+        "operation": "eq",
     }
     runner = asyncio.Runner()
-    runtime = Runtime(parse_job(job, folder=Path.cwd(), source="benchmark"))
+    runtime = Runtime(job_spec(config, grader))
     collector = Collector(runtime, progress=NoProgress(), stop=Stop())
 
     async def step(seed: int) -> dict[str, Any]:

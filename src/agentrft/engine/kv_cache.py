@@ -12,7 +12,7 @@ from agentrft.models.attention_products import TILE_TOKENS, causal_attention, tr
 # at every step; a few whole blocks are not. On a GPU it does not matter, and one product is quicker than several.
 CPU_BLOCK_TOKENS = 64
 # An unused slot in a product costs less than another call.
-MAX_GAP = 2
+MAX_GAP = 16
 
 
 class KVCache:
