@@ -36,6 +36,12 @@ CONFIGS = {
     "qwen3": lambda: Qwen3Config(**SHAPE, num_hidden_layers=2, head_dim=16),
 }
 ARCHITECTURES = list(CONFIGS)
+# With heads as wide as the native kernels take them.
+WIDE = {**SHAPE, "hidden_size": 192, "initializer_range": 0.05}
+CONFIGS |= {
+    "llama_wide": lambda: LlamaConfig(**WIDE, num_hidden_layers=3),
+    "qwen3_wide": lambda: Qwen3Config(**WIDE, num_hidden_layers=2, head_dim=96),
+}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from agentrft.models.forward import Forward, TransformersForward
+from agentrft.models.native import load_kernels
 from agentrft.models.packed import PackedModel
 from tests.engine.sessions import Transcript, converse, errors, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import ARCHITECTURES, TinyModel
@@ -29,12 +30,22 @@ async def test_sessions_of_any_length_beyond_the_slots_agree_with_a_plain_forwar
     assert largest_error(model, transcripts) < 1e-3
 
 
-async def test_in_bfloat16_they_agree_within_its_resolution(shared_model: Callable[..., TinyModel]) -> None:
-    model, source = shared_model("llama", torch.bfloat16), random.Random(2)
+@pytest.mark.parametrize("architecture", ["llama", "llama_wide", "qwen3_wide"])
+@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
+async def test_in_bfloat16_they_agree_within_its_resolution(
+    shared_model: Callable[..., TinyModel], monkeypatch: pytest.MonkeyPatch, architecture: str, native: bool
+) -> None:
+    if not native:
+        monkeypatch.setattr("agentrft.models.native.kernels.load_kernels", lambda: None)
+    elif load_kernels() is None:
+        pytest.skip("no C++ compiler here")
+    model, source = shared_model(architecture, torch.bfloat16), random.Random(2)
     exact = copy.deepcopy(model.plain).float()
     prompts = [random_ids(source, source.randint(1, 60)) for _ in range(12)]
     async with running_engine(model, slots=5) as engine:
-        transcripts = await asyncio.gather(*(converse(engine, p, seed=i) for i, p in enumerate(prompts)))
+        transcripts = await asyncio.gather(
+            *(converse(engine, p, turns=1 + i % 3, seed=i) for i, p in enumerate(prompts))
+        )
     against_plain = torch.tensor(errors(model.plain, transcripts))
     assert against_plain.mean() < 2e-2
     # Rounding alone makes single tokens differ by several hundredths, in the plain model as well.

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, causal_attention, triangle
+from agentrft.models.memory import lazy_zeros
+from agentrft.models.native import kernels_for
 
 # On a CPU a batched product copies its operands where they are not dense, so that a part of a long row would be copied
 # at every step; a few whole blocks are not. On a GPU it does not matter, and one product is quicker than several.
@@ -27,10 +29,13 @@ class KVCache:
         device: torch.device,
     ) -> None:  # fmt: skip
         self.block_tokens = CPU_BLOCK_TOKENS if device.type == "cpu" else max_tokens
-        shape = (_blocks(max_tokens, self.block_tokens), slots, kv_heads, self.block_tokens, head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(layers)]
+        shape = (2, layers, _blocks(max_tokens, self.block_tokens), slots, kv_heads, self.block_tokens, head_dim)
+        everything = (
+            lazy_zeros(shape, dtype) if device.type == "cpu" else torch.zeros(shape, dtype=dtype, device=device)
+        )
+        self.keys, self.values = (list(half) for half in everything)
         self.max_tokens = max_tokens
+        self.kernels = kernels_for(self.keys[0], head_dim)
 
     def copy_prefix(self, source: int, target: int, tokens: int) -> None:
         """Copy the blocks of the first `tokens` positions of one slot to another."""
@@ -59,25 +64,23 @@ class CachedAttention:
         device, dtype = cache.keys[0].device, cache.keys[0].dtype
         everything = [*single, *chunks]
         self._slots = torch.tensor([c.slot for c in everything for _ in range(c.length)], device=device)
-        positions = torch.tensor([c.offset + i for c in everything for i in range(c.length)], device=device)
-        self._blocks, self._places = positions // cache.block_tokens, positions % cache.block_tokens
+        self._positions = torch.tensor([c.offset + i for c in everything for i in range(c.length)], device=device)
         self._on_cpu = device.type == "cpu"
         longest = max((c.length for c in chunks), default=0)
         if self._on_cpu:
             self._bias = triangle(min(longest, TILE_TOKENS), dtype, device)
         else:
             self._masks = [causal_mask(c.length, c.offset + c.length, device) for c in chunks]
-        if single:
+        if single and cache.kernels is None:
             self._decode = SingleTokens(cache, single)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `AttentionPlan.attend`; stores the new keys and values first."""
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._blocks, self._slots, :, self._places] = key.transpose(0, 1)
-        values[self._blocks, self._slots, :, self._places] = value.transpose(0, 1)
+        self._store(keys, values, key.transpose(0, 1), value.transpose(0, 1))
         parts = []
         if self._single:
-            parts.append(self._decode.attend(query[:, : self._single], keys, values, scaling))
+            parts.append(self._attend_single(query[:, : self._single], keys, values, scaling))
         for index, chunk in enumerate(self._chunks):
             own = slice(chunk.start, chunk.start + chunk.length)
             if chunk.offset:
@@ -90,6 +93,20 @@ class CachedAttention:
             else:
                 parts.append(grouped_attention(query[:, own], own_keys, own_values, scaling, self._masks[index]))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _store(self, keys: Tensor, values: Tensor, key: Tensor, value: Tensor) -> None:
+        if self._cache.kernels is not None:
+            self._cache.kernels.store(key, value, keys, values, self._slots, self._positions)
+            return
+        blocks, places = self._positions // self._cache.block_tokens, self._positions % self._cache.block_tokens
+        keys[blocks, self._slots, :, places] = key
+        values[blocks, self._slots, :, places] = value
+
+    def _attend_single(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+        if self._cache.kernels is None:
+            return self._decode.attend(query, keys, values, scaling)
+        slots, lengths = self._slots[: self._single], self._positions[: self._single] + 1
+        return self._cache.kernels.attend(query.transpose(0, 1), keys, values, slots, lengths, scaling)
 
 
 class SingleTokens:

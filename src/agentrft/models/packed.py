@@ -15,6 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
 from agentrft.models.blocked import block, can_block, linear
+from agentrft.models.native import Kernels, kernels_for
 from agentrft.models.packed_ops import rms_norm, rotate, swiglu
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
@@ -140,6 +141,8 @@ class PackedModel:
         # Whose layout is out of date; made anew before the next pass.
         self._outdated = {id(p): p for p in projections} if can_block(self._embedding, size) else None
         self._blocked_head = block(self._head) if self._outdated is not None else None
+        head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self._heads
+        self._kernels = kernels_for(self._embedding, head_dim)
 
     @staticmethod
     def supports(model: nn.Module) -> bool:
@@ -161,13 +164,33 @@ class PackedModel:
             x.requires_grad_(True)
         cosine, sine = self._rotary(x, position_ids.unsqueeze(0))
         angles = cosine.transpose(0, 1), sine.transpose(0, 1)
+        if self._kernels is not None and not torch.is_grad_enabled():
+            return linear(self._run(self._kernels, x, angles, keep, plan), self._head, None, self._blocked_head)
         for index, layer in enumerate(self._layers):
-            x = x + self._attention(index, layer, rms_norm(x, layer.attention_norm, self._epsilon), angles, plan)
-            x = x + self._feed_forward(layer, x)
-        x = rms_norm(x[keep], self._norm, self._epsilon)
-        if torch.is_grad_enabled():
-            return nn.functional.linear(x, self._head)
-        return linear(x, self._head, None, self._blocked_head)
+            normed = rms_norm(x, layer.attention_norm, self._epsilon)
+            x = x + layer.output(self._attention(index, layer, normed, angles, plan))
+            x = x + layer.down(swiglu(layer.gate_up(rms_norm(x, layer.mlp_norm, self._epsilon))))
+        return nn.functional.linear(rms_norm(x[keep], self._norm, self._epsilon), self._head)
+
+    def _run(
+        self, kernels: Kernels, x: Tensor, angles: tuple[Tensor, Tensor], keep: Tensor, plan: AttentionPlan
+    ) -> Tensor:
+        """All layers by the native kernels, without gradient; returns the normalised rows to keep.
+
+        Each addition to `x` is left to the norm that follows it, and the last layer computes only what is kept.
+        """
+        normed = kernels.add_rms_norm(x, None, self._layers[0].attention_norm, self._epsilon)
+        for index, layer in enumerate(self._layers):
+            attended = self._attention(index, layer, normed, angles, plan)
+            if index == len(self._layers) - 1:
+                attended, x = attended[keep], x[keep]
+            change = layer.output(attended)
+            for own, rows in zip(x.split(FEED_FORWARD_ROWS), change.split(FEED_FORWARD_ROWS), strict=True):
+                normed = kernels.add_rms_norm(own, rows, layer.mlp_norm, self._epsilon)
+                rows.copy_(layer.down(kernels.swiglu(layer.gate_up(normed))))
+            norm = self._norm if index == len(self._layers) - 1 else self._layers[index + 1].attention_norm
+            normed = kernels.add_rms_norm(x, change, norm, self._epsilon)
+        return normed
 
     @torch.no_grad()
     def write(self, name: str, weight: Tensor) -> None:
@@ -191,18 +214,10 @@ class PackedModel:
         if self._outdated:
             self._outdated.clear()
 
-    def _feed_forward(self, layer: _Layer, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or len(x) <= FEED_FORWARD_ROWS:
-            return layer.down(swiglu(layer.gate_up(rms_norm(x, layer.mlp_norm, self._epsilon))))
-        parts = [
-            layer.down(swiglu(layer.gate_up(rms_norm(rows, layer.mlp_norm, self._epsilon))))
-            for rows in x.split(FEED_FORWARD_ROWS)
-        ]
-        return torch.cat(parts)
-
     def _attention(
         self, index: int, layer: _Layer, x: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan
     ) -> Tensor:
+        """[tokens, heads * head_dim], before the output projection."""
         heads, kv_heads = self._heads, self._kv_heads
         projected = layer.query_key_value(x).view(len(x), heads + 2 * kv_heads, -1)
         both, value = projected[:, : heads + kv_heads], projected[:, heads + kv_heads :]
@@ -210,10 +225,13 @@ class PackedModel:
             query, key = both[:, :heads], both[:, heads:]
             query = rms_norm(query, layer.query_norm, self._epsilon)
             both = torch.cat((query, rms_norm(key, layer.key_norm, self._epsilon)), dim=1)
-        both = rotate(both, *angles)
+        if self._kernels is not None and not torch.is_grad_enabled():
+            self._kernels.rotate(both, *angles)
+        else:
+            both = rotate(both, *angles)
         query, key = both[:, :heads].transpose(0, 1), both[:, heads:].transpose(0, 1)
         attended = plan.attend(index, query, key, value.transpose(0, 1), query.shape[-1] ** -0.5)
-        return layer.output(attended.reshape(len(x), -1))
+        return attended.reshape(len(x), -1)
 
     def _layer(self, name: str, layer: Any) -> _Layer:
         attention, mlp = layer.self_attn, layer.mlp

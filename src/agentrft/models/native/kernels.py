@@ -1,0 +1,104 @@
+"""The compiled operators as functions on tensors. All take bfloat16 tensors on the CPU and know no gradient."""
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+from jaxtyping import BFloat16, Int64
+from torch import Tensor
+
+from agentrft.models.native.build import build
+
+HEAD_DIM_MULTIPLE = 32
+
+_POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_SIGNATURES = {
+    "add_rms_norm": [_POINTER] * 4 + [_INT] * 2 + [_FLOAT],
+    "rotate": [_POINTER] * 3 + [_INT] * 4,
+    "swiglu": [_POINTER] * 2 + [_INT] * 2,
+    "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
+    "attend": [_POINTER, _INT] + [_POINTER] * 5 + [_INT] * 6 + [_FLOAT],
+}
+
+
+class Kernels:
+    """See `kernels.cpp`; what is computed is said at `models.packed_ops` and `engine.kv_cache`."""
+
+    def __init__(self, library: Path) -> None:
+        loaded = ctypes.CDLL(str(library))
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(loaded, name)
+            function.argtypes, function.restype = arguments, None
+        self._library = loaded
+
+    def add_rms_norm(
+        self, x: BFloat16[Tensor, "rows width"], delta: BFloat16[Tensor, "rows width"] | None,
+        weight: BFloat16[Tensor, "width"], epsilon: float,
+    ) -> BFloat16[Tensor, "rows width"]:  # fmt: skip
+        """Add `delta` to `x` in place; returns the normalised sum. All contiguous."""
+        out = torch.empty_like(x)
+        change = None if delta is None else delta.data_ptr()
+        self._library.add_rms_norm(x.data_ptr(), change, weight.data_ptr(), out.data_ptr(), *x.shape, epsilon)
+        return out
+
+    def rotate(
+        self, x: BFloat16[Tensor, "tokens heads head_dim"], cosine: BFloat16[Tensor, "tokens 1 head_dim"],
+        sine: BFloat16[Tensor, "tokens 1 head_dim"],
+    ) -> None:  # fmt: skip
+        """Rotary embedding in place. Heads must stand next to each other; tokens may be further apart."""
+        tokens, heads, head_dim = x.shape
+        pointers = x.data_ptr(), cosine.data_ptr(), sine.data_ptr()
+        self._library.rotate(*pointers, tokens, x.stride(0), heads, head_dim)
+
+    def swiglu(self, gate_up: BFloat16[Tensor, "rows twice"]) -> BFloat16[Tensor, "rows width"]:
+        """silu(gate) * up, the gate being the first half of each row. Contiguous."""
+        rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+        out = gate_up.new_empty(rows, width)
+        self._library.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, width)
+        return out
+
+    def store(
+        self, key: BFloat16[Tensor, "tokens kv_heads head_dim"], value: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
+        values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
+        slots: Int64[Tensor, "tokens"], positions: Int64[Tensor, "tokens"],
+    ) -> None:  # fmt: skip
+        """Write the keys and values of new tokens into the cache."""
+        _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
+        self._library.store(
+            key.data_ptr(), value.data_ptr(), key.stride(0), value.stride(0), keys.data_ptr(), values.data_ptr(),
+            slots.data_ptr(), positions.data_ptr(), len(key), slot_count, kv_heads, block_tokens, head_dim,
+        )  # fmt: skip
+
+    def attend(
+        self, query: BFloat16[Tensor, "sequences heads head_dim"],
+        keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
+        values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
+        slots: Int64[Tensor, "sequences"], lengths: Int64[Tensor, "sequences"], scaling: float,
+    ) -> BFloat16[Tensor, "sequences heads head_dim"]:  # fmt: skip
+        """Attention of one token of each sequence over the first `lengths` keys of its slot.
+
+        head_dim must be a multiple of `HEAD_DIM_MULTIPLE`.
+        """
+        sequences, heads, _ = query.shape
+        _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
+        out = query.new_empty(query.shape)
+        self._library.attend(
+            query.data_ptr(), query.stride(0), keys.data_ptr(), values.data_ptr(), slots.data_ptr(),
+            lengths.data_ptr(), out.data_ptr(), sequences, slot_count, heads, kv_heads, block_tokens, head_dim, scaling,
+        )  # fmt: skip
+        return out
+
+
+@functools.cache
+def load_kernels() -> Kernels | None:
+    """The kernels, compiled if they were not yet; None where they cannot be had."""
+    library = build()
+    return None if library is None else Kernels(library)
+
+
+def kernels_for(like: Tensor, head_dim: int) -> Kernels | None:
+    """The kernels, if they can compute with tensors such as `like`."""
+    usable = like.device.type == "cpu" and like.dtype == torch.bfloat16 and head_dim % HEAD_DIM_MULTIPLE == 0
+    return load_kernels() if usable else None

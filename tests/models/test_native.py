@@ -1,0 +1,121 @@
+"""The compiled operators give what PyTorch gives, whatever the shapes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from agentrft.models import packed_ops
+from agentrft.models.native import Kernels, build, load_kernels
+
+BF16 = torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Kernels:
+    found = load_kernels()
+    if found is None:
+        pytest.skip("no C++ compiler here")
+    return found
+
+
+def random(*shape: int, scale: float = 1.0) -> Tensor:
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))) * scale).to(BF16)
+
+
+def assert_within_one_rounding(got: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(got.float(), expected.float(), rtol=1 / 128, atol=1e-3)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 8), (3, 576), (70, 576), (5, 1000)])
+def test_adding_and_normalising(kernels: Kernels, rows: int, width: int) -> None:
+    x, delta, weight = random(rows, width), random(rows, width, scale=0.3), random(width)
+    expected = x + delta
+    own = x.clone()
+    normed = kernels.add_rms_norm(own, delta, weight, 1e-5)
+    assert torch.equal(own, expected)
+    assert_within_one_rounding(normed, packed_ops.rms_norm(expected, weight, 1e-5))
+    assert_within_one_rounding(kernels.add_rms_norm(x, None, weight, 1e-5), packed_ops.rms_norm(x, weight, 1e-5))
+
+
+@pytest.mark.parametrize(("tokens", "heads", "head_dim"), [(1, 1, 8), (7, 12, 64), (300, 5, 96)])
+def test_rotating_a_part_of_each_row(kernels: Kernels, tokens: int, heads: int, head_dim: int) -> None:
+    whole = random(tokens, heads + 2, head_dim)
+    cosine, sine = random(tokens, 1, head_dim), random(tokens, 1, head_dim)
+    expected = packed_ops.rotate(whole[:, :heads], cosine, sine)
+    untouched = whole[:, heads:].clone()
+    kernels.rotate(whole[:, :heads], cosine, sine)
+    assert_within_one_rounding(whole[:, :heads], expected)
+    assert torch.equal(whole[:, heads:], untouched)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(1, 4), (64, 1536), (3, 77)])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+def test_swiglu_at_any_size_of_the_gate(kernels: Kernels, rows: int, width: int, scale: float) -> None:
+    gate_up = random(rows, 2 * width, scale=scale)
+    assert_within_one_rounding(kernels.swiglu(gate_up), packed_ops.swiglu(gate_up))
+
+
+def test_what_is_not_a_number_stays_so(kernels: Kernels) -> None:
+    x = random(2, 64)
+    x[1, 3] = float("nan")
+    assert kernels.swiglu(x)[1].isnan().any()
+    assert kernels.add_rms_norm(x, None, random(64), 1e-5)[1].isnan().all()
+
+
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128])
+@pytest.mark.parametrize("group", [1, 2, 3, 4, 7])
+def test_attention_over_what_was_stored(kernels: Kernels, head_dim: int, group: int) -> None:
+    kv_heads, slots, block_tokens = 2, 6, 64
+    lengths, used = torch.tensor([1, 64, 65, 190]), torch.tensor([5, 0, 3, 2])
+    keys, values = (torch.full((3, slots, kv_heads, block_tokens, head_dim), float("nan"), dtype=BF16) for _ in "kv")
+    plain = {}
+    for slot, length in zip(used.tolist(), lengths.tolist(), strict=True):
+        # Keys and values as a projection gives them: with the queries in between.
+        both = random(length, 2 * kv_heads + 3, head_dim, scale=0.7) + 0.01 * slot
+        key, value = both[:, :kv_heads], both[:, kv_heads : 2 * kv_heads]
+        kernels.store(key, value, keys, values, torch.full((length,), slot), torch.arange(length))
+        plain[slot] = key.float(), value.float()
+    query = random(len(lengths), kv_heads * group, head_dim)
+    got = kernels.attend(query, keys, values, used, lengths, head_dim**-0.5)
+    for row, slot in enumerate(used.tolist()):
+        key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in plain[slot])
+        scores = (query[row].float().unsqueeze(1) @ key.transpose(1, 2)) * head_dim**-0.5
+        expected = (scores.softmax(dim=-1) @ value).squeeze(1)
+        torch.testing.assert_close(got[row].float(), expected, rtol=2e-2, atol=1e-2)
+
+
+def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert build() is None
+
+
+def test_a_compiler_that_fails_is_told_and_survived(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = tmp_path / "g++"
+    failing.write_text("#!/bin/sh\necho no such flag >&2\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setenv("CXX", str(failing))
+    monkeypatch.setenv("AGENTRFT_CACHE", str(tmp_path / "cache"))
+    assert build() is None
+    assert "no such flag" in caplog.text
+    assert not list((tmp_path / "cache").rglob("*.so"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler here")
+def test_several_processes_may_compile_at_once(tmp_path: Path) -> None:
+    code = "from agentrft.models.native import build; print(build())"
+    environment = {"AGENTRFT_CACHE": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    started = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate()[0].strip() for process in started]
+    assert said[0] == said[1]
+    assert Path(said[0]).is_file()
