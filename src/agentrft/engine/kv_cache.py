@@ -78,9 +78,9 @@ class CachedAttention:
         """See `AttentionPlan.attend`; stores the new keys and values first."""
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         self._store(keys, values, key.transpose(0, 1), value.transpose(0, 1))
-        parts = []
+        out = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
         if self._single:
-            parts.append(self._attend_single(query[:, : self._single], keys, values, scaling))
+            out[: self._single] = self._attend_single(query[:, : self._single], keys, values, scaling)
         for index, chunk in enumerate(self._chunks):
             own = slice(chunk.start, chunk.start + chunk.length)
             if chunk.offset:
@@ -89,10 +89,11 @@ class CachedAttention:
             else:
                 own_keys, own_values = key[:, own], value[:, own]
             if self._on_cpu:
-                parts.append(causal_attention(query[:, own].transpose(0, 1), own_keys, own_values, scaling, self._bias))
+                queries, kernels = query[:, own].transpose(0, 1), self._cache.kernels
+                causal_attention(queries, own_keys, own_values, scaling, self._bias, kernels, out[own])
             else:
-                parts.append(grouped_attention(query[:, own], own_keys, own_values, scaling, self._masks[index]))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+                out[own] = grouped_attention(query[:, own], own_keys, own_values, scaling, self._masks[index])
+        return out
 
     def _store(self, keys: Tensor, values: Tensor, key: Tensor, value: Tensor) -> None:
         if self._cache.kernels is not None:

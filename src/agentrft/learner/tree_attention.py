@@ -14,6 +14,7 @@ from torch import Tensor
 from agentrft.learner.token_tree import TokenTree
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, probabilities, triangle
+from agentrft.models.native import kernels_for
 
 # Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
 MAX_STORED_BYTES = 1 << 30
@@ -89,19 +90,20 @@ class _TiledAttention(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         heads, tokens, head_dim = query.shape
         kv_heads = len(key)
+        kernels = kernels_for(query, head_dim)
         scaled = query.new_empty(kv_heads, tokens, heads // kv_heads, head_dim)
         torch.mul(_by_kv_head(query, kv_heads), scaling, out=scaled)
         key, value = key.contiguous(), value.contiguous()
         result = torch.empty_like(scaled)
         kept = []
         for tile in tiles:
-            weights = probabilities(_rows(scaled, tile), _gather(key, tile.keys), tile.end - tile.start, bias)
+            weights = probabilities(_rows(scaled, tile), _gather(key, tile.keys), tile.end - tile.start, bias, kernels)
             attended = torch.bmm(weights, _gather(value, tile.keys))
             result[:, tile.start : tile.end] = attended.view(kv_heads, -1, heads // kv_heads, head_dim)
             if keep_probabilities:
                 kept.append(weights)
         ctx.save_for_backward(scaled, key, value, bias, *kept)
-        ctx.tiles, ctx.scaling = tiles, scaling
+        ctx.tiles, ctx.scaling, ctx.kernels = tiles, scaling, kernels
         return result.transpose(0, 1).reshape(tokens, heads, head_dim)
 
     @staticmethod
@@ -115,7 +117,7 @@ class _TiledAttention(torch.autograd.Function):
         for index, tile in enumerate(ctx.tiles):
             keys, values = _gather(key, tile.keys), _gather(value, tile.keys)
             rows, own = _rows(scaled, tile), tile.end - tile.start
-            weights = kept[index] if kept else probabilities(rows, keys, own, bias)
+            weights = kept[index] if kept else probabilities(rows, keys, own, bias, ctx.kernels)
             outer = _rows(of_result, tile)
             _scatter_add(of_value, tile.keys, torch.bmm(weights.transpose(1, 2), outer))
             of_weights = torch.bmm(outer, values.transpose(1, 2))

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from agentrft.models.native import Kernels
+
 TILE_TOKENS = 256
 
 
@@ -22,6 +24,7 @@ def probabilities(
     keys: Float[Tensor, "kv_heads keys head_dim"],
     own: int,
     bias: Float[Tensor, "size size"],
+    kernels: Kernels | None,
 ) -> Float[Tensor, "kv_heads rows keys"]:
     """Softmax of the scores of `own` tokens, the last ones of `keys`.
 
@@ -30,6 +33,9 @@ def probabilities(
         bias: a `triangle` of at least `own`.
     """
     scores = torch.bmm(rows, keys.transpose(1, 2))
+    if kernels is not None:
+        kernels.causal_softmax(scores, own)
+        return scores
     if own > 1:
         scores.view(len(rows), own, -1, scores.shape[2])[..., -own:] += bias[:own, None, :own]
     return scores.softmax(dim=-1)
@@ -41,20 +47,22 @@ def causal_attention(
     value: Float[Tensor, "kv_heads keys head_dim"],
     scaling: float,
     bias: Float[Tensor, "size size"],
-) -> Float[Tensor, "own heads head_dim"]:
-    """Attention of the last `own` tokens of one sequence; without gradient.
+    kernels: Kernels | None,
+    out: Float[Tensor, "own heads head_dim"],
+) -> None:
+    """Attention of the last `own` tokens of one sequence into `out`; without gradient.
 
     Args:
         bias: a `triangle` of at least min(own, TILE_TOKENS).
+        kernels: those for tensors of this kind, if there are any.
     """
     (own, heads, head_dim), (kv_heads, seen, _) = query.shape, key.shape
     grouped = (query * scaling).view(own, kv_heads, heads // kv_heads, head_dim).transpose(0, 1)
-    parts = []
     for start in range(0, own, TILE_TOKENS):
         end = min(start + TILE_TOKENS, own)
         visible = seen - own + end
         rows = grouped[:, start:end].reshape(kv_heads, -1, head_dim)
-        weights = probabilities(rows, key[:, :visible], end - start, bias)
+        weights = probabilities(rows, key[:, :visible], end - start, bias, kernels)
         attended = torch.bmm(weights, value[:, :visible])
-        parts.append(attended.view(kv_heads, end - start, -1, head_dim).transpose(0, 1).reshape(-1, heads, head_dim))
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        of_tokens = out[start:end].view(end - start, kv_heads, -1, head_dim)
+        of_tokens.copy_(attended.view(kv_heads, end - start, -1, head_dim).transpose(0, 1))

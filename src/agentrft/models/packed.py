@@ -20,7 +20,7 @@ from agentrft.models.packed_ops import rms_norm, rotate, swiglu
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 # Rows of the feed-forward part computed at once without gradient: what is in between then stays in a core's own cache.
-FEED_FORWARD_ROWS = 256
+FEED_FORWARD_ROWS = 512
 
 
 @dataclass

@@ -332,4 +332,33 @@ void attend(const bf16* query, std::int64_t query_stride, const bf16* keys, cons
         }
     }
 }
+
+// Softmax in place of scores [heads, tokens * group, keys], where the tokens are the last of the keys and none sees those
+// behind itself; the `group` rows of a token stand together.
+void causal_softmax(bf16* scores, std::int64_t heads, std::int64_t tokens, std::int64_t group, std::int64_t keys) {
+#pragma omp parallel for schedule(static) if (heads * tokens * group * keys >= PARALLEL_FROM)
+    for (std::int64_t row = 0; row < heads * tokens * group; ++row) {
+        bf16* own = scores + row * keys;
+        const std::int64_t visible = keys - tokens + row / group % tokens + 1;
+        static thread_local std::vector<float> wide;
+        wide.resize(visible);
+        float* values = wide.data();
+        float highest = widen(own[0]);
+#pragma omp simd reduction(max : highest)
+        for (std::int64_t i = 0; i < visible; ++i) {
+            values[i] = widen(own[i]);
+            highest = std::max(highest, values[i]);
+        }
+        float total = 0.0f;
+#pragma omp simd reduction(+ : total)
+        for (std::int64_t i = 0; i < visible; ++i) {
+            values[i] = exponential(values[i] - highest);
+            total += values[i];
+        }
+        const float scale = 1.0f / total;
+#pragma omp simd
+        for (std::int64_t i = 0; i < visible; ++i) own[i] = narrow(values[i] * scale);
+        std::memset(own + visible, 0, (keys - visible) * sizeof(bf16));
+    }
+}
 }

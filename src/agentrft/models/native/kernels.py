@@ -17,6 +17,7 @@ _SIGNATURES = {
     "add_rms_norm": [_POINTER] * 4 + [_INT] * 2 + [_FLOAT],
     "rotate": [_POINTER] * 3 + [_INT] * 4,
     "swiglu": [_POINTER] * 2 + [_INT] * 2,
+    "causal_softmax": [_POINTER] + [_INT] * 4,
     "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
     "attend": [_POINTER, _INT] + [_POINTER] * 5 + [_INT] * 6 + [_FLOAT],
 }
@@ -57,6 +58,11 @@ class Kernels:
         out = gate_up.new_empty(rows, width)
         self._library.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, width)
         return out
+
+    def causal_softmax(self, scores: BFloat16[Tensor, "heads rows keys"], tokens: int) -> None:
+        """Softmax in place: `tokens` tokens, the last ones of the keys, whose rows stand together. Contiguous."""
+        heads, rows, keys = scores.shape
+        self._library.causal_softmax(scores.data_ptr(), heads, tokens, rows // tokens, keys)
 
     def store(
         self, key: BFloat16[Tensor, "tokens kv_heads head_dim"], value: BFloat16[Tensor, "tokens kv_heads head_dim"],
