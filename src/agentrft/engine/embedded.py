@@ -218,11 +218,10 @@ class EmbeddedEngine:
         for index, sequence in enumerate(starting):
             if budget <= 0 or len(lengths) >= 2 * self._limits.max_batch_size:
                 break
-            if sequence.computed == 0:
-                shared = self._slots.share_prefix(sequence, starting[:index])
-                if shared is None:
-                    continue
-                self.counters["prefix_tokens_shared"] += shared
+            shared = self._slots.share_prefix(sequence, starting[:index])
+            if shared is None:
+                continue
+            self.counters["prefix_tokens_shared"] += shared
             length = min(sequence.pending, budget)
             lengths.append((sequence, length))
             budget -= length
@@ -233,7 +232,7 @@ class EmbeddedEngine:
     def _pass(self, work: list[PassItem], copies: list[PrefixCopy]) -> tuple[list[int], list[float]]:
         """One pass. Returns a token and its log-probability for each item that samples."""
         for copy in copies:
-            self._cache.copy_prefix(copy.source, copy.target, copy.tokens)
+            self._cache.copy_prefix(copy.source, copy.target, copy.start, copy.tokens)
         chunks, ids, positions, start = [], [], [], 0
         for item in work:
             chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))

@@ -37,11 +37,14 @@ class KVCache:
         self.max_tokens = max_tokens
         self.kernels = kernels_for(self.keys[0], head_dim)
 
-    def copy_prefix(self, source: int, target: int, tokens: int) -> None:
-        """Copy the blocks of the first `tokens` positions of one slot to another."""
-        blocks = _blocks(tokens, self.block_tokens)
+    def copy_prefix(self, source: int, target: int, start: int, tokens: int) -> None:
+        """Copy positions [start, tokens) from one slot to another, and with them the rest of their blocks.
+
+        The positions before `start` must be the same in both.
+        """
+        blocks = slice(start // self.block_tokens, _blocks(tokens, self.block_tokens))
         for cache in (*self.keys, *self.values):
-            cache[:blocks, target] = cache[:blocks, source]
+            cache[blocks, target] = cache[blocks, source]
 
 
 @dataclass(frozen=True)

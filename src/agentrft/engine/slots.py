@@ -12,10 +12,11 @@ MIN_SHARED_TOKENS = 8
 
 @dataclass(frozen=True)
 class PrefixCopy:
-    """Keys and values of the first `tokens` positions go from slot `source` to slot `target`."""
+    """Keys and values of positions [start, tokens) go from slot `source` to slot `target`."""
 
     source: int
     target: int
+    start: int
     tokens: int
 
 
@@ -88,33 +89,35 @@ class SlotTable:
         self._retained.clear()
 
     def share_prefix(self, sequence: Sequence, ahead: list[Sequence]) -> int | None:
-        """Plan to copy the longest computed prefix from another slot to a sequence of which nothing is computed.
+        """Plan to copy what another slot has already computed of the tokens that this sequence still needs.
 
-        The copy is the next pass's to make, before it computes anything: see `take_copies`.
+        That is a group's prompt, and a tool's result where rollouts of a group made the same call. The copy is the next
+        pass's to make, before it computes anything: see `take_copies`.
 
         Args:
             ahead: sequences that will be computed before this one.
 
         Returns:
-            The tokens shared; None if one of `ahead` is about to compute a longer prefix, worth waiting for.
+            The tokens shared; None if one of `ahead` is about to compute more of them, worth waiting for.
         """
-        wanted = len(sequence.tokens) - 1
-        best, donor = 0, sequence.slot
-        computed = {slot: other.tokens[: other.computed] for slot, other in self.open.items() if other.computed}
+        wanted, have = len(sequence.tokens) - 1, sequence.computed
+        best, donor = have, sequence.slot
+        computed = {slot: other.tokens[: other.computed] for slot, other in self.open.items() if other.computed > have}
         for slot, tokens in (self._retained | computed).items():
-            shared = min(common_prefix(tokens, sequence.tokens), wanted)
+            shared = min(common_prefix(tokens, sequence.tokens), wanted) if len(tokens) > have else 0
             if shared > best:
                 best, donor = shared, slot
         coming = max((min(common_prefix(other.tokens, sequence.tokens), wanted) for other in ahead), default=0)
-        if coming >= max(best + 1, MIN_SHARED_TOKENS):
+        if coming >= max(best + 1, have + MIN_SHARED_TOKENS):
             return None
-        self._retained.pop(sequence.slot, None)
-        if best < MIN_SHARED_TOKENS:
+        if not have:
+            self._retained.pop(sequence.slot, None)
+        if best < have + MIN_SHARED_TOKENS:
             return 0
         if donor != sequence.slot:
-            self._copies.append(PrefixCopy(donor, sequence.slot, best))
+            self._copies.append(PrefixCopy(donor, sequence.slot, have, best))
         sequence.computed = best
-        return best
+        return best - have
 
     def take_copies(self) -> list[PrefixCopy]:
         """The copies planned since the last call, in the order in which they must be made."""
