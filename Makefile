@@ -1,7 +1,7 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-slow lint format quickstart bench-learner clean
+.PHONY: setup test test-slow lint format quickstart bench-engine bench-learner bench-rollout bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -24,9 +24,21 @@ format: setup ## mend what ruff can mend
 quickstart: setup ## train the built-in model on medical coding; options go in ARGS="..."
 	$(PYTHON_BIN) examples/medical_coding/quickstart.py $(ARGS)
 
+bench-engine: setup ## generation at 64 sequences beside transformers' generate and vLLM's CPU build
+	@scripts/setup_peer.sh vllm
+	$(PYTHON_BIN) -m benchmarks.engine $(ARGS)
+
 bench-learner: setup ## one update beside TRL's on the same tokens
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.learner $(ARGS)
+
+bench-rollout: setup ## a step's rollouts with a tool of 0 and 200 ms, beside TRL's
+	@scripts/setup_peer.sh trl
+	$(PYTHON_BIN) -m benchmarks.rollout $(ARGS)
+
+bench-train: setup ## the quickstart's task to a fixed validation reward, beside TRL; an hour and more
+	@scripts/setup_peer.sh trl
+	$(PYTHON_BIN) -m benchmarks.train $(ARGS)
 
 clean: ## caches and builds; keeps .venv and runs
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,6 +8,7 @@ turns have it, between 16 and 128. The last line on standard output is a JSON ob
 
 import argparse
 import random
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +35,9 @@ def configuration(model: Path, threads: int, *, equal_lengths: bool) -> dict[str
 
 def measure(config: dict[str, Any], rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
     """All runs by side, and the versions of what ran."""
-    workers = {name: Worker(python, module, config) for name, (python, module) in SIDES.items()}
-    entered = []
-    try:
-        for worker in workers.values():
-            entered.append(worker.__enter__())
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(*side, config)) for name, side in SIDES.items()}
         return take_turns(workers, rounds), {name: worker.versions for name, worker in workers.items()}
-    finally:
-        for worker in entered:
-            worker.__exit__(None, None, None)
 
 
 def main() -> None:

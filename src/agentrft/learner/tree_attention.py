@@ -14,7 +14,7 @@ from torch import Tensor
 from agentrft.learner.token_tree import TokenTree
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, probabilities, triangle
-from agentrft.models.native import kernels_for
+from agentrft.models.native import Kernels, kernels_for
 
 # Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
 MAX_STORED_BYTES = 1 << 30
@@ -121,7 +121,7 @@ class _TiledAttention(torch.autograd.Function):
             outer = _rows(of_result, tile)
             _scatter_add(of_value, tile.keys, torch.bmm(weights.transpose(1, 2), outer))
             of_weights = torch.bmm(outer, values.transpose(1, 2))
-            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+            of_scores = _of_scores(of_weights, weights, ctx.kernels)
             of_query[:, tile.start : tile.end] = torch.bmm(of_scores, keys).view(kv_heads, -1, group, head_dim)
             _scatter_add(of_key, tile.keys, torch.bmm(of_scores.transpose(1, 2), rows))
         query = of_query.mul_(ctx.scaling).transpose(1, 2).reshape(kv_heads * group, tokens, head_dim)
@@ -137,6 +137,14 @@ def _rows(tensor: Tensor, tile: Tile) -> Tensor:
     """[kv_heads, queries x group, head_dim] of a tile."""
     kv_heads, _, _, head_dim = tensor.shape
     return tensor[:, tile.start : tile.end].reshape(kv_heads, -1, head_dim)
+
+
+def _of_scores(of_weights: Tensor, weights: Tensor, kernels: Kernels | None) -> Tensor:
+    """The gradient to a softmax's input."""
+    if kernels is None:
+        return torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+    kernels.softmax_grad(weights, of_weights)
+    return of_weights
 
 
 def _gather(tensor: Tensor, ranges: tuple[Range, ...]) -> Tensor:

@@ -16,7 +16,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from agentrft.models.attention import AttentionPlan
 from agentrft.models.blocked import block, can_block, linear
 from agentrft.models.native import Kernels, kernels_for
-from agentrft.models.packed_ops import rms_norm, rotate, swiglu
+from agentrft.models.packed_ops import added_rms_norm, rms_norm, rotate, swiglu
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 # Rows of the feed-forward part computed at once without gradient: what is in between then stays in a core's own cache.
@@ -166,11 +166,15 @@ class PackedModel:
         angles = cosine.transpose(0, 1), sine.transpose(0, 1)
         if self._kernels is not None and not torch.is_grad_enabled():
             return linear(self._run(self._kernels, x, angles, keep, plan), self._head, None, self._blocked_head)
+        normed = rms_norm(x, self._layers[0].attention_norm, self._epsilon)
         for index, layer in enumerate(self._layers):
-            normed = rms_norm(x, layer.attention_norm, self._epsilon)
-            x = x + layer.output(self._attention(index, layer, normed, angles, plan))
-            x = x + layer.down(swiglu(layer.gate_up(rms_norm(x, layer.mlp_norm, self._epsilon))))
-        return nn.functional.linear(rms_norm(x[keep], self._norm, self._epsilon), self._head)
+            attended = layer.output(self._attention(index, layer, normed, angles, plan))
+            x, normed = added_rms_norm(x, attended, layer.mlp_norm, self._epsilon, self._kernels)
+            change = layer.down(swiglu(layer.gate_up(normed), self._kernels))
+            if index == len(self._layers) - 1:
+                x, change = x[keep], change[keep]
+            x, normed = added_rms_norm(x, change, self._norm_after(index), self._epsilon, self._kernels)
+        return nn.functional.linear(normed, self._head)
 
     def _run(
         self, kernels: Kernels, x: Tensor, angles: tuple[Tensor, Tensor], keep: Tensor, plan: AttentionPlan
@@ -188,9 +192,12 @@ class PackedModel:
             for own, rows in zip(x.split(FEED_FORWARD_ROWS), change.split(FEED_FORWARD_ROWS), strict=True):
                 normed = kernels.add_rms_norm(own, rows, layer.mlp_norm, self._epsilon)
                 rows.copy_(layer.down(kernels.swiglu(layer.gate_up(normed))))
-            norm = self._norm if index == len(self._layers) - 1 else self._layers[index + 1].attention_norm
-            normed = kernels.add_rms_norm(x, change, norm, self._epsilon)
+            normed = kernels.add_rms_norm(x, change, self._norm_after(index), self._epsilon)
         return normed
+
+    def _norm_after(self, index: int) -> Tensor:
+        """The norm of what a layer gives: the next layer's first one, or the model's last."""
+        return self._norm if index == len(self._layers) - 1 else self._layers[index + 1].attention_norm
 
     @torch.no_grad()
     def write(self, name: str, weight: Tensor) -> None:
@@ -228,7 +235,7 @@ class PackedModel:
         if self._kernels is not None and not torch.is_grad_enabled():
             self._kernels.rotate(both, *angles)
         else:
-            both = rotate(both, *angles)
+            both = rotate(both, *angles, self._kernels)
         query, key = both[:, :heads].transpose(0, 1), both[:, heads:].transpose(0, 1)
         attended = plan.attend(index, query, key, value.transpose(0, 1), query.shape[-1] ** -0.5)
         return attended.reshape(len(x), -1)

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from agentrft.models.native import Kernels
+
 
 def rms_norm(
     x: Float[Tensor, "*rows width"], weight: Float[Tensor, "width"], epsilon: float
@@ -20,8 +22,21 @@ def rms_norm(
     return _normalised(x, epsilon)[0] * weight
 
 
-def swiglu(gate_up: Float[Tensor, "tokens twice"]) -> Float[Tensor, "tokens width"]:
+def added_rms_norm(
+    x: Float[Tensor, "rows width"], delta: Float[Tensor, "rows width"], weight: Float[Tensor, "width"], epsilon: float,
+    kernels: Kernels | None,
+) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows width"]]:  # fmt: skip
+    """x + delta, and `rms_norm` of it; as one operator where there are kernels for it."""
+    if kernels is not None:
+        return _AddedRMSNorm.apply(x, delta, weight, epsilon, kernels)
+    total = x + delta
+    return total, rms_norm(total, weight, epsilon)
+
+
+def swiglu(gate_up: Float[Tensor, "tokens twice"], kernels: Kernels | None = None) -> Float[Tensor, "tokens width"]:
     """silu(gate) * up, where the first half of each row is the gate (Shazeer 2020, arXiv:2002.05202)."""
+    if kernels is not None:
+        return _NativeSwiGLU.apply(gate_up, kernels)
     if torch.is_grad_enabled() and gate_up.requires_grad:
         return _SwiGLU.apply(gate_up)
     gate, up = gate_up.chunk(2, dim=-1)
@@ -32,10 +47,11 @@ def rotate(
     x: Float[Tensor, "tokens heads head_dim"],
     cosine: Float[Tensor, "tokens 1 head_dim"],
     sine: Float[Tensor, "tokens 1 head_dim"],
+    kernels: Kernels | None = None,
 ) -> Float[Tensor, "tokens heads head_dim"]:
     """Rotary position embedding, the halves of a head rotated against each other (Su et al. 2021, arXiv:2104.09864)."""
     if torch.is_grad_enabled() and x.requires_grad:
-        return _Rotate.apply(x, cosine, sine)
+        return _Rotate.apply(x, cosine, sine, kernels)
     return _rotated(x, cosine, sine)
 
 
@@ -81,16 +97,51 @@ class _SwiGLU(torch.autograd.Function):
 
 class _Rotate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, cosine: Tensor, sine: Tensor, kernels: Kernels | None) -> Tensor:
         ctx.save_for_backward(cosine, sine)
-        return _rotated(x, cosine, sine)
+        ctx.kernels = kernels
+        return _rotated(x, cosine, sine, kernels)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         cosine, sine = ctx.saved_tensors
-        return _rotated(gradients[0], cosine, -sine), None, None
+        return _rotated(gradients[0], cosine, -sine, ctx.kernels), None, None, None
 
 
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+class _AddedRMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, delta: Tensor, weight: Tensor, epsilon: float, kernels: Kernels
+    ) -> tuple[Tensor, Tensor]:
+        total, normed = kernels.added_rms_norm(x, delta, weight, epsilon)
+        ctx.save_for_backward(total, weight)
+        ctx.epsilon, ctx.kernels = epsilon, kernels
+        return total, normed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        total, weight = ctx.saved_tensors
+        of_total, of_normed = (gradient.contiguous() for gradient in gradients)
+        gradient = ctx.kernels.add_rms_norm_grad(total, weight, of_normed, of_total, ctx.epsilon)
+        return gradient, gradient, None, None, None
+
+
+class _NativeSwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor, kernels: Kernels) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        ctx.kernels = kernels
+        return kernels.swiglu(gate_up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.kernels.swiglu_grad(ctx.saved_tensors[0], gradients[0].contiguous()), None
+
+
+def _rotated(x: Tensor, cosine: Tensor, sine: Tensor, kernels: Kernels | None = None) -> Tensor:
+    if kernels is not None:
+        rotated = x.contiguous() if not x.is_contiguous() else x.clone()
+        kernels.rotate(rotated, cosine, sine)
+        return rotated
     first, second = x.chunk(2, dim=-1)
     return torch.cat((-second, first), dim=-1).mul_(sine).add_(x * cosine)

@@ -61,6 +61,13 @@ inline float exponential(float x) {
     return result;
 }
 
+inline float inverse_rms(const bf16* x, std::int64_t width, float epsilon) {
+    float squares = 0.0f;
+#pragma omp simd reduction(+ : squares)
+    for (std::int64_t i = 0; i < width; ++i) squares += widen(x[i]) * widen(x[i]);
+    return 1.0f / std::sqrt(squares / static_cast<float>(width) + epsilon);
+}
+
 // One sequence and one key-value head: where its keys and values are.
 struct Cached {
     const bf16* data;
@@ -230,24 +237,52 @@ void attend_together(const Cached& keys, const Cached& values, std::int64_t leng
 
 extern "C" {
 
-// x += delta (unless null); out = x / rms(x) * weight. x, delta, out: [rows, width].
-void add_rms_norm(bf16* x, const bf16* delta, const bf16* weight, bf16* out, std::int64_t rows, std::int64_t width,
-                  float epsilon) {
+// sum = x + delta (or x, if delta is null); out = sum / rms(sum) * weight. All [rows, width]; sum may be x itself.
+void add_rms_norm(const bf16* x, const bf16* delta, const bf16* weight, bf16* sum, bf16* out, std::int64_t rows,
+                  std::int64_t width, float epsilon) {
 #pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
     for (std::int64_t row = 0; row < rows; ++row) {
-        bf16* own = x + row * width;
+        bf16* own = sum + row * width;
         bf16* result = out + row * width;
-        float squares = 0.0f;
         if (delta != nullptr) {
-            const bf16* change = delta + row * width;
+            const bf16 *before = x + row * width, *change = delta + row * width;
 #pragma omp simd
-            for (std::int64_t i = 0; i < width; ++i) own[i] = narrow(widen(own[i]) + widen(change[i]));
+            for (std::int64_t i = 0; i < width; ++i) own[i] = narrow(widen(before[i]) + widen(change[i]));
         }
-#pragma omp simd reduction(+ : squares)
-        for (std::int64_t i = 0; i < width; ++i) squares += widen(own[i]) * widen(own[i]);
-        const float inverse = 1.0f / std::sqrt(squares / static_cast<float>(width) + epsilon);
+        const float inverse = inverse_rms(own, width, epsilon);
 #pragma omp simd
         for (std::int64_t i = 0; i < width; ++i) result[i] = narrow(rounded(widen(own[i]) * inverse) * widen(weight[i]));
+    }
+}
+
+// The gradient of `add_rms_norm` to x and to delta alike, from those of its two results; of_sum may be null.
+void add_rms_norm_grad(const bf16* sum, const bf16* weight, const bf16* of_out, const bf16* of_sum, bf16* out,
+                       std::int64_t rows, std::int64_t width, float epsilon) {
+#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const bf16 *own = sum + row * width, *gradient = of_out + row * width;
+        const float inverse = inverse_rms(own, width, epsilon);
+        float along = 0.0f;
+#pragma omp simd reduction(+ : along)
+        for (std::int64_t i = 0; i < width; ++i)
+            along += rounded(widen(gradient[i]) * widen(weight[i])) * rounded(widen(own[i]) * inverse);
+        along /= static_cast<float>(width);
+        bf16* result = out + row * width;
+        if (of_sum != nullptr) {
+            const bf16* direct = of_sum + row * width;
+#pragma omp simd
+            for (std::int64_t i = 0; i < width; ++i) {
+                const float weighted = rounded(widen(gradient[i]) * widen(weight[i]));
+                const float through = (weighted - rounded(widen(own[i]) * inverse) * along) * inverse;
+                result[i] = narrow(widen(direct[i]) + rounded(through));
+            }
+        } else {
+#pragma omp simd
+            for (std::int64_t i = 0; i < width; ++i) {
+                const float weighted = rounded(widen(gradient[i]) * widen(weight[i]));
+                result[i] = narrow((weighted - rounded(widen(own[i]) * inverse) * along) * inverse);
+            }
+        }
     }
 }
 
@@ -282,6 +317,22 @@ void swiglu(const bf16* gate_up, bf16* out, std::int64_t rows, std::int64_t widt
         for (std::int64_t i = 0; i < width; ++i) {
             const float x = widen(gate[i]);
             result[i] = narrow(rounded(x / (1.0f + exponential(-x))) * widen(up[i]));
+        }
+    }
+}
+
+// The gradient of `swiglu` to gate_up, [rows, 2 * width].
+void swiglu_grad(const bf16* gate_up, const bf16* of_out, bf16* out, std::int64_t rows, std::int64_t width) {
+#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const bf16 *gate = gate_up + row * 2 * width, *up = gate + width, *gradient = of_out + row * width;
+        bf16 *of_gate = out + row * 2 * width, *of_up = of_gate + width;
+#pragma omp simd
+        for (std::int64_t i = 0; i < width; ++i) {
+            const float x = widen(gate[i]), g = widen(gradient[i]);
+            const float share = 1.0f / (1.0f + exponential(-x));
+            of_up[i] = narrow(rounded(x * share) * g);
+            of_gate[i] = narrow(rounded(g * widen(up[i])) * share * (1.0f + x * (1.0f - share)));
         }
     }
 }
@@ -330,6 +381,20 @@ void attend(const bf16* query, std::int64_t query_stride, const bf16* keys, cons
                 default: attend_together<4>(own_keys, own_values, length[sequence], part, target);
             }
         }
+    }
+}
+
+// The gradient of a softmax: out = weights * (of_weights - sum(weights * of_weights)), over rows; out may be of_weights.
+void softmax_grad(const bf16* weights, const bf16* of_weights, bf16* out, std::int64_t rows, std::int64_t width) {
+#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
+    for (std::int64_t row = 0; row < rows; ++row) {
+        const bf16 *own = weights + row * width, *gradient = of_weights + row * width;
+        bf16* result = out + row * width;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (std::int64_t i = 0; i < width; ++i) sum += widen(own[i]) * widen(gradient[i]);
+#pragma omp simd
+        for (std::int64_t i = 0; i < width; ++i) result[i] = narrow(widen(own[i]) * (widen(gradient[i]) - sum));
     }
 }
 

@@ -14,9 +14,12 @@ HEAD_DIM_MULTIPLE = 32
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
-    "add_rms_norm": [_POINTER] * 4 + [_INT] * 2 + [_FLOAT],
+    "add_rms_norm": [_POINTER] * 5 + [_INT] * 2 + [_FLOAT],
+    "add_rms_norm_grad": [_POINTER] * 5 + [_INT] * 2 + [_FLOAT],
     "rotate": [_POINTER] * 3 + [_INT] * 4,
     "swiglu": [_POINTER] * 2 + [_INT] * 2,
+    "swiglu_grad": [_POINTER] * 3 + [_INT] * 2,
+    "softmax_grad": [_POINTER] * 3 + [_INT] * 2,
     "causal_softmax": [_POINTER] + [_INT] * 4,
     "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
     "attend": [_POINTER, _INT] + [_POINTER] * 5 + [_INT] * 6 + [_FLOAT],
@@ -38,9 +41,32 @@ class Kernels:
         weight: BFloat16[Tensor, "width"], epsilon: float,
     ) -> BFloat16[Tensor, "rows width"]:  # fmt: skip
         """Add `delta` to `x` in place; returns the normalised sum. All contiguous."""
+        return self._add_rms_norm(x, delta, weight, x, epsilon)
+
+    def added_rms_norm(
+        self, x: BFloat16[Tensor, "rows width"], delta: BFloat16[Tensor, "rows width"],
+        weight: BFloat16[Tensor, "width"], epsilon: float,
+    ) -> tuple[BFloat16[Tensor, "rows width"], BFloat16[Tensor, "rows width"]]:  # fmt: skip
+        """x + delta, and that normalised."""
+        total = torch.empty_like(x)
+        return total, self._add_rms_norm(x, delta, weight, total, epsilon)
+
+    def _add_rms_norm(self, x: Tensor, delta: Tensor | None, weight: Tensor, total: Tensor, epsilon: float) -> Tensor:
         out = torch.empty_like(x)
         change = None if delta is None else delta.data_ptr()
-        self._library.add_rms_norm(x.data_ptr(), change, weight.data_ptr(), out.data_ptr(), *x.shape, epsilon)
+        pointers = x.data_ptr(), change, weight.data_ptr(), total.data_ptr(), out.data_ptr()
+        self._library.add_rms_norm(*pointers, *x.shape, epsilon)
+        return out
+
+    def add_rms_norm_grad(
+        self, total: BFloat16[Tensor, "rows width"], weight: BFloat16[Tensor, "width"],
+        of_out: BFloat16[Tensor, "rows width"], of_total: BFloat16[Tensor, "rows width"] | None, epsilon: float,
+    ) -> BFloat16[Tensor, "rows width"]:  # fmt: skip
+        """The gradient to `x` and `delta`, from those to the normalised sum and to the sum itself. All contiguous."""
+        out = torch.empty_like(total)
+        direct = None if of_total is None else of_total.data_ptr()
+        pointers = total.data_ptr(), weight.data_ptr(), of_out.data_ptr(), direct, out.data_ptr()
+        self._library.add_rms_norm_grad(*pointers, *total.shape, epsilon)
         return out
 
     def rotate(
@@ -58,6 +84,21 @@ class Kernels:
         out = gate_up.new_empty(rows, width)
         self._library.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, width)
         return out
+
+    def swiglu_grad(
+        self, gate_up: BFloat16[Tensor, "rows twice"], of_out: BFloat16[Tensor, "rows width"]
+    ) -> BFloat16[Tensor, "rows twice"]:
+        """The gradient of `swiglu` to its input. Contiguous."""
+        out = torch.empty_like(gate_up)
+        self._library.swiglu_grad(gate_up.data_ptr(), of_out.data_ptr(), out.data_ptr(), *of_out.shape)
+        return out
+
+    def softmax_grad(
+        self, weights: BFloat16[Tensor, "heads rows keys"], of_weights: BFloat16[Tensor, "heads rows keys"]
+    ) -> None:
+        """Turn the gradient to a softmax's result into that to its input, in place. Contiguous."""
+        pointers = weights.data_ptr(), of_weights.data_ptr(), of_weights.data_ptr()
+        self._library.softmax_grad(*pointers, weights.shape[0] * weights.shape[1], weights.shape[2])
 
     def causal_softmax(self, scores: BFloat16[Tensor, "heads rows keys"], tokens: int) -> None:
         """Softmax in place: `tokens` tokens, the last ones of the keys, whose rows stand together. Contiguous."""
