@@ -13,8 +13,11 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+from agentrft.learner.flops import update_flops
+from agentrft.learner.token_tree import build_token_tree
 from benchmarks.engine import built_in_model
 from benchmarks.harness import OURS, ROOT, Worker, machine, median_of, report, take_turns
+from benchmarks.ours.update import as_group
 
 PROMPT_TOKENS, SAMPLED_TOKENS, ROLLOUTS, LORA_RANK = 512, 64, 8, 16
 IDS = (1000, 40000)
@@ -43,23 +46,15 @@ def configuration(model: Path, threads: int, *, prompt: int, sampled: int, rollo
     }  # fmt: skip
 
 
-def model_flops(config: PretrainedConfig, *, prompt: int, sampled: int, rollouts: int) -> float:
-    """Of one update over unique tokens: forward, and backward to the inputs; frozen weights get no gradient.
-
-    Linear layers and the head take 2 FLOPs a weight and token in each direction; attention 4 a visible pair, head and
-    dimension forward and 8 backward. Adapters, norms and the optimizer are not counted.
-    """
-    width, inner = config.hidden_size, config.intermediate_size
-    head_dim = getattr(config, "head_dim", None) or width // config.num_attention_heads
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    per_layer = width * head_dim * (2 * heads + 2 * kv_heads) + 3 * width * inner
-    unique = prompt + rollouts * sampled
-    pairs = prompt * (prompt + 1) / 2 + rollouts * (sampled * prompt + sampled * (sampled + 1) / 2)
-    linear = 4 * per_layer * config.num_hidden_layers * unique
-    attention = 12 * heads * head_dim * config.num_hidden_layers * pairs
+def model_flops(config: PretrainedConfig, group: dict[str, Any]) -> float:
+    """Of one update over the group's unique tokens; see `update_flops`."""
+    tree = build_token_tree(as_group(group).rows)
+    sampled = [len(ids) for ids in group["completions"]]
     # Siblings predict their first token from the same place.
-    head = 4 * width * config.vocab_size * (rollouts * (sampled - 1) + 1)
-    return linear + attention + head
+    predictions = sum(sampled) - len(sampled) + 1
+    flops = update_flops(config, tree, predictions, all_weights=False)
+    assert flops is not None
+    return flops
 
 
 def measure(config: dict[str, Any], rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
@@ -80,7 +75,7 @@ def main() -> None:
     on = machine(arguments.threads)
     runs, versions = measure(config, arguments.rounds)
     seconds = {name: median_of(of_side, "seconds") for name, of_side in runs.items()}
-    rate = model_flops(AutoConfig.from_pretrained(model), **shape) / seconds["agentrft"] / 1e9
+    rate = model_flops(AutoConfig.from_pretrained(model), config["groups"][0]) / seconds["agentrft"] / 1e9
     print(", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()) + f"; {rate:.0f} GFLOP/s", flush=True)
     summary = {
         "ratio_vs_trl": round(seconds["trl"] / seconds["agentrft"], 2),

@@ -39,6 +39,8 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "lora_rank": 4,
         "max_grad_norm": 1.0,
         "algorithm": "grpo",
+        "sample_by": "epoch",
+        "decide_after": 4,
     }
     assert job.spec["job"]["hyperparameters"]["n_epochs"] == "auto"
     assert job.total_steps == 3

@@ -1,10 +1,13 @@
 """Which samples a step trains on."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentrft.job.schedule import samples_of_step
+from agentrft.data import Sample
+from agentrft.job.schedule import DIFFICULTY_FLOOR, Difficulty, samples_of_step
 
 
 @given(
@@ -39,3 +42,52 @@ def test_another_seed_and_another_epoch_have_another_order(change: dict[str, int
     place = {"seed": 0, "step": 1}
     first = samples_of_step(range(30), batch_size=10, **place)
     assert samples_of_step(range(30), batch_size=10, **(place | change)) != first
+
+
+def numbered(count: int) -> list[Sample]:
+    return [Sample(sample_id=str(number), messages=[], tools=[], item={}) for number in range(count)]
+
+
+def draws(difficulty: Difficulty, samples: list[Sample], steps: int) -> Counter[str]:
+    return Counter(
+        sample.sample_id
+        for step in range(steps)
+        for sample in difficulty.samples_of_step(samples, batch_size=2, seed=5, step=step)
+    )
+
+
+def test_samples_that_taught_nothing_lately_are_drawn_less_but_never_left_out() -> None:
+    samples, difficulty = numbered(8), Difficulty()
+    for _ in range(20):
+        difficulty.record("0", [1.0, 1.0, 1.0])
+        difficulty.record("1", [0.0, 0.0])
+        difficulty.record("2", [0.0, 1.0])
+    assert difficulty.weight("0") == difficulty.weight("1") == DIFFICULTY_FLOOR
+    assert difficulty.weight("2") == difficulty.weight("7") == 1.0
+    drawn = draws(difficulty, samples, steps=2000)
+    assert 0.05 < drawn["0"] / drawn["2"] < 0.2
+    assert abs(drawn["7"] / drawn["2"] - 1) < 0.15
+
+
+def test_a_sample_whose_rewards_differ_again_counts_fully_again() -> None:
+    difficulty = Difficulty()
+    difficulty.record("0", [1.0, 1.0])
+    difficulty.record("0", [1.0, 1.0])
+    assert difficulty.weight("0") == 0.25
+    difficulty.record("0", [1.0, 0.0])
+    assert difficulty.weight("0") == 1.0
+
+
+def test_a_single_reward_says_nothing_about_difficulty() -> None:
+    difficulty = Difficulty()
+    difficulty.record("0", [1.0])
+    difficulty.record("0", [])
+    assert difficulty.weight("0") == 1.0
+
+
+def test_a_draw_by_difficulty_has_no_sample_twice_and_depends_on_step_and_seed_alone() -> None:
+    samples, difficulty = numbered(9), Difficulty()
+    drawn = [difficulty.samples_of_step(samples, batch_size=4, seed=1, step=step) for step in range(5)]
+    assert all(len({sample.sample_id for sample in batch}) == 4 for batch in drawn)
+    assert drawn[3] == Difficulty().samples_of_step(samples, batch_size=4, seed=1, step=3)
+    assert len({tuple(sample.sample_id for sample in batch) for batch in drawn}) > 1

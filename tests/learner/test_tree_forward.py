@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from agentrft.learner import Policy, TrainingRow, tree_attention
+from agentrft.learner import Policy, TrainingRow, tree_attention, tree_forward
 from agentrft.learner.policy import gradient_of
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 from agentrft.models.forward import TransformersForward
+from agentrft.models.native import load_kernels
 from agentrft.models.packed import PackedModel
 from tests.learner.rows import group_of_depth_three, groups_of_rows, padded_sampled_logprobs, row
 from tests.tiny_model import ARCHITECTURES, TinyModel, tiny_model
@@ -192,3 +193,60 @@ def test_gradients_of_merged_adapters_agree_on_any_tree(rows: list[TrainingRow])
     logprob_error, gradient_error = compare_adapters(cached_policies("qwen3"), rows)
     assert logprob_error < LOGPROB_TOLERANCE
     assert gradient_error < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3"])
+@pytest.mark.parametrize("head_rows", [1, 7])
+def test_a_head_computed_in_parts_agrees_too(
+    monkeypatch: pytest.MonkeyPatch, architecture: str, head_rows: int
+) -> None:
+    monkeypatch.setattr(tree_forward, "HEAD_ROWS", head_rows)
+    rows = group_of_depth_three(shared_results=False)
+    for logprob_error, gradient_error in (
+        compare(cached_model(architecture), rows),
+        compare_adapters(cached_policies(architecture), rows),
+    ):
+        assert logprob_error < LOGPROB_TOLERANCE
+        assert gradient_error < GRADIENT_TOLERANCE
+
+
+def test_layers_computed_again_in_the_backward_pass_agree_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree_forward, "ACTIVATION_SHARE", 0.0)
+    policies, computed = cached_policies("llama"), []
+    layer = PackedModel._layer_with_gradient
+
+    def counted(self: PackedModel, index: int, *arguments: Any) -> Any:
+        computed.append(index)
+        return layer(self, index, *arguments)
+
+    monkeypatch.setattr(PackedModel, "_layer_with_gradient", counted)
+    logprob_error, gradient_error = compare_adapters(policies, group_of_depth_three(shared_results=True))
+    assert sorted(computed) == sorted([*range(3), *range(3)])
+    assert logprob_error < LOGPROB_TOLERANCE
+    assert gradient_error < GRADIENT_TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["llama_wide", "qwen3_wide"])
+def test_native_kernels_agree_within_the_resolution_of_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    """Against the same pass by PyTorch's operators, which the tests above compare with transformers."""
+    if load_kernels() is None:
+        pytest.skip("no C++ compiler here")
+    rows = group_of_depth_three(shared_results=True)
+
+    def computed(native: bool) -> tuple[Tensor, dict[str, Tensor | None]]:
+        with monkeypatch.context() as patch:
+            if not native:
+                patch.setattr("agentrft.models.native.kernels.load_kernels", lambda: None)
+            policy = Policy(tiny_model(architecture, torch.bfloat16).planned, lora_rank=4, seed=0)
+            generator = torch.Generator().manual_seed(1)
+            state = policy.master_state()
+            policy.load_master_state({n: torch.randn(v.shape, generator=generator) * 0.05 for n, v in state.items()})
+            sampled = tree_logprobs(policy.forward, build_token_tree(rows), rows, 1.0)
+            (sampled.logprobs * token_weights(len(sampled.logprobs))).sum().backward()
+        return sampled.logprobs.detach(), adapter_gradients(policy)
+
+    (ours, our_gradients), (expected, gradients) = computed(True), computed(False)
+    assert float((ours - expected).abs().mean()) < 2e-2
+    assert relative_difference(our_gradients, gradients) < 0.1

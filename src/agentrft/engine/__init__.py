@@ -5,5 +5,15 @@
 
 from agentrft.engine.base import Engine, EngineFailure, Generation, Sampling, Session
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.kv_cache import bytes_per_slot
 
-__all__ = ["EmbeddedEngine", "Engine", "EngineFailure", "EngineLimits", "Generation", "Sampling", "Session"]
+__all__ = [
+    "EmbeddedEngine",
+    "Engine",
+    "EngineFailure",
+    "EngineLimits",
+    "Generation",
+    "Sampling",
+    "Session",
+    "bytes_per_slot",
+]

@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +70,11 @@ class EmbeddedEngine:
         deterministic: run a pass only when every open session waits for one, and forget all prefixes whenever
             no session is open, so that results depend on what is asked and not on when.
         executor: a single thread to compute in, shared with others; None makes one.
+
+    Attributes:
+        policy_version: of what it samples from.
+        counters: tokens and passes since it was made.
+        busy_s: seconds that it spent in passes since it was made.
     """
 
     def __init__(
@@ -99,6 +105,7 @@ class EmbeddedEngine:
         self._stopping = False
         self.policy_version = 0
         self.counters: Counter[str] = Counter()
+        self.busy_s = 0.0
 
     async def open(self) -> EmbeddedSession:
         """Wait for a free slot of the cache and take it; first come, first served.
@@ -178,12 +185,15 @@ class EmbeddedEngine:
                 await self._wait_for_work(loop)
                 continue
             compute = functools.partial(self._pass, work, self._slots.take_copies())
+            started = time.perf_counter()
             try:
                 tokens, logprobs = await loop.run_in_executor(self._executor, compute)
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
                 continue
+            finally:
+                self.busy_s += time.perf_counter() - started
             self._deliver(work, tokens, logprobs)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:

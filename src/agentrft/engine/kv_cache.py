@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PretrainedConfig
 
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, causal_attention, triangle
@@ -45,6 +46,15 @@ class KVCache:
         blocks = slice(start // self.block_tokens, _blocks(tokens, self.block_tokens))
         for cache in (*self.keys, *self.values):
             cache[blocks, target] = cache[blocks, source]
+
+
+def bytes_per_slot(config: PretrainedConfig, max_tokens: int, itemsize: int) -> int:
+    """What one sequence of at most `max_tokens` takes in the cache."""
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    tokens = _blocks(max_tokens, CPU_BLOCK_TOKENS) * CPU_BLOCK_TOKENS
+    return 2 * config.num_hidden_layers * kv_heads * head_dim * itemsize * tokens
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,42 @@
 """Running many rollouts at once, each kept in the store as soon as it is graded."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from agentrft.engine import Session
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
+from agentrft.job.schedule import SAME_REWARD
 from agentrft.job.stop import Stop
 from agentrft.rollout import Rollout, RolloutTask
 from agentrft.store import JobStore, PendingRollout
+
+T = TypeVar("T")
+
+
+class Decisions:
+    """Which groups have shown enough: the first `after` rewards are all alike. None decides nothing."""
+
+    def __init__(self, after: int | None, rollouts: Iterable[Rollout]) -> None:
+        self._after = after
+        self._rewards: dict[str, list[float]] = defaultdict(list)
+        for rollout in rollouts:
+            self.add(rollout)
+
+    def add(self, rollout: Rollout) -> None:
+        if rollout.reward is not None:
+            self._rewards[rollout.sample_id].append(rollout.reward)
+
+    def is_decided(self, sample_id: str) -> bool:
+        rewards = self._rewards[sample_id]
+        return self._after is not None and len(rewards) >= self._after and max(rewards) - min(rewards) <= SAME_REWARD
+
+    def in_order(self, runs: Iterable[tuple[RolloutTask, T]]) -> list[tuple[RolloutTask, T]]:
+        """What to begin first: every group's first rollouts before any group's last, if groups may be decided."""
+        after = self._after
+        return list(runs) if after is None else sorted(runs, key=lambda run: run[0].index // after)
 
 
 class Collector:
@@ -32,9 +60,19 @@ class Collector:
         self._job_id = job_id
 
     async def collect(
-        self, phase: str, step: int, tasks: Sequence[RolloutTask], *, unit: int = DETERMINISTIC_UNIT
+        self,
+        phase: str,
+        step: int,
+        tasks: Sequence[RolloutTask],
+        *,
+        unit: int = DETERMINISTIC_UNIT,
+        decide_after: int | None = None,
     ) -> list[Rollout]:
-        """All rollouts, in the order of `tasks`; deterministic jobs run `unit` of them at a time.
+        """The rollouts in the order of `tasks`; deterministic jobs run `unit` of them at a time.
+
+        Args:
+            decide_after: leave out what has not begun of a group whose first so many rewards are all alike. Not in
+                deterministic jobs, where a unit begins as a whole.
 
         Raises:
             Interrupted: a stop was requested; what was graded is kept.
@@ -46,15 +84,19 @@ class Collector:
             done = {key: Rollout.from_dict(payload) for key, payload in stored.items()}
         for rollout in done.values():
             self._progress.rollout(rollout)
-        size = unit if self._runtime.spec.deterministic else max(1, len(tasks))
+        deterministic = self._runtime.spec.deterministic
+        size = unit if deterministic else max(1, len(tasks))
+        decisions = Decisions(None if deterministic else decide_after, done.values())
         for start in range(0, len(tasks), size):
             missing = [task for task in tasks[start : start + size] if task.key not in done]
             if missing:
                 self._stop.check()
-                done |= await self._run_unit(phase, step, missing)
-        return [done[task.key] for task in tasks]
+                done |= await self._run_unit(phase, step, missing, decisions)
+        return [done[task.key] for task in tasks if task.key in done]
 
-    async def _run_unit(self, phase: str, step: int, tasks: Sequence[RolloutTask]) -> dict[str, Rollout]:
+    async def _run_unit(
+        self, phase: str, step: int, tasks: Sequence[RolloutTask], decisions: "Decisions"
+    ) -> dict[str, Rollout]:
         done: dict[str, Rollout] = {}
         deterministic = self._runtime.spec.deterministic
         # In deterministic mode the engine waits for all open sessions, so all are opened before any begins.
@@ -64,17 +106,20 @@ class Collector:
         async def run(task: RolloutTask, session: Session | None) -> None:
             opened = session or await engine.open()
             try:
+                if decisions.is_decided(task.sample.sample_id):
+                    return
                 rollout = await self._runtime.runner.run(task, opened)
             finally:
                 opened.close()
             done[task.key] = rollout
+            decisions.add(rollout)
             if self._store is not None and not deterministic and rollout.outcome != "infra_failed":
                 self._store.add_pending_rollout(self._job_id, phase, step, task.key, rollout.as_dict())
             self._progress.rollout(rollout)
 
         async def run_all() -> None:
             async with asyncio.TaskGroup() as group:
-                for task, session in zip(tasks, sessions, strict=True):
+                for task, session in decisions.in_order(zip(tasks, sessions, strict=True)):
                     group.create_task(run(task, session))
 
         work = asyncio.create_task(run_all())

@@ -1,6 +1,7 @@
 """The parts of a job, put together: data, model, codec, engine, tools, grader, policy."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -10,20 +11,26 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.data import load_demonstrations, load_samples
-from agentrft.engine import EmbeddedEngine, EngineLimits
+from agentrft.engine import EmbeddedEngine, EngineLimits, bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.load import load_model, load_tokenizer
+from agentrft.models.memory import device_memory
 from agentrft.rollout import RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, ResolvedHyperparameters
 from agentrft.tools import HttpTool, create_tools
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 MAX_PROMPTS_SHOWN = 5
 DETERMINISTIC_UNIT = 16
+# Of the device's memory, where `engine.kv_cache_mb` is "auto".
+KV_CACHE_SHARE = 1 / 4
+MB = 1_000_000
 
 
 class Runtime:
@@ -121,24 +128,51 @@ class Runtime:
         policy = Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=self.spec.seed)
         engine = EmbeddedEngine(
             policy.engine_forward,
-            self._engine_limits(),
+            self._engine_limits(model.config),
             deterministic=self.spec.deterministic,
             executor=self._compute,
         )
         return engine, policy
 
-    def _engine_limits(self) -> EngineLimits:
-        engine = self.spec.engine
-        slots = engine.max_concurrent_rollouts
-        if self.spec.deterministic:
-            # A unit of the fixed schedule runs as a whole.
-            slots = max(slots, self.hyperparameters.rollouts_per_sample, DETERMINISTIC_UNIT)
+    def _engine_limits(self, config: PretrainedConfig) -> EngineLimits:
+        engine, context = self.spec.engine, self.hyperparameters.max_context_tokens
+        # A unit of a deterministic job's fixed schedule runs as a whole.
+        least = max(self.hyperparameters.rollouts_per_sample, DETERMINISTIC_UNIT) if self.spec.deterministic else 1
         return EngineLimits(
-            max_context_tokens=self.hyperparameters.max_context_tokens,
-            max_sequences=slots,
+            max_context_tokens=context,
+            max_sequences=slots_within(
+                budget=_kv_cache_bytes(self.spec, self.device),
+                slot_bytes=bytes_per_slot(config, context, self.dtype.itemsize),
+                least=least,
+                wanted=max(engine.max_concurrent_rollouts, least),
+            ),
             max_batch_size=engine.max_batch_size,
             prefill_tokens_per_step=engine.prefill_tokens_per_step,
         )
+
+
+def slots_within(*, budget: int, slot_bytes: int, least: int, wanted: int) -> int:
+    """How many sequences the cache is made for: `wanted`, or as many as the budget in bytes holds.
+
+    Raises:
+        UserError: not even `least` fit.
+    """
+    fitting = budget // slot_bytes
+    if fitting < least:
+        raise UserError(
+            f"engine.kv_cache_mb: {least} rollout(s) at once take {least * slot_bytes / MB:.0f} MB of KV cache, "
+            f"and {budget / MB:.0f} MB are allowed.",
+            "Lower hyperparameters.max_context_tokens, or raise engine.kv_cache_mb if there is more memory.",
+        )
+    if fitting < wanted:
+        message = "the KV cache of %.0f MB holds %d rollouts at once, not %d (engine.kv_cache_mb)"
+        logger.warning(message, budget / MB, fitting, wanted)
+    return min(fitting, wanted)
+
+
+def _kv_cache_bytes(spec: JobSpec, device: torch.device) -> int:
+    given = spec.engine.kv_cache_mb
+    return int(KV_CACHE_SHARE * device_memory(device)) if given == "auto" else given * MB
 
 
 def _dtype(spec: JobSpec, device: torch.device) -> torch.dtype:

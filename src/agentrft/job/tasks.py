@@ -6,6 +6,8 @@ from typing import Any
 from agentrft.data import Sample
 from agentrft.rollout import RolloutTask
 
+CLOCKED = frozenset({"peak_share", "bottleneck"})
+
 
 def rollout_tasks(
     samples: Sequence[Sample],
@@ -34,5 +36,5 @@ def rollout_tasks(
 
 
 def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Metrics without what only a clock decides: names that end in `_s` (seconds) or `_per_s` (rates)."""
-    return {name: value for name, value in metrics.items() if not name.endswith("_s")}
+    """Metrics without what a clock decides: `CLOCKED`, and names that end in `_s` (seconds) or `_per_s` (rates)."""
+    return {name: value for name, value in metrics.items() if not name.endswith("_s") and name not in CLOCKED}

@@ -14,15 +14,16 @@ from agentrft.job.checkpoint import load_state, prune, save_checkpoint, step_fol
 from agentrft.job.collect import Collector
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
-from agentrft.job.schedule import samples_of_step
+from agentrft.job.schedule import Difficulty, samples_of_step
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
 from agentrft.learner import Learner, UpdateMetrics
+from agentrft.report.bottleneck import bottleneck
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
-from agentrft.store import JobStore, rollout_row, write_rollouts
+from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 
 TRAIN, VALIDATION = "train", "validation"
 WARM_UP_STEPS = 2
@@ -44,6 +45,7 @@ class Trainer:
             warm_up_steps=WARM_UP_STEPS,
             decay_steps=runtime.hyperparameters.max_steps,
         )
+        self._difficulty = Difficulty()
         self._last = 0
 
     async def prepare(self) -> None:
@@ -54,6 +56,10 @@ class Trainer:
             await self._runtime.compute(save_checkpoint, step_folder(self._folder, 0), self._learner)
         await self._runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, last)))
         self._last = last
+        if self._runtime.hyperparameters.sample_by == "difficulty":
+            for step in range(1, last + 1):
+                rows = read_rollouts(self._folder / "rollouts" / f"{TRAIN}-{step:05d}.parquet")
+                self._note_difficulty([Rollout.from_dict(row["record"]) for row in rows])
         await self._runtime.publish_policy()
 
     async def run(self) -> None:
@@ -81,9 +87,8 @@ class Trainer:
     async def _step(self, step: int) -> None:
         runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
         started = time.perf_counter()
-        samples = samples_of_step(
-            runtime.train, batch_size=hyperparameters.batch_size, seed=runtime.spec.seed, step=step
-        )
+        draw = self._difficulty.samples_of_step if hyperparameters.sample_by == "difficulty" else samples_of_step
+        samples = draw(runtime.train, batch_size=hyperparameters.batch_size, seed=runtime.spec.seed, step=step)
         tasks = rollout_tasks(
             samples,
             step=step,
@@ -93,8 +98,11 @@ class Trainer:
             seed=runtime.spec.seed,
             policy_version=runtime.policy.version,
         )
-        rollouts = await self._collector.collect(TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample)
-        rollout_s = time.perf_counter() - started
+        busy_before = runtime.engine.busy_s
+        rollouts = await self._collector.collect(
+            TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample, decide_after=hyperparameters.decide_after
+        )
+        rollout_s, engine_busy_s = time.perf_counter() - started, runtime.engine.busy_s - busy_before
         groups = self._groups(step, rollouts)
         trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
         update: UpdateMetrics = await runtime.compute(self._learner.update, trainable)
@@ -102,13 +110,27 @@ class Trainer:
         metrics = {
             **summarise(rollouts, pass_threshold=self._runtime.spec.pass_threshold).as_dict(),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
+            "rollouts_skipped": len(tasks) - len(rollouts),
             "groups_dropped": sum(group.was_dropped for group in groups),
             "policy_version": runtime.policy.version,
             "rollout_s": rollout_s,
+            "engine_busy_s": engine_busy_s,
+            "bottleneck": bottleneck(
+                rollouts, rollout_s=rollout_s, engine_busy_s=engine_busy_s, update_s=update.seconds
+            ),
             "step_s": time.perf_counter() - started,
             "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / rollout_s,
         }
         await self._commit(TRAIN, step, rollouts, metrics)
+        self._note_difficulty(rollouts)
+
+    def _note_difficulty(self, rollouts: list[Rollout]) -> None:
+        rewards: dict[str, list[float]] = {}
+        for rollout in rollouts:
+            if rollout.reward is not None:
+                rewards.setdefault(rollout.sample_id, []).append(rollout.reward)
+        for sample_id, known in rewards.items():
+            self._difficulty.record(sample_id, known)
 
     def _groups(self, step: int, rollouts: list[Rollout]) -> list[GroupResult]:
         by_sample: dict[str, list[Rollout]] = {}

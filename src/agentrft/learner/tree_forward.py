@@ -5,12 +5,21 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PretrainedConfig
 
+from agentrft.learner.flops import activation_bytes
 from agentrft.learner.group import TrainingRow
 from agentrft.learner.token_logprobs import token_logprobs
 from agentrft.learner.token_tree import TokenTree
 from agentrft.learner.tree_attention import TreeAttention
 from agentrft.models.forward import Forward
+from agentrft.models.memory import device_memory
+
+# Rows of the head computed at once: with a vocabulary of 50,000 to 150,000 tokens their logits are the largest tensor.
+HEAD_ROWS = 1024
+# Of the machine's memory; a pass that would keep more computes its layers again in the backward pass.
+ACTIVATION_SHARE = 1 / 4
 
 
 @dataclass(frozen=True)
@@ -22,12 +31,14 @@ class SampledLogprobs:
         sampling_logprobs: under the policy that sampled.
         rollout: index of the rollout within its group.
         entropy: of the current policy where the token was sampled, in nats, without gradient.
+        predictions: positions of the tree that predict a sampled token, siblings' first ones counted once.
     """
 
     logprobs: Tensor
     sampling_logprobs: Tensor
     rollout: Tensor
     entropy: Tensor
+    predictions: int
 
 
 def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], temperature: float) -> SampledLogprobs:
@@ -50,14 +61,50 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
     attention = TreeAttention(
         tree, layers=config.num_hidden_layers, heads=config.num_attention_heads, dtype=forward.dtype, device=device
     )
-    logits = forward(packed(tree.token_ids), packed(tree.position_ids), packed(list(predicting)), attention)
+    kept = forward.trunk(
+        packed(tree.token_ids),
+        packed(tree.position_ids),
+        packed(list(predicting)),
+        attention,
+        recompute=_too_large(config, tree.unique_tokens, forward.dtype.itemsize, device),
+    )
     position, token = packed(heads), packed(targets)
-    logprobs, entropy = token_logprobs(logits, position, token, temperature)
+    logprobs, entropy = _predicted(forward, kept, position, token, temperature)
     sampling = [logprob for row in rows for logprob in row.sampling_logprobs]
     rollout = [row.rollout for row in rows for _ in row.sampled_positions]
     return SampledLogprobs(
         logprobs,
         torch.tensor(sampling, dtype=torch.float32, device=device),
         packed(rollout),
-        entropy[position],
+        entropy,
+        len(predicting),
     )
+
+
+def _predicted(
+    forward: Forward, kept: Tensor, position: Tensor, token: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of each token from the rows of the trunk that predict them.
+
+    With more than `HEAD_ROWS` of these the logits of each part are dropped, and computed again in the backward pass.
+    """
+
+    def part(rows: Tensor, own: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        logprobs, entropy = token_logprobs(forward.head(rows), own, tokens, temperature)
+        return logprobs, entropy[own]
+
+    if len(kept) <= HEAD_ROWS:
+        return part(kept, position, token)
+    logprobs = torch.empty(len(position), device=kept.device)
+    entropy = torch.empty_like(logprobs)
+    for start in range(0, len(kept), HEAD_ROWS):
+        rows = kept[start : start + HEAD_ROWS]
+        own = ((position >= start) & (position < start + HEAD_ROWS)).nonzero().squeeze(1)
+        of_part = checkpoint(part, rows, position[own] - start, token[own], use_reentrant=False)
+        logprobs = logprobs.index_put((own,), of_part[0])
+        entropy[own] = of_part[1].detach()
+    return logprobs, entropy
+
+
+def _too_large(config: PretrainedConfig, tokens: int, itemsize: int, device: torch.device) -> bool:
+    return activation_bytes(config, tokens, itemsize) > ACTIVATION_SHARE * device_memory(device)

@@ -1,25 +1,33 @@
 """The update: graded groups in, a new policy version out.
 
-For each group with variance in its rewards: advantages; one token tree; log-probabilities of all sampled tokens in
-one pass; the algorithm's loss; backward. Then clip, AdamW, and publish the new weights as the next policy version.
+For the groups with variance in their rewards, a few at a time: advantages within each; one token tree of all; the
+log-probabilities of the sampled tokens in one pass; the algorithm's loss; backward. Then clip, AdamW, and publish the
+new weights as the next policy version.
 """
 
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from agentrft.errors import JobFailedError
 from agentrft.learner.algorithms import ALGORITHMS, LossInputs
+from agentrft.learner.flops import update_flops
 from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.packing import packs_of, rows_together
 from agentrft.learner.policy import Policy, gradient_of
-from agentrft.learner.token_tree import build_token_tree
+from agentrft.learner.token_tree import TokenTree, build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
+from agentrft.models.peak import matmul_flops_per_s
 
 FINAL_LEARNING_RATE = 0.1
+# On a CPU larger products gain nothing, and the activations of more tokens leave its caches.
+CPU_TOKENS_PER_PASS = 2048
+TOKENS_PER_PASS = 32768
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,9 @@ class UpdateMetrics:
         grad_norm: before clipping.
         sampled_tokens: trained on.
         unique_tokens, total_tokens: computed, and what a padded computation would have had without padding.
+        passes: that the groups were packed into.
+        unique_tokens_per_s, flops_per_s: of the whole update; FLOPs are those of `update_flops`, 0 where it knows none.
+        peak_share: `flops_per_s` as a share of what a large matrix product reaches here in the same data type.
         logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
         entropy: mean over sampled tokens, in nats.
         truncated_share: of the sampled tokens, by the importance ratio.
@@ -45,10 +56,14 @@ class UpdateMetrics:
     sampled_tokens: int = 0
     unique_tokens: int = 0
     total_tokens: int = 0
+    passes: int = 0
     logprob_gap_mean: float = 0.0
     logprob_gap_max: float = 0.0
     entropy: float = 0.0
     truncated_share: float = 0.0
+    unique_tokens_per_s: float = 0.0
+    flops_per_s: float = 0.0
+    peak_share: float = 0.0
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,11 +77,12 @@ class Learner:
         learning_rate: reached linearly by `warm_up_steps` updates; over `decay_steps` updates it falls linearly to
             a tenth, because large steps on an almost deterministic policy undo what it learned. None keeps it.
         temperature: that rollouts are sampled at.
+        max_tokens_per_pass: unique tokens of several groups computed together; a larger group is a pass by itself.
     """
 
     def __init__(
         self, policy: Policy, *, algorithm: str, learning_rate: float, temperature: float, max_grad_norm: float,
-        warm_up_steps: int = 0, decay_steps: int | None = None,
+        warm_up_steps: int = 0, decay_steps: int | None = None, max_tokens_per_pass: int | None = None,
     ) -> None:  # fmt: skip
         self.policy = policy
         self._algorithm = ALGORITHMS[algorithm]
@@ -76,6 +92,8 @@ class Learner:
         self._warm_up_steps = warm_up_steps
         self._decay_steps = decay_steps
         self._updates = 0
+        on_cpu = policy.forward.device.type == "cpu"
+        self._max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
     def update(self, groups: Sequence[TrainingGroup]) -> UpdateMetrics:
@@ -92,22 +110,28 @@ class Learner:
         step_tokens = sum(len(row.sampled_positions) for group in varied for row in group.rows)
         step_rollouts = sum(len(group.rewards) for group in varied)
         totals = _Totals()
-        for group in varied:
-            tree = build_token_tree(group.rows)
-            sampled = tree_logprobs(self.policy.forward, tree, group.rows, self._temperature)
-            advantages = self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float32))
-            advantages = advantages.to(sampled.rollout.device)[sampled.rollout]
+        for pack in packs_of(varied, self._max_tokens):
+            rows = rows_together(pack)
+            tree = build_token_tree(rows)
+            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            advantages = torch.cat([self._advantages(group) for group in pack])
             output = self._algorithm.loss(
                 LossInputs(
-                    sampled.logprobs, sampled.sampling_logprobs, advantages, sampled.rollout, step_tokens, step_rollouts
+                    sampled.logprobs,
+                    sampled.sampling_logprobs,
+                    advantages.to(sampled.rollout.device)[sampled.rollout],
+                    sampled.rollout,
+                    step_tokens,
+                    step_rollouts,
                 )
             )
             output.loss.backward()
             totals.add(sampled, float(output.loss.detach()), output.truncated_tokens)
-            totals.unique_tokens += tree.unique_tokens
-            totals.total_tokens += tree.total_tokens
+            totals.add_tree(tree, self._flops(tree, sampled.predictions))
         grad_norm = self._apply(totals.loss)
-        return totals.metrics(len(varied), skipped, grad_norm, time.perf_counter() - started)
+        metrics = totals.metrics(len(varied), skipped, grad_norm, time.perf_counter() - started)
+        forward = self.policy.forward
+        return replace(metrics, peak_share=metrics.flops_per_s / matmul_flops_per_s(forward.dtype, forward.device))
 
     def supervised_update(self, rows: Sequence[TrainingRow]) -> float:
         """One update towards demonstrations; returns the mean negative log-likelihood per token before it.
@@ -147,6 +171,13 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._updates = state["updates"]
         self.policy.version = state["policy_version"]
+
+    def _advantages(self, group: TrainingGroup) -> Tensor:
+        return self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float32))
+
+    def _flops(self, tree: TokenTree, predictions: int) -> float:
+        all_weights = self.policy.lora_rank is None
+        return update_flops(self.policy.forward.config, tree, predictions, all_weights=all_weights) or 0.0
 
     def _scheduled_learning_rate(self) -> float:
         warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))
@@ -188,6 +219,8 @@ class _Totals:
     tokens: int = 0
     unique_tokens: int = 0
     total_tokens: int = 0
+    passes: int = 0
+    flops: float = 0.0
     gap: float = 0.0
     gap_max: float = 0.0
     entropy: float = 0.0
@@ -202,6 +235,12 @@ class _Totals:
         self.entropy += float(sampled.entropy.sum())
         self.truncated += truncated_tokens
 
+    def add_tree(self, tree: TokenTree, flops: float) -> None:
+        self.unique_tokens += tree.unique_tokens
+        self.total_tokens += tree.total_tokens
+        self.flops += flops
+        self.passes += 1
+
     def metrics(self, trained: int, skipped: int, grad_norm: float, seconds: float) -> UpdateMetrics:
         return UpdateMetrics(
             groups_trained=trained,
@@ -211,6 +250,9 @@ class _Totals:
             sampled_tokens=self.tokens,
             unique_tokens=self.unique_tokens,
             total_tokens=self.total_tokens,
+            passes=self.passes,
+            unique_tokens_per_s=self.unique_tokens / seconds,
+            flops_per_s=self.flops / seconds,
             logprob_gap_mean=self.gap / self.tokens,
             logprob_gap_max=self.gap_max,
             entropy=self.entropy / self.tokens,

@@ -4,10 +4,10 @@ From a plain weight the kernel makes that layout again in every call: a fifth of
 The results are the same to the last bit.
 """
 
-import os
-
 import torch
 from torch import Tensor
+
+from agentrft.models.memory import device_memory
 
 # Of the machine's memory, for the second copy of the weights that this is.
 MEMORY_SHARE = 1 / 16
@@ -18,13 +18,12 @@ def can_block(like: Tensor, size: int) -> bool:
 
     It depends on the whole memory rather than the free one, so that a resumed job computes as it did before.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return (
         like.device.type == "cpu"
         and like.dtype == torch.bfloat16
         and torch.backends.mkldnn.is_available()
         and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        and size <= MEMORY_SHARE * memory
+        and size <= MEMORY_SHARE * device_memory(like.device)
     )
 
 

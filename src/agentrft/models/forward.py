@@ -17,17 +17,28 @@ class Forward(Protocol):
     dtype: dtype
     device: device
 
-    def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
-        """One pass.
+    def trunk(
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
+    ) -> Tensor:
+        """One pass up to what `head` takes.
 
         Args:
             token_ids, position_ids: [tokens], sequences end to end.
             keep: [kept] positions in the packed tokens to compute logits at.
             plan: which keys each token sees.
+            recompute: keep only each layer's input for the backward pass, and compute the rest again there.
 
         Returns:
-            logits [kept, vocabulary].
+            [kept, anything].
         """
+        ...
+
+    def head(self, rows: Tensor) -> Tensor:
+        """Rows of `trunk` to logits [rows, vocabulary]."""
+        ...
+
+    def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
+        """Logits [kept, vocabulary]: `head` of `trunk`."""
         ...
 
     def write(self, name: str, weight: Tensor) -> None:
@@ -36,7 +47,11 @@ class Forward(Protocol):
 
 
 class TransformersForward:
-    """Any model of transformers with planned attention (`use_planned_attention`), adapters of PEFT included."""
+    """Any model of transformers with planned attention (`use_planned_attention`), adapters of PEFT included.
+
+    What stands between the last layer and the logits differs by architecture, so the trunk here ends with the logits,
+    and nothing is computed again in the backward pass.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
@@ -46,6 +61,16 @@ class TransformersForward:
         self.dtype, self.device = parameter.dtype, parameter.device
 
     def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
+        """See `Forward`."""
+        return self.trunk(token_ids, position_ids, keep, plan)
+
+    def head(self, rows: Tensor) -> Tensor:
+        """See `Forward`."""
+        return rows
+
+    def trunk(
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
+    ) -> Tensor:
         """See `Forward`."""
         return self._model(
             input_ids=token_ids.unsqueeze(0),

@@ -5,6 +5,7 @@ import ctypes
 import functools
 import math
 import mmap
+import os
 import sys
 from collections.abc import Sequence
 
@@ -43,3 +44,10 @@ def lazy_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=dtype, count=size).view(*shape)
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes that the device has in all, free or not."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

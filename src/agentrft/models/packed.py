@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
@@ -158,6 +159,18 @@ class PackedModel:
 
     def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
         """See `Forward`."""
+        return self.head(self.trunk(token_ids, position_ids, keep, plan))
+
+    def head(self, rows: Tensor) -> Tensor:
+        """See `Forward`."""
+        if torch.is_grad_enabled():
+            return nn.functional.linear(rows, self._head)
+        return linear(rows, self._head, None, self._blocked_head)
+
+    def trunk(
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
+    ) -> Tensor:
+        """See `Forward`: the normalised rows."""
         self._block_outdated()
         x = nn.functional.embedding(token_ids, self._embedding)
         if torch.is_grad_enabled():
@@ -165,16 +178,30 @@ class PackedModel:
         cosine, sine = self._rotary(x, position_ids.unsqueeze(0))
         angles = cosine.transpose(0, 1), sine.transpose(0, 1)
         if self._kernels is not None and not torch.is_grad_enabled():
-            return linear(self._run(self._kernels, x, angles, keep, plan), self._head, None, self._blocked_head)
+            return self._run(self._kernels, x, angles, keep, plan)
         normed = rms_norm(x, self._layers[0].attention_norm, self._epsilon)
-        for index, layer in enumerate(self._layers):
-            attended = layer.output(self._attention(index, layer, normed, angles, plan))
-            x, normed = added_rms_norm(x, attended, layer.mlp_norm, self._epsilon, self._kernels)
-            change = layer.down(swiglu(layer.gate_up(normed), self._kernels))
-            if index == len(self._layers) - 1:
-                x, change = x[keep], change[keep]
-            x, normed = added_rms_norm(x, change, self._norm_after(index), self._epsilon, self._kernels)
-        return nn.functional.linear(normed, self._head)
+        for index in range(len(self._layers)):
+            kept = keep if index == len(self._layers) - 1 else None
+            if recompute and torch.is_grad_enabled():
+                x, normed = checkpoint(
+                    self._layer_with_gradient, index, x, normed, angles, plan, kept, use_reentrant=False
+                )
+            else:
+                x, normed = self._layer_with_gradient(index, x, normed, angles, plan, kept)
+        return normed
+
+    def _layer_with_gradient(
+        self, index: int, x: Tensor, normed: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan,
+        keep: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """One layer, and the norm that follows it."""
+        layer = self._layers[index]
+        attended = layer.output(self._attention(index, layer, normed, angles, plan))
+        x, normed = added_rms_norm(x, attended, layer.mlp_norm, self._epsilon, self._kernels)
+        change = layer.down(swiglu(layer.gate_up(normed), self._kernels))
+        if keep is not None:
+            x, change = x[keep], change[keep]
+        return added_rms_norm(x, change, self._norm_after(index), self._epsilon, self._kernels)
 
     def _run(
         self, kernels: Kernels, x: Tensor, angles: tuple[Tensor, Tensor], keep: Tensor, plan: AttentionPlan

@@ -13,10 +13,18 @@ PositiveInt = Annotated[int, Field(ge=1)]
 LORA_LEARNING_RATE = 2e-4
 FULL_LEARNING_RATE = 2e-5
 ROLLOUTS_PER_MULTIPLIER = 8
+# With fewer, a group that has something to teach is too often taken for one that has not.
+DECIDED_AFTER = 8
 
 
 class Hyperparameters(SpecModel):
-    """Everything that is left at "auto" is chosen by `resolve` and recorded with the job."""
+    """Everything that is left at "auto" is chosen by `resolve` and recorded with the job.
+
+    Attributes:
+        sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
+            or all wrong lately.
+        decide_after: a group whose first so many rewards are all alike is not sampled further.
+    """
 
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
@@ -33,6 +41,8 @@ class Hyperparameters(SpecModel):
     lora_rank: Annotated[int, Field(ge=1, le=1024)] | Literal["full"] | Auto = "auto"
     max_grad_norm: Annotated[float, Field(gt=0)] | Auto = "auto"
     algorithm: Literal["grpo", "rloo"] | Auto = "auto"
+    sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
+    decide_after: Annotated[int, Field(ge=2)] | Auto = "auto"
 
     def resolve(self, *, n_train: int, model_context_tokens: int) -> "ResolvedHyperparameters":
         """Replace every "auto" by a value.
@@ -49,6 +59,7 @@ class Hyperparameters(SpecModel):
         lora_rank = None if self.lora_rank == "full" else _value(self.lora_rank, 16)
         multiplier = _value(self.learning_rate_multiplier, 1.0)
         compute_multiplier = _value(self.compute_multiplier, 1.0)
+        rollouts_per_sample = max(2, round(ROLLOUTS_PER_MULTIPLIER * compute_multiplier))
         steps_in_data = n_epochs * steps_per_epoch
         max_steps = min(_value(self.max_steps, steps_in_data), steps_in_data)
         return ResolvedHyperparameters(
@@ -57,7 +68,7 @@ class Hyperparameters(SpecModel):
             learning_rate_multiplier=multiplier,
             learning_rate=multiplier * (FULL_LEARNING_RATE if lora_rank is None else LORA_LEARNING_RATE),
             compute_multiplier=compute_multiplier,
-            rollouts_per_sample=max(2, round(ROLLOUTS_PER_MULTIPLIER * compute_multiplier)),
+            rollouts_per_sample=rollouts_per_sample,
             eval_interval=_value(self.eval_interval, max(1, max_steps // 4)),
             eval_samples=_value(self.eval_samples, 1),
             max_steps=max_steps,
@@ -69,6 +80,8 @@ class Hyperparameters(SpecModel):
             lora_rank=lora_rank,
             max_grad_norm=_value(self.max_grad_norm, 1.0),
             algorithm=_value(self.algorithm, "grpo"),
+            sample_by=_value(self.sample_by, "epoch"),
+            decide_after=_value(self.decide_after, min(DECIDED_AFTER, rollouts_per_sample)),
         )
 
 
@@ -93,6 +106,8 @@ class ResolvedHyperparameters:
     lora_rank: int | None
     max_grad_norm: float
     algorithm: str
+    sample_by: str
+    decide_after: int
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

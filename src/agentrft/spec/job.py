@@ -35,12 +35,15 @@ class EngineSpec(SpecModel):
         max_batch_size: sequences in one decode pass.
         prefill_tokens_per_step: prompt and tool-result tokens computed in one pass.
         turn_timeout_s: deadline of one turn's generation, waiting included.
+        kv_cache_mb: what all KV caches together may take, in MB; "auto" is a quarter of the memory of the device. Where
+            it does not hold `max_concurrent_rollouts` of them, fewer rollouts run at once.
     """
 
     max_concurrent_rollouts: Annotated[int, Field(ge=1)] = 64
     max_batch_size: Annotated[int, Field(ge=1)] = 64
     prefill_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
     turn_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    kv_cache_mb: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
 
 class JobSpec(SpecModel):

@@ -1,0 +1,37 @@
+"""Several groups in one pass: larger products, and what their prompts have in common is computed once."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.token_tree import build_token_tree
+
+
+def packs_of(groups: Sequence[TrainingGroup], max_tokens: int) -> list[list[TrainingGroup]]:
+    """Groups by pass, each pass of at most `max_tokens` unique tokens or of a single group.
+
+    The largest first, each into the first pass with room: passes are then few and about equally long.
+    """
+    sized = [(build_token_tree(group.rows).unique_tokens, index, group) for index, group in enumerate(groups)]
+    packs: list[list[TrainingGroup]] = []
+    room: list[int] = []
+    for size, _, group in sorted(sized, key=lambda entry: (-entry[0], entry[1])):
+        for pack, left in enumerate(room):
+            if size <= left:
+                packs[pack].append(group)
+                room[pack] -= size
+                break
+        else:
+            packs.append([group])
+            room.append(max_tokens - size)
+    return packs
+
+
+def rows_together(groups: Sequence[TrainingGroup]) -> list[TrainingRow]:
+    """The rows of several groups, their rollouts numbered through."""
+    rows: list[TrainingRow] = []
+    before = 0
+    for group in groups:
+        rows += [replace(row, rollout=row.rollout + before) for row in group.rows]
+        before += len(group.rewards)
+    return rows
