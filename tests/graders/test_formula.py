@@ -98,7 +98,7 @@ def binary(children: st.SearchStrategy) -> st.SearchStrategy:
     return st.one_of(
         st.builds(combine, children, st.sampled_from(sorted(PYTHON)), children),
         st.builds(call, st.sampled_from(["min", "max"]), children, children),
-        children.map(lambda child: (f"-{child[0]}", -child[1])),
+        children.map(lambda child: (f"(-{child[0]})", -child[1])),
         children.map(lambda child: (f"abs({child[0]})", abs(child[1]))),
     )
 
