@@ -1,4 +1,4 @@
-"""How cost grows with rollouts a sample and with the prompt's length: ours and the peers', drawn as docs/scaling.png.
+"""How cost grows with rollouts a sample and with the prompt's length: ours and the peers', drawn as docs/images/scaling.png.
 
     python -m benchmarks.scaling [--rounds 2]
 
@@ -22,7 +22,7 @@ from matplotlib import pyplot  # after the choice of a back end without a displa
 
 ROLLOUTS, PROMPTS = (1, 2, 4, 8, 16, 32), (128, 256, 512, 1024, 2048, 4096)
 PROMPT, GROUP, SAMPLED = 512, 8, 64
-PICTURE = ROOT / "docs" / "scaling.png"
+PICTURE = ROOT / "docs" / "images" / "scaling.png"
 GENERATION = {
     "agentrft": (OURS, "benchmarks.ours.engine"),
     "generate": (OURS, "benchmarks.peers.transformers_generate"),
