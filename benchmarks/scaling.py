@@ -1,4 +1,4 @@
-"""How cost grows with rollouts a sample and with the prompt's length: ours and the peers', drawn as docs/images/scaling.png.
+"""How cost grows with rollouts a sample and with the prompt's length: ours and the peers', as docs/images/scaling.png.
 
     python -m benchmarks.scaling [--rounds 2]
 
