@@ -33,6 +33,27 @@ def job() -> dict[str, Any]:
     return raw
 
 
+def agent(url: str, threads: int) -> dict[str, Any]:
+    """What every worker is told of the quickstart's agent: its model, data, tool and limits."""
+    raw = job()
+    reinforcement = raw["method"]["reinforcement"]
+    (tool,), hyperparameters = reinforcement["tools"], reinforcement["hyperparameters"]
+    return {
+        "model": str(warm_started_model()),
+        "threads": threads,
+        "dtype": "bfloat16",
+        "data": raw["training_file"],
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens_per_turn": hyperparameters["max_tokens_per_turn"],
+        "max_context_tokens": hyperparameters["max_context_tokens"],
+        "max_episode_steps": reinforcement["max_episode_steps"],
+        "tool": {
+            "name": tool["name"], "description": tool["description"], "parameters": tool["parameters"], "url": url,
+        },
+    }  # fmt: skip
+
+
 def data_folder() -> Path:
     """Where the quickstart's data are; written if they are not there."""
     folder = CACHE / "data"

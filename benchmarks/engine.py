@@ -8,11 +8,10 @@ turns have it, between 16 and 128. The last line on standard output is a JSON ob
 
 import argparse
 import random
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import OURS, ROOT, Worker, machine, median_of, report, take_turns
+from benchmarks.harness import OURS, ROOT, machine, measure, median_of, report
 
 SEQUENCES, PROMPT_TOKENS, MOST_TOKENS, FEWEST_TOKENS = 64, (128, 256), 128, 16
 IDS = (1000, 40000)
@@ -33,13 +32,6 @@ def configuration(model: Path, threads: int, *, equal_lengths: bool) -> dict[str
     }  # fmt: skip
 
 
-def measure(config: dict[str, Any], rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
-    """All runs by side, and the versions of what ran."""
-    with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(*side, config)) for name, side in SIDES.items()}
-        return take_turns(workers, rounds), {name: worker.versions for name, worker in workers.items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -51,7 +43,7 @@ def main() -> None:
     summary = {}
     for case, equal_lengths in (("equal lengths", True), ("lengths of turns", False)):
         config = configuration(model, arguments.threads, equal_lengths=equal_lengths)
-        runs, versions = measure(config, arguments.rounds)
+        runs, versions = measure(SIDES, config, arguments.rounds)
         rates = {name: sum(config["max_tokens"]) / median_of(of_side, "seconds") for name, of_side in runs.items()}
         result["cases"][case] = {"tokens_per_s": {name: round(rate, 1) for name, rate in rates.items()}, "runs": runs}
         result["versions"] = versions

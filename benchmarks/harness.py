@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -114,6 +115,15 @@ def take_turns(workers: Mapping[str, Worker], rounds: int) -> dict[str, list[dic
                 runs[name].append(measured)
                 print(f"round {seed}  {name:<12} {measured['seconds']:.2f} s", file=sys.stderr, flush=True)
     return runs
+
+
+def measure(
+    sides: Mapping[str, tuple[Path, str]], config: Mapping[str, Any], rounds: int
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
+    """All runs by side, each side's Python and module in turn, and the versions of what ran."""
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(*side, config)) for name, side in sides.items()}
+        return take_turns(workers, rounds), {name: worker.versions for name, worker in workers.items()}
 
 
 def median_of(runs: Sequence[Mapping[str, Any]], value: str) -> float:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, PretrainedConfig
 from agentrft.learner.flops import update_flops
 from agentrft.learner.token_tree import build_token_tree
 from benchmarks.engine import built_in_model
-from benchmarks.harness import OURS, ROOT, Worker, machine, median_of, report, take_turns
+from benchmarks.harness import OURS, ROOT, machine, measure, median_of, report
 from benchmarks.ours.update import as_group
 
 PROMPT_TOKENS, SAMPLED_TOKENS, ROLLOUTS, LORA_RANK = 512, 64, 8, 16
@@ -57,12 +57,6 @@ def model_flops(config: PretrainedConfig, group: dict[str, Any]) -> float:
     return flops
 
 
-def measure(config: dict[str, Any], rounds: int) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
-    """All runs by side, and the versions of what ran."""
-    with Worker(*SIDES["agentrft"], config) as ours, Worker(*SIDES["trl"], config) as trl:
-        return take_turns({"agentrft": ours, "trl": trl}, rounds), {"agentrft": ours.versions, "trl": trl.versions}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
@@ -73,7 +67,7 @@ def main() -> None:
     shape = {"prompt": PROMPT_TOKENS, "sampled": SAMPLED_TOKENS, "rollouts": ROLLOUTS}
     config = configuration(model, arguments.threads, **shape)
     on = machine(arguments.threads)
-    runs, versions = measure(config, arguments.rounds)
+    runs, versions = measure(SIDES, config, arguments.rounds)
     # The higher of two measurements, since the machine's rate varies.
     on = max(on, machine(arguments.threads), key=lambda measured: measured["matmul_gflops"][config["dtype"]])
     seconds = {name: median_of(of_side, "seconds") for name, of_side in runs.items()}

@@ -9,8 +9,8 @@ last line on standard output is a JSON object with the ratios of sampled tokens/
 import argparse
 from typing import Any
 
-from benchmarks.agent import ToolServer, job, warm_started_model
-from benchmarks.harness import OURS, ROOT, Worker, machine, median_of, report, take_turns
+from benchmarks.agent import ToolServer, agent, warm_started_model
+from benchmarks.harness import OURS, ROOT, machine, measure, median_of, report
 
 SAMPLES, ROLLOUTS = 8, 8
 DELAYS_MS = (200, 0)
@@ -21,26 +21,7 @@ SIDES = {
 
 
 def configuration(url: str, threads: int) -> dict[str, Any]:
-    """The quickstart's own limits and tool."""
-    raw = job()
-    reinforcement = raw["method"]["reinforcement"]
-    (tool,), hyperparameters = reinforcement["tools"], reinforcement["hyperparameters"]
-    return {
-        "model": str(warm_started_model()),
-        "threads": threads,
-        "dtype": "bfloat16",
-        "data": raw["training_file"],
-        "samples": SAMPLES,
-        "rollouts_per_sample": ROLLOUTS,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "max_tokens_per_turn": hyperparameters["max_tokens_per_turn"],
-        "max_context_tokens": hyperparameters["max_context_tokens"],
-        "max_episode_steps": reinforcement["max_episode_steps"],
-        "tool": {
-            "name": tool["name"], "description": tool["description"], "parameters": tool["parameters"], "url": url,
-        },
-    }  # fmt: skip
+    return {**agent(url, threads), "samples": SAMPLES, "rollouts_per_sample": ROLLOUTS}
 
 
 def rate(run: dict[str, Any]) -> float:
@@ -59,9 +40,7 @@ def main() -> None:
     for delay_ms in DELAYS_MS:
         with ToolServer(delay_ms / 1000) as url:
             config = configuration(url, arguments.threads)
-            with Worker(*SIDES["agentrft"], config) as ours, Worker(*SIDES["trl"], config) as trl:
-                runs = take_turns({"agentrft": ours, "trl": trl}, arguments.rounds)
-                result["versions"] = {"agentrft": ours.versions, "trl": trl.versions}
+            runs, result["versions"] = measure(SIDES, config, arguments.rounds)
         for run in (*runs["agentrft"], *runs["trl"]):
             run["tokens_per_s"] = rate(run)
         rates = {name: median_of(of_side, "tokens_per_s") for name, of_side in runs.items()}

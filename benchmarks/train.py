@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.job.schedule import samples_of_step
-from benchmarks.agent import EXAMPLE, ToolServer, job, warm_started_model
+from benchmarks.agent import EXAMPLE, ToolServer, agent, job
 from benchmarks.harness import OURS, ROOT, Worker, machine, median_of, report
 
 SAMPLES, ROLLOUTS, LORA_RANK, LEARNING_RATE = 8, 8, 16, 3e-4
@@ -28,16 +28,11 @@ SIDES = {
 
 def configuration(url: str, threads: int, seed: int, steps: int) -> dict[str, Any]:
     """The quickstart's own limits, data and tool; `order` lists the rows of each step."""
-    raw = job()
-    reinforcement = raw["method"]["reinforcement"]
-    (tool,), hyperparameters = reinforcement["tools"], reinforcement["hyperparameters"]
-    rows = range(len(Path(raw["training_file"]).read_text(encoding="utf-8").splitlines()))
+    common = agent(url, threads)
+    rows = range(len(Path(common["data"]).read_text(encoding="utf-8").splitlines()))
     steps_of = (samples_of_step(rows, batch_size=SAMPLES, seed=seed, step=step) for step in range(1, steps + 1))
     return {
-        "model": str(warm_started_model()),
-        "threads": threads,
-        "dtype": "bfloat16",
-        "data": raw["training_file"],
+        **common,
         "grader": str(EXAMPLE / "grader.py"),
         "order": list(steps_of),
         "rollouts_per_sample": ROLLOUTS,
@@ -46,15 +41,7 @@ def configuration(url: str, threads: int, seed: int, steps: int) -> dict[str, An
         "warm_up_steps": 2,
         "decay_steps": steps,
         "max_grad_norm": 1.0,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "max_tokens_per_turn": hyperparameters["max_tokens_per_turn"],
-        "max_context_tokens": hyperparameters["max_context_tokens"],
-        "max_episode_steps": reinforcement["max_episode_steps"],
-        "tool": {
-            "name": tool["name"], "description": tool["description"], "parameters": tool["parameters"], "url": url,
-        },
-    }  # fmt: skip
+    }
 
 
 class Judge:

@@ -8,8 +8,8 @@ from typing import TypeVar
 from agentrft.engine import Session
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
-from agentrft.job.schedule import SAME_REWARD
 from agentrft.job.stop import Stop
+from agentrft.report.summary import SAME_REWARD
 from agentrft.rollout import Rollout, RolloutTask
 from agentrft.store import JobStore, PendingRollout
 

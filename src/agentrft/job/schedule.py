@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from agentrft.data import Sample
+from agentrft.report.summary import SAME_REWARD
 
 T = TypeVar("T")
 # A sample is never drawn less often than this, beside one with something to learn from: policies change.
 DIFFICULTY_FLOOR = 0.1
-SAME_REWARD = 1e-9
 
 
 class Difficulty:
