@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import functools
 import random
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from agentrft.models.forward import Forward, TransformersForward
-from agentrft.models.native import load_kernels
+from agentrft.models.native import Kernels, build, load_kernels
 from agentrft.models.packed import PackedModel
 from tests.engine.sessions import Transcript, converse, errors, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import ARCHITECTURES, TinyModel
@@ -30,15 +31,32 @@ async def test_sessions_of_any_length_beyond_the_slots_agree_with_a_plain_forwar
     assert largest_error(model, transcripts) < 1e-3
 
 
+@pytest.fixture(scope="module")
+def portable_kernels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Kernels | None]:
+    """The kernels as a processor without a dot product of bfloat16 has them."""
+
+    @functools.cache
+    def compiled() -> Kernels | None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AGENTRFT_CACHE", str(tmp_path_factory.mktemp("kernels")))
+            library = build(machine="x86-64")
+        kernels = None if library is None else Kernels(library)
+        assert kernels is None or not kernels.has_dot
+        return kernels
+
+    return compiled
+
+
 @pytest.mark.parametrize("architecture", ["llama", "llama_wide", "qwen3_wide"])
-@pytest.mark.parametrize("native", [True, False], ids=["native", "torch"])
+@pytest.mark.parametrize("operators", ["native", "portable", "torch"])
 async def test_in_bfloat16_they_agree_within_its_resolution(
-    shared_model: Callable[..., TinyModel], monkeypatch: pytest.MonkeyPatch, architecture: str, native: bool
-) -> None:
-    if not native:
-        monkeypatch.setattr("agentrft.models.native.kernels.load_kernels", lambda: None)
-    elif load_kernels() is None:
+    shared_model: Callable[..., TinyModel], monkeypatch: pytest.MonkeyPatch, architecture: str, operators: str,
+    portable_kernels: Callable[[], Kernels | None],
+) -> None:  # fmt: skip
+    kernels = {"native": load_kernels, "portable": portable_kernels, "torch": lambda: None}[operators]()
+    if kernels is None and operators != "torch":
         pytest.skip("no C++ compiler here")
+    monkeypatch.setattr("agentrft.models.native.kernels.load_kernels", lambda: kernels)
     model, source = shared_model(architecture, torch.bfloat16), random.Random(2)
     exact = copy.deepcopy(model.plain).float()
     prompts = [random_ids(source, source.randint(1, 60)) for _ in range(12)]

@@ -88,6 +88,61 @@ def test_attention_over_what_was_stored(kernels: Kernels, head_dim: int, group: 
         torch.testing.assert_close(got[row].float(), expected, rtol=2e-2, atol=1e-2)
 
 
+@pytest.fixture
+def dot(kernels: Kernels) -> Kernels:
+    if not kernels.has_dot:
+        pytest.skip("this processor has no dot product of bfloat16")
+    return kernels
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 12, 13, 97, 300])
+@pytest.mark.parametrize(("outputs", "inputs"), [(32, 2), (96, 64), (576, 1536)])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_product_with_a_packed_weight(dot: Kernels, rows: int, outputs: int, inputs: int, with_bias: bool) -> None:
+    # A part of wider rows, as attention gives them.
+    x = random(rows, inputs + 6)[:, :inputs]
+    weight, bias = random(outputs, inputs), random(outputs) if with_bias else None
+    expected = x.float() @ weight.float().T + (0 if bias is None else bias.float())
+    got = dot.product(x, dot.pack(weight), bias)
+    torch.testing.assert_close(got.float(), expected, rtol=1 / 128, atol=1e-2)
+
+
+def test_which_weights_can_be_packed(dot: Kernels) -> None:
+    assert dot.can_pack(random(64, 8))
+    assert not dot.can_pack(random(63, 8))
+    assert not dot.can_pack(random(64, 7))
+
+
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128])
+@pytest.mark.parametrize("group", [1, 3, 4, 7])
+def test_attention_of_chunks(dot: Kernels, head_dim: int, group: int) -> None:
+    kv_heads, slots, block_tokens = 2, 6, 64
+    # (slot, tokens before, new tokens): shorter and longer than a tile, and over the edges of blocks.
+    chunks = [(5, 0, 2), (0, 0, 65), (3, 63, 1), (2, 100, 91), (1, 17, 47)]
+    keys, values = (torch.zeros(3, slots, kv_heads, block_tokens, head_dim, dtype=BF16) for _ in "kv")
+    starts = [1]  # row 0 belongs to no chunk
+    for _, _, length in chunks:
+        starts.append(starts[-1] + length)
+    query = random(starts[-1], kv_heads * group + 3, head_dim)[:, : kv_heads * group]
+    out = torch.full((starts[-1], kv_heads * group, head_dim), 7.0, dtype=BF16)
+    fields = [(slot, start, length, before) for (slot, before, length), start in zip(chunks, starts, strict=False)]
+    stored = {}
+    for slot, before, length in chunks:
+        key, value = (random(before + length, kv_heads, head_dim, scale=0.7) + 0.01 * slot * i for i in (1, 2))
+        where = torch.full((before + length,), slot), torch.arange(before + length)
+        dot.store(key, value, keys, values, *where)
+        stored[slot] = key.float(), value.float()
+    dot.attend_chunks(query, keys, values, torch.tensor(fields).T.contiguous(), head_dim**-0.5, out)
+    assert bool((out[0] == 7.0).all())
+    for slot, start, length, before in fields:
+        key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in stored[slot])
+        own = query[start : start + length].float().transpose(0, 1)
+        scores = (own @ key.transpose(1, 2)) * head_dim**-0.5
+        scores += torch.full(scores.shape[1:], float("-inf")).triu(before + 1)
+        expected = (scores.softmax(dim=-1) @ value).transpose(0, 1)
+        torch.testing.assert_close(out[start : start + length].float(), expected, rtol=2e-2, atol=1e-2)
+
+
 def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

@@ -80,7 +80,10 @@ class CachedAttention:
         self._positions = torch.tensor([c.offset + i for c in everything for i in range(c.length)], device=device)
         self._on_cpu = device.type == "cpu"
         longest = max((c.length for c in chunks), default=0)
-        if self._on_cpu:
+        if cache.kernels is not None and cache.kernels.has_dot:
+            fields = [[c.slot for c in chunks], [c.start for c in chunks], [c.length for c in chunks]]
+            self._fields = torch.tensor([*fields, [c.offset for c in chunks]], dtype=torch.long)
+        elif self._on_cpu:
             self._bias = triangle(min(longest, TILE_TOKENS), dtype, device)
         else:
             self._masks = [causal_mask(c.length, c.offset + c.length, device) for c in chunks]
@@ -94,6 +97,17 @@ class CachedAttention:
         out = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
         if self._single:
             out[: self._single] = self._attend_single(query[:, : self._single], keys, values, scaling)
+        if self._chunks:
+            self._attend_chunks(query, key, value, keys, values, scaling, out)
+        return out
+
+    def _attend_chunks(
+        self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, scaling: float, out: Tensor
+    ) -> None:
+        kernels = self._cache.kernels
+        if kernels is not None and kernels.has_dot:
+            kernels.attend_chunks(query.transpose(0, 1), keys, values, self._fields, scaling, out)
+            return
         for index, chunk in enumerate(self._chunks):
             own = slice(chunk.start, chunk.start + chunk.length)
             if chunk.offset:
@@ -102,11 +116,10 @@ class CachedAttention:
             else:
                 own_keys, own_values = key[:, own], value[:, own]
             if self._on_cpu:
-                queries, kernels = query[:, own].transpose(0, 1), self._cache.kernels
+                queries = query[:, own].transpose(0, 1)
                 causal_attention(queries, own_keys, own_values, scaling, self._bias, kernels, out[own])
             else:
                 out[own] = grouped_attention(query[:, own], own_keys, own_values, scaling, self._masks[index])
-        return out
 
     def _store(self, keys: Tensor, values: Tensor, key: Tensor, value: Tensor) -> None:
         if self._cache.kernels is not None:

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
-from agentrft.models.blocked import block, can_block, linear
+from agentrft.models.layouts import Product, lay_out, pays
 from agentrft.models.native import Kernels, kernels_for
 from agentrft.models.packed_ops import added_rms_norm, rms_norm, rotate, swiglu
 
@@ -46,13 +46,13 @@ class Adapter:
 class Projection:
     """A linear layer, or several of the same input as one: `weight` is [out, in] with all adapters merged.
 
-    `blocked` is the same weight in the layout of `linear`, where it pays.
+    `product` is that with the same weight laid out for the processor, where it pays.
     """
 
     weight: Tensor
     bias: Tensor | None
     adapters: list[Adapter] = field(default_factory=list)
-    blocked: Tensor | None = None
+    product: Product | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.adapters and torch.is_grad_enabled():
@@ -61,7 +61,9 @@ class Projection:
 
     def compute(self, x: Tensor) -> Tensor:
         """[tokens, in] to [tokens, out], without gradient."""
-        return linear(x, self.weight, self.bias, self.blocked)
+        if self.product is not None:
+            return self.product(x, self.bias)
+        return nn.functional.linear(x, self.weight, self.bias)
 
     def accumulate(self, x: Tensor, gradient: Tensor) -> None:
         """Add the adapters' gradients: x is [tokens, in], gradient [tokens, out]."""
@@ -140,10 +142,10 @@ class PackedModel:
         projections = [p for layer in self._layers for p in layer.projections]
         size = sum(p.weight.nbytes for p in projections) + self._head.nbytes
         # Whose layout is out of date; made anew before the next pass.
-        self._outdated = {id(p): p for p in projections} if can_block(self._embedding, size) else None
-        self._blocked_head = block(self._head) if self._outdated is not None else None
         head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self._heads
         self._kernels = kernels_for(self._embedding, head_dim)
+        self._outdated = {id(p): p for p in projections} if pays(self._embedding, size) else None
+        self._head_product = lay_out(self._head, self._kernels) if self._outdated is not None else None
 
     @staticmethod
     def supports(model: nn.Module) -> bool:
@@ -163,15 +165,15 @@ class PackedModel:
 
     def head(self, rows: Tensor) -> Tensor:
         """See `Forward`."""
-        if torch.is_grad_enabled():
+        if self._head_product is None or torch.is_grad_enabled():
             return nn.functional.linear(rows, self._head)
-        return linear(rows, self._head, None, self._blocked_head)
+        return self._head_product(rows, None)
 
     def trunk(
         self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
     ) -> Tensor:
         """See `Forward`: the normalised rows."""
-        self._block_outdated()
+        self._lay_out_outdated()
         x = nn.functional.embedding(token_ids, self._embedding)
         if torch.is_grad_enabled():
             x.requires_grad_(True)
@@ -235,16 +237,16 @@ class PackedModel:
         if name in self._owners:
             self._outdated[id(self._owners[name])] = self._owners[name]
         elif self._weights[name].data_ptr() == self._head.data_ptr():
-            self._blocked_head = block(self._head)
+            self._head_product = lay_out(self._head, self._kernels)
 
     def adapt(self, name: str, adapter: Adapter) -> None:
         """Attach an adapter to the linear layer `name`; its `rows` are set here."""
         projection, adapter.rows = self._places[name]
         projection.adapters.append(adapter)
 
-    def _block_outdated(self) -> None:
+    def _lay_out_outdated(self) -> None:
         for projection in (self._outdated or {}).values():
-            projection.blocked = block(projection.weight)
+            projection.product = lay_out(projection.weight, self._kernels)
         if self._outdated:
             self._outdated.clear()
 

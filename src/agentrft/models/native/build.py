@@ -1,4 +1,4 @@
-"""Compiling `kernels.cpp` for this very processor, once, into the cache folder."""
+"""Compiling the C++ files beside this one for this very processor, once, into the cache folder."""
 
 import hashlib
 import logging
@@ -13,21 +13,26 @@ from agentrft.models.catalog import cache_folder
 
 logger = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("kernels.cpp")
-FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+FOLDER = Path(__file__).parent
+SOURCES, HEADERS = sorted(FOLDER.glob("*.cpp")), sorted(FOLDER.glob("*.h"))
+FLAGS = ("-std=c++17", "-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 COMPILE_TIMEOUT_S = 120.0
 
 
-def build() -> Path | None:
-    """The compiled library; None where it cannot be had, with the reason in the log."""
+def build(machine: str = "native") -> Path | None:
+    """The compiled library; None where it cannot be had, with the reason in the log.
+
+    Args:
+        machine: the compiler's name of the processor to compile for.
+    """
     compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
     if platform.system() != "Linux" or compiler is None:
         logger.info("no C++ compiler: generation on this CPU runs without its own kernels, which is slower")
         return None
-    library = cache_folder() / "kernels" / _fingerprint(compiler) / "kernels.so"
+    library = cache_folder() / "kernels" / _fingerprint(compiler, machine) / "kernels.so"
     if not library.is_file():
         try:
-            _compile(compiler, library)
+            _compile(compiler, machine, library)
         except (OSError, subprocess.SubprocessError) as error:
             said = getattr(error, "stderr", None) or str(error)
             logger.warning("the CPU kernels do not compile, so generation is slower: %s", said.strip()[-500:])
@@ -35,21 +40,23 @@ def build() -> Path | None:
     return library
 
 
-def _compile(compiler: str, library: Path) -> None:
+def _compile(compiler: str, machine: str, library: Path) -> None:
     """Compile beside the library, then rename it, so that no process ever loads half of one."""
     library.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         partial = Path(folder, library.name)
-        command = [compiler, *FLAGS, "-o", str(partial), str(SOURCE)]
+        command = [compiler, *FLAGS, f"-march={machine}", "-o", str(partial), *map(str, SOURCES)]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
         partial.replace(library)
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: str, machine: str) -> str:
     """Of all that the library depends on: a cache folder can be shared by machines with different processors."""
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     flags = next(
         line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features"))
     )
-    told = "\n".join([version, flags, *FLAGS]).encode() + SOURCE.read_bytes()
+    told = "\n".join([version, machine, flags, *FLAGS]).encode() + b"".join(
+        file.read_bytes() for file in (*HEADERS, *SOURCES)
+    )
     return hashlib.sha256(told).hexdigest()[:16]

@@ -21,20 +21,55 @@ _SIGNATURES = {
     "swiglu_grad": [_POINTER] * 3 + [_INT] * 2,
     "softmax_grad": [_POINTER] * 3 + [_INT] * 2,
     "causal_softmax": [_POINTER] + [_INT] * 4,
+    "pack": [_POINTER] * 2 + [_INT] * 2,
+    "product": [_POINTER, _INT] + [_POINTER] * 3 + [_INT] * 3,
     "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
     "attend": [_POINTER, _INT] + [_POINTER] * 5 + [_INT] * 6 + [_FLOAT],
+    "attend_chunks": [_POINTER, _INT] + [_POINTER] * 7 + [_INT] * 6 + [_FLOAT],
 }
 
 
 class Kernels:
-    """See `kernels.cpp`; what is computed is said at `models.packed_ops` and `engine.kv_cache`."""
+    """See the C++ files; what is computed is said at `models.packed_ops` and `engine.kv_cache`.
+
+    Attributes:
+        has_dot: whether the processor multiplies pairs of bfloat16, which `pack`, `product` and `attend_chunks` need.
+    """
 
     def __init__(self, library: Path) -> None:
         loaded = ctypes.CDLL(str(library))
         for name, arguments in _SIGNATURES.items():
             function = getattr(loaded, name)
             function.argtypes, function.restype = arguments, None
+        loaded.packed_outputs.restype = _INT
+        self._packed_outputs = int(loaded.packed_outputs())
+        self.has_dot = self._packed_outputs > 0
         self._library = loaded
+
+    def can_pack(self, weight: BFloat16[Tensor, "outputs inputs"]) -> bool:
+        """Whether `pack` takes a weight of this shape."""
+        outputs, inputs = weight.shape
+        return self.has_dot and outputs % self._packed_outputs == 0 and inputs % 2 == 0
+
+    def pack(self, weight: BFloat16[Tensor, "outputs inputs"]) -> BFloat16[Tensor, "outputs inputs"]:
+        """The weight in the layout of `product`; the shape stays, the order inside does not."""
+        weight = weight.detach().contiguous()
+        packed = torch.empty_like(weight)
+        self._library.pack(weight.data_ptr(), packed.data_ptr(), *weight.shape)
+        return packed
+
+    def product(
+        self, x: BFloat16[Tensor, "rows inputs"], packed: BFloat16[Tensor, "outputs inputs"],
+        bias: BFloat16[Tensor, "outputs"] | None,
+    ) -> BFloat16[Tensor, "rows outputs"]:  # fmt: skip
+        """x @ weight.T + bias, of a weight that `pack` gave."""
+        if x.stride(1) != 1:
+            x = x.contiguous()
+        out = x.new_empty(len(x), len(packed))
+        added = None if bias is None else bias.data_ptr()
+        pointers = packed.data_ptr(), added, out.data_ptr()
+        self._library.product(x.data_ptr(), x.stride(0), *pointers, len(x), *packed.shape)
+        return out
 
     def add_rms_norm(
         self, x: BFloat16[Tensor, "rows width"], delta: BFloat16[Tensor, "rows width"] | None,
@@ -136,6 +171,27 @@ class Kernels:
             lengths.data_ptr(), out.data_ptr(), sequences, slot_count, heads, kv_heads, block_tokens, head_dim, scaling,
         )  # fmt: skip
         return out
+
+    def attend_chunks(
+        self, query: BFloat16[Tensor, "tokens heads head_dim"],
+        keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
+        values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
+        chunks: Int64[Tensor, "4 chunks"], scaling: float, out: BFloat16[Tensor, "tokens heads head_dim"],
+    ) -> None:  # fmt: skip
+        """Causal attention of consecutive new tokens of some sequences, which are stored already, into `out`.
+
+        Args:
+            chunks: of each chunk the slot, the first row of `query` and `out`, the number of tokens, and the position
+                of the first one in its sequence.
+            out: contiguous; rows that belong to no chunk are left alone.
+        """
+        heads = query.shape[1]
+        _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
+        fields = (field.data_ptr() for field in chunks)
+        self._library.attend_chunks(
+            query.data_ptr(), query.stride(0), keys.data_ptr(), values.data_ptr(), *fields, out.data_ptr(),
+            chunks.shape[1], slot_count, heads, kv_heads, block_tokens, head_dim, scaling,
+        )  # fmt: skip
 
 
 @functools.cache

@@ -1,82 +1,13 @@
-// The small operators between the matrix products of a transformer layer, for bfloat16 on a CPU, without gradient.
-//
-// All round where transformers' modules round, so that both give the same numbers up to the last bit of a sum's order.
-// bfloat16 travels as its 16 bits. Pointers are to contiguous rows unless a stride is given; strides count elements.
+// Attention of single tokens over their sequences' cached keys and values, and what writes those.
 
-#include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <vector>
+#include "common.h"
 
-#if defined(__AVX512BF16__) && defined(__AVX512F__) && defined(__AVX512BW__)
-#include <immintrin.h>
-#define HAS_BF16_DOT 1
-#else
-#define HAS_BF16_DOT 0
-#endif
-
-using bf16 = std::uint16_t;
+using namespace agentrft;
 
 namespace {
 
-constexpr std::int64_t PARALLEL_FROM = 1 << 14;  // elements; fewer are not worth waking the other threads
-constexpr std::int64_t AHEAD = 32;               // tokens between what is computed and what is fetched
-constexpr int MOST_QUERIES = 4;                  // that one sweep over the keys serves
-
-inline float widen(bf16 value) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(value) << 16;
-    float result;
-    std::memcpy(&result, &bits, sizeof result);
-    return result;
-}
-
-inline bf16 narrow(float value) {  // to nearest, ties to even
-    std::uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return static_cast<bf16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
-}
-
-inline float rounded(float value) { return widen(narrow(value)); }
-
-// e^x to 2 ulp, in a form that compilers vectorise: 2^n times a polynomial on [-0.5, 0.5] octaves.
-inline float exponential(float x) {
-    const float octaves = std::min(126.0f, std::max(-126.0f, x * 1.44269504f));
-    const float shifted = octaves + 12582912.0f;  // 1.5 * 2^23: its last bits now hold the nearest integer
-    const float fraction = octaves - (shifted - 12582912.0f);
-    float sum = 1.5403530e-4f;
-    sum = sum * fraction + 1.3333558e-3f;
-    sum = sum * fraction + 9.6181291e-3f;
-    sum = sum * fraction + 5.5504109e-2f;
-    sum = sum * fraction + 2.4022651e-1f;
-    sum = sum * fraction + 6.9314718e-1f;
-    sum = sum * fraction + 1.0f;
-    std::uint32_t exponent;
-    std::memcpy(&exponent, &shifted, sizeof exponent);
-    std::uint32_t bits;
-    std::memcpy(&bits, &sum, sizeof bits);
-    bits += exponent << 23;
-    float result;
-    std::memcpy(&result, &bits, sizeof result);
-    return result;
-}
-
-inline float inverse_rms(const bf16* x, std::int64_t width, float epsilon) {
-    float squares = 0.0f;
-#pragma omp simd reduction(+ : squares)
-    for (std::int64_t i = 0; i < width; ++i) squares += widen(x[i]) * widen(x[i]);
-    return 1.0f / std::sqrt(squares / static_cast<float>(width) + epsilon);
-}
-
-// One sequence and one key-value head: where its keys and values are.
-struct Cached {
-    const bf16* data;
-    std::int64_t slots, kv_heads, block_tokens, head_dim, slot, head;
-
-    const bf16* block(std::int64_t index) const {
-        return data + ((index * slots + slot) * kv_heads + head) * block_tokens * head_dim;
-    }
-};
+constexpr std::int64_t AHEAD = 32;  // tokens between what is computed and what is fetched
+constexpr int MOST_QUERIES = 4;     // that one sweep over the keys serves
 
 #if HAS_BF16_DOT
 
@@ -109,13 +40,6 @@ void score(const Cached& keys, std::int64_t length, const bf16* query, float* sc
             for (int q = 0; q < QUERIES; ++q) scores[q * stride + token] = _mm512_reduce_add_ps(sums[q]);
         }
     }
-}
-
-inline __m512i narrow16(__m512 value) {  // in the low half of each lane
-    const __m512i bits = _mm512_castps_si512(value);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    return _mm512_srli_epi32(up, 16);
 }
 
 // `CHUNKS` x 32 of the head's dimensions, starting at `first`. Even and odd dimensions are summed apart, because
@@ -237,106 +161,6 @@ void attend_together(const Cached& keys, const Cached& values, std::int64_t leng
 
 extern "C" {
 
-// sum = x + delta (or x, if delta is null); out = sum / rms(sum) * weight. All [rows, width]; sum may be x itself.
-void add_rms_norm(const bf16* x, const bf16* delta, const bf16* weight, bf16* sum, bf16* out, std::int64_t rows,
-                  std::int64_t width, float epsilon) {
-#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
-    for (std::int64_t row = 0; row < rows; ++row) {
-        bf16* own = sum + row * width;
-        bf16* result = out + row * width;
-        if (delta != nullptr) {
-            const bf16 *before = x + row * width, *change = delta + row * width;
-#pragma omp simd
-            for (std::int64_t i = 0; i < width; ++i) own[i] = narrow(widen(before[i]) + widen(change[i]));
-        }
-        const float inverse = inverse_rms(own, width, epsilon);
-#pragma omp simd
-        for (std::int64_t i = 0; i < width; ++i) result[i] = narrow(rounded(widen(own[i]) * inverse) * widen(weight[i]));
-    }
-}
-
-// The gradient of `add_rms_norm` to x and to delta alike, from those of its two results; of_sum may be null.
-void add_rms_norm_grad(const bf16* sum, const bf16* weight, const bf16* of_out, const bf16* of_sum, bf16* out,
-                       std::int64_t rows, std::int64_t width, float epsilon) {
-#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
-    for (std::int64_t row = 0; row < rows; ++row) {
-        const bf16 *own = sum + row * width, *gradient = of_out + row * width;
-        const float inverse = inverse_rms(own, width, epsilon);
-        float along = 0.0f;
-#pragma omp simd reduction(+ : along)
-        for (std::int64_t i = 0; i < width; ++i)
-            along += rounded(widen(gradient[i]) * widen(weight[i])) * rounded(widen(own[i]) * inverse);
-        along /= static_cast<float>(width);
-        bf16* result = out + row * width;
-        if (of_sum != nullptr) {
-            const bf16* direct = of_sum + row * width;
-#pragma omp simd
-            for (std::int64_t i = 0; i < width; ++i) {
-                const float weighted = rounded(widen(gradient[i]) * widen(weight[i]));
-                const float through = (weighted - rounded(widen(own[i]) * inverse) * along) * inverse;
-                result[i] = narrow(widen(direct[i]) + rounded(through));
-            }
-        } else {
-#pragma omp simd
-            for (std::int64_t i = 0; i < width; ++i) {
-                const float weighted = rounded(widen(gradient[i]) * widen(weight[i]));
-                result[i] = narrow((weighted - rounded(widen(own[i]) * inverse) * along) * inverse);
-            }
-        }
-    }
-}
-
-// Rotary embedding in place: x [tokens, heads, head_dim] with a stride between tokens, cosine and sine [tokens, head_dim].
-void rotate(bf16* x, const bf16* cosine, const bf16* sine, std::int64_t tokens, std::int64_t stride, std::int64_t heads,
-            std::int64_t head_dim) {
-    const std::int64_t half = head_dim / 2;
-#pragma omp parallel for schedule(static) if (tokens * heads * head_dim >= PARALLEL_FROM)
-    for (std::int64_t token = 0; token < tokens; ++token) {
-        const bf16* c = cosine + token * head_dim;
-        const bf16* s = sine + token * head_dim;
-        for (std::int64_t head = 0; head < heads; ++head) {
-            bf16* own = x + token * stride + head * head_dim;
-#pragma omp simd
-            for (std::int64_t i = 0; i < half; ++i) {
-                const float first = widen(own[i]), second = widen(own[i + half]);
-                own[i] = narrow(rounded(first * widen(c[i])) + rounded(-second * widen(s[i])));
-                own[i + half] = narrow(rounded(second * widen(c[i + half])) + rounded(first * widen(s[i + half])));
-            }
-        }
-    }
-}
-
-// out = silu(gate) * up; gate_up [rows, 2 * width] holds the gate first; out [rows, width].
-void swiglu(const bf16* gate_up, bf16* out, std::int64_t rows, std::int64_t width) {
-#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
-    for (std::int64_t row = 0; row < rows; ++row) {
-        const bf16* gate = gate_up + row * 2 * width;
-        const bf16* up = gate + width;
-        bf16* result = out + row * width;
-#pragma omp simd
-        for (std::int64_t i = 0; i < width; ++i) {
-            const float x = widen(gate[i]);
-            result[i] = narrow(rounded(x / (1.0f + exponential(-x))) * widen(up[i]));
-        }
-    }
-}
-
-// The gradient of `swiglu` to gate_up, [rows, 2 * width].
-void swiglu_grad(const bf16* gate_up, const bf16* of_out, bf16* out, std::int64_t rows, std::int64_t width) {
-#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
-    for (std::int64_t row = 0; row < rows; ++row) {
-        const bf16 *gate = gate_up + row * 2 * width, *up = gate + width, *gradient = of_out + row * width;
-        bf16 *of_gate = out + row * 2 * width, *of_up = of_gate + width;
-#pragma omp simd
-        for (std::int64_t i = 0; i < width; ++i) {
-            const float x = widen(gate[i]), g = widen(gradient[i]);
-            const float share = 1.0f / (1.0f + exponential(-x));
-            of_up[i] = narrow(rounded(x * share) * g);
-            of_gate[i] = narrow(rounded(g * widen(up[i])) * share * (1.0f + x * (1.0f - share)));
-        }
-    }
-}
-
 // Keys and values of new tokens into the cache [blocks, slots, kv_heads, block_tokens, head_dim]. key and value are
 // [tokens, kv_heads, head_dim] with a stride between tokens; slot and position of each token are given.
 void store(const bf16* key, const bf16* value, std::int64_t key_stride, std::int64_t value_stride, bf16* keys,
@@ -381,49 +205,6 @@ void attend(const bf16* query, std::int64_t query_stride, const bf16* keys, cons
                 default: attend_together<4>(own_keys, own_values, length[sequence], part, target);
             }
         }
-    }
-}
-
-// The gradient of a softmax: out = weights * (of_weights - sum(weights * of_weights)), over rows; out may be of_weights.
-void softmax_grad(const bf16* weights, const bf16* of_weights, bf16* out, std::int64_t rows, std::int64_t width) {
-#pragma omp parallel for schedule(static) if (rows * width >= PARALLEL_FROM)
-    for (std::int64_t row = 0; row < rows; ++row) {
-        const bf16 *own = weights + row * width, *gradient = of_weights + row * width;
-        bf16* result = out + row * width;
-        float sum = 0.0f;
-#pragma omp simd reduction(+ : sum)
-        for (std::int64_t i = 0; i < width; ++i) sum += widen(own[i]) * widen(gradient[i]);
-#pragma omp simd
-        for (std::int64_t i = 0; i < width; ++i) result[i] = narrow(widen(own[i]) * (widen(gradient[i]) - sum));
-    }
-}
-
-// Softmax in place of scores [heads, tokens * group, keys], where the tokens are the last of the keys and none sees those
-// behind itself; the `group` rows of a token stand together.
-void causal_softmax(bf16* scores, std::int64_t heads, std::int64_t tokens, std::int64_t group, std::int64_t keys) {
-#pragma omp parallel for schedule(static) if (heads * tokens * group * keys >= PARALLEL_FROM)
-    for (std::int64_t row = 0; row < heads * tokens * group; ++row) {
-        bf16* own = scores + row * keys;
-        const std::int64_t visible = keys - tokens + row / group % tokens + 1;
-        static thread_local std::vector<float> wide;
-        wide.resize(visible);
-        float* values = wide.data();
-        float highest = widen(own[0]);
-#pragma omp simd reduction(max : highest)
-        for (std::int64_t i = 0; i < visible; ++i) {
-            values[i] = widen(own[i]);
-            highest = std::max(highest, values[i]);
-        }
-        float total = 0.0f;
-#pragma omp simd reduction(+ : total)
-        for (std::int64_t i = 0; i < visible; ++i) {
-            values[i] = exponential(values[i] - highest);
-            total += values[i];
-        }
-        const float scale = 1.0f / total;
-#pragma omp simd
-        for (std::int64_t i = 0; i < visible; ++i) own[i] = narrow(values[i] * scale);
-        std::memset(own + visible, 0, (keys - visible) * sizeof(bf16));
     }
 }
 }
