@@ -59,8 +59,10 @@ class Judge:
         return self._worker.run(0)["reward"]
 
 
-def trained(side: str, config: dict[str, Any], seed: int, judge: Judge, target: float) -> dict[str, Any]:
-    """One training of one side, until the target; `reached` says whether it got there."""
+def trained(
+    side: str, config: dict[str, Any], seed: int, judge: Judge, target: float, most_steps: int
+) -> dict[str, Any]:
+    """One training of one side, until the target or the last step; `reached` says whether it got there."""
     steps: list[dict[str, Any]] = []
 
     def go_on(told: dict[str, Any]) -> bool:
@@ -69,7 +71,7 @@ def trained(side: str, config: dict[str, Any], seed: int, judge: Judge, target: 
         steps.append(told)
         shown = f"reward {told['reward']:.3f}, validation {told['validation_reward']:.3f}, {told['seconds']:.0f} s"
         print(f"seed {seed}  {side:<9} step {told['step']}: {shown}", file=sys.stderr, flush=True)
-        return told["validation_reward"] < target
+        return told["validation_reward"] < target and len(steps) < most_steps
 
     with Worker(*SIDES[side], config) as worker:
         worker.train(seed, go_on)
@@ -90,8 +92,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--target", type=float, default=0.30, help="validation reward at which the clock stops")
+    parser.add_argument("--steps", type=int, default=20, help="that the learning rate falls over, for both sides")
     parser.add_argument(
-        "--steps", type=int, default=20, help="a side that is not there by then counts with all of them"
+        "--most-steps", type=int, default=20, help="a side that is not there by then counts with all of them"
     )
     parser.add_argument("--validation-rollouts", type=int, default=2, help="of each of the 120 validation samples")
     arguments = parser.parse_args()
@@ -113,7 +116,7 @@ def main() -> None:
             for seed in range(arguments.rounds):
                 config = configuration(url, arguments.threads, seed, arguments.steps)
                 for side in SIDES:
-                    runs[side].append(trained(side, config, seed, judge, arguments.target))
+                    runs[side].append(trained(side, config, seed, judge, arguments.target, arguments.most_steps))
     seconds = {side: median_of(of_side, "seconds") for side, of_side in runs.items()}
     memory = {side: median_of(of_side, "peak_rss_mb") for side, of_side in runs.items()}
     for side, of_side in runs.items():
@@ -130,6 +133,7 @@ def main() -> None:
         {
             "machine": on,
             "target": arguments.target,
+            "most_steps": arguments.most_steps,
             "warm_start_reward": start,
             "seconds": seconds,
             "peak_rss_mb": memory,

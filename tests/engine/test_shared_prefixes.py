@@ -39,6 +39,17 @@ async def test_later_turns_compute_only_what_is_new(shared_model: Callable[..., 
     assert largest_error(model, transcripts) < 1e-3
 
 
+async def test_nothing_is_shared_with_what_was_released(shared_model: Callable[..., TinyModel]) -> None:
+    model, prompt = shared_model(), random_ids(random.Random(7), 60)
+    async with running_engine(model) as engine:
+        before = await converse(engine, prompt, turns=2, seed=0)
+        engine.release_memory()
+        after = await converse(engine, prompt, turns=2, seed=0)
+        assert engine.counters["prefix_tokens_shared"] == 0
+    assert before.sampled == after.sampled
+    assert largest_error(model, [after]) < 1e-3
+
+
 async def test_rollouts_that_wait_for_a_slot_still_find_their_groups_prompt(
     shared_model: Callable[..., TinyModel],
 ) -> None:

@@ -123,13 +123,21 @@ class EmbeddedEngine:
         Raises:
             EngineFailure: sessions are open, whose caches would belong to two policies.
         """
-        if self._slots.open:
-            message = f"{len(self._slots.open)} sessions are open; close them before the weights change"
-            raise EngineFailure("busy", message)
+        self._refuse_open("before the weights change")
         # Before the change, because sessions may open while it is written.
         self._slots.forget_prefixes()
         await asyncio.get_running_loop().run_in_executor(self._executor, change, self._forward)
         self.policy_version = policy_version
+
+    def release_memory(self) -> None:
+        """Forget all prefixes, and give the cache's memory to whatever comes before the next rollout.
+
+        Raises:
+            EngineFailure: sessions are open, whose caches these are.
+        """
+        self._refuse_open("before the cache is released")
+        self._slots.forget_prefixes()
+        self._cache.clear()
 
     async def close(self) -> None:
         """Stop; whoever still waits, or asks later, fails with kind "stopped"."""
@@ -143,6 +151,10 @@ class EmbeddedEngine:
         self._slots.refuse_waiting(self._broken)
         if self._owns_executor:
             self._executor.shutdown(wait=True)
+
+    def _refuse_open(self, when: str) -> None:
+        if self._slots.open:
+            raise EngineFailure("busy", f"{len(self._slots.open)} sessions are open; close them {when}")
 
     async def _run_turn(self, sequence: Sequence, new_ids: list[int], sampling: Sampling) -> Generation:
         if self._broken is not None:

@@ -8,7 +8,7 @@ from transformers import PretrainedConfig
 
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, causal_attention, triangle
-from agentrft.models.memory import lazy_zeros
+from agentrft.models.memory import LazyZeros
 from agentrft.models.native import kernels_for
 
 # On a CPU a batched product copies its operands where they are not dense, so that a part of a long row would be copied
@@ -31,12 +31,16 @@ class KVCache:
     ) -> None:  # fmt: skip
         self.block_tokens = CPU_BLOCK_TOKENS if device.type == "cpu" else max_tokens
         shape = (2, layers, _blocks(max_tokens, self.block_tokens), slots, kv_heads, self.block_tokens, head_dim)
-        everything = (
-            lazy_zeros(shape, dtype) if device.type == "cpu" else torch.zeros(shape, dtype=dtype, device=device)
-        )
+        self._lazy = LazyZeros(shape, dtype) if device.type == "cpu" else None
+        everything = torch.zeros(shape, dtype=dtype, device=device) if self._lazy is None else self._lazy.tensor
         self.keys, self.values = (list(half) for half in everything)
         self.max_tokens = max_tokens
         self.kernels = kernels_for(self.keys[0], head_dim)
+
+    def clear(self) -> None:
+        """Forget everything; a CPU's memory is given back until the cache is written to again."""
+        if self._lazy is not None:
+            self._lazy.clear()
 
     def copy_prefix(self, source: int, target: int, start: int, tokens: int) -> None:
         """Copy positions [start, tokens) from one slot to another, and with them the rest of their blocks.

@@ -105,6 +105,8 @@ class Trainer:
         rollout_s, engine_busy_s = time.perf_counter() - started, runtime.engine.busy_s - busy_before
         groups = self._groups(step, rollouts)
         trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
+        # The caches are the old policy's, and the update needs the memory.
+        runtime.engine.release_memory()
         update: UpdateMetrics = await runtime.compute(self._learner.update, trainable)
         await runtime.publish_policy()
         metrics = {

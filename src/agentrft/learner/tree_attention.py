@@ -14,7 +14,7 @@ from torch import Tensor
 from agentrft.learner.token_tree import TokenTree
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, probabilities, triangle
-from agentrft.models.native import Kernels, kernels_for
+from agentrft.models.native import Kernels, TreeLayout, kernels_for
 
 # Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
 MAX_STORED_BYTES = 1 << 30
@@ -48,8 +48,8 @@ def tiles_of(tree: TokenTree, tile_tokens: int = TILE_TOKENS) -> list[Tile]:
 class TreeAttention:
     """Attention plan of a tree.
 
-    On a CPU by plain products, which take 40 % of the time of the fused kernel there, with a backward pass written by
-    hand; elsewhere by the fused kernel, tile by tile.
+    On a CPU by our own kernels, or else by plain products, which take 40 % of the time of the fused kernel there, with
+    a backward pass written by hand; elsewhere by the fused kernel, tile by tile.
 
     Args:
         layers: of the model; decides whether all their probabilities can be kept.
@@ -63,9 +63,13 @@ class TreeAttention:
         self._keep_probabilities = stored <= MAX_STORED_BYTES
         longest = max(tile.end - tile.start for tile in self._tiles)
         self._bias = triangle(longest, dtype, device)
+        self._layout = TreeLayout([(tile.start, tile.end, tile.keys) for tile in self._tiles])
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `AttentionPlan.attend`."""
+        kernels = kernels_for(query, query.shape[-1])
+        if kernels is not None and kernels.has_dot:
+            return _NativeAttention.apply(query, key, value, self._layout, scaling, kernels)
         if self._on_cpu:
             return _TiledAttention.apply(query, key, value, self._tiles, self._bias, scaling, self._keep_probabilities)
         parts = []
@@ -74,6 +78,27 @@ class TreeAttention:
             mask = causal_mask(tile.end - tile.start, keys.shape[1], key.device)
             parts.append(grouped_attention(query[:, tile.start : tile.end], keys, values, scaling, mask))
         return torch.cat(parts)
+
+
+class _NativeAttention(torch.autograd.Function):
+    """As `_TiledAttention`, by the kernels; they make the probabilities again rather than keeping them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, layout: TreeLayout, scaling: float, kernels: Kernels
+    ) -> Tensor:
+        of_tokens = [part.transpose(0, 1) for part in (query, key, value)]
+        result, normaliser = kernels.attend_tree(of_tokens[0], of_tokens[1], of_tokens[2], layout, scaling)
+        ctx.save_for_backward(*of_tokens, normaliser)
+        ctx.layout, ctx.scaling, ctx.kernels = layout, scaling, kernels
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, normaliser = ctx.saved_tensors
+        of_result = gradients[0].contiguous()
+        of_all = ctx.kernels.attend_tree_grad(query, key, value, ctx.layout, ctx.scaling, normaliser, of_result)
+        return *(gradient.transpose(0, 1) for gradient in of_all), None, None, None
 
 
 class _TiledAttention(torch.autograd.Function):

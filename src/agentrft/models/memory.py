@@ -1,6 +1,5 @@
 """The CPU's memory: keeping what was freed for the next pass, and large zeroed tensors that cost nothing until used."""
 
-import contextlib
 import ctypes
 import functools
 import math
@@ -10,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
@@ -33,17 +31,35 @@ def keep_freed_memory() -> None:
     mallopt(_M_MMAP_THRESHOLD, 1 << 30)
 
 
-def lazy_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+class LazyZeros:
     """Zeros on the CPU, whose memory is taken where and when it is first written to.
 
     In huge pages where the system has them: reading a key-value cache is then a sixth faster.
+
+    Attributes:
+        tensor: the zeros.
     """
-    size = math.prod(shape)
-    memory = mmap.mmap(-1, size * dtype.itemsize)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype, count=size).view(*shape)
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+        size = math.prod(shape)
+        self._memory = mmap.mmap(-1, size * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._advise("MADV_HUGEPAGE")
+        self.tensor = torch.frombuffer(self._memory, dtype=dtype, count=size).view(*shape)
+
+    def clear(self) -> None:
+        """Make it all zeros again, and give its memory back where the system can take it."""
+        if not self._advise("MADV_DONTNEED"):
+            self.tensor.zero_()
+
+    def _advise(self, name: str) -> bool:
+        advice = getattr(mmap, name, None)
+        if advice is None or not sys.platform.startswith("linux"):
+            return False
+        try:
+            self._memory.madvise(advice)
+        except OSError:
+            return False
+        return True
 
 
 def device_memory(device: torch.device) -> int:

@@ -4,6 +4,6 @@ Where there is no compiler everything is computed by PyTorch, with the same resu
 """
 
 from agentrft.models.native.build import build
-from agentrft.models.native.kernels import Kernels, kernels_for, load_kernels
+from agentrft.models.native.kernels import Kernels, TreeLayout, kernels_for, load_kernels
 
-__all__ = ["Kernels", "build", "kernels_for", "load_kernels"]
+__all__ = ["Kernels", "TreeLayout", "build", "kernels_for", "load_kernels"]

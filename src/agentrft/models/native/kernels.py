@@ -2,10 +2,12 @@
 
 import ctypes
 import functools
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import BFloat16, Int64
+from jaxtyping import BFloat16, Float32, Int64
 from torch import Tensor
 
 from agentrft.models.native.build import build
@@ -26,14 +28,39 @@ _SIGNATURES = {
     "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
     "attend": [_POINTER, _INT] + [_POINTER] * 5 + [_INT] * 6 + [_FLOAT],
     "attend_chunks": [_POINTER, _INT] + [_POINTER] * 7 + [_INT] * 6 + [_FLOAT],
+    "attend_tree": [_POINTER] * 3 + [_INT] * 3 + [_POINTER] * 5 + [_INT] + [_POINTER] * 2 + [_INT] * 3 + [_FLOAT],
+    "attend_tree_grad": [_POINTER] * 3 + [_INT] * 3 + [_POINTER] * 5 + [_INT] + [_POINTER] * 5 + [_INT] * 4 + [_FLOAT],
 }
+
+
+class TreeLayout:
+    """Tiles of a token tree's queries, as the kernels take them.
+
+    Args:
+        tiles: of each the first token, the one behind its last, and the ranges of keys that it sees, in order; its own
+            tokens are the last ones of the last range.
+    """
+
+    def __init__(self, tiles: Sequence[tuple[int, int, Sequence[tuple[int, int]]]]) -> None:
+        ranges = [one for _, _, keys in tiles for one in keys]
+        first_range = [0, *itertools.accumulate(len(keys) for _, _, keys in tiles)]
+        columns = [tile[0] for tile in tiles], [tile[1] for tile in tiles], first_range
+        bounds = [start for start, _ in ranges], [end for _, end in ranges]
+        self._tensors = [torch.tensor(column, dtype=torch.long) for column in (*columns, *bounds)]
+        self._count = len(tiles)
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """Their addresses, and the number of tiles."""
+        return *(tensor.data_ptr() for tensor in self._tensors), self._count
 
 
 class Kernels:
     """See the C++ files; what is computed is said at `models.packed_ops` and `engine.kv_cache`.
 
     Attributes:
-        has_dot: whether the processor multiplies pairs of bfloat16, which `pack`, `product` and `attend_chunks` need.
+        has_dot: whether the processor multiplies pairs of bfloat16, which `pack`, `product`, `attend_chunks` and
+            `attend_tree` need.
     """
 
     def __init__(self, library: Path) -> None:
@@ -192,6 +219,41 @@ class Kernels:
             query.data_ptr(), query.stride(0), keys.data_ptr(), values.data_ptr(), *fields, out.data_ptr(),
             chunks.shape[1], slot_count, heads, kv_heads, block_tokens, head_dim, scaling,
         )  # fmt: skip
+
+    def attend_tree(
+        self, query: BFloat16[Tensor, "tokens heads head_dim"], key: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        value: BFloat16[Tensor, "tokens kv_heads head_dim"], layout: TreeLayout, scaling: float,
+    ) -> tuple[BFloat16[Tensor, "tokens heads head_dim"], Float32[Tensor, "tokens heads"]]:  # fmt: skip
+        """Attention of each tile's queries to its ranges of keys, and the logarithms of the sums of exponentials.
+
+        Heads must stand next to each other; tokens may be further apart.
+        """
+        tokens, heads, head_dim = query.shape
+        out, normaliser = query.new_empty(query.shape), torch.empty(tokens, heads)
+        self._library.attend_tree(
+            *_places(query, key, value), *layout.fields, out.data_ptr(), normaliser.data_ptr(), heads, key.shape[1],
+            head_dim, scaling,
+        )  # fmt: skip
+        return out, normaliser
+
+    def attend_tree_grad(
+        self, query: BFloat16[Tensor, "tokens heads head_dim"], key: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        value: BFloat16[Tensor, "tokens kv_heads head_dim"], layout: TreeLayout, scaling: float,
+        normaliser: Float32[Tensor, "tokens heads"], of_out: BFloat16[Tensor, "tokens heads head_dim"],
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """The gradients to query, key and value, contiguous; `of_out` is too."""
+        gradients = [torch.empty(part.shape, dtype=part.dtype) for part in (query, key, value)]
+        pointers = (tensor.data_ptr() for tensor in (normaliser, of_out, *gradients))
+        self._library.attend_tree_grad(
+            *_places(query, key, value), *layout.fields, *pointers, *query.shape[:2], key.shape[1], query.shape[2],
+            scaling,
+        )  # fmt: skip
+        return gradients[0], gradients[1], gradients[2]
+
+
+def _places(*tensors: Tensor) -> tuple[int, ...]:
+    """Addresses, then distances between tokens."""
+    return *(tensor.data_ptr() for tensor in tensors), *(tensor.stride(0) for tensor in tensors)
 
 
 @functools.cache
