@@ -8,7 +8,7 @@ import torch
 from agentrft.learner import Learner, Policy
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import tree_logprobs
-from agentrft.models.forward import TransformersForward
+from agentrft.models.forward import Forward, TransformersForward
 from tests.learner.rows import group_of_depth_three, padded_sampled_logprobs
 from tests.tiny_model import ARCHITECTURES, tiny_model
 
@@ -42,6 +42,26 @@ def test_writing_to_the_engine_again_does_not_add_the_adapter_twice() -> None:
     once = copy.deepcopy(model.plain.state_dict())
     policy.write_to(TransformersForward(model.plain))
     assert all(torch.equal(once[name], value) for name, value in model.plain.state_dict().items())
+
+
+@pytest.mark.parametrize("lora_rank", [4, None])
+def test_an_engine_apart_generates_with_the_old_policy_until_it_is_given_the_new_one(lora_rank: int | None) -> None:
+    model, rows = tiny_model("llama"), group_of_depth_three(shared_results=True)
+    policy = Policy(model.planned, lora_rank=lora_rank, seed=0, engine_device=torch.device("cpu"))
+    learner = learner_for(policy, 5e-3)
+
+    @torch.no_grad()
+    def logprobs(forward: Forward) -> torch.Tensor:
+        return tree_logprobs(forward, build_token_tree(rows), rows, 1.0).logprobs
+
+    before = logprobs(policy.engine_forward)
+    for _ in range(3):
+        learner.supervised_update(rows)
+    trained = logprobs(policy.forward)
+    assert torch.equal(logprobs(policy.engine_forward), before)
+    assert (trained - before).abs().max() > 0.05
+    policy.write_to(policy.engine_forward)
+    assert torch.allclose(logprobs(policy.engine_forward), trained, atol=1e-4)
 
 
 def test_a_new_adapter_changes_nothing_yet_and_depends_on_its_seed_alone() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agentrft.models import packed_ops
-from agentrft.models.native import Kernels, build, load_kernels
+from agentrft.models.native import Kernels, TreeLayout, build, load_kernels
 
 BF16 = torch.bfloat16
 
@@ -141,6 +141,51 @@ def test_attention_of_chunks(dot: Kernels, head_dim: int, group: int) -> None:
         scores += torch.full(scores.shape[1:], float("-inf")).triu(before + 1)
         expected = (scores.softmax(dim=-1) @ value).transpose(0, 1)
         torch.testing.assert_close(out[start : start + length].float(), expected, rtol=2e-2, atol=1e-2)
+
+
+# A prompt in two tiles, one child that follows it at once, and one with its sibling in between.
+TREE = [
+    (0, 40, [(0, 40)]),
+    (40, 71, [(0, 71)]),
+    (71, 73, [(0, 73)]),
+    (73, 180, [(0, 71), (73, 180)]),
+    (180, 181, [(0, 71), (180, 181)]),
+]
+
+
+def attention_by_mask(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> tuple[Tensor, Tensor]:
+    """In float32; also the logarithms of the sums of exponentials."""
+    seen = torch.zeros(len(query), len(query), dtype=torch.bool)
+    for start, end, ranges in TREE:
+        for first, last in ranges:
+            seen[start:end, first:last] = True
+    seen &= torch.ones_like(seen).tril()
+    group = query.shape[1] // key.shape[1]
+    key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in (key, value))
+    scores = (query.transpose(0, 1) @ key.transpose(1, 2) * scaling).masked_fill(~seen, float("-inf"))
+    return (scores.softmax(dim=-1) @ value).transpose(0, 1), scores.logsumexp(dim=-1).T
+
+
+@pytest.mark.parametrize("head_dim", [32, 64, 96, 128])
+@pytest.mark.parametrize("group", [1, 3, 4, 7])
+def test_attention_over_a_tree_and_its_gradient(dot: Kernels, head_dim: int, group: int) -> None:
+    kv_heads, tokens, scaling = 2, TREE[-1][1], head_dim**-0.5
+    heads = kv_heads * group
+    # As a projection gives them: queries, keys and values of a token next to each other.
+    together = random(tokens, heads + 2 * kv_heads, head_dim)
+    query, key, value = together.split([heads, kv_heads, kv_heads], dim=1)
+    of_out, layout = random(tokens, heads, head_dim, scale=0.5), TreeLayout(TREE)
+    exact = [part.float().requires_grad_(True) for part in (query, key, value)]
+    expected, expected_normaliser = attention_by_mask(exact[0], exact[1], exact[2], scaling)
+    out, normaliser = dot.attend_tree(query, key, value, layout, scaling)
+    torch.testing.assert_close(out.float(), expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(normaliser, expected_normaliser, rtol=1e-2, atol=2e-2)
+    gradients = dot.attend_tree_grad(query, key, value, layout, scaling, normaliser, of_out)
+    for got, true in zip(gradients, torch.autograd.grad(expected, exact, of_out.float()), strict=True):
+        assert (got.float() - true).norm() < 1e-2 * true.norm()
+        torch.testing.assert_close(got.float(), true, rtol=5e-2, atol=2e-2 * float(true.abs().max()))
+    again = dot.attend_tree_grad(query, key, value, layout, scaling, normaliser, of_out)
+    assert all(torch.equal(one, other) for one, other in zip(gradients, again, strict=True))
 
 
 def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class Runtime:
 
     Attributes:
         train, validation, demonstrations: the job's samples; the last two may be empty.
-        policy, engine: the trained weights, and what generates from a merged copy of them.
+        policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
+            another device, or samples while the policy is updated.
 
     Raises:
         UserError: data, grader or model cannot be used, or a prompt leaves no room in the context.
@@ -58,10 +59,11 @@ class Runtime:
         tokenizer = load_tokenizer(source)
         self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id)
         self.tokenizer = tokenizer
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        self.engine_device = _engine_device(spec, self.device)
         self.dtype = _dtype(spec, self.device)
-        # One thread for all that computes: OpenMP gives each calling thread a pool of its own, and several pools on
-        # the same cores make each other sleep between any two operations.
+        # One thread for all that computes, an engine with a model of its own aside: OpenMP gives each calling thread a
+        # pool of its own, and several pools on the same cores make each other sleep between any two operations.
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
         model = self._compute.submit(self._load_model, source).result()
         self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
@@ -125,12 +127,18 @@ class Runtime:
         return model.requires_grad_(False)
 
     def _place(self, model: PreTrainedModel) -> tuple[EmbeddedEngine, Policy]:
-        policy = Policy(model, lora_rank=self.hyperparameters.lora_rank, seed=self.spec.seed)
+        apart = self.engine_device != self.device or self.hyperparameters.max_off_policy_steps > 0
+        policy = Policy(
+            model,
+            lora_rank=self.hyperparameters.lora_rank,
+            seed=self.spec.seed,
+            engine_device=self.engine_device if apart else None,
+        )
         engine = EmbeddedEngine(
             policy.engine_forward,
             self._engine_limits(model.config),
             deterministic=self.spec.deterministic,
-            executor=self._compute,
+            executor=None if apart else self._compute,
         )
         return engine, policy
 
@@ -141,7 +149,7 @@ class Runtime:
         return EngineLimits(
             max_context_tokens=context,
             max_sequences=slots_within(
-                budget=_kv_cache_bytes(self.spec, self.device),
+                budget=_kv_cache_bytes(self.spec, self.engine_device),
                 slot_bytes=bytes_per_slot(config, context, self.dtype.itemsize),
                 least=least,
                 wanted=max(engine.max_concurrent_rollouts, least),
@@ -173,6 +181,20 @@ def slots_within(*, budget: int, slot_bytes: int, least: int, wanted: int) -> in
 def _kv_cache_bytes(spec: JobSpec, device: torch.device) -> int:
     given = spec.engine.kv_cache_mb
     return int(KV_CACHE_SHARE * device_memory(device)) if given == "auto" else given * MB
+
+
+def _engine_device(spec: JobSpec, learner: torch.device) -> torch.device:
+    if spec.engine.device == "auto":
+        return learner
+    device = torch.device(spec.engine.device)
+    here = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= here:
+        raise UserError(
+            f"engine.device: {spec.engine.device} is not there; this machine has {here} CUDA device(s).",
+            'Name one that it has, or leave engine.device at "auto".',
+        )
+    # "cuda" is the first one, so that both names of it are the same device.
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def _dtype(spec: JobSpec, device: torch.device) -> torch.dtype:

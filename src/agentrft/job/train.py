@@ -3,6 +3,8 @@
 For each step: take the next samples; roll each out several times, calling the real tools; grade; drop what broke;
 merge each group's rollouts into a token tree and update the policy; keep everything; hand the new weights to the
 engine. Every few steps the validation samples are rolled out by the same code.
+
+With `max_off_policy_steps: 1` the next step's rollouts begin before the update rather than after it.
 """
 
 import time
@@ -14,7 +16,7 @@ from agentrft.job.checkpoint import load_state, prune, save_checkpoint, step_fol
 from agentrft.job.collect import Collector
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
-from agentrft.job.schedule import Difficulty, samples_of_step
+from agentrft.job.sampling import TRAIN, StepSampler
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
@@ -25,7 +27,7 @@ from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 
-TRAIN, VALIDATION = "train", "validation"
+VALIDATION = "validation"
 WARM_UP_STEPS = 2
 
 
@@ -45,7 +47,7 @@ class Trainer:
             warm_up_steps=WARM_UP_STEPS,
             decay_steps=runtime.hyperparameters.max_steps,
         )
-        self._difficulty = Difficulty()
+        self._sampler = StepSampler(runtime, self._collector)
         self._last = 0
 
     async def prepare(self) -> None:
@@ -59,7 +61,7 @@ class Trainer:
         if self._runtime.hyperparameters.sample_by == "difficulty":
             for step in range(1, last + 1):
                 rows = read_rollouts(self._folder / "rollouts" / f"{TRAIN}-{step:05d}.parquet")
-                self._note_difficulty([Rollout.from_dict(row["record"]) for row in rows])
+                self._sampler.note(step, [Rollout.from_dict(row["record"]) for row in rows])
         await self._runtime.publish_policy()
 
     async def run(self) -> None:
@@ -70,9 +72,14 @@ class Trainer:
             JobFailedError: a step in which no group was left after infrastructure failures.
             Interrupted: a stop was requested.
         """
-        hyperparameters = self._runtime.hyperparameters
+        try:
+            await self._run()
+        finally:
+            await self._sampler.close()
+
+    async def _run(self) -> None:
         committed = {(row["phase"], row["step"]): row for row in self._store.metrics(self._job_id)}
-        for step in range(self._last, hyperparameters.max_steps + 1):
+        for step in range(self._last, self._runtime.hyperparameters.max_steps + 1):
             if step > self._last:
                 await self._step(step)
             if self._validation_is_due(step):
@@ -85,54 +92,47 @@ class Trainer:
             self._stop.check()
 
     async def _step(self, step: int) -> None:
-        runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
+        runtime = self._runtime
         started = time.perf_counter()
-        draw = self._difficulty.samples_of_step if hyperparameters.sample_by == "difficulty" else samples_of_step
-        samples = draw(runtime.train, batch_size=hyperparameters.batch_size, seed=runtime.spec.seed, step=step)
-        tasks = rollout_tasks(
-            samples,
-            step=step,
-            rollouts_per_sample=hyperparameters.rollouts_per_sample,
-            temperature=hyperparameters.temperature,
-            top_p=hyperparameters.top_p,
-            seed=runtime.spec.seed,
-            policy_version=runtime.policy.version,
-        )
-        busy_before = runtime.engine.busy_s
-        rollouts = await self._collector.collect(
-            TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample, decide_after=hyperparameters.decide_after
-        )
-        rollout_s, engine_busy_s = time.perf_counter() - started, runtime.engine.busy_s - busy_before
-        groups = self._groups(step, rollouts)
+        sampled = await self._sampler.rollouts_of(step)
+        waited_s = time.perf_counter() - started
+        groups = self._groups(step, sampled.rollouts)
         trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
-        # The caches are the old policy's, and the update needs the memory.
-        runtime.engine.release_memory()
+        steps_behind = sampled.steps_behind(runtime.policy.version)
+        ahead = self._may_sample_ahead(step)
+        if ahead:
+            await self._sampler.begin(step + 1)
+        else:
+            # The caches are the old policy's, and the update may need the memory.
+            runtime.engine.release_memory()
         update: UpdateMetrics = await runtime.compute(self._learner.update, trainable)
-        await runtime.publish_policy()
+        if not ahead:
+            await runtime.publish_policy()
         metrics = {
-            **summarise(rollouts, pass_threshold=self._runtime.spec.pass_threshold).as_dict(),
+            **summarise(sampled.rollouts, pass_threshold=runtime.spec.pass_threshold).as_dict(),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
-            "rollouts_skipped": len(tasks) - len(rollouts),
+            "rollouts_skipped": sampled.skipped,
             "groups_dropped": sum(group.was_dropped for group in groups),
             "policy_version": runtime.policy.version,
-            "rollout_s": rollout_s,
-            "engine_busy_s": engine_busy_s,
+            "off_policy_steps": steps_behind,
+            "rollout_s": sampled.rollout_s,
+            "waited_s": waited_s,
+            "engine_busy_s": sampled.engine_busy_s,
             "bottleneck": bottleneck(
-                rollouts, rollout_s=rollout_s, engine_busy_s=engine_busy_s, update_s=update.seconds
+                sampled.rollouts, rollout_s=sampled.rollout_s, engine_busy_s=sampled.engine_busy_s,
+                update_s=update.seconds,
             ),
             "step_s": time.perf_counter() - started,
-            "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / rollout_s,
-        }
-        await self._commit(TRAIN, step, rollouts, metrics)
-        self._note_difficulty(rollouts)
+            "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in sampled.rollouts) / sampled.rollout_s,
+        }  # fmt: skip
+        await self._commit(TRAIN, step, sampled.rollouts, metrics)
+        self._sampler.note(step, sampled.rollouts)
 
-    def _note_difficulty(self, rollouts: list[Rollout]) -> None:
-        rewards: dict[str, list[float]] = {}
-        for rollout in rollouts:
-            if rollout.reward is not None:
-                rewards.setdefault(rollout.sample_id, []).append(rollout.reward)
-        for sample_id, known in rewards.items():
-            self._difficulty.record(sample_id, known)
+    def _may_sample_ahead(self, step: int) -> bool:
+        """Whether the next step's rollouts may begin now: a validation is of the policy after its step, so not then."""
+        hyperparameters = self._runtime.hyperparameters
+        wanted = hyperparameters.max_off_policy_steps > 0 and step < hyperparameters.max_steps
+        return wanted and not self._validation_is_due(step)
 
     def _groups(self, step: int, rollouts: list[Rollout]) -> list[GroupResult]:
         by_sample: dict[str, list[Rollout]] = {}

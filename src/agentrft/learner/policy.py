@@ -26,7 +26,7 @@ class Policy:
     Attributes:
         model: what is saved: transformers' model, in PEFT's wrapper where adapters are trained.
         forward: what computes the policy, with gradients that end in the masters.
-        engine_forward: what an engine on the same device generates with. With adapters on a supported model that is
+        engine_forward: what an engine generates with. On the same device and with adapters on a supported model that is
             `forward` itself: nothing is copied, and both compute with the same merged and rounded weights.
         version: how many updates it has seen.
 
@@ -34,13 +34,23 @@ class Policy:
         model: with planned attention; it is wrapped in place.
         lora_rank: None trains all weights.
         seed: of the adapters' initial values.
+        engine_device: where the engine gets a copy of its own, which it generates with while this one is trained; None
+            shares what can be shared.
     """
 
-    def __init__(self, model: PreTrainedModel, *, lora_rank: int | None, seed: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, *, lora_rank: int | None, seed: int, engine_device: torch.device | None = None
+    ) -> None:
         self.lora_rank = lora_rank
         self.version = 0
         packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
-        self.engine_forward: Forward = packed or forward_of(copy.deepcopy(model))
+        self.engine_forward: Forward
+        if packed is not None and engine_device is None:
+            self.engine_forward = packed
+        else:
+            own = copy.deepcopy(model)
+            own.to(device=engine_device or own.device)  # pyright: ignore[reportCallIssue]  # as in Runtime
+            self.engine_forward = forward_of(own)
         if lora_rank is None:
             self.model: nn.Module = model
             model.requires_grad_(True)
@@ -75,7 +85,7 @@ class Policy:
         with torch.no_grad():
             for name, parameter in self._trainable.items():
                 parameter.copy_(self._masters[name])
-            if self.forward is self.engine_forward:
+            if isinstance(self.forward, PackedModel):
                 self._write_merged(self.forward)
 
     def master_state(self) -> dict[str, Tensor]:

@@ -24,6 +24,8 @@ class Hyperparameters(SpecModel):
         sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
             or all wrong lately.
         decide_after: a group whose first so many rewards are all alike is not sampled further.
+        max_off_policy_steps: with 1 the next step's rollouts are sampled during an update, by a copy of the model that
+            lacks it; with 0, which is "auto", by the newest policy alone.
     """
 
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
@@ -43,6 +45,8 @@ class Hyperparameters(SpecModel):
     algorithm: Literal["grpo", "rloo"] | Auto = "auto"
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
     decide_after: Annotated[int, Field(ge=2)] | Auto = "auto"
+    # More than 1 would age the rollouts and hasten nothing: a step's rollouts end together.
+    max_off_policy_steps: Annotated[int, Field(ge=0, le=1)] | Auto = "auto"
 
     def resolve(self, *, n_train: int, model_context_tokens: int) -> "ResolvedHyperparameters":
         """Replace every "auto" by a value.
@@ -82,6 +86,7 @@ class Hyperparameters(SpecModel):
             algorithm=_value(self.algorithm, "grpo"),
             sample_by=_value(self.sample_by, "epoch"),
             decide_after=_value(self.decide_after, min(DECIDED_AFTER, rollouts_per_sample)),
+            max_off_policy_steps=_value(self.max_off_policy_steps, 0),
         )
 
 
@@ -108,6 +113,7 @@ class ResolvedHyperparameters:
     algorithm: str
     sample_by: str
     decide_after: int
+    max_off_policy_steps: int
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

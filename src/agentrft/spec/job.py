@@ -31,6 +31,7 @@ class EngineSpec(SpecModel):
     """Limits of the embedded engine.
 
     Attributes:
+        device: where it generates; "auto" is where the policy is trained. On another device it has a copy of the model.
         max_concurrent_rollouts: rollouts that hold a KV cache at once.
         max_batch_size: sequences in one decode pass.
         prefill_tokens_per_step: prompt and tool-result tokens computed in one pass.
@@ -39,6 +40,7 @@ class EngineSpec(SpecModel):
             it does not hold `max_concurrent_rollouts` of them, fewer rollouts run at once.
     """
 
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
     max_concurrent_rollouts: Annotated[int, Field(ge=1)] = 64
     max_batch_size: Annotated[int, Field(ge=1)] = 64
     prefill_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
@@ -81,4 +83,10 @@ class JobSpec(SpecModel):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"tools: two tools share the name {repeated}")
+        return self
+
+    @model_validator(mode="after")
+    def _deterministic_is_on_policy(self) -> "JobSpec":
+        if self.deterministic and self.hyperparameters.max_off_policy_steps not in ("auto", 0):
+            raise ValueError("max_off_policy_steps: a deterministic job has one fixed schedule; set it to 0")
         return self
