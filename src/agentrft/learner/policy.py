@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from agentrft.models.forward import Forward, TransformersForward, forward_of
+from agentrft.models.merging import merged
 from agentrft.models.packed import Adapter, PackedModel
 
 LORA_TARGETS = "all-linear"
@@ -121,7 +122,7 @@ class Policy:
         for name, layer in self._adapted_layers():
             up, down = self._trainable[_up(name)], self._trainable[_down(name)]
             frozen = layer.get_base_layer().get_parameter("weight")
-            target.write(f"{_plain(name)}.weight", torch.addmm(frozen, up, down, alpha=layer.scaling["default"]))
+            target.write(f"{_plain(name)}.weight", merged(frozen, up, down, layer.scaling["default"]))
 
     def _adapted_layers(self) -> Iterator[tuple[str, LoraLayer]]:
         """Name in the wrapped model, and layer."""

@@ -23,6 +23,7 @@ _SIGNATURES = {
     "swiglu_grad": [_POINTER] * 3 + [_INT] * 2,
     "softmax_grad": [_POINTER] * 3 + [_INT] * 2,
     "causal_softmax": [_POINTER] + [_INT] * 4,
+    "merge": [_POINTER] * 4 + [_INT] * 3 + [_FLOAT],
     "pack": [_POINTER] * 2 + [_INT] * 2,
     "product": [_POINTER, _INT] + [_POINTER] * 3 + [_INT] * 3,
     "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
@@ -72,6 +73,16 @@ class Kernels:
         self._packed_outputs = int(loaded.packed_outputs())
         self.has_dot = self._packed_outputs > 0
         self._library = loaded
+
+    def merge(
+        self, frozen: BFloat16[Tensor, "out in"], up: BFloat16[Tensor, "out rank"], down: BFloat16[Tensor, "rank in"],
+        scale: float,
+    ) -> BFloat16[Tensor, "out in"]:  # fmt: skip
+        """See `models.merging`. All contiguous."""
+        out = torch.empty_like(frozen)
+        pointers = frozen.data_ptr(), up.data_ptr(), down.data_ptr(), out.data_ptr()
+        self._library.merge(*pointers, *frozen.shape, len(down), scale)
+        return out
 
     def can_pack(self, weight: BFloat16[Tensor, "outputs inputs"]) -> bool:
         """Whether `pack` takes a weight of this shape."""
