@@ -41,6 +41,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "algorithm": "grpo",
         "sample_by": "epoch",
         "decide_after": 4,
+        "max_off_policy_steps": 0,
     }
     assert job.spec["job"]["hyperparameters"]["n_epochs"] == "auto"
     assert job.total_steps == 3
