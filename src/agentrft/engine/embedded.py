@@ -24,6 +24,7 @@ from agentrft.engine.sampling import sample_tokens
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
 from agentrft.engine.slots import PrefixCopy, SlotTable
 from agentrft.models.forward import Forward
+from agentrft.models.heads import heads_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class EmbeddedEngine:
         executor: ThreadPoolExecutor | None = None,
     ) -> None:  # fmt: skip
         config = forward.config
-        heads = config.num_attention_heads
+        heads = heads_of(config)
         self._forward = forward
         self._limits = limits
         self._deterministic = deterministic
@@ -90,9 +91,9 @@ class EmbeddedEngine:
         self._cache = KVCache(
             layers=config.num_hidden_layers,
             slots=limits.max_sequences,
-            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            kv_heads=heads.kv,
             max_tokens=limits.max_context_tokens,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            head_dim=heads.head_dim,
             dtype=forward.dtype,
             device=forward.device,
         )

@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 
 from agentrft.models.attention import causal_mask, grouped_attention
 from agentrft.models.attention_products import TILE_TOKENS, causal_attention, triangle
+from agentrft.models.heads import heads_of
 from agentrft.models.memory import LazyZeros
 from agentrft.models.native import kernels_for
 
@@ -54,9 +55,7 @@ class KVCache:
 
 def bytes_per_slot(config: PretrainedConfig, max_tokens: int, itemsize: int) -> int:
     """What one sequence of at most `max_tokens` takes in the cache."""
-    heads = config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    _, kv_heads, head_dim = heads_of(config)
     tokens = _blocks(max_tokens, CPU_BLOCK_TOKENS) * CPU_BLOCK_TOKENS
     return 2 * config.num_hidden_layers * kv_heads * head_dim * itemsize * tokens
 

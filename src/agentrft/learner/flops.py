@@ -3,6 +3,7 @@
 from transformers import PretrainedConfig
 
 from agentrft.learner.token_tree import TokenTree
+from agentrft.models.heads import heads_of
 
 
 def update_flops(config: PretrainedConfig, tree: TokenTree, predictions: int, *, all_weights: bool) -> float | None:
@@ -18,9 +19,7 @@ def update_flops(config: PretrainedConfig, tree: TokenTree, predictions: int, *,
     inner = getattr(config, "intermediate_size", None)
     if not isinstance(inner, int):
         return None
-    width, heads = config.hidden_size, config.num_attention_heads
-    head_dim = getattr(config, "head_dim", None) or width // heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    width, (heads, kv_heads, head_dim) = config.hidden_size, heads_of(config)
     per_layer = width * head_dim * (2 * heads + 2 * kv_heads) + 3 * width * inner
     passes = 6 if all_weights else 4
     linear = passes * per_layer * config.num_hidden_layers * tree.unique_tokens

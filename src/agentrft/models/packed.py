@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
+from agentrft.models.heads import heads_of
 from agentrft.models.layouts import Product, lay_out, pays
 from agentrft.models.native import Kernels, kernels_for
 from agentrft.models.packed_ops import added_rms_norm, rms_norm, rotate, swiglu
@@ -131,8 +132,7 @@ class PackedModel:
         self._rotary: nn.Module = inner.rotary_emb
         self._epsilon: float = self.config.rms_norm_eps
         self.dtype, self.device = self._embedding.dtype, self._embedding.device
-        self._heads: int = self.config.num_attention_heads
-        self._kv_heads: int = self.config.num_key_value_heads
+        self._heads, self._kv_heads, head_dim = heads_of(self.config)
         self._weights: dict[str, Tensor] = {}
         self._places: dict[str, tuple[Projection, slice]] = {}
         self._owners: dict[str, Projection] = {}
@@ -141,9 +141,8 @@ class PackedModel:
             self._weights.setdefault(name, parameter.detach())
         projections = [p for layer in self._layers for p in layer.projections]
         size = sum(p.weight.nbytes for p in projections) + self._head.nbytes
-        # Whose layout is out of date; made anew before the next pass.
-        head_dim = getattr(self.config, "head_dim", None) or self.config.hidden_size // self._heads
         self._kernels = kernels_for(self._embedding, head_dim)
+        # Whose layout is out of date; made anew before the next pass.
         self._outdated = {id(p): p for p in projections} if pays(self._embedding, size) else None
         self._head_product = lay_out(self._head, self._kernels) if self._outdated is not None else None
 

@@ -68,6 +68,10 @@ inline __m512i narrow16(__m512 value) {
     return _mm512_srli_epi32(up, 16);
 }
 
+inline void store_narrow(bf16* to, __m512 values) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(narrow16(values)));
+}
+
 #endif
 
 // One sequence and one key-value head of a cache [blocks, slots, kv_heads, block_tokens, head_dim].

@@ -45,9 +45,7 @@ void tile(const bf16* x, std::int64_t x_stride, const bf16* panel, const bf16* b
         }
     }
     for (int row = 0; row < ROWS; ++row)
-        for (int v = 0; v < VECTORS; ++v)
-            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + row * out_stride) + v,
-                                _mm512_cvtepi32_epi16(narrow16(sums[row][v])));
+        for (int v = 0; v < VECTORS; ++v) store_narrow(out + row * out_stride + 16 * v, sums[row][v]);
 }
 
 using Tile = void (*)(const bf16*, std::int64_t, const bf16*, const bf16*, std::int64_t, bf16*, std::int64_t, bool);

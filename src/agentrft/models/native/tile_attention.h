@@ -171,10 +171,6 @@ void mix(std::int64_t rows, const std::uint32_t* weights, std::int64_t row_strid
     }
 }
 
-inline void store_narrow(bf16* to, __m512 values) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(narrow16(values)));
-}
-
 // What a thread reuses from tile to tile.
 struct TileForward {
     std::vector<bf16> rows;               // [TILE_ROWS, head_dim]: the scaled queries
