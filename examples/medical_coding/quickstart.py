@@ -1,6 +1,6 @@
 """The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
 
-    python quickstart.py [--seed 0] [--steps 20] [--out runs]
+    python quickstart.py [--seed 0] [--steps 30] [--out runs]
 
 The last line on standard output is one JSON object with the measurements.
 """
