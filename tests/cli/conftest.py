@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.job.tiny_job import one_thread, serving, write_job
-from tests.tools.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer
 
 
 @pytest.fixture(autouse=True)

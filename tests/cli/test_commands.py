@@ -22,7 +22,7 @@ from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.cli.commands import ENVIRONMENT, TIMEOUT_S, run_alone, run_here, start
 from tests.job.tiny_job import one_thread, serving, write_job
-from tests.tools.chaos_server import ChaosServer, ok
+from tests.traffic.chaos_server import ChaosServer, ok
 
 LOGITS_TOLERANCE = 1e-3
 PLAIN_TRANSFORMERS = """

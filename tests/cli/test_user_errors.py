@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.commands import Ran, run_alone
 from tests.job.tiny_job import write_job
-from tests.tools.chaos_server import Behaviour, ChaosServer
+from tests.traffic.chaos_server import Behaviour, ChaosServer
 
 NOWHERE = "http://127.0.0.1:9/tool"
 

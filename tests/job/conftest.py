@@ -8,7 +8,7 @@ import pytest
 from tests.job.ended import Ended, ended
 from tests.job.fork_server import ForkServer
 from tests.job.tiny_job import one_thread, serving, write_job
-from tests.tools.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from agentrft.job.schedule import Difficulty
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.job.tiny_job import write_job
-from tests.tools.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer
 
 # Every other word gets the same reward whatever the answer is.
 HALF_FLAT = """

@@ -13,11 +13,12 @@ from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
 from agentrft.job.training_data import training_group
 from agentrft.learner import Learner, TrainingGroup, UpdateMetrics
 from agentrft.rollout import Rollout
-from agentrft.spec import ToolSpec, load_job
+from agentrft.spec import HttpToolSpec, load_job
 from agentrft.store import JobStore, read_rollouts
 from agentrft.tools import HttpTool, Tool
+from agentrft.traffic import Notify
 from tests.job.tiny_job import TRAIN_WORDS, tool_calls, write_job
-from tests.tools.chaos_server import Behaviour, ChaosServer, hang, ok, status
+from tests.traffic.chaos_server import Behaviour, ChaosServer, hang, ok, status
 
 ONE_STEP = {"max_steps": 1, "batch_size": 1, "temperature": 0.3}
 NO_VALIDATION: dict[str, Any] = {"validation_file": None, "warm_start": None}
@@ -42,8 +43,8 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> Updates:
 
 @pytest.fixture(autouse=True)
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    def create_tools(specs: Sequence[ToolSpec]) -> dict[str, Tool]:
-        return {spec.name: HttpTool(spec, backoff_s=0.02) for spec in specs}
+    def create_tools(specs: Sequence[HttpToolSpec], *, notify: Notify) -> dict[str, Tool]:
+        return {spec.name: HttpTool(spec, backoff_s=0.02, notify=notify) for spec in specs}
 
     monkeypatch.setattr("agentrft.job.runtime.create_tools", create_tools)
 

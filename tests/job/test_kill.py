@@ -17,7 +17,7 @@ from tests.job.ended import Ended, ended
 from tests.job.fork_server import ForkServer
 from tests.job.kills import KILLED_STEP
 from tests.job.tiny_job import PHASES, serving, tool_calls, write_job
-from tests.tools.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer
 
 # A word whose sample is in step KILLED_STEP, by the schedule of seed 7.
 WORD_OF_KILLED_STEP = "apple"

@@ -12,7 +12,7 @@ from agentrft.rollout import Rollout
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.job.tiny_job import write_job
-from tests.tools.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer
 
 
 def off_policy_job(folder: Path, model: Path, url: str, **hyperparameters: Any) -> Path:

@@ -13,7 +13,7 @@ from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.job.ended import Ended
 from tests.job.tiny_job import tool_calls, write_job
-from tests.tools.chaos_server import Behaviour, ChaosServer, ok, raw, status
+from tests.traffic.chaos_server import Behaviour, ChaosServer, ok, raw, status
 
 SECRET = "planted-4711-secret"
 

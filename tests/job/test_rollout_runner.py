@@ -19,11 +19,11 @@ from agentrft.job.training_data import training_rows
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
 from agentrft.rollout import Rollout, RolloutLimits, RolloutRunner, RolloutTask
-from agentrft.spec import ToolSpec
+from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool
 from tests.job.tiny_job import TOOL, prompt
 from tests.job.tiny_job import tool_calls as requests_of
-from tests.tools.chaos_server import ChaosServer, ok, raw, status
+from tests.traffic.chaos_server import ChaosServer, ok, raw, status
 
 SAMPLE = Sample("00001-abc", prompt("apple"), item={"word": "apple"})
 LIMITS = RolloutLimits(
@@ -129,7 +129,7 @@ async def roll_out(
 ) -> tuple[Rollout, ScriptedEngine]:
     engine = engine or ScriptedEngine([])
     engine.turns = [write(turn) if isinstance(turn, str) else turn for turn in turns]
-    spec = ToolSpec.model_validate({**TOOL, "server_url": server.url, "timeout_s": 5, "retries": 1, **tool})
+    spec = HttpToolSpec.model_validate({**TOOL, "server_url": server.url, "timeout_s": 5, "retries": 1, **tool})
     http = HttpTool(spec, backoff_s=0.01)
     runner = RolloutRunner(
         engine=engine, codec=codec or write.codec, tools={"lookup": http}, tool_schemas=[spec.function_schema()],
@@ -278,7 +278,11 @@ async def test_one_unrepeatable_call_among_several_broken_ones_forbids_a_second_
     async with ChaosServer(default=status(503)) as server:
         engine = ScriptedEngine([write(turn)] * 2)
         specs = [
-            ToolSpec.model_validate({"name": name, "server_url": server.url, "retries": 0, "idempotent": idempotent})
+            HttpToolSpec.model_validate(
+                {"name": name, "server_url": server.url, "retries": 0, "idempotent": idempotent}
+            )
+                {"name": name, "server_url": server.url, "retries": 0, "idempotent": idempotent}
+            )
             for name, idempotent in (("lookup", True), ("pay", False))
         ]
         tools = {spec.name: HttpTool(spec, backoff_s=0.01) for spec in specs}

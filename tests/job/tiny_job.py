@@ -22,7 +22,7 @@ from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
-from tests.tools.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer
 
 WORDS = ["apple", "stone", "river", "cloud", "table", "horse", "glass", "music", "paper", "light"]
 TRAIN_WORDS, VALIDATION_WORDS = WORDS[:6], WORDS[6:]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from agentrft.spec import ToolSpec
+from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool, ToolCall, ToolFailure, ToolResult, create_tools
-from agentrft.tools.wire import MAX_BODY_BYTES
-from tests.tools.chaos_server import (
+from agentrft.traffic import MAX_BODY_BYTES
+from tests.traffic.chaos_server import (
     Behaviour,
     ChaosServer,
     bad_json,
@@ -36,7 +36,7 @@ async def make_tool() -> AsyncIterator[MakeTool]:
     tools: list[HttpTool] = []
 
     def make(url: str, **fields: Any) -> HttpTool:
-        spec = ToolSpec.model_validate({"name": "search", "url": url, "timeout_s": 5.0, **fields})
+        spec = HttpToolSpec.model_validate({"name": "search", "url": url, "timeout_s": 5.0, **fields})
         tools.append(HttpTool(spec, backoff_s=0.01))
         return tools[-1]
 
@@ -182,7 +182,7 @@ async def test_a_redirect_is_not_followed_and_the_failure_says_where_it_points(m
     there = "https://user:pw@elsewhere.example/login?ticket=hidden"
     async with ChaosServer(default=status(307, Location=there)) as server:
         failure = await failure_of(make_tool(server.url))
-    assert (failure.kind, failure.attempts) == ("bad_answer", 1)
+    assert (failure.kind, failure.attempts) == ("redirect", 1)
     assert "https://elsewhere.example/login" in str(failure)
     assert "hidden" not in str(failure) and "pw" not in str(failure)
 
@@ -260,20 +260,20 @@ async def test_429_waits_as_long_as_retry_after_says_and_halves_the_slots(make_t
         result = await run(tool)
     assert result.attempts == 2
     assert result.latency_s >= 1.0
-    assert tool.limiter.limit == 16 + 1 / 16
+    assert tool.endpoint.limiter.limit == 4  # from 8; one call at a time does not bring slots back
     assert tool.counters == {"requests": 2, "rate_limit_waits": 1, "ok": 1}
 
 
 async def test_429_without_end_is_raised_as_rate_limited(make_tool: MakeTool) -> None:
     async with ChaosServer(default=status(429, Retry_After="0")) as server:
-        tool = HttpTool(ToolSpec.model_validate({"name": "search", "url": server.url}), backoff_s=0.0001)
+        tool = HttpTool(HttpToolSpec.model_validate({"name": "search", "url": server.url}), backoff_s=0.0001)
         failure = await failure_of(tool)
         await tool.close()
     assert (failure.kind, failure.attempts) == ("rate_limited", 11)
 
 
 async def test_waiting_for_a_slot_has_a_deadline(make_tool: MakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrft.tools.http.QUEUE_DEADLINE_S", 0.05)
+    monkeypatch.setattr("agentrft.traffic.endpoint.QUEUE_DEADLINE_S", 0.05)
     async with ChaosServer(default=hang()) as server:
         tool = make_tool(server.url, timeout_s=0.5, retries=0, max_concurrency=1)
         holding = asyncio.create_task(run(tool))
@@ -288,7 +288,7 @@ async def test_waiting_for_a_slot_has_a_deadline(make_tool: MakeTool, monkeypatc
 async def test_the_whole_call_has_a_deadline(make_tool: MakeTool, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ChaosServer(default=hang()) as server:
         tool = make_tool(server.url, timeout_s=0.2)
-        monkeypatch.setattr(tool, "_deadline_s", 0.1)
+        monkeypatch.setattr(tool.endpoint, "deadline_s", 0.1)
         failure = await failure_of(tool)
     assert (failure.kind, failure.attempts) == ("timeout", 1)
     assert "deadline of 0.1 s" in str(failure)
@@ -296,7 +296,7 @@ async def test_the_whole_call_has_a_deadline(make_tool: MakeTool, monkeypatch: p
 
 async def test_a_tool_can_be_used_again_in_another_event_loop() -> None:
     async with ChaosServer() as server:
-        spec = ToolSpec.model_validate({"name": "search", "url": server.url})
+        spec = HttpToolSpec.model_validate({"name": "search", "url": server.url})
         tool = HttpTool(spec)
 
         async def probe_and_close() -> None:
@@ -309,7 +309,7 @@ async def test_a_tool_can_be_used_again_in_another_event_loop() -> None:
 
 
 async def test_create_tools_gives_each_tool_under_its_name() -> None:
-    specs = [ToolSpec.model_validate({"name": name, "url": "http://127.0.0.1:1/"}) for name in ("a", "b")]
+    specs = [HttpToolSpec.model_validate({"name": name, "url": "http://127.0.0.1:1/"}) for name in ("a", "b")]
     assert {name: tool.name for name, tool in create_tools(specs).items()} == {"a": "a", "b": "b"}
 
 

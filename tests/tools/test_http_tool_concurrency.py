@@ -4,14 +4,13 @@ import asyncio
 
 import pytest
 
-from agentrft.spec import ToolSpec
+from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool, ToolCall, ToolResult
-from agentrft.tools.limiter import AdaptiveLimiter
-from tests.tools.chaos_server import ChaosServer, ok, reset, status, truncated
+from tests.traffic.chaos_server import ChaosServer, ok, reset, status, truncated
 
 
 def tool_at(server: ChaosServer, **fields: object) -> HttpTool:
-    return HttpTool(ToolSpec.model_validate({"name": "search", "url": server.url, **fields}), backoff_s=0.02)
+    return HttpTool(HttpToolSpec.model_validate({"name": "search", "url": server.url, **fields}), backoff_s=0.02)
 
 
 async def call_many(tool: HttpTool, count: int) -> list[ToolResult]:
@@ -51,75 +50,11 @@ async def test_random_faults_lose_no_call_and_execute_none_twice() -> None:
     assert tool.counters["retries"] > 0
 
 
-async def test_429_halves_the_slots_once_per_burst_and_successes_bring_them_back() -> None:
-    limiter = AdaptiveLimiter(8)
-    async with limiter.slot(queue_deadline_s=1) as first, limiter.slot(queue_deadline_s=1) as second:
-        limiter.rate_limited(first)
-        limiter.rate_limited(second)
-    assert limiter.limit == 4
-    for _ in range(4):
-        limiter.succeeded()
-    assert 4.8 < limiter.limit < 5
-    for _ in range(100):
-        limiter.succeeded()
-    assert limiter.limit == 8
-
-
-async def test_the_slots_never_fall_below_one() -> None:
-    limiter = AdaptiveLimiter(2)
-    for _ in range(5):
-        async with limiter.slot(queue_deadline_s=1) as window:
-            limiter.rate_limited(window)
-    assert limiter.limit == 1
-
-
-async def test_waiting_for_a_slot_has_a_deadline_and_leaves_the_queue_clean() -> None:
-    limiter = AdaptiveLimiter(1)
-    async with limiter.slot(queue_deadline_s=1):
-        with pytest.raises(TimeoutError):
-            async with limiter.slot(queue_deadline_s=0.01):
-                pass
-    async with limiter.slot(queue_deadline_s=1):
-        assert limiter.in_flight == 1
-
-
-async def test_a_waiter_that_is_cancelled_as_its_slot_comes_hands_it_on() -> None:
-    limiter = AdaptiveLimiter(1)
-    order: list[str] = []
-
-    async def hold(name: str) -> None:
-        async with limiter.slot(queue_deadline_s=5):
-            order.append(name)
-
-    async with limiter.slot(queue_deadline_s=1):
-        waiting = [asyncio.create_task(hold("first")), asyncio.create_task(hold("second"))]
-        await asyncio.sleep(0)
-    waiting[0].cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    assert order == ["second"]
-    assert limiter.in_flight == 0
-
-
-async def test_a_call_that_repeats_goes_before_those_that_have_not_been_sent() -> None:
-    limiter = AdaptiveLimiter(1)
-    order: list[str] = []
-
-    async def hold(name: str, first: bool) -> None:
-        async with limiter.slot(first=first, queue_deadline_s=5):
-            order.append(name)
-
-    async with limiter.slot(queue_deadline_s=1):
-        waiting = [asyncio.create_task(hold("new", False)), asyncio.create_task(hold("again", True))]
-        await asyncio.sleep(0)
-    await asyncio.gather(*waiting)
-    assert order == ["again", "new"]
-
-
 async def test_cancelling_a_call_frees_its_slot() -> None:
     async with ChaosServer(default=ok(delay_s=1.0)) as server:
         tool = tool_at(server)
         call = tool.call(ToolCall("call_1", "search", "{}"), trace_id="trace_1", attempt=1, item={})
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(call, 0.1)
-        assert tool.limiter.in_flight == 0
+        assert tool.endpoint.limiter.in_flight == 0
         await tool.close()

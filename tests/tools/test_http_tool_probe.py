@@ -5,14 +5,14 @@ import socket
 import pytest
 
 from agentrft.errors import EndpointError
-from agentrft.spec import ToolSpec
+from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool
-from tests.tools.chaos_server import Behaviour, ChaosServer, hang, ok, raw, reset, status
+from tests.traffic.chaos_server import Behaviour, ChaosServer, hang, ok, raw, reset, status
 
 
 async def probe(url: str, timeout_s: float = 5.0) -> None:
     headers = {"Authorization": "Bearer abc"}
-    spec = ToolSpec.model_validate({"name": "search", "url": url, "headers": headers, "timeout_s": timeout_s})
+    spec = HttpToolSpec.model_validate({"name": "search", "url": url, "headers": headers, "timeout_s": timeout_s})
     tool = HttpTool(spec)
     try:
         await tool.probe()

@@ -6,16 +6,16 @@ import traceback
 import pytest
 
 from agentrft.errors import AgentRFTError, UserError
-from agentrft.spec import ToolSpec
+from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool, ToolCall, ToolFailure
-from tests.tools.chaos_server import Behaviour, ChaosServer, hang, ok, raw, reset, status, truncated
+from tests.traffic.chaos_server import Behaviour, ChaosServer, hang, ok, raw, reset, status, truncated
 
 SECRET = "sk-verysecret-0123"
 HEADERS = {"Authorization": f"Bearer {SECRET}", "X-Tenant": "medical"}
 
 
 def tool_at(url: str, headers: dict[str, str] = HEADERS, timeout_s: float = 5.0) -> HttpTool:
-    spec = ToolSpec.model_validate(
+    spec = HttpToolSpec.model_validate(
         {"name": "search", "url": url, "headers": headers, "timeout_s": timeout_s, "retries": 1}
     )
     return HttpTool(spec, backoff_s=0.0001)

@@ -20,12 +20,16 @@ from agentrft.spec.graders import (
     StringCheckGraderSpec,
     TextSimilarityGraderSpec,
 )
+from agentrft.traffic import Notify, notify_nobody
 
 MAX_FAULTS_SHOWN = 20
 
 
-def create_grader(spec: GraderSpec) -> Grader:
+def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody) -> Grader:
     """Create the grader that a job declares. Nothing is called or started before its first grade.
+
+    Args:
+        notify: told when a grader's server goes down and when it answers again.
 
     Raises:
         UserError: the spec cannot work: a malformed template or formula, a syntax error, missing data of a metric.
@@ -38,10 +42,13 @@ def create_grader(spec: GraderSpec) -> Grader:
         case PythonGraderSpec():
             return PythonGrader(spec, n_workers=os.cpu_count() or 1)
         case EndpointGraderSpec():
-            return EndpointGrader(spec)
+            return EndpointGrader(spec, notify=notify)
         case MultiGraderSpec():
             # Under its key, so that a failure names the grader as the formula does.
-            graders = {key: create_grader(one.model_copy(update={"name": key})) for key, one in spec.graders.items()}
+            graders = {
+                key: create_grader(one.model_copy(update={"name": key}), notify=notify)
+                for key, one in spec.graders.items()
+            }
             return MultiGrader(spec, graders)
 
 

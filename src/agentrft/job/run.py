@@ -1,6 +1,7 @@
 """Running a job from its record: the phases in order, each going on where an earlier process left off."""
 
 from pathlib import Path
+from typing import Any
 
 from agentrft.errors import AgentRFTError, Interrupted
 from agentrft.job.checkpoint import step_folder
@@ -69,6 +70,12 @@ async def _run(
     spec: JobSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop, warm_start_only: bool
 ) -> None:
     runtime = Runtime(spec)
+
+    def report(level: Any, text: str) -> None:
+        store.add_event(job_id, level, text)
+        progress.message(level, text)
+
+    runtime.notices.listen(report)
     try:
         await runtime.probe_tools()
         store.record_hyperparameters(job_id, runtime.hyperparameters.as_dict())

@@ -14,6 +14,7 @@ from agentrft.data import load_demonstrations, load_samples
 from agentrft.engine import EmbeddedEngine, EngineLimits, bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
+from agentrft.job.notices import Notices
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
@@ -40,6 +41,7 @@ class Runtime:
         train, validation, demonstrations: the job's samples; the last two may be empty.
         policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
             another device, or samples while the policy is updated.
+        notices: what endpoints report on their own; `listen` to them.
 
     Raises:
         UserError: data, grader or model cannot be used, or a prompt leaves no room in the context.
@@ -51,8 +53,9 @@ class Runtime:
         self.validation = load_samples(spec.validation_file) if spec.validation_file else []
         self.demonstrations = load_demonstrations(spec.warm_start.training_file) if spec.warm_start else []
         check_templates(spec.grader, [*self.train, *self.validation])
-        self.grader = create_grader(spec.grader)
-        self.tools = create_tools(spec.tools)
+        self.notices = Notices()
+        self.grader = create_grader(spec.grader, notify=self.notices)
+        self.tools = create_tools(spec.tools, notify=self.notices)
         self.tool_schemas = [tool.function_schema() for tool in spec.tools]
         _check_tool_names(self)
         source = resolve_model(spec.model)

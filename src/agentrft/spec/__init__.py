@@ -14,7 +14,7 @@ from agentrft.spec.graders import (
 from agentrft.spec.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from agentrft.spec.job import JobSpec, WarmStartSpec
 from agentrft.spec.loading import load_job, parse_job
-from agentrft.spec.tools import ToolSpec
+from agentrft.spec.tools import HttpToolSpec, ToolSpec
 
 __all__ = [
     "EndpointGraderSpec",
@@ -26,6 +26,7 @@ __all__ = [
     "ResolvedHyperparameters",
     "StringCheckGraderSpec",
     "TextSimilarityGraderSpec",
+    "HttpToolSpec",
     "ToolSpec",
     "WarmStartSpec",
     "load_job",

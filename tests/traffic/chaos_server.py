@@ -3,7 +3,7 @@
 Behaviours come from a script (one per request, in order), then from a seeded mix, then from the default:
 
     async with ChaosServer(script=[status(500), reset()]) as server:
-        spec = ToolSpec(name="search", server_url=server.url)
+        spec = HttpToolSpec(name="search", server_url=server.url)
 
 In a mix, what a request gets depends on the seed, its Idempotency-Key and how often that key was seen, so a
 run is the same again however its calls interleave.
@@ -96,6 +96,7 @@ class ChaosServer:
         default: what a request gets otherwise.
         seed: of the mix.
         limit_in_flight: above so many requests at once the answer is 429 with `Retry-After: 0`.
+        port: 0 takes a free one.
 
     Attributes:
         received: every request, in the order of arrival; `executed` counts, by Idempotency-Key, those that
@@ -111,6 +112,7 @@ class ChaosServer:
         default: Behaviour | None = None,
         seed: int = 0,
         limit_in_flight: int | None = None,
+        port: int = 0,
     ) -> None:
         self.script = list(script)
         self.mix = list(mix)
@@ -118,6 +120,7 @@ class ChaosServer:
         self.seed = seed
         self.limit_in_flight = limit_in_flight
         self.received: list[Received] = []
+        self._port = port
         self.executed: Counter[str] = Counter()
         self.refused = 0
         self.max_in_flight = 0
@@ -131,7 +134,7 @@ class ChaosServer:
         application.router.add_route("*", "/tool", self._handle)
         self._runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, backlog=2048)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, backlog=2048)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}/tool"

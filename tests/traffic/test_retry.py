@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from agentrft.tools.retry import (
+from agentrft.traffic.retry import (
     MAX_BACKOFF_S,
     MAX_RATE_LIMIT_WAITS,
     RATE_LIMIT_DEADLINE_S,

@@ -1,0 +1,286 @@
+"""One HTTP endpoint of the user's, and everything that stands between a burst of calls and it.
+
+A call is a loop of attempts. Each waits until the endpoint is up (`Breaker`), for a slot (`AdaptiveLimiter`) and for its
+turn (`RateLimit`), sends one request, and reads the answer as something of worth or as a fault; a fault is repeated as
+long as the call's `RetryBudget` allows, and then returned.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from agentrft.errors import EndpointError
+from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
+from agentrft.traffic.http import (
+    PROBE_HEADER,
+    Answer,
+    check_headers,
+    fault_of,
+    probe_complaint,
+    read_bounded,
+    shorten,
+    with_content_type,
+)
+from agentrft.traffic.limiter import AdaptiveLimiter
+from agentrft.traffic.rate import RateLimit
+from agentrft.traffic.redaction import Redactor, public_url
+from agentrft.traffic.retry import MAX_BACKOFF_S, RATE_LIMIT_DEADLINE_S, Fault, RetryBudget
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+QUEUE_DEADLINE_S = 900.0
+PROBE_TIMEOUT_S = 15.0
+# Faults that say the endpoint is down, rather than that it disliked a request.
+DOWN = frozenset({"connection", "timeout", "server_error"})
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an endpoint is asked to bear.
+
+    Attributes:
+        timeout_s: of one attempt.
+        max_concurrency: requests in flight, at most.
+        retries: of a call after faults other than 429, at most.
+        idempotent: False: what may have arrived is never sent again.
+        rate_limit: requests per second.
+        backoff_s: base of the exponential backoff between attempts.
+    """
+
+    timeout_s: float
+    max_concurrency: int
+    retries: int
+    idempotent: bool = True
+    rate_limit: float | None = None
+    backoff_s: float = 0.5
+
+
+@dataclass
+class Sent(Generic[T]):
+    """How a call ended.
+
+    Attributes:
+        verdict: what `read` made of the answer, or the last fault, its message without secrets and short.
+        attempts: HTTP requests sent.
+        faults: of those the ones that broke, in order.
+    """
+
+    verdict: T | Fault
+    attempts: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault_counts(self) -> Counter[str]:
+        """The requests that broke, by kind."""
+        return Counter(fault.kind for fault in self.faults)
+
+
+class Endpoint:
+    """Safe to call concurrently, from one event loop at a time.
+
+    Args:
+        label: what to call it in messages, such as "tool 'search'".
+        headers: the user's, sent with every request.
+        notify: told when it goes down and when it answers again.
+
+    Attributes:
+        counters: since it was made: "requests", "retries", "rate_limit_waits", "outage_waits".
+
+    Raises:
+        UserError: the headers cannot be sent.
+    """
+
+    def __init__(
+        self, label: str, url: str, headers: Mapping[str, str], traffic: Traffic, notify: Notify = notify_nobody
+    ) -> None:
+        self.label = label
+        self.traffic = traffic
+        self.counters: Counter[str] = Counter()
+        self.limiter = AdaptiveLimiter(traffic.max_concurrency)
+        self.breaker = Breaker(label, notify)
+        check_headers(label, headers, url)
+        self.redactor = Redactor(headers, url)
+        self.public_url = public_url(url)
+        self._headers = with_content_type(headers)
+        self._target = URL(url)
+        self._rate = RateLimit(traffic.rate_limit)
+        # Time in which requests are out or the call waits to repeat them; waiting for the endpoint is bounded apart.
+        self.deadline_s = (
+            (traffic.retries + 1) * traffic.timeout_s + traffic.retries * MAX_BACKOFF_S + RATE_LIMIT_DEADLINE_S
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._session_loop: asyncio.AbstractEventLoop | None = None
+
+    async def send(
+        self, body: bytes, headers: Mapping[str, str], read: Callable[[Answer], T | Fault], *, trace_id: str
+    ) -> Sent[T]:
+        """POST until there is a verdict.
+
+        Args:
+            headers: of this call, beside the user's; the same for every repetition.
+            read: what an answer means that no status above 299 but 4xx has; runs at once, and may find a fault in it.
+            trace_id: for the log.
+        """
+        traffic = self.traffic
+        budget = RetryBudget(retries=traffic.retries, idempotent=traffic.idempotent, backoff_s=traffic.backoff_s)
+        clock = _CallClock(self.deadline_s)
+        all_headers = {**self._headers, **headers}
+        sent: Sent[T] = Sent(Fault("timeout", ""))
+        while True:
+            fault = await self._attempt(sent, body, all_headers, read, clock)
+            if fault is None:
+                return sent
+            wait_s = budget.wait_s(fault, endpoint_is_down=self.breaker.is_open)
+            if wait_s is None:
+                sent.verdict = replace(fault, message=shorten(fault.message))
+                return sent
+            waits = "rate_limit_waits" if fault.kind == "rate_limited" else "retries"
+            self.counters["outage_waits" if self.breaker.is_open else waits] += 1
+            logger.info("%s: %s: %s, again in %.2f s", trace_id, self.label, fault.kind, wait_s)
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+
+    async def probe(self) -> None:
+        """Ask the endpoint, without calling it, whether it is there and takes the headers.
+
+        Sends an empty JSON object with the header `X-AgentRFT-Probe: 1`. Any answer but those below will do,
+        422 for the missing fields included.
+
+        Raises:
+            EndpointError: not reachable, or it answers 401, 403, 404, 405, 3xx or 5xx.
+        """
+        headers = {**self._headers, PROBE_HEADER: "1"}
+        answer = await self.exchange(b"{}", headers, min(self.traffic.timeout_s, PROBE_TIMEOUT_S))
+        where = f"{self.label}: {self.public_url}"
+        if isinstance(answer, Fault):
+            cause = f"{where} cannot be used: {shorten(self.redactor.message(answer.message))}"
+            raise EndpointError(cause, "Start the server, and check the host and port in its URL.")
+        complaint = probe_complaint(answer)
+        if complaint is not None:
+            what, remedy = complaint
+            raise EndpointError(f"{where} answered the probe with {self.redactor.message(what)}.", remedy)
+
+    async def exchange(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer | Fault:
+        """One HTTP exchange, without limits and retries; every way that it can break becomes a fault."""
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        try:
+            async with self._open_session().post(
+                self._target, data=body, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                return Answer(response.status, response.headers, await read_bounded(response))
+        except aiohttp.ClientConnectorError as error:
+            return Fault("connection", str(error), transient=True, may_have_arrived=False)
+        except TimeoutError:
+            return Fault("timeout", f"no answer within {timeout_s:g} s", transient=True)
+        except aiohttp.ClientPayloadError as error:
+            return Fault("bad_answer", f"the answer broke off: {error}", transient=True)
+        except aiohttp.ClientResponseError as error:
+            return Fault("bad_answer", f"the answer is not valid HTTP: {error.message}")
+        except (aiohttp.ClientConnectionError, ConnectionError) as error:
+            return Fault("connection", f"{type(error).__name__}: {error}", transient=True)
+
+    async def close(self) -> None:
+        """Close the connections. A later call opens new ones."""
+        session, self._session, self._session_loop = self._session, None, None
+        if session is not None:
+            await session.close()
+
+    async def _attempt(
+        self,
+        sent: Sent[T],
+        body: bytes,
+        headers: Mapping[str, str],
+        read: Callable[[Answer], T | Fault],
+        clock: "_CallClock",
+    ) -> Fault | None:
+        """One attempt, once the endpoint takes it. The fault that it ended with, or None: `sent` has the verdict."""
+        asked = time.monotonic()
+        try:
+            trial = await self.breaker.admit()
+        except OutageError as outage:
+            last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
+            return Fault("outage", f"{outage}: {last}")
+        clock.down_s += time.monotonic() - asked
+        answered: bool | None = None
+        kind = ""
+        try:
+            asked = time.monotonic()
+            queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
+            async with self.limiter.slot(first=sent.attempts > 0, queue_deadline_s=queue_left_s) as window:
+                await self._rate.wait()
+                clock.queued_s += time.monotonic() - asked
+                left_s = clock.left_s()
+                if left_s <= 0:
+                    return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
+                sent.attempts += 1
+                self.counters["requests"] += 1
+                verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), window, read)
+        except TimeoutError:
+            message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
+            return Fault("timeout", message)
+        else:
+            if not isinstance(verdict, Fault):
+                sent.verdict, answered = verdict, True
+                return None
+            kind, answered = verdict.kind, verdict.kind not in DOWN
+        finally:
+            self.breaker.settle(trial, answered, kind)
+        fault = replace(verdict, message=self.redactor.message(verdict.message))
+        sent.faults.append(fault)
+        return fault
+
+    async def _request(
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        window: int,
+        read: Callable[[Answer], T | Fault],
+    ) -> T | Fault:
+        """One request with a slot in hand: read its answer, and tell the limiter."""
+        started = time.monotonic()
+        answer = await self.exchange(body, headers, timeout_s)
+        if isinstance(answer, Fault):
+            return answer
+        fault = fault_of(answer)
+        if fault is not None:
+            if fault.kind == "rate_limited" or fault.overloaded:
+                self.limiter.refused(window)
+            return fault
+        self.limiter.succeeded(time.monotonic() - started)
+        return read(answer)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._session_loop is not loop:
+            # The limiter bounds the connections. A kept connection may be closed by the server just as a request
+            # goes out, and then nobody knows whether it arrived: for what may not repeat, a new one each.
+            connector = aiohttp.TCPConnector(limit=0, force_close=not self.traffic.idempotent)
+            # No cookies: they would carry state from one rollout into another.
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+            self._session_loop = loop
+        return self._session
+
+
+class _CallClock:
+    """A call's time against its deadline, in seconds, without the time spent waiting for the endpoint.
+
+    Attributes:
+        queued_s, down_s: waiting for a slot, and for an endpoint that is down.
+    """
+
+    def __init__(self, deadline_s: float) -> None:
+        self.queued_s = 0.0
+        self.down_s = 0.0
+        self._deadline_s = deadline_s
+        self._started = time.monotonic()
+
+    def left_s(self) -> float:
+        return self._deadline_s - (time.monotonic() - self._started - self.queued_s - self.down_s)

@@ -1,0 +1,123 @@
+"""What goes over HTTP to any endpoint of the user's, and what an answer means before anyone reads its body."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from agentrft.errors import UserError
+from agentrft.traffic.redaction import public_url
+from agentrft.traffic.retry import Fault, retry_after_s
+
+MAX_BODY_BYTES = 1024 * 1024
+EXCERPT_CHARACTERS = 300
+PROBE_HEADER = "X-AgentRFT-Probe"
+OWN_HEADERS = frozenset(
+    {"x-trace-id", "x-attempt", "idempotency-key", "content-length", "transfer-encoding", PROBE_HEADER.lower()}
+)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer as it came. `body` is None when it was over `MAX_BODY_BYTES` and not read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+def check_headers(label: str, headers: Mapping[str, str], url: str) -> None:
+    """Refuse headers that could not be sent, or that agentrft sets itself.
+
+    Raises:
+        UserError: names the header, never its value.
+    """
+    for name, value in headers.items():
+        where = f"{label}: header {name!r}"
+        if not HEADER_NAME.fullmatch(name):
+            raise UserError(f"{where}: not a valid header name.", "Use letters, digits and dashes.")
+        if name.lower() in OWN_HEADERS:
+            raise UserError(f"{where}: is set by agentrft on every call.", "Remove it from the `headers`.")
+        if any(ord(character) < 32 or ord(character) == 127 for character in value):
+            remedy = "Remove it; a secret read from a file often ends in a newline."
+            raise UserError(f"{where}: the value contains a newline or another control character.", remedy)
+    # HTTP has one Authorization header; credentials in the URL become that header too.
+    if URL(url).user is not None and any(name.lower() == "authorization" for name in headers):
+        raise UserError(f"{label}: its URL has credentials and `headers` has Authorization.", "Keep one of them.")
+
+
+def with_content_type(own: Mapping[str, str]) -> dict[str, str]:
+    """The user's headers, as JSON unless they name another type."""
+    named = any(name.lower() == "content-type" for name in own)
+    return {**own} if named else {**own, "Content-Type": "application/json"}
+
+
+def fault_of(answer: Answer) -> Fault | None:
+    """Why an answer of this status is not the endpoint's word on the request; None if it is."""
+    status = answer.status
+    if 300 <= status < 400:
+        return Fault("redirect", f"{describe_redirect(answer)}; redirects are not followed")
+    if status == 429:
+        wait_s = retry_after_s(answer.headers.get("Retry-After"))
+        return Fault("rate_limited", _with_excerpt("HTTP 429", answer), transient=True, retry_after_s=wait_s)
+    if status == 408:
+        return Fault("timeout", _with_excerpt("HTTP 408", answer), transient=True)
+    if status >= 500:
+        wait_s = retry_after_s(answer.headers.get("Retry-After"))
+        message = _with_excerpt(f"HTTP {status}", answer)
+        return Fault("server_error", message, transient=True, retry_after_s=wait_s, overloaded=status == 503)
+    return None
+
+
+def describe_redirect(answer: Answer) -> str:
+    """Where a 3xx answer points, without the query, which may carry credentials."""
+    location = answer.headers.get("Location")
+    if location is None:
+        return f"HTTP {answer.status} without a Location"
+    try:
+        return f"HTTP {answer.status} redirects to {public_url(location)}"
+    except ValueError:
+        return f"HTTP {answer.status} with a Location that is not a URL"
+
+
+def probe_complaint(answer: Answer) -> tuple[str, str] | None:
+    """What is wrong with the answer to a probe and what to do about it; None if it will do."""
+    status = answer.status
+    if status in (401, 403):
+        return f"{status}: the headers are wrong", "Correct the key or token in its `headers`."
+    if status in (404, 405):
+        return f"{status}: nothing takes a POST there", "Correct the path in its URL; endpoints are called by POST."
+    if 300 <= status < 400:
+        return f"{describe_redirect(answer)}, which is not followed", "Give the final address as `server_url` or `url`."
+    if status >= 500:
+        remedy = f"Look at the server's own log; answer a request with {PROBE_HEADER}: 1 with any 2xx or 422."
+        return f"{status}: the server has an error", remedy
+    return None
+
+
+def shorten(message: str) -> str:
+    """A message cut to the length that logs and events can bear."""
+    return message if len(message) <= EXCERPT_CHARACTERS else f"{message[:EXCERPT_CHARACTERS]}…"
+
+
+async def read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
+    """The body, or None as soon as it is over the limit; the rest is not read."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            response.close()
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _with_excerpt(what: str, answer: Answer) -> str:
+    if not answer.body:
+        return what
+    # The excerpt is cut by `shorten`, after secrets were taken out: half a secret would not be recognised.
+    return f"{what}: {answer.body.decode('utf-8', errors='replace').strip()}"
