@@ -20,7 +20,7 @@ from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
 from agentrft.rollout import Rollout, RolloutLimits, RolloutRunner, RolloutTask
 from agentrft.spec import HttpToolSpec
-from agentrft.tools import HttpTool
+from agentrft.tools import HttpTool, Toolbox
 from tests.job.tiny_job import TOOL, prompt
 from tests.job.tiny_job import tool_calls as requests_of
 from tests.traffic.chaos_server import ChaosServer, ok, raw, status
@@ -115,6 +115,13 @@ def write() -> Write:
     return Write()
 
 
+def toolbox_of(*tools: HttpTool) -> Toolbox:
+    toolbox = Toolbox()
+    for tool in tools:
+        toolbox.add(tool, tool.spec)
+    return toolbox
+
+
 async def roll_out(
     write: Write,
     turns: Sequence[str | list[int]],
@@ -132,7 +139,7 @@ async def roll_out(
     spec = HttpToolSpec.model_validate({**TOOL, "server_url": server.url, "timeout_s": 5, "retries": 1, **tool})
     http = HttpTool(spec, backoff_s=0.01)
     runner = RolloutRunner(
-        engine=engine, codec=codec or write.codec, tools={"lookup": http}, tool_schemas=[spec.function_schema()],
+        engine=engine, codec=codec or write.codec, toolbox=toolbox_of(http),
         grader=grader or WordGrader(), limits=limits,
     )  # fmt: skip
     task = RolloutTask(sample, step=1, index=0, temperature=1.0, top_p=1.0, seed=0, policy_version=3)
@@ -281,13 +288,11 @@ async def test_one_unrepeatable_call_among_several_broken_ones_forbids_a_second_
             HttpToolSpec.model_validate(
                 {"name": name, "server_url": server.url, "retries": 0, "idempotent": idempotent}
             )
-                {"name": name, "server_url": server.url, "retries": 0, "idempotent": idempotent}
-            )
             for name, idempotent in (("lookup", True), ("pay", False))
         ]
         tools = {spec.name: HttpTool(spec, backoff_s=0.01) for spec in specs}
         runner = RolloutRunner(
-            engine=engine, codec=write.codec, tools=tools, tool_schemas=[spec.function_schema() for spec in specs],
+            engine=engine, codec=write.codec, toolbox=toolbox_of(*tools.values()),
             grader=WordGrader(), limits=LIMITS,
         )  # fmt: skip
         rollout = await runner.run(RolloutTask(SAMPLE, 1, 0, 1.0, 1.0, 0, 3), await engine.open())

@@ -102,7 +102,7 @@ def write_job(folder: Path, model: Path, url: str, **changes: Any) -> Path:
         "max_episode_steps": 4, "max_context_tokens": 256, "lora_rank": 4, "learning_rate_multiplier": 5,
         **changes.pop("hyperparameters", {}),
     }  # fmt: skip
-    tool = {**TOOL, "server_url": url, "timeout_s": 20.0, **changes.pop("tool", {})}
+    tool = {**TOOL, "server_url": url, "timeout_s": 20.0, "outage_deadline_s": 3.0, **changes.pop("tool", {})}
     inner = {
         "tools": [tool],
         "grader": changes.pop("grader", {"type": "python", "name": "length", "source": GRADER}),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentrft.spec import HttpToolSpec
-from agentrft.tools import HttpTool, ToolCall, ToolFailure, ToolResult, create_tools
+from agentrft.tools import HttpTool, ToolCall, ToolFailure, ToolResult, create_toolbox
 from agentrft.traffic import MAX_BODY_BYTES
 from tests.traffic.chaos_server import (
     Behaviour,
@@ -308,9 +308,9 @@ async def test_a_tool_can_be_used_again_in_another_event_loop() -> None:
         await tool.close()
 
 
-async def test_create_tools_gives_each_tool_under_its_name() -> None:
+async def test_create_toolbox_gives_each_tool_under_its_name() -> None:
     specs = [HttpToolSpec.model_validate({"name": name, "url": "http://127.0.0.1:1/"}) for name in ("a", "b")]
-    assert {name: tool.name for name, tool in create_tools(specs).items()} == {"a": "a", "b": "b"}
+    assert {name: tool.name for name, tool in create_toolbox(specs).tools.items()} == {"a": "a", "b": "b"}
 
 
 async def test_a_tool_answer_does_not_depend_on_the_answers_call_id(make_tool: MakeTool) -> None:

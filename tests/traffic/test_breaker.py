@@ -1,4 +1,4 @@
-"""The breaker: an endpoint that is down is waited for, and tried by one call at a time."""
+"""The breaker: an endpoint that is down is waited for; a call that it breaks on is not."""
 
 import asyncio
 import socket
@@ -13,9 +13,9 @@ from tests.traffic.chaos_server import Behaviour, ChaosServer, ok, status
 
 
 @pytest.fixture(autouse=True)
-def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker_module, "FIRST_TRIAL_S", 0.05)
-    monkeypatch.setattr(breaker_module, "MAX_TRIAL_INTERVAL_S", 0.2)
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(breaker_module, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(breaker_module, "MAX_INTERVAL_S", 0.2)
 
 
 class Listener:
@@ -57,37 +57,79 @@ async def test_an_endpoint_that_is_gone_and_comes_back_loses_no_call() -> None:
     assert "answers again after 1 s" in listener.heard[1][1]
 
 
-async def test_while_an_endpoint_is_down_it_is_tried_by_one_call_at_a_time() -> None:
-    down = Behaviour(status=500, delay_s=0.05)
-    async with ChaosServer(script=[down] * 16 + [status(500)] * 4, default=ok()) as server:
+async def test_while_an_endpoint_is_down_it_gets_probes_and_no_calls() -> None:
+    class Down(ChaosServer):
+        """Answers nothing well until its fifth probe."""
+
+        probes = 0
+
+        def _behaviour(self, key: str) -> Behaviour:
+            self.probes += key == ""
+            return ok() if self.probes >= 5 else status(502)
+
+    async with Down() as server:
         tool = tool_at(server.url, Listener())
         results = await call_many(tool, 16)
         await tool.close()
     assert [getattr(result, "status", result) for result in results] == ["ok"] * 16
-    # Sixteen went out before anything was known, and then single trials until one was answered.
-    assert len(server.received) == 16 + 4 + 16
+    kinds = ["probe" if "X-AgentRFT-Probe" in request.headers else "call" for request in server.received]
+    second = [number for number, kind in enumerate(kinds) if kind == "probe"][1]
+    assert kinds[second : second + 4] == ["probe"] * 4
+    assert kinds[second + 4 :] == ["call"] * 16
 
 
-async def test_a_call_that_the_endpoint_breaks_on_again_and_again_is_given_up() -> None:
-    async with ChaosServer(default=status(500)) as server:
-        tool = tool_at(server.url, Listener())
-        results = await asyncio.wait_for(call_many(tool, 3), 30)
+async def test_a_call_that_a_working_endpoint_breaks_on_fails_after_its_retries_and_holds_up_no_other() -> None:
+    class Picky(ChaosServer):
+        def _behaviour(self, key: str) -> Behaviour:
+            return status(500) if key.startswith("trace_1") else ok()
+
+    listener = Listener()
+    async with Picky() as server:
+        tool = tool_at(server.url, listener)
+        started = time.monotonic()
+        results = await call_many(tool, 15)
+        assert time.monotonic() - started < 5
         await tool.close()
-    assert all(isinstance(result, ToolFailure) and result.kind == "server_error" for result in results)
+    poisonous = [1, 10, 11, 12, 13, 14]
+    assert [n for n, result in enumerate(results) if isinstance(result, ToolFailure)] == poisonous
+    assert {result.attempts for result in results if isinstance(result, ToolFailure)} == {4}
+    assert tool.counters["probes"] > 0
+    assert listener.heard == []
 
 
-async def test_an_endpoint_that_stays_down_fails_its_calls_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker_module, "OUTAGE_DEADLINE_S", 0.4)
+async def test_an_endpoint_that_stays_down_fails_its_calls_in_the_end() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/"
-    tool = tool_at(url, Listener())
+    tool = tool_at(url, Listener(), outage_deadline_s=0.4)
     started = time.monotonic()
     results = await call_many(tool, 20)
     assert 0.4 <= time.monotonic() - started < 3
     await tool.close()
-    kinds = {result.kind for result in results if isinstance(result, ToolFailure)}
-    assert kinds <= {"outage", "connection"} and "outage" in kinds
+    assert {result.kind for result in results if isinstance(result, ToolFailure)} == {"outage"}
+    assert len(results) == 20
+
+
+async def test_an_endpoint_that_flaps_does_not_hold_a_call_for_ever() -> None:
+    class Flapping(ChaosServer):
+        def _behaviour(self, key: str) -> Behaviour:
+            self.turn = getattr(self, "turn", 0) + 1
+            return ok() if not key and self.turn % 2 else status(500)
+
+    async with Flapping() as server:
+        tool = tool_at(server.url, Listener(), outage_deadline_s=0.5)
+        results = await asyncio.wait_for(call_many(tool, 8), 20)
+        await tool.close()
+    assert all(isinstance(result, ToolFailure) for result in results)
+
+
+async def test_a_tool_without_retries_repeats_nothing_when_it_is_down() -> None:
+    async with ChaosServer(default=status(500)) as server:
+        tool = tool_at(server.url, Listener(), retries=0, outage_deadline_s=0.3)
+        results = await call_many(tool, 30)
+        await tool.close()
+    assert {result.attempts for result in results if isinstance(result, ToolFailure)} <= {0, 1}
+    assert len(results) == 30
 
 
 async def test_a_call_that_may_not_repeat_is_not_repeated_when_the_endpoint_goes_down() -> None:
@@ -96,23 +138,21 @@ async def test_a_call_that_may_not_repeat_is_not_repeated_when_the_endpoint_goes
         results = await call_many(tool, 8)
         await tool.close()
     assert all(isinstance(result, ToolFailure) and result.attempts == 1 for result in results)
-    assert len(server.received) == 8
+    assert sum("X-AgentRFT-Probe" not in request.headers for request in server.received) == 8
 
 
-async def test_a_trial_that_is_cancelled_makes_room_for_the_next() -> None:
-    async with ChaosServer(script=[status(500)] * 8, default=ok(delay_s=0.3)) as server:
-        tool = tool_at(server.url, Listener(), max_concurrency=8)
-        calls = [
-            asyncio.create_task(tool.call(ToolCall(f"c{n}", "search", "{}"), trace_id="t", attempt=1, item={}))
-            for n in range(8)
-        ]
-        while tool.counters["requests"] < 9:
+async def test_closing_stops_the_probes() -> None:
+    async with ChaosServer(default=status(500)) as server:
+        tool = tool_at(server.url, Listener())
+        calls = asyncio.create_task(call_many(tool, 8))
+        while tool.counters["probes"] < 2:
             await asyncio.sleep(0.01)
-        for call in calls[:-1]:
-            call.cancel()
-        assert (await asyncio.wait_for(calls[-1], 10)).status == "ok"
-        await asyncio.gather(*calls, return_exceptions=True)
+        calls.cancel()
+        await asyncio.gather(calls, return_exceptions=True)
         await tool.close()
+        probes = tool.counters["probes"]
+        await asyncio.sleep(0.5)
+        assert tool.counters["probes"] == probes
 
 
 async def test_single_errors_among_answers_open_nothing() -> None:

@@ -92,15 +92,15 @@ def check_inputs(spec: JobSpec) -> None:
 
 async def _probe(spec: JobSpec) -> None:
     from agentrft.graders import create_grader
-    from agentrft.tools import HttpTool, create_tools
+    from agentrft.tools import create_toolbox
 
     grader = create_grader(spec.grader)
-    tools = create_tools(spec.tools)
+    toolbox = create_toolbox(spec.tools, on_rollout_start=spec.on_rollout_start, on_rollout_end=spec.on_rollout_end)
     try:
-        await asyncio.gather(*(tool.probe() for tool in tools.values() if isinstance(tool, HttpTool)))
+        await toolbox.probe()
     finally:
-        for part in (grader, *tools.values()):
-            await part.close()
+        await grader.close()
+        await toolbox.close()
 
 
 def folder_option(output_dir: Path) -> str:

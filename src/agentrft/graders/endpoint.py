@@ -34,7 +34,9 @@ class EndpointGrader:
         UserError: a header cannot be sent.
     """
 
-    def __init__(self, spec: EndpointGraderSpec, *, backoff_s: float = 0.5, notify: Notify = notify_nobody) -> None:
+    def __init__(
+        self, spec: EndpointGraderSpec, *, backoff_s: float | None = None, notify: Notify = notify_nobody
+    ) -> None:
         self.name = spec.name
         self.pass_threshold = spec.pass_threshold
         traffic = Traffic(
@@ -42,6 +44,7 @@ class EndpointGrader:
             max_concurrency=spec.max_concurrency,
             retries=spec.retries,
             rate_limit=spec.rate_limit,
+            outage_deadline_s=spec.outage_deadline_s,
             backoff_s=backoff_s,
         )
         self.endpoint = Endpoint(f"grader '{spec.name}'", str(spec.url), spec.headers, traffic, notify)

@@ -78,6 +78,7 @@ class Collector:
             Interrupted: a stop was requested; what was graded is kept.
         """
         self._progress.phase(phase, step, len(tasks))
+        self._runtime.toolbox.begin_step()
         done: dict[str, Rollout] = {}
         if self._store is not None:
             stored = self._store.pending_rollouts(self._job_id, phase, step)

@@ -10,7 +10,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
-from agentrft.data import load_demonstrations, load_samples
+from agentrft.data import Sample, load_demonstrations, load_samples
 from agentrft.engine import EmbeddedEngine, EngineLimits, bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
@@ -20,9 +20,9 @@ from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.load import load_model, load_tokenizer
 from agentrft.models.memory import device_memory
-from agentrft.rollout import RolloutLimits, RolloutRunner
-from agentrft.spec import JobSpec, ResolvedHyperparameters
-from agentrft.tools import HttpTool, create_tools
+from agentrft.rollout import CallRules, RolloutLimits, RolloutRunner
+from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
+from agentrft.tools import Toolbox, create_toolbox, schema_fault
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,14 @@ class Runtime:
         check_templates(spec.grader, [*self.train, *self.validation])
         self.notices = Notices()
         self.grader = create_grader(spec.grader, notify=self.notices)
-        self.tools = create_tools(spec.tools, notify=self.notices)
-        self.tool_schemas = [tool.function_schema() for tool in spec.tools]
-        _check_tool_names(self)
+        self.toolbox = create_toolbox(
+            spec.tools,
+            on_rollout_start=spec.on_rollout_start,
+            on_rollout_end=spec.on_rollout_end,
+            notify=self.notices,
+        )
+        self.call_rules = _call_rules(spec, self.toolbox)
+        _check_row_tools(self)
         source = resolve_model(spec.model)
         tokenizer = load_tokenizer(source)
         self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id)
@@ -81,14 +86,14 @@ class Runtime:
         self.runner = RolloutRunner(
             engine=self.engine,
             codec=self.codec,
-            tools=self.tools,
-            tool_schemas=self.tool_schemas,
+            toolbox=self.toolbox,
             grader=self.grader,
             limits=RolloutLimits(
                 max_episode_steps=self.hyperparameters.max_episode_steps,
                 max_tokens_per_turn=self.hyperparameters.max_tokens_per_turn,
                 max_context_tokens=self.hyperparameters.max_context_tokens,
                 turn_timeout_s=spec.engine.turn_timeout_s,
+                calls=self.call_rules,
                 model_failed_reward=spec.model_failed_reward,
             ),
         )
@@ -114,13 +119,16 @@ class Runtime:
         await self.engine.update_weights(self.policy.write_to, self.policy.version)
 
     async def probe_tools(self) -> None:
-        """Raise EndpointError if a tool's endpoint cannot be used."""
-        await asyncio.gather(*(tool.probe() for tool in self.tools.values() if isinstance(tool, HttpTool)))
+        """Raise EndpointError if a tool cannot be used."""
+        await self.toolbox.probe()
+
+    def tools_of(self, sample: Sample) -> list[dict[str, Any]]:
+        """What the model is shown of tools, for a sample: Chat Completions `tools`."""
+        return (sample.tools or self.toolbox.schemas) if self.call_rules.shows_tools else []
 
     async def close(self) -> None:
         await self.engine.close()
-        for tool in self.tools.values():
-            await tool.close()
+        await self.toolbox.close()
         await self.grader.close()
         self._compute.shutdown(wait=True)
 
@@ -207,16 +215,34 @@ def _dtype(spec: JobSpec, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast_bfloat16 else torch.float32
 
 
-def _check_tool_names(runtime: Runtime) -> None:
-    """A row may describe only tools that the job can call."""
+def _call_rules(spec: JobSpec, toolbox: Toolbox) -> CallRules:
+    choice = spec.tool_choice
+    named = isinstance(choice, NamedToolChoice)
+    name = choice.function.name if isinstance(choice, NamedToolChoice) else choice
+    if named and name not in toolbox.tools:
+        known = ", ".join(sorted(toolbox.tools)) or "none"
+        raise UserError(f"tool_choice: no tool '{name}'.", f"Name one that the job has: {known}.")
+    return CallRules(name, spec.parallel_tool_calls, spec.max_tool_calls, toolbox.max_calls, named)
+
+
+def _check_row_tools(runtime: Runtime) -> None:
+    """A row may describe only tools that the job can call, by schemas that arguments can be checked against."""
+    known = runtime.toolbox.tools
     for sample in [*runtime.train, *runtime.validation]:
-        names = [tool["function"]["name"] for tool in sample.tools]
-        missing = sorted(set(names) - set(runtime.tools))
+        functions = [tool["function"] for tool in sample.tools]
+        missing = sorted({function["name"] for function in functions} - set(known))
         if missing:
             raise UserError(
                 f"row {sample.sample_id}: its `tools` name {missing}, which the job does not have.",
-                f"Add these tools to the job with their server_url. It has: {sorted(runtime.tools) or 'none'}.",
+                f"Add these tools to the job with their server_url. It has: {sorted(known) or 'none'}.",
             )
+        for function in functions:
+            fault = schema_fault(function.get("parameters") or {})
+            if fault is not None:
+                raise UserError(
+                    f"row {sample.sample_id}: tool '{function['name']}': parameters: {fault}",
+                    "Give a JSON Schema of an object.",
+                )
 
 
 def _check_context(hyperparameters: ResolvedHyperparameters, config: PretrainedConfig) -> None:
@@ -232,7 +258,7 @@ def _check_prompts(runtime: Runtime) -> None:
     room = runtime.hyperparameters.max_context_tokens
     too_long = []
     for sample in [*runtime.train, *runtime.validation]:
-        tokens = len(runtime.codec.prompt_ids(sample.messages, sample.tools or runtime.tool_schemas))
+        tokens = len(runtime.codec.prompt_ids(sample.messages, runtime.tools_of(sample)))
         if tokens >= room:
             too_long.append(f"row {sample.sample_id}: {tokens} tokens")
     if too_long:

@@ -34,7 +34,7 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
         chosen = samples_of_step(runtime.demonstrations, batch_size=spec.batch_size, seed=runtime.spec.seed, step=batch)
         rows: list[TrainingRow] = []
         for index, sample in enumerate(chosen):
-            for ids, mask in runtime.codec.training_rows(sample.messages, sample.tools or runtime.tool_schemas):
+            for ids, mask in runtime.codec.training_rows(sample.messages, runtime.tools_of(sample)):
                 positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
                 rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
         loss = await runtime.compute(learner.supervised_update, rows)

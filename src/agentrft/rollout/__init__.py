@@ -3,11 +3,13 @@
 Training, validation and baseline all run this code (DESIGN invariant 9).
 """
 
+from agentrft.rollout.calls import CallRules
 from agentrft.rollout.group import GroupResult, form_group
 from agentrft.rollout.loop import RolloutLimits, RolloutRunner, RolloutTask
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
 
 __all__ = [
+    "CallRules",
     "GroupResult",
     "Rollout",
     "RolloutLimits",

@@ -8,7 +8,6 @@ ids. Where the codec cannot prove such a continuation, the rollout goes on in a 
 
 import asyncio
 import hashlib
-import json
 import time
 import uuid
 from collections import Counter
@@ -16,12 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrft.chat import AssistantTurn, ChatCodec, ParsedCall
+from agentrft.chat import AssistantTurn, ChatCodec
 from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
 from agentrft.graders import Grader, GraderFailure, GraderSample
+from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
-from agentrft.tools import Tool, ToolCall, ToolFailure, ToolResult
+from agentrft.tools import Toolbox, ToolCall, ToolFailure
 
 ATTEMPTS = 2
 
@@ -37,6 +37,7 @@ class RolloutLimits:
     max_tokens_per_turn: int
     max_context_tokens: int
     turn_timeout_s: float
+    calls: CallRules = field(default_factory=CallRules)
     model_failed_reward: float = 0.0
 
 
@@ -90,9 +91,16 @@ class _Episode:
     context: list[int] = field(default_factory=list)
     output_text: str = ""
     output_tools: list[dict[str, Any]] = field(default_factory=list)
+    calls_made: Counter[str] = field(default_factory=Counter)
     tool_requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     repeatable: bool = True
+
+    @property
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """JSON Schema of the arguments of each tool that the model sees, by name."""
+        functions = [tool["function"] for tool in self.tools]
+        return {function["name"]: function.get("parameters") or {} for function in functions}
 
     def count(self, part: str, faults: Mapping[str, int]) -> None:
         self.faults.update({f"{part}:{kind}": number for kind, number in faults.items()})
@@ -102,13 +110,11 @@ class RolloutRunner:
     """Runs rollouts against one engine, one set of tools and one grader; safe to call concurrently."""
 
     def __init__(
-        self, *, engine: Engine, codec: ChatCodec, tools: Mapping[str, Tool], tool_schemas: list[dict[str, Any]],
-        grader: Grader, limits: RolloutLimits,
-    ) -> None:  # fmt: skip
+        self, *, engine: Engine, codec: ChatCodec, toolbox: Toolbox, grader: Grader, limits: RolloutLimits
+    ) -> None:
         self._engine = engine
         self._codec = codec
-        self._tools = tools
-        self._tool_schemas = tool_schemas
+        self._toolbox = toolbox
         self._grader = grader
         self._limits = limits
 
@@ -132,14 +138,18 @@ class RolloutRunner:
 
     async def _attempt(self, task: RolloutTask, session: Session, trace_id: str, attempt: int) -> tuple[Rollout, bool]:
         """One attempt, and whether it may be repeated if it broke."""
-        tools = task.sample.tools or self._tool_schemas
+        tools = (task.sample.tools or self._toolbox.schemas) if self._limits.calls.shows_tools else []
         episode = _Episode(task, trace_id, attempt, tools, list(task.sample.messages))
         started = time.perf_counter()
         record = Rollout(
             trace_id, attempt, task.sample.sample_id, task.step, task.index, "infra_failed", episode.turns,
             episode.messages, row_starts=episode.row_starts,
         )  # fmt: skip
+        begun = []
         try:
+            for resource in self._toolbox.resources:
+                begun.append(resource)
+                await resource.begin(trace_id=trace_id, attempt=attempt, item=task.sample.item)
             await self._converse(episode, session)
             record.latency_s = time.perf_counter() - started
             record.output_text = episode.output_text
@@ -158,6 +168,9 @@ class RolloutRunner:
         except EngineFailure as failure:
             record.failure_kind, record.failure_message = f"engine:{failure.kind}", str(failure)
             episode.count("engine", {failure.kind: 1})
+        finally:
+            for resource in reversed(begun):
+                await resource.end(trace_id=trace_id, attempt=attempt, outcome=record.outcome)
         record.latency_s = record.latency_s or time.perf_counter() - started
         record.tool_requests, record.faults = episode.tool_requests, dict(episode.faults)
         return record, episode.repeatable
@@ -174,6 +187,8 @@ class RolloutRunner:
                 episode.output_text = said.content.strip()
                 if not episode.output_text:
                     raise ModelFailure("no_answer")
+                if self._limits.calls.wants_a_call and not episode.calls_made:
+                    raise ModelFailure("no_tool_call")
                 return
             results = await self._call_tools(episode, turn, said)
             episode.messages += results
@@ -230,7 +245,11 @@ class RolloutRunner:
         A broken tool does not cut the others short: what they did is counted, then the failure is raised.
         """
         ids = [call["id"] for call in said.message["tool_calls"]]
-        calls = [self._call(episode, call_id, call) for call_id, call in zip(ids, said.tool_calls, strict=True)]
+        refusals = judge_calls(self._limits.calls, said.tool_calls, episode.calls_made, episode.schemas)
+        calls = [
+            self._call(episode, ToolCall(call_id, call.name or "", call.arguments or ""), refusal)
+            for call_id, call, refusal in zip(ids, said.tool_calls, refusals, strict=True)
+        ]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -243,18 +262,13 @@ class RolloutRunner:
             for record in turn.tool_calls
         ]
 
-    async def _call(self, episode: _Episode, call_id: str, call: ParsedCall) -> ToolCallRecord:
-        name, arguments = call.name or "", call.arguments or ""
-        fault = self._fault_of(call)
-        if fault is not None:
-            status, text = fault
-            return ToolCallRecord(call_id, name, arguments, text, status, 0.0, 0)
+    async def _call(self, episode: _Episode, call: ToolCall, refusal: Refusal | None) -> ToolCallRecord:
+        if refusal is not None:
+            return ToolCallRecord(call.call_id, call.name, call.arguments, refusal.text, refusal.status, 0.0, 0)
+        tool = self._toolbox.tools[call.name]
         try:
-            result: ToolResult = await self._tools[name].call(
-                ToolCall(call_id, name, arguments),
-                trace_id=episode.trace_id,
-                attempt=episode.attempt,
-                item=episode.task.sample.item,
+            result = await tool.call(
+                call, trace_id=episode.trace_id, attempt=episode.attempt, item=episode.task.sample.item
             )
         except ToolFailure as failure:
             episode.tool_requests += failure.attempts
@@ -264,14 +278,9 @@ class RolloutRunner:
         episode.tool_requests += result.attempts
         episode.count("tool", result.faults)
         # A second attempt at the rollout would make this call again.
-        episode.repeatable &= self._tools[name].idempotent
-        return ToolCallRecord(call_id, name, arguments, result.output, result.status, result.latency_s, result.attempts)
-
-    def _fault_of(self, call: ParsedCall) -> tuple[str, str] | None:
-        """Why a call cannot be made, as a status and the text that the model reads: it can learn from both."""
-        if call.error is not None or call.arguments is None:
-            return "bad_call", json.dumps({"error": call.error or "arguments must be a JSON object"})
-        if call.name not in self._tools:
-            known = ", ".join(sorted(self._tools))
-            return "unknown_tool", json.dumps({"error": f"no tool '{call.name}'; there are: {known}"})
-        return None
+        episode.repeatable &= tool.idempotent
+        shorter = cut(result.output, self._toolbox.max_output_characters.get(call.name))
+        output, status = (result.output, result.status) if shorter is None else (shorter, "cut")
+        return ToolCallRecord(
+            call.call_id, call.name, call.arguments, output, status, result.latency_s, result.attempts
+        )

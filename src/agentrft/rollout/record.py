@@ -46,7 +46,7 @@ class Rollout:
     row begins (always [0, ...]), and the turn there carries the whole prompt again (DESIGN invariant 1).
 
     Attributes:
-        failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer"; for
+        failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call"; for
             `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
         reward: None exactly for `infra_failed`.
         latency_s: seconds from the first request to the final answer.

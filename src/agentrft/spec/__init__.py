@@ -14,18 +14,22 @@ from agentrft.spec.graders import (
 from agentrft.spec.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from agentrft.spec.job import JobSpec, WarmStartSpec
 from agentrft.spec.loading import load_job, parse_job
-from agentrft.spec.tools import HttpToolSpec, ToolSpec
+from agentrft.spec.tools import HookSpec, HttpToolSpec, McpToolSpec, NamedToolChoice, PythonToolSpec, ToolSpec
 
 __all__ = [
     "EndpointGraderSpec",
     "GraderSpec",
     "Hyperparameters",
     "JobSpec",
+    "McpToolSpec",
     "MultiGraderSpec",
+    "NamedToolChoice",
     "PythonGraderSpec",
+    "PythonToolSpec",
     "ResolvedHyperparameters",
     "StringCheckGraderSpec",
     "TextSimilarityGraderSpec",
+    "HookSpec",
     "HttpToolSpec",
     "ToolSpec",
     "WarmStartSpec",

@@ -71,6 +71,7 @@ class EndpointGraderSpec(SpecModel):
     pass_threshold: float | None = None
     timeout_s: float = Field(default=120.0, gt=0, le=600)
     retries: int = Field(default=3, ge=0, le=3)
+    outage_deadline_s: float = Field(default=600.0, ge=0, le=86400)
     max_concurrency: int = Field(default=32, ge=1, le=4096)
 
 

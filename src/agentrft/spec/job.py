@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from agentrft.spec.base import SpecModel
 from agentrft.spec.graders import GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
-from agentrft.spec.tools import ToolSpec
+from agentrft.spec.tools import HookSpec, NamedToolChoice, ToolChoice, ToolSpec
 
 
 class WarmStartSpec(SpecModel):
@@ -51,7 +51,12 @@ class EngineSpec(SpecModel):
 class JobSpec(SpecModel):
     """A whole job in its one stored shape. All paths are absolute once a job was loaded from a file.
 
-    `model_failed_reward` is the reward of a rollout in which the agent ran out of turns or tokens, or gave no answer.
+    Attributes:
+        tool_choice: "required" or a tool's name: an answer before that call is a failure of the model.
+        parallel_tool_calls: whether a turn may have several calls.
+        max_tool_calls: in one rollout; the model reads an error for those beyond.
+        on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
+        model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer.
     """
 
     model: str
@@ -61,6 +66,11 @@ class JobSpec(SpecModel):
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
     metadata: dict[str, str] = Field(default_factory=dict)
     tools: tuple[ToolSpec, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+    on_rollout_start: HookSpec | None = None
+    on_rollout_end: HookSpec | None = None
     grader: GraderSpec
     hyperparameters: Hyperparameters = Hyperparameters()
     warm_start: WarmStartSpec | None = None
@@ -79,10 +89,18 @@ class JobSpec(SpecModel):
 
     @model_validator(mode="after")
     def _tool_names_are_unique(self) -> "JobSpec":
-        names = [tool.name for tool in self.tools]
+        names = [tool.name if tool.type == "http" else tool.tool_name for tool in self.tools if tool.type != "mcp"]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"tools: two tools share the name {repeated}")
+        choice = self.tool_choice
+        has_unknown = any(tool.type == "mcp" for tool in self.tools)
+        if isinstance(choice, NamedToolChoice) and choice.function.name not in names and not has_unknown:
+            raise ValueError(
+                f"tool_choice: no tool '{choice.function.name}'; the job has: {', '.join(names) or 'none'}"
+            )
+        if choice == "required" and not self.tools:
+            raise ValueError("tool_choice: 'required' without any tool")
         return self
 
     @model_validator(mode="after")

@@ -12,14 +12,18 @@ from pydantic import BaseModel, ValidationError
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
 
-METHOD_FIELDS = ("tools", "grader", "max_episode_steps", "hyperparameters")
+METHOD_FIELDS = (
+    "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end", "grader",
+    "max_episode_steps", "hyperparameters",
+)  # fmt: skip
+SECRET_MAPPINGS = ("headers", "env")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_job(path: Path) -> JobSpec:
     """Read a job file. Relative paths in it are taken from the file's own folder.
 
-    `${NAME}` in header values is replaced from the environment.
+    `${NAME}` in the values of `headers` and `env` is replaced from the environment.
 
     Raises:
         UserError: the file is missing, is no YAML, or is no valid job.
@@ -112,10 +116,9 @@ def _describe(error: ValidationError) -> str:
             prefix = ".".join(str(part) for part in parents)
             lines.append(f"{prefix + ': ' if prefix else ''}{_unknown(str(last), known)}")
         else:
-            shown = problem.get("input")
-            found = (
-                f" (found {shown!r})" if isinstance(shown, str | int | float | bool) and "header" not in where else ""
-            )
+            shown, secret = problem.get("input"), any(name in where for name in SECRET_MAPPINGS)
+            showable = isinstance(shown, str | int | float | bool) and not secret
+            found = f" (found {shown!r})" if showable else ""
             lines.append(f"{where}: {problem['msg']}{found}")
     return lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines))
 
@@ -153,14 +156,14 @@ def _tag(model: type[BaseModel]) -> str | None:
 
 
 def _expand_variables(raw: dict[str, Any], source: str) -> dict[str, Any]:
-    """Replace `${NAME}` inside every `headers` mapping."""
+    """Replace `${NAME}` inside every `headers` and `env` mapping."""
 
-    def expand(value: Any, in_headers: bool) -> Any:
+    def expand(value: Any, in_secrets: bool) -> Any:
         if isinstance(value, dict):
-            return {key: expand(item, in_headers or key == "headers") for key, item in value.items()}
+            return {key: expand(item, in_secrets or key in SECRET_MAPPINGS) for key, item in value.items()}
         if isinstance(value, list):
-            return [expand(item, in_headers) for item in value]
-        if in_headers and isinstance(value, str):
+            return [expand(item, in_secrets) for item in value]
+        if in_secrets and isinstance(value, str):
             return VARIABLE.sub(substitute, value)
         return value
 
@@ -180,10 +183,18 @@ def _with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
     if job.warm_start:
         warm_start = job.warm_start
         changes["warm_start"] = warm_start.model_copy(update={"training_file": folder / warm_start.training_file})
+    changes["tools"] = tuple(_with_folders(tool, folder) for tool in job.tools)
     changes["grader"] = _with_sources(job.grader, folder, source)
     if job.model.startswith((".", "/", "~")):
         changes["model"] = str((folder / Path(job.model).expanduser()).resolve())
     return job.model_copy(update=changes)
+
+
+def _with_folders(tool: Any, folder: Path) -> Any:
+    changes = {name: folder / path for name in ("record", "replay") if (path := getattr(tool, name)) is not None}
+    if tool.type == "python":
+        changes["folder"] = folder / (tool.folder or ".")
+    return tool.model_copy(update=changes)
 
 
 def _with_sources(grader: Any, folder: Path, source: str) -> Any:

@@ -1,16 +1,61 @@
-"""Tools as a job declares them."""
+"""Tools as a job declares them: HTTP endpoints, MCP servers, Python functions."""
 
 import re
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, HttpUrl, field_validator
+from pydantic import AliasChoices, Discriminator, Field, HttpUrl, Tag, field_validator, model_validator
 
 from agentrft.spec.base import SpecModel
 
 TOOL_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+FUNCTION = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
-class HttpToolSpec(SpecModel):
+class ToolLimits(SpecModel):
+    """What every kind of tool has.
+
+    Attributes:
+        timeout_s: of one attempt at a call.
+        max_concurrency: calls under way at once, at most.
+        idempotent: False where a call that may have happened must not be made again.
+        max_calls: in one rollout; the model reads an error for those beyond.
+        max_output_characters: a longer answer is cut, with a notice that the model reads.
+        cache: within a step, equal calls are made once. For tools whose answer depends on the arguments alone.
+        record: folder in which every call is kept with its answer.
+        replay: folder of an earlier `record` from which calls are answered.
+        on_replay_miss: what becomes of a call that the folder lacks: a failure of the infrastructure, or a real call.
+    """
+
+    timeout_s: float = Field(default=60.0, gt=0, le=600)
+    max_concurrency: int = Field(default=32, ge=1, le=4096)
+    idempotent: bool = True
+    max_calls: Annotated[int, Field(ge=1)] | None = None
+    max_output_characters: Annotated[int, Field(ge=100)] | None = None
+    cache: bool = False
+    record: Path | None = None
+    replay: Path | None = None
+    on_replay_miss: Literal["error", "live"] = "error"
+
+    @model_validator(mode="after")
+    def _repeats_are_harmless(self) -> "ToolLimits":
+        if self.cache and not self.idempotent:
+            raise ValueError(
+                "cache: a tool with `idempotent: false` does something at each call; leave one of them out"
+            )
+        return self
+
+
+class _NamedTool(ToolLimits):
+    @field_validator("name", check_fields=False)
+    @classmethod
+    def _name_is_callable(cls, name: str | None) -> str | None:
+        if name is not None and not TOOL_NAME.match(name):
+            raise ValueError("must be 1 to 64 letters, digits, underscores or dashes")
+        return name
+
+
+class HttpToolSpec(_NamedTool):
     """One HTTP tool endpoint.
 
     `description` and `parameters` (a JSON Schema object) describe the tool to the model where the
@@ -19,11 +64,9 @@ class HttpToolSpec(SpecModel):
     Attributes:
         format: "function_call" posts the hosted format (DESIGN section 6); "plain" posts the arguments as the JSON
             body, and the model reads the whole answer.
-        timeout_s: of one attempt at a call.
-        max_concurrency: calls under way at once, at most.
         retries: of a call, after faults other than 429.
         rate_limit: requests per second.
-        idempotent: False where a call that may have happened must not be made again.
+        outage_deadline_s: how long a call waits, in all, for the endpoint to come back once it is down.
     """
 
     type: Literal["http"] = "http"
@@ -33,23 +76,116 @@ class HttpToolSpec(SpecModel):
     format: Literal["function_call", "plain"] = "function_call"
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
-    timeout_s: float = Field(default=60.0, gt=0, le=600)
-    max_concurrency: int = Field(default=32, ge=1, le=4096)
     retries: int = Field(default=3, ge=0, le=3)
     rate_limit: float | None = Field(default=None, gt=0)
-    idempotent: bool = True
+    outage_deadline_s: float = Field(default=600.0, ge=0, le=86400)
 
-    @field_validator("name")
+
+class McpToolSpec(ToolLimits):
+    """The tools of one MCP server: at a URL (streamable HTTP), or a command that speaks over stdio.
+
+    Attributes:
+        server_label: what to call the server in messages.
+        env: of the command, beside PATH and HOME.
+        allowed_tools: names; None for all that the server has.
+        require_approval: nobody is there to approve, so "never" is all it may say.
+    """
+
+    type: Literal["mcp"]
+    server_label: str
+    server_url: HttpUrl | None = Field(default=None, validation_alias=AliasChoices("server_url", "url"))
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    command: str | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    allowed_tools: tuple[str, ...] | None = None
+    require_approval: Literal["never"] = "never"
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> "McpToolSpec":
+        if (self.server_url is None) == (self.command is None):
+            raise ValueError("give exactly one of 'server_url' and 'command'")
+        if self.command is None and (self.args or self.env):
+            raise ValueError("'args' and 'env' belong to a 'command'")
+        if self.server_url is None and self.headers:
+            raise ValueError("'headers' belong to a 'server_url'")
+        return self
+
+
+class PythonToolSpec(_NamedTool):
+    """A Python function in this process, for laptops and tests.
+
+    Attributes:
+        function: "module:function"; the module is looked for in the job file's folder first. Sync or async.
+        name: the function's, where none is given.
+        description, parameters: taken from the docstring and the signature where they are not given.
+        folder: where the module is looked for first; the job file's.
+    """
+
+    type: Literal["python"]
+    function: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    folder: Path | None = None
+
+    @field_validator("function")
     @classmethod
-    def _name_is_callable(cls, name: str) -> str:
-        if not TOOL_NAME.match(name):
-            raise ValueError("must be 1 to 64 letters, digits, underscores or dashes")
-        return name
+    def _is_a_reference(cls, function: str) -> str:
+        if not FUNCTION.match(function):
+            raise ValueError("must be written as 'module:function'")
+        return function
 
-    def function_schema(self) -> dict[str, Any]:
-        """The tool as a Chat Completions `tools` entry."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function}
+    @property
+    def tool_name(self) -> str:
+        return self.name or self.function.partition(":")[2]
 
 
-ToolSpec = HttpToolSpec
+class HookSpec(SpecModel):
+    """A URL that is told of a rollout's begin or end. In a job file the URL alone will do."""
+
+    url: HttpUrl
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    timeout_s: float = Field(default=60.0, gt=0, le=600)
+    max_concurrency: int = Field(default=32, ge=1, le=4096)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_url(cls, given: Any) -> Any:
+        return {"url": given} if isinstance(given, str) else given
+
+
+def _kind(tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    return "http" if kind in (None, "function") else str(kind)
+
+
+class ToolChoiceFunction(SpecModel):
+    name: str
+
+
+class NamedToolChoice(SpecModel):
+    """The tool that must be called first, as Chat Completions has it; the Responses API's flat form is taken, too."""
+
+    type: Literal["function"] = "function"
+    function: ToolChoiceFunction
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_flat(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "name" in given and "function" not in given:
+            return {
+                **{key: value for key, value in given.items() if key != "name"},
+                "function": {"name": given["name"]},
+            }
+        return given
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+
+ToolSpec = Annotated[
+    Annotated[HttpToolSpec, Tag("http")]
+    | Annotated[McpToolSpec, Tag("mcp")]
+    | Annotated[PythonToolSpec, Tag("python")],
+    Discriminator(_kind),
+]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+ResultStatus = Literal["ok", "client_error", "too_large", "cut"]
+
 
 @dataclass(frozen=True)
 class ToolCall:
@@ -18,14 +20,14 @@ class ToolCall:
 class ToolResult:
     """What the model gets to read.
 
-    `status` is "ok", or why `output` is an error text that the model can learn from:
-    "client_error" (the endpoint answered 4xx), "too_large" (over 1 MB either way).
-    `attempts` counts HTTP requests sent, and `faults` those of them that broke and were repeated, by the kinds of
+    `status` is "ok", "cut" (longer than the job allows, and cut), or why `output` is an error text that the model can
+    learn from: "client_error" (the tool refused the call, such as by 4xx), "too_large" (over 1 MB either way).
+    `attempts` counts requests sent, and `faults` those of them that broke and were repeated, by the kinds of
     `ToolFailure`.
     """
 
     output: str
-    status: Literal["ok", "client_error", "too_large"]
+    status: ResultStatus
     latency_s: float
     attempts: int
     faults: Mapping[str, int] = field(default_factory=dict)
@@ -34,8 +36,9 @@ class ToolResult:
 class ToolFailure(Exception):
     """The tool's infrastructure broke: the rollout becomes `infra_failed` and is never trained on.
 
-    `kind` is a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "bad_answer".
-    `attempts` counts HTTP requests sent, `faults` those that broke, by kind: here all of them.
+    `kind` is a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "redirect",
+    "bad_answer", "outage", "exception", "not_recorded", "hook".
+    `attempts` counts requests sent, `faults` those that broke, by kind: here all of them.
     `repeatable` is False where the call may have happened and must not be made again.
     """
 
@@ -51,13 +54,20 @@ class ToolFailure(Exception):
 
 
 class Tool(Protocol):
-    """One callable tool endpoint; safe to call concurrently.
+    """One callable tool; safe to call concurrently.
 
-    `idempotent` is False where a call that may have happened must not be made again.
+    Attributes:
+        description, parameters: what the model reads of it where the dataset row has no `tools` of its own; the
+            latter is the JSON Schema of its arguments.
+        idempotent: False where a call that may have happened must not be made again.
+        reads_item: whether its answer may depend on the dataset row.
     """
 
     name: str
+    description: str
+    parameters: dict[str, Any]
     idempotent: bool
+    reads_item: bool
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
         """Run the call.
@@ -65,6 +75,24 @@ class Tool(Protocol):
         Raises:
             ToolFailure: after the retries that the tool's spec allows.
         """
+        ...
+
+    async def probe(self) -> None:
+        """Raise EndpointError where the tool cannot be used."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class RolloutResource(Protocol):
+    """Something that lives as long as one attempt at a rollout: a sandbox, a session."""
+
+    async def begin(self, *, trace_id: str, attempt: int, item: dict[str, Any]) -> None:
+        """Raise ToolFailure where it cannot be made."""
+        ...
+
+    async def end(self, *, trace_id: str, attempt: int, outcome: str) -> None:
+        """Called exactly once after `begin`, failed or not, however the rollout ended. Raises nothing."""
         ...
 
     async def close(self) -> None: ...

@@ -29,9 +29,12 @@ class HttpTool:
         UserError: the headers cannot be sent.
     """
 
-    def __init__(self, spec: HttpToolSpec, *, backoff_s: float = 0.5, notify: Notify = notify_nobody) -> None:
+    def __init__(self, spec: HttpToolSpec, *, backoff_s: float | None = None, notify: Notify = notify_nobody) -> None:
         self.name = spec.name
+        self.description = spec.description
+        self.parameters = spec.parameters
         self.idempotent = spec.idempotent
+        self.reads_item = spec.format == "function_call"
         self.spec = spec
         traffic = Traffic(
             timeout_s=spec.timeout_s,
@@ -39,6 +42,7 @@ class HttpTool:
             retries=spec.retries,
             idempotent=spec.idempotent,
             rate_limit=spec.rate_limit,
+            outage_deadline_s=spec.outage_deadline_s,
             backoff_s=backoff_s,
         )
         self.endpoint = Endpoint(f"tool '{spec.name}'", str(spec.server_url), spec.headers, traffic, notify)

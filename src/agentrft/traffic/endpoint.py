@@ -1,8 +1,8 @@
 """One HTTP endpoint of the user's, and everything that stands between a burst of calls and it.
 
-A call is a loop of attempts. Each waits until the endpoint is up (`Breaker`), for a slot (`AdaptiveLimiter`) and for its
-turn (`RateLimit`), sends one request, and reads the answer as something of worth or as a fault; a fault is repeated as
-long as the call's `RetryBudget` allows, and then returned.
+A call is a loop of attempts. Each waits until the endpoint is up (`Breaker`), for a slot (`AdaptiveLimiter`) and for
+its turn (`RateLimit`), sends one request, and reads the answer as something of worth or as a fault; a fault is repeated
+as long as the call's `RetryBudget` allows, and then returned.
 """
 
 import asyncio
@@ -38,8 +38,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 QUEUE_DEADLINE_S = 900.0
 PROBE_TIMEOUT_S = 15.0
+BACKOFF_S = 0.5
 # Faults that say the endpoint is down, rather than that it disliked a request.
 DOWN = frozenset({"connection", "timeout", "server_error"})
+DOWN_AGAIN = Fault("outage", "", transient=True, may_have_arrived=False)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Traffic:
         retries: of a call after faults other than 429, at most.
         idempotent: False: what may have arrived is never sent again.
         rate_limit: requests per second.
-        backoff_s: base of the exponential backoff between attempts.
+        outage_deadline_s: how long a call waits, in all, for the endpoint to come back once it is down.
+        backoff_s: base of the exponential backoff between attempts; None for `BACKOFF_S`.
     """
 
     timeout_s: float
@@ -60,7 +63,8 @@ class Traffic:
     retries: int
     idempotent: bool = True
     rate_limit: float | None = None
-    backoff_s: float = 0.5
+    outage_deadline_s: float = 600.0
+    backoff_s: float | None = None
 
 
 @dataclass
@@ -91,7 +95,7 @@ class Endpoint:
         notify: told when it goes down and when it answers again.
 
     Attributes:
-        counters: since it was made: "requests", "retries", "rate_limit_waits", "outage_waits".
+        counters: since it was made: "requests", "retries", "rate_limit_waits", "outage_waits" and "probes".
 
     Raises:
         UserError: the headers cannot be sent.
@@ -104,7 +108,7 @@ class Endpoint:
         self.traffic = traffic
         self.counters: Counter[str] = Counter()
         self.limiter = AdaptiveLimiter(traffic.max_concurrency)
-        self.breaker = Breaker(label, notify)
+        self.breaker = Breaker(label, self._answers, notify)
         check_headers(label, headers, url)
         self.redactor = Redactor(headers, url)
         self.public_url = public_url(url)
@@ -115,6 +119,7 @@ class Endpoint:
         self.deadline_s = (
             (traffic.retries + 1) * traffic.timeout_s + traffic.retries * MAX_BACKOFF_S + RATE_LIMIT_DEADLINE_S
         )
+        self._probe_timeout_s = min(traffic.timeout_s, PROBE_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
         self._session_loop: asyncio.AbstractEventLoop | None = None
 
@@ -129,7 +134,8 @@ class Endpoint:
             trace_id: for the log.
         """
         traffic = self.traffic
-        budget = RetryBudget(retries=traffic.retries, idempotent=traffic.idempotent, backoff_s=traffic.backoff_s)
+        backoff_s = BACKOFF_S if traffic.backoff_s is None else traffic.backoff_s
+        budget = RetryBudget(retries=traffic.retries, idempotent=traffic.idempotent, backoff_s=backoff_s)
         clock = _CallClock(self.deadline_s)
         all_headers = {**self._headers, **headers}
         sent: Sent[T] = Sent(Fault("timeout", ""))
@@ -157,7 +163,7 @@ class Endpoint:
             EndpointError: not reachable, or it answers 401, 403, 404, 405, 3xx or 5xx.
         """
         headers = {**self._headers, PROBE_HEADER: "1"}
-        answer = await self.exchange(b"{}", headers, min(self.traffic.timeout_s, PROBE_TIMEOUT_S))
+        answer = await self.exchange(b"{}", headers, self._probe_timeout_s)
         where = f"{self.label}: {self.public_url}"
         if isinstance(answer, Fault):
             cause = f"{where} cannot be used: {shorten(self.redactor.message(answer.message))}"
@@ -188,6 +194,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections. A later call opens new ones."""
+        await self.breaker.close()
         session, self._session, self._session_loop = self._session, None, None
         if session is not None:
             await session.close()
@@ -203,19 +210,20 @@ class Endpoint:
         """One attempt, once the endpoint takes it. The fault that it ended with, or None: `sent` has the verdict."""
         asked = time.monotonic()
         try:
-            trial = await self.breaker.admit()
+            await self.breaker.admit(self.traffic.outage_deadline_s - clock.down_s)
         except OutageError as outage:
             last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
             return Fault("outage", f"{outage}: {last}")
-        clock.down_s += time.monotonic() - asked
-        answered: bool | None = None
-        kind = ""
+        admitted = time.monotonic()
+        clock.down_s += admitted - asked
+        queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
         try:
-            asked = time.monotonic()
-            queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
             async with self.limiter.slot(first=sent.attempts > 0, queue_deadline_s=queue_left_s) as window:
                 await self._rate.wait()
-                clock.queued_s += time.monotonic() - asked
+                clock.queued_s += time.monotonic() - admitted
+                if self.breaker.is_open:
+                    # It went down while this call was in the queue.
+                    return DOWN_AGAIN
                 left_s = clock.left_s()
                 if left_s <= 0:
                     return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
@@ -225,13 +233,9 @@ class Endpoint:
         except TimeoutError:
             message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
             return Fault("timeout", message)
-        else:
-            if not isinstance(verdict, Fault):
-                sent.verdict, answered = verdict, True
-                return None
-            kind, answered = verdict.kind, verdict.kind not in DOWN
-        finally:
-            self.breaker.settle(trial, answered, kind)
+        if not isinstance(verdict, Fault):
+            sent.verdict = verdict
+            return None
         fault = replace(verdict, message=self.redactor.message(verdict.message))
         sent.faults.append(fault)
         return fault
@@ -247,15 +251,25 @@ class Endpoint:
         """One request with a slot in hand: read its answer, and tell the limiter."""
         started = time.monotonic()
         answer = await self.exchange(body, headers, timeout_s)
+        fault = answer if isinstance(answer, Fault) else fault_of(answer)
+        if fault is not None and fault.kind in DOWN:
+            self.breaker.failed(fault.kind)
+        else:
+            self.breaker.answered()
         if isinstance(answer, Fault):
             return answer
-        fault = fault_of(answer)
         if fault is not None:
-            if fault.kind == "rate_limited" or fault.overloaded:
+            if fault.overloaded:
                 self.limiter.refused(window)
             return fault
         self.limiter.succeeded(time.monotonic() - started)
         return read(answer)
+
+    async def _answers(self) -> bool:
+        """Whether the endpoint answers a probe, with whatever is not an error of the server."""
+        self.counters["probes"] += 1
+        answer = await self.exchange(b"{}", {**self._headers, PROBE_HEADER: "1"}, self._probe_timeout_s)
+        return isinstance(answer, Answer) and answer.status < 500
 
     def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()

@@ -62,7 +62,8 @@ def fault_of(answer: Answer) -> Fault | None:
         return Fault("redirect", f"{describe_redirect(answer)}; redirects are not followed")
     if status == 429:
         wait_s = retry_after_s(answer.headers.get("Retry-After"))
-        return Fault("rate_limited", _with_excerpt("HTTP 429", answer), transient=True, retry_after_s=wait_s)
+        message = _with_excerpt("HTTP 429", answer)
+        return Fault("rate_limited", message, transient=True, retry_after_s=wait_s, overloaded=True)
     if status == 408:
         return Fault("timeout", _with_excerpt("HTTP 408", answer), transient=True)
     if status >= 500:

@@ -9,8 +9,6 @@ from email.utils import parsedate_to_datetime
 MAX_BACKOFF_S = 30.0
 MAX_RATE_LIMIT_WAITS = 10
 RATE_LIMIT_DEADLINE_S = 120.0
-# A call that is answered by errors whenever the endpoint is tried again may itself be why it breaks.
-MAX_TRIALS_WHILE_DOWN = 8
 SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -52,19 +50,17 @@ class RetryBudget:
         self.retries_used = 0
         self.rate_limit_waits = 0
         self.rate_limited_s = 0.0
-        self.trials_while_down = 0
 
     def wait_s(self, fault: Fault, *, endpoint_is_down: bool = False) -> float | None:
         """Seconds to wait before the next request, or None: give up.
 
         Args:
-            endpoint_is_down: others found it down, too: the breaker does the waiting, and no retry is used up.
+            endpoint_is_down: it answers no probe either: the breaker does the waiting, and no retry is used up.
         """
         if not fault.transient or (fault.may_have_arrived and not self.idempotent):
             return None
-        if endpoint_is_down and fault.kind != "rate_limited":
-            self.trials_while_down += fault.may_have_arrived
-            return None if self.trials_while_down > MAX_TRIALS_WHILE_DOWN else 0.0
+        if fault.kind == "outage" or (endpoint_is_down and self.retries > 0):
+            return 0.0
         if fault.kind == "rate_limited":
             return self._rate_limit_wait_s(fault)
         if self.retries_used >= self.retries:

@@ -1,0 +1,113 @@
+"""All tools of a job, put together from what it declares."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentrft.errors import UserError
+from agentrft.spec import HookSpec, HttpToolSpec, McpToolSpec, PythonToolSpec, ToolSpec
+from agentrft.spec.tools import ToolLimits
+from agentrft.tools.arguments import schema_fault
+from agentrft.tools.base import RolloutResource, Tool
+from agentrft.tools.caching import CachedTool
+from agentrft.tools.hooks import RolloutHooks
+from agentrft.tools.http import HttpTool
+from agentrft.tools.python import PythonTool
+from agentrft.tools.recording import RecordingTool, ReplayTool
+from agentrft.traffic import Notify, notify_nobody
+
+
+@dataclass
+class Toolbox:
+    """What a rollout can call. Close it when done.
+
+    Attributes:
+        tools: by the name that the model calls.
+        resources: what is made and dropped with every attempt at a rollout.
+        max_calls: in one rollout, by tool; absent where there is no limit.
+        max_output_characters: of one answer, by tool.
+    """
+
+    tools: dict[str, Tool] = field(default_factory=dict)
+    resources: list[RolloutResource] = field(default_factory=list)
+    max_calls: dict[str, int] = field(default_factory=dict)
+    max_output_characters: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def schemas(self) -> list[dict[str, Any]]:
+        """The tools as Chat Completions `tools`."""
+        return [
+            {
+                "type": "function",
+                "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+            }
+            for tool in self.tools.values()
+        ]
+
+    def add(self, tool: Tool, limits: ToolLimits) -> None:
+        """Take a tool in, with what its spec wants around it.
+
+        Raises:
+            UserError: its name is taken, its schema is none, or what it should replay is not there.
+        """
+        if tool.name in self.tools:
+            raise UserError(f"tools: two tools share the name '{tool.name}'.", "Rename one of them.")
+        fault = schema_fault(tool.parameters)
+        if fault is not None:
+            raise UserError(f"tool '{tool.name}': parameters: {fault}", "Give a JSON Schema of an object.")
+        if limits.record is not None:
+            tool = RecordingTool(tool, limits.record)
+        if limits.replay is not None:
+            tool = ReplayTool(tool, limits.replay, limits.on_replay_miss)
+        if limits.cache:
+            tool = CachedTool(tool)
+        self.tools[tool.name] = tool
+        if limits.max_calls is not None:
+            self.max_calls[tool.name] = limits.max_calls
+        if limits.max_output_characters is not None:
+            self.max_output_characters[tool.name] = limits.max_output_characters
+
+    def begin_step(self) -> None:
+        """What was cached in the step before no longer counts."""
+        for tool in self.tools.values():
+            if isinstance(tool, CachedTool):
+                tool.forget()
+
+    async def probe(self) -> None:
+        """Raise EndpointError where a tool cannot be used."""
+        hooks = [resource.probe() for resource in self.resources if isinstance(resource, RolloutHooks)]
+        await asyncio.gather(*(tool.probe() for tool in self.tools.values()), *hooks)
+
+    async def close(self) -> None:
+        for part in (*self.tools.values(), *self.resources):
+            await part.close()
+
+
+def create_toolbox(
+    specs: Sequence[ToolSpec],
+    *,
+    on_rollout_start: HookSpec | None = None,
+    on_rollout_end: HookSpec | None = None,
+    notify: Notify = notify_nobody,
+) -> Toolbox:
+    """Make all tools that a job declares.
+
+    Args:
+        notify: told when an endpoint goes down and when it answers again.
+
+    Raises:
+        UserError: headers cannot be sent, a function cannot be imported, a schema is none, names collide.
+    """
+    toolbox = Toolbox()
+    if on_rollout_start is not None or on_rollout_end is not None:
+        toolbox.resources.append(RolloutHooks(on_rollout_start, on_rollout_end, notify=notify))
+    for spec in specs:
+        match spec:
+            case HttpToolSpec():
+                toolbox.add(HttpTool(spec, notify=notify), spec)
+            case PythonToolSpec():
+                toolbox.add(PythonTool(spec), spec)
+            case McpToolSpec():
+                raise NotImplementedError
+    return toolbox
