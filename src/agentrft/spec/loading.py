@@ -192,7 +192,7 @@ def _with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
 
 def _with_folders(tool: Any, folder: Path) -> Any:
     changes = {name: folder / path for name in ("record", "replay") if (path := getattr(tool, name)) is not None}
-    if tool.type == "python":
+    if tool.type != "http":
         changes["folder"] = folder / (tool.folder or ".")
     return tool.model_copy(update=changes)
 

@@ -87,6 +87,7 @@ class McpToolSpec(ToolLimits):
     Attributes:
         server_label: what to call the server in messages.
         env: of the command, beside PATH and HOME.
+        folder: that the command runs in; the job file's.
         allowed_tools: names; None for all that the server has.
         require_approval: nobody is there to approve, so "never" is all it may say.
     """
@@ -98,6 +99,7 @@ class McpToolSpec(ToolLimits):
     command: str | None = None
     args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict, repr=False)
+    folder: Path | None = None
     allowed_tools: tuple[str, ...] | None = None
     require_approval: Literal["never"] = "never"
 

@@ -13,6 +13,7 @@ from agentrft.tools.base import RolloutResource, Tool
 from agentrft.tools.caching import CachedTool
 from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
+from agentrft.tools.mcp import McpServer, McpTool
 from agentrft.tools.python import PythonTool
 from agentrft.tools.recording import RecordingTool, ReplayTool
 from agentrft.traffic import Notify, notify_nobody
@@ -97,7 +98,8 @@ def create_toolbox(
         notify: told when an endpoint goes down and when it answers again.
 
     Raises:
-        UserError: headers cannot be sent, a function cannot be imported, a schema is none, names collide.
+        UserError: headers cannot be sent, a function cannot be imported, an MCP server cannot be used, a schema is
+            none, names collide.
     """
     toolbox = Toolbox()
     if on_rollout_start is not None or on_rollout_end is not None:
@@ -109,5 +111,8 @@ def create_toolbox(
             case PythonToolSpec():
                 toolbox.add(PythonTool(spec), spec)
             case McpToolSpec():
-                raise NotImplementedError
+                server = McpServer(spec, notify=notify)
+                toolbox.resources.append(server)
+                for definition in server.definitions:
+                    toolbox.add(McpTool(server, definition), spec)
     return toolbox

@@ -1,18 +1,23 @@
 """Talking to the user's endpoints: what protects them from a burst, and a job from their failures."""
 
-from agentrft.traffic.breaker import Notify, notify_nobody
+from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
 from agentrft.traffic.endpoint import Endpoint, Sent, Traffic
 from agentrft.traffic.http import MAX_BODY_BYTES, Answer, shorten
+from agentrft.traffic.limiter import AdaptiveLimiter
 from agentrft.traffic.redaction import Redactor, public_url
-from agentrft.traffic.retry import Fault
+from agentrft.traffic.retry import Fault, RetryBudget
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "AdaptiveLimiter",
     "Answer",
+    "Breaker",
     "Endpoint",
     "Fault",
     "Notify",
+    "OutageError",
     "Redactor",
+    "RetryBudget",
     "Sent",
     "Traffic",
     "notify_nobody",

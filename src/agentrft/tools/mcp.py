@@ -1,0 +1,408 @@
+"""The tools of an MCP server, through the official SDK: over streamable HTTP, or a command's stdin and stdout.
+
+Every attempt at a rollout that calls one of them has a session of its own, opened by its first call and closed with
+it; over stdio that is a process of its own. A session that breaks is not opened again in the same attempt: what the
+server remembered of it would be gone.
+"""
+
+import asyncio
+import json
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentrft.errors import EndpointError, UserError
+from agentrft.spec import McpToolSpec
+from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
+from agentrft.traffic import (
+    MAX_BODY_BYTES,
+    AdaptiveLimiter,
+    Breaker,
+    Fault,
+    Notify,
+    OutageError,
+    Redactor,
+    RetryBudget,
+    notify_nobody,
+    public_url,
+    shorten,
+)
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 3
+BACKOFF_S = 0.5
+OPEN_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 10.0
+QUEUE_DEADLINE_S = 900.0
+OUTAGE_DEADLINE_S = 600.0
+# Starting a process takes a core; more of them at once only start later.
+PROCESSES_STARTING = 8
+STDERR_CHARACTERS = 500
+# An answer that is too large is the model's to know, so it is read up to here before it is refused.
+MAX_EVENT_BYTES = 16 * MAX_BODY_BYTES
+INVALID_PARAMS = -32602
+
+
+@dataclass(frozen=True)
+class ToolDefinition:
+    """A tool as its server describes it; `parameters` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class McpServer:
+    """One server and its sessions. Used from one event loop.
+
+    Args:
+        notify: told when the server goes down and when it answers again.
+
+    Attributes:
+        definitions: the tools that the job may use.
+
+    Raises:
+        UserError: the SDK is not installed, the server cannot be used, or it lacks an allowed tool.
+    """
+
+    def __init__(self, spec: McpToolSpec, *, notify: Notify = notify_nobody) -> None:
+        self.label = f"MCP server '{spec.server_label}'"
+        self.spec = spec
+        self.redactor = Redactor({**spec.headers, **spec.env}, str(spec.server_url or ""))
+        self.limiter = AdaptiveLimiter(spec.max_concurrency)
+        self._breaker = Breaker(self.label, self._answers, notify)
+        self._starting = asyncio.Semaphore(PROCESSES_STARTING)
+        self._sessions: dict[tuple[str, int], _Session] = {}
+        # The handshake that makes sessions; servers that only know the protocol without them get that one.
+        self._mode = "legacy"
+        self.definitions = self._allowed(self._discovered())
+
+    async def begin(self, *, trace_id: str, attempt: int, item: dict[str, Any]) -> None:
+        """Nothing yet: the first call opens the session."""
+
+    async def end(self, *, trace_id: str, attempt: int, outcome: str) -> None:
+        """Close the attempt's session, if it has one."""
+        session = self._sessions.pop((trace_id, attempt), None)
+        if session is not None:
+            await session.close()
+
+    async def call(self, name: str, arguments: dict[str, Any], *, trace_id: str, attempt: int) -> "_Called":
+        """Call a tool in the attempt's session. Faults are repeated within the retry budget."""
+        budget = RetryBudget(retries=RETRIES, idempotent=self.spec.idempotent, backoff_s=BACKOFF_S)
+        faults: list[Fault] = []
+        attempts = 0
+        while True:
+            answer = await self._attempt(name, arguments, trace_id, attempt)
+            attempts += not isinstance(answer, Fault) or answer.may_have_arrived
+            if not isinstance(answer, Fault):
+                return _Called(answer, attempts, faults)
+            faults.append(answer)
+            wait_s = budget.wait_s(answer, endpoint_is_down=self._breaker.is_open)
+            if wait_s is None:
+                return _Called(answer, attempts, faults)
+            await asyncio.sleep(wait_s)
+
+    async def close(self) -> None:
+        """Close all sessions."""
+        await self._breaker.close()
+        sessions, self._sessions = list(self._sessions.values()), {}
+        await asyncio.gather(*(session.close() for session in sessions))
+
+    async def _attempt(
+        self, name: str, arguments: dict[str, Any], trace_id: str, attempt: int
+    ) -> "tuple[str, ResultStatus] | Fault":
+        try:
+            await self._breaker.admit(OUTAGE_DEADLINE_S)
+        except OutageError as outage:
+            return Fault("outage", str(outage))
+        try:
+            async with self.limiter.slot(queue_deadline_s=QUEUE_DEADLINE_S):
+                client = await self._client(trace_id, attempt)
+                return client if isinstance(client, Fault) else await self._exchange(client, name, arguments, trace_id)
+        except TimeoutError:
+            return Fault("timeout", f"no free slot within {QUEUE_DEADLINE_S:g} s")
+
+    async def _client(self, trace_id: str, attempt: int) -> "Client | Fault":
+        key = (trace_id, attempt)
+        session = self._sessions.get(key)
+        if session is None:
+            session = self._sessions[key] = _Session(self, {"X-Trace-Id": trace_id, "X-Attempt": str(attempt)})
+        if session.ended:
+            return Fault("connection", f"the session ended: {session.reason}")
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                client = await asyncio.shield(session.ready)
+        except TimeoutError:
+            fault = Fault("timeout", f"no session within {OPEN_TIMEOUT_S:g} s", transient=True, may_have_arrived=False)
+        except Exception as error:  # the SDK raises groups of whatever its transports meet
+            message = self.redactor.message(f"no session: {_reason(error)}{session.last_words()}")
+            fault = Fault("connection", message, transient=True, may_have_arrived=False)
+        else:
+            self._breaker.answered()
+            return client
+        self._sessions.pop(key, None)
+        await session.close()
+        self._breaker.failed(fault.kind)
+        return fault
+
+    async def _exchange(
+        self, client: "Client", name: str, arguments: dict[str, Any], trace_id: str
+    ) -> "tuple[str, ResultStatus] | Fault":
+        from mcp import MCPError
+        from pydantic import ValidationError
+
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self.spec.timeout_s):
+                result = await client.call_tool(name, arguments, meta={"agentrft/trace_id": trace_id})
+        except TimeoutError:
+            return Fault("timeout", f"no answer within {self.spec.timeout_s:g} s", transient=True)
+        except MCPError as error:
+            if error.code == INVALID_PARAMS:
+                return self.redactor.output(error.message), "client_error"
+            return Fault("server_error", self.redactor.message(f"{error.code}: {error.message}"), transient=True)
+        except ValidationError as error:
+            return Fault("bad_answer", self.redactor.message(str(error)))
+        except Exception as error:  # closed streams, broken pipes, HTTP errors of the SDK's own client
+            return Fault("connection", self.redactor.message(_reason(error)))
+        self.limiter.succeeded(time.monotonic() - started)
+        text = _text(result.content, result.structured_content)
+        if len(text.encode(errors="replace")) > MAX_BODY_BYTES:
+            return f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes.", "too_large"
+        return self.redactor.output(text), "client_error" if result.is_error else "ok"
+
+    @asynccontextmanager
+    async def connected(self, headers: Mapping[str, str], errors: Any) -> "AsyncIterator[Client]":
+        """An open session; must be left in the task that entered it."""
+        import httpx2
+        from mcp import Client, StdioServerParameters, stdio_client
+        from mcp.client.streamable_http import streamable_http_client
+
+        spec = self.spec
+        if spec.command is None:
+            timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=spec.timeout_s)
+            async with httpx2.AsyncClient(headers={**spec.headers, **headers}, timeout=timeout) as http:
+                url = str(spec.server_url)
+                transport = streamable_http_client(url, http_client=http, max_sse_event_size=MAX_EVENT_BYTES)
+                async with Client(transport, mode=self._mode) as client:
+                    yield client
+        else:
+            trace = {"AGENTRFT_TRACE_ID": headers["X-Trace-Id"]} if "X-Trace-Id" in headers else {}
+            server = StdioServerParameters(
+                command=spec.command, args=list(spec.args), env={**spec.env, **trace}, cwd=spec.folder
+            )
+            async with self._starting:
+                opening = Client(stdio_client(server, errlog=errors), mode=self._mode)
+                client = await opening.__aenter__()
+            try:
+                yield client
+            finally:
+                await opening.__aexit__(None, None, None)
+
+    async def _answers(self) -> bool:
+        session = _Session(self, {})
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await asyncio.shield(session.ready)
+            return True
+        except Exception:  # whatever it is, the server does not answer
+            return False
+        finally:
+            await session.close()
+
+    def _discovered(self) -> list[ToolDefinition]:
+        """The server's tools, asked in an event loop of their own: jobs are put together inside a running one."""
+        where = f"{self.label}: {public_url(str(self.spec.server_url)) if self.spec.server_url else self.spec.command}"
+        try:
+            import mcp  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise UserError(f"{self.label} needs the package 'mcp'.", "Run `pip install 'agentrft[mcp]'`.") from error
+        found: list[ToolDefinition] | BaseException = []
+
+        def ask() -> None:
+            nonlocal found
+            try:
+                found = asyncio.run(asyncio.wait_for(self._list_tools_by_any_protocol(), OPEN_TIMEOUT_S))
+            except BaseException as error:  # handed over to the thread that waits
+                found = error
+
+        thread = threading.Thread(target=ask, name="agentrft-mcp-discovery")
+        thread.start()
+        thread.join()
+        if isinstance(found, BaseException):
+            cause = shorten(self.redactor.message(_reason(found)))
+            raise EndpointError(
+                f"{where} cannot be used: {cause}", "Start the server, or correct its `server_url` or `command`."
+            )
+        return found
+
+    async def _list_tools_by_any_protocol(self) -> list[ToolDefinition]:
+        try:
+            return await self._list_tools()
+        except ConnectionError as refused:
+            self._mode = "auto"
+            try:
+                return await self._list_tools()
+            except ConnectionError:
+                raise refused from None
+
+    async def _list_tools(self) -> list[ToolDefinition]:
+        with tempfile.TemporaryFile("w+", errors="replace") as errors:
+            try:
+                self._starting = asyncio.Semaphore(PROCESSES_STARTING)
+                async with self.connected({}, errors) as client:
+                    tools, cursor = [], None
+                    while True:
+                        page = await client.list_tools(cursor=cursor)
+                        tools += page.tools
+                        cursor = page.next_cursor
+                        if cursor is None:
+                            break
+            except BaseException as error:
+                raise ConnectionError(f"{_reason(error)}{_last_words(errors)}") from error
+            finally:
+                self._starting = asyncio.Semaphore(PROCESSES_STARTING)
+        return [ToolDefinition(tool.name, tool.description or "", dict(tool.input_schema)) for tool in tools]
+
+    def _allowed(self, found: list[ToolDefinition]) -> list[ToolDefinition]:
+        allowed = self.spec.allowed_tools
+        names = [definition.name for definition in found]
+        missing = sorted(set(allowed or ()) - set(names))
+        if missing:
+            raise UserError(f"{self.label}: allowed_tools: it has no {missing}.", f"It has: {', '.join(names)}.")
+        return [definition for definition in found if allowed is None or definition.name in allowed]
+
+
+@dataclass(frozen=True)
+class _Called:
+    """How a call ended: text and status, or the last fault."""
+
+    verdict: tuple[str, ResultStatus] | Fault
+    attempts: int
+    faults: list[Fault]
+
+
+class McpTool:
+    """One tool of a server."""
+
+    def __init__(self, server: McpServer, definition: ToolDefinition) -> None:
+        self.name = definition.name
+        self.description = definition.description
+        self.parameters = definition.parameters
+        self.idempotent = server.spec.idempotent
+        self.reads_item = False
+        self._server = server
+
+    async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
+        """Run the call in the attempt's session.
+
+        Raises:
+            ToolFailure: the session broke or could not be opened, or the server failed.
+        """
+        started = time.monotonic()
+        called = await self._server.call(self.name, json.loads(call.arguments), trace_id=trace_id, attempt=attempt)
+        faults: dict[str, int] = {}
+        for fault in called.faults:
+            faults[fault.kind] = faults.get(fault.kind, 0) + 1
+        verdict = called.verdict
+        if isinstance(verdict, Fault):
+            repeatable = self.idempotent or not verdict.may_have_arrived
+            message = f"{self._server.label}: {shorten(verdict.message)}"
+            raise ToolFailure(self.name, verdict.kind, message, called.attempts, faults=faults, repeatable=repeatable)
+        output, status = verdict
+        return ToolResult(output, status, time.monotonic() - started, called.attempts, faults)
+
+    async def probe(self) -> None:
+        """Nothing to ask: the server was asked for its tools."""
+
+    async def close(self) -> None:
+        """The server is closed as a whole."""
+
+
+class _Session:
+    """A session, kept open by a task of its own, because the SDK wants it left where it was entered.
+
+    Attributes:
+        ready: the client, once the session is open.
+        reason: why it ended.
+    """
+
+    def __init__(self, server: McpServer, headers: Mapping[str, str]) -> None:
+        self.ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        # Nobody may be waiting for it; asyncio would then complain that its exception was never looked at.
+        self.ready.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self.reason = ""
+        self._closing = asyncio.Event()
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as this
+        self._task = asyncio.create_task(self._keep(server, headers), name=f"agentrft-{server.label}")
+
+    @property
+    def ended(self) -> bool:
+        return self._task.done()
+
+    def last_words(self) -> str:
+        """The end of what the server's process wrote to stderr."""
+        return _last_words(self._errors)
+
+    async def close(self) -> None:
+        """Close it, within `CLOSE_TIMEOUT_S`."""
+        self._closing.set()
+        if not self.ready.done():
+            self._task.cancel()
+        _, late = await asyncio.wait([self._task], timeout=CLOSE_TIMEOUT_S)
+        if late:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._errors.close()
+
+    async def _keep(self, server: McpServer, headers: Mapping[str, str]) -> None:
+        try:
+            async with server.connected(headers, self._errors) as client:
+                self.ready.set_result(client)
+                await self._closing.wait()
+        except BaseException as error:
+            self.reason = server.redactor.message(_reason(error))
+            if not self.ready.done():
+                self.ready.set_exception(ConnectionError(self.reason))
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            if not self._closing.is_set():
+                logger.warning("%s: a session ended: %s", server.label, self.reason)
+
+
+def _text(content: list[Any], structured: Any) -> str:
+    """What the model reads of a result: its texts, and of everything else what it is."""
+    parts = []
+    for block in content:
+        if block.type == "text":
+            parts.append(block.text)
+        elif block.type == "resource":
+            parts.append(getattr(block.resource, "text", None) or f"[resource {block.resource.uri}]")
+        elif block.type == "resource_link":
+            parts.append(f"[resource {block.uri}]")
+        else:
+            parts.append(f"[{block.type}: {block.mime_type}]")
+    return "\n".join(parts) if parts or structured is None else json.dumps(structured, ensure_ascii=False)
+
+
+def _reason(error: BaseException) -> str:
+    """The first cause inside the groups that the SDK raises."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _last_words(errors: Any) -> str:
+    errors.seek(0)
+    said = errors.read()[-STDERR_CHARACTERS:].strip()
+    return f"; it said: {said}" if said else ""
