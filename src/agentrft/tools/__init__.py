@@ -5,6 +5,7 @@ A tool answers text that the model reads, or fails as infrastructure; it never a
 
 from agentrft.tools.arguments import argument_fault, schema_fault
 from agentrft.tools.base import RolloutResource, Tool, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
 from agentrft.tools.python import PythonTool, ToolError
 from agentrft.tools.toolbox import Toolbox, create_toolbox
@@ -12,6 +13,7 @@ from agentrft.tools.toolbox import Toolbox, create_toolbox
 __all__ = [
     "HttpTool",
     "PythonTool",
+    "RolloutHooks",
     "RolloutResource",
     "Tool",
     "ToolCall",
