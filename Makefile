@@ -1,7 +1,7 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-slow lint format quickstart bench-engine bench-learner bench-rollout bench-scaling bench-train clean
+.PHONY: setup test test-slow lint format quickstart bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -39,6 +39,9 @@ bench-rollout: setup ## a step's rollouts with a tool of 0 and 200 ms, beside TR
 bench-scaling: setup ## cost by rollouts a sample and by the prompt's length, as a picture
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.scaling $(ARGS)
+
+bench-tools: setup ## a thousand tool calls at once against a server that refuses, beside the bare client
+	$(PYTHON_BIN) -m benchmarks.tools $(ARGS)
 
 bench-train: setup ## the quickstart's task to a fixed validation reward, beside TRL; an hour and more
 	@scripts/setup_peer.sh trl

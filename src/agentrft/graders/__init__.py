@@ -3,7 +3,16 @@
 A grader that cannot give an honest score raises `GraderFailure`; there are no default scores.
 """
 
-from agentrft.graders.base import Grade, Grader, GraderFailure, GraderSample
+from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
 from agentrft.graders.registry import check_templates, create_grader
 
-__all__ = ["Grade", "Grader", "GraderFailure", "GraderSample", "check_templates", "create_grader"]
+__all__ = [
+    "CallFact",
+    "Grade",
+    "Grader",
+    "GraderFailure",
+    "GraderSample",
+    "TraceFacts",
+    "check_templates",
+    "create_grader",
+]

@@ -2,8 +2,32 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class CallFact:
+    """One call of the agent's; `status` as in `ToolCallRecord`, `turn` counts from 0."""
+
+    name: str
+    arguments: str
+    status: str
+    latency_s: float
+    turn: int
+
+
+@dataclass(frozen=True)
+class TraceFacts:
+    """How the answer was reached. `latency_s` is from the first request to the final answer."""
+
+    calls: list[CallFact] = field(default_factory=list)
+    turns: int = 0
+    sampled_tokens: int = 0
+    latency_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -14,20 +38,23 @@ class GraderSample:
         output_text: the final answer.
         output_tools: every tool call, Chat Completions shape: {"id", "type", "function": {"name", "arguments"}}.
         messages: the whole conversation, tool results included.
+        trace: how it was reached.
     """
 
     output_text: str
     output_tools: list[dict[str, Any]] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)
+    trace: TraceFacts = field(default_factory=TraceFacts)
 
     def as_template_value(self) -> dict[str, Any]:
-        """`sample` as a mapping: output_text, output_json (when the text is JSON), output_tools, choices."""
+        """`sample` as a mapping: output_text, output_json (when it is JSON), output_tools, choices, messages, trace."""
         message = {"role": "assistant", "content": self.output_text, "tool_calls": self.output_tools}
         value: dict[str, Any] = {
             "output_text": self.output_text,
             "output_tools": self.output_tools,
             "choices": [{"index": 0, "message": message}],
             "messages": self.messages,
+            "trace": self.trace.as_dict(),
         }
         try:
             value["output_json"] = json.loads(self.output_text)
@@ -43,6 +70,7 @@ class Grade:
     Attributes:
         errors: what went wrong on the way to the score and was mended, such as repeated requests, in words.
         faults: the same, counted by the kinds of `GraderFailure`.
+        usage: tokens that a judge took, by the names of Chat Completions.
         latency_s: the grader's own time in seconds, retries included.
     """
 
@@ -51,6 +79,7 @@ class Grade:
     reason: str | None = None
     errors: list[str] = field(default_factory=list)
     faults: dict[str, int] = field(default_factory=dict)
+    usage: dict[str, int] = field(default_factory=dict)
     latency_s: float = 0.0
 
 

@@ -62,6 +62,7 @@ class MultiGrader:
             reason="\n".join(f"{key}: {grade.reason}" for key, grade in grades.items() if grade.reason) or None,
             errors=[f"{key}: {error}" for key, grade in grades.items() for error in grade.errors],
             faults=dict(sum((Counter(grade.faults) for grade in grades.values()), start=Counter[str]())),
+            usage=dict(sum((Counter(grade.usage) for grade in grades.values()), start=Counter[str]())),
             latency_s=time.perf_counter() - started,
         )
 

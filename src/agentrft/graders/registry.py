@@ -8,17 +8,25 @@ from agentrft.data.templates import TemplateError, render_template, template_fie
 from agentrft.errors import UserError
 from agentrft.graders.base import Grader
 from agentrft.graders.endpoint import EndpointGrader
+from agentrft.graders.label_model import LabelModelGrader
+from agentrft.graders.model import ModelGrader, prompt_names
 from agentrft.graders.multi import MultiGrader
 from agentrft.graders.python import PythonGrader
+from agentrft.graders.score_model import ScoreModelGrader
 from agentrft.graders.string_check import StringCheckGrader
 from agentrft.graders.text_similarity import TextSimilarityGrader
+from agentrft.graders.trace import TraceGrader
 from agentrft.spec.graders import (
     EndpointGraderSpec,
     GraderSpec,
+    LabelModelGraderSpec,
+    ModelGraderSpec,
     MultiGraderSpec,
     PythonGraderSpec,
+    ScoreModelGraderSpec,
     StringCheckGraderSpec,
     TextSimilarityGraderSpec,
+    TraceGraderSpec,
 )
 from agentrft.traffic import Notify, notify_nobody
 
@@ -43,6 +51,14 @@ def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody) -> Grader
             return PythonGrader(spec, n_workers=os.cpu_count() or 1)
         case EndpointGraderSpec():
             return EndpointGrader(spec, notify=notify)
+        case ScoreModelGraderSpec():
+            return ScoreModelGrader(spec, notify=notify)
+        case LabelModelGraderSpec():
+            return LabelModelGrader(spec, notify=notify)
+        case ModelGraderSpec():
+            return ModelGrader(spec, notify=notify)
+        case TraceGraderSpec():
+            return TraceGrader(spec)
         case MultiGraderSpec():
             # Under its key, so that a failure names the grader as the formula does.
             graders = {
@@ -89,5 +105,12 @@ def _templates(spec: GraderSpec) -> Iterator[tuple[str, str]]:
         case MultiGraderSpec():
             for key, one in spec.graders.items():
                 yield from _templates(one.model_copy(update={"name": key}))
-        case PythonGraderSpec() | EndpointGraderSpec():
+        case ScoreModelGraderSpec() | LabelModelGraderSpec():
+            for number, message in enumerate(spec.input):
+                yield f"grader '{spec.name}', input.{number}", message.text
+        case ModelGraderSpec():
+            # Its names in braces are keys of the row.
+            names = prompt_names(spec.prompt)
+            yield f"grader '{spec.name}', prompt", "".join(f"{{{{ item.{name} }}}}" for name in names)
+        case PythonGraderSpec() | EndpointGraderSpec() | TraceGraderSpec():
             return

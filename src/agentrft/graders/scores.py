@@ -19,15 +19,23 @@ def finite_score(value: Any, *, grader: str, what: str) -> float:
     Raises:
         GraderFailure: kind "bad_answer".
     """
+    try:
+        return number_of(value, what)
+    except ValueError as error:
+        raise GraderFailure(grader, "bad_answer", str(error)) from error
+
+
+def number_of(value: Any, what: str) -> float:
+    """As `finite_score`, for whoever tells a failure otherwise. Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         shown = repr(value)
-        raise GraderFailure(grader, "bad_answer", f"{what} must be a finite number, found {shown[:100]}")
+        raise ValueError(f"{what} must be a finite number, found {shown[:100]}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise GraderFailure(grader, "bad_answer", f"{what} must be a finite number, found {number}")
+        raise ValueError(f"{what} must be a finite number, found {number}")
     return number
 
 

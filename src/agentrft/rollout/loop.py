@@ -18,7 +18,7 @@ from typing import Any
 from agentrft.chat import AssistantTurn, ChatCodec
 from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
-from agentrft.graders import Grader, GraderFailure, GraderSample
+from agentrft.graders import CallFact, Grader, GraderFailure, GraderSample, TraceFacts
 from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
 from agentrft.tools import Toolbox, ToolCall, ToolFailure
@@ -153,7 +153,8 @@ class RolloutRunner:
             await self._converse(episode, session)
             record.latency_s = time.perf_counter() - started
             record.output_text = episode.output_text
-            sample = GraderSample(episode.output_text, episode.output_tools, episode.messages)
+            trace = _trace_facts(episode.turns, record.latency_s)
+            sample = GraderSample(episode.output_text, episode.output_tools, episode.messages, trace)
             record.grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
             record.outcome, record.reward = "graded", record.grade.score
             episode.count("grader", record.grade.faults)
@@ -284,3 +285,12 @@ class RolloutRunner:
         return ToolCallRecord(
             call.call_id, call.name, call.arguments, output, status, result.latency_s, result.attempts
         )
+
+
+def _trace_facts(turns: list[Turn], latency_s: float) -> TraceFacts:
+    calls = [
+        CallFact(call.name, call.arguments, call.status, call.latency_s, number)
+        for number, turn in enumerate(turns)
+        for call in turn.tool_calls
+    ]
+    return TraceFacts(calls, len(turns), sum(len(turn.sampled_ids) for turn in turns), latency_s)

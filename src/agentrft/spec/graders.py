@@ -60,23 +60,168 @@ class PythonGraderSpec(SpecModel):
         return source
 
 
-class EndpointGraderSpec(SpecModel):
-    """The user's own grading server. `rate_limit` is in requests per second."""
+class RemoteSpec(SpecModel):
+    """What every grader behind a URL has.
 
-    type: Literal["endpoint"]
-    name: str = "endpoint"
-    url: HttpUrl
+    Attributes:
+        rate_limit: requests per second.
+        timeout_s: of one attempt.
+        retries: of a call, after faults other than 429.
+        outage_deadline_s: how long a call waits, in all, for the server to come back once it is down.
+    """
+
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     rate_limit: float | None = Field(default=None, gt=0)
-    pass_threshold: float | None = None
     timeout_s: float = Field(default=120.0, gt=0, le=600)
     retries: int = Field(default=3, ge=0, le=3)
     outage_deadline_s: float = Field(default=600.0, ge=0, le=86400)
     max_concurrency: int = Field(default=32, ge=1, le=4096)
 
 
+class EndpointGraderSpec(RemoteSpec):
+    """The user's own grading server."""
+
+    type: Literal["endpoint"]
+    name: str = "endpoint"
+    url: HttpUrl
+    pass_threshold: float | None = None
+
+
+class SamplingParams(SpecModel):
+    """How a judge samples; what is None is left to its server."""
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    max_completions_tokens: int | None = Field(default=None, ge=1)
+
+
+class JudgeSpec(RemoteSpec):
+    """A model behind a server that speaks Chat Completions.
+
+    Attributes:
+        base_url: such as "http://127.0.0.1:8000/v1".
+        api_key_env: the environment variable with the key; without one none is sent, except to the default server,
+            which wants one.
+    """
+
+    model: str
+    base_url: HttpUrl = HttpUrl("https://api.openai.com/v1")
+    api_key_env: str = "OPENAI_API_KEY"
+    sampling_params: SamplingParams = SamplingParams()
+
+
+class JudgeText(SpecModel):
+    type: Literal["input_text", "output_text", "text"] = "input_text"
+    text: str
+
+
+class JudgeMessage(SpecModel):
+    """A message to a judge; its text is a template."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | JudgeText | tuple[JudgeText, ...]
+    type: Literal["message"] = "message"
+
+    @property
+    def text(self) -> str:
+        """The message's text."""
+        parts = self.content if isinstance(self.content, tuple) else (self.content,)
+        return "\n".join(part if isinstance(part, str) else part.text for part in parts)
+
+
+class ScoreModelGraderSpec(JudgeSpec):
+    """A judge that gives a number in `range`."""
+
+    type: Literal["score_model"]
+    name: str = "score_model"
+    input: tuple[JudgeMessage, ...] = Field(min_length=1)
+    range: tuple[float, float] = (0.0, 1.0)
+    pass_threshold: float | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _range_rises(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] < value[1]:
+            raise ValueError("must be two numbers, the lower first")
+        return value
+
+
+class LabelModelGraderSpec(JudgeSpec):
+    """A judge that chooses one of `labels`: 1.0 if it is one of `passing_labels`, else 0.0."""
+
+    type: Literal["label_model"]
+    name: str = "label_model"
+    input: tuple[JudgeMessage, ...] = Field(min_length=1)
+    labels: tuple[str, ...] = Field(min_length=2)
+    passing_labels: tuple[str, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _passing_labels_exist(self) -> "LabelModelGraderSpec":
+        unknown = sorted(set(self.passing_labels) - set(self.labels))
+        if unknown:
+            raise ValueError(f"passing_labels: {unknown} are not among the labels")
+        return self
+
+
+class ModelGraderSpec(JudgeSpec):
+    """The short shape: one prompt, and a number `score` in the judge's JSON answer.
+
+    Attributes:
+        prompt: with `{final_answer}`, `{ground_truth}` and any other key of the row in braces.
+        response_format: Chat Completions' own, with a schema that has a number `score`; one is made where it is None.
+    """
+
+    type: Literal["model"]
+    name: str = "model"
+    prompt: str
+    response_format: dict[str, Any] | None = None
+    pass_threshold: float | None = None
+
+
+TraceMeasure = Literal[
+    "tool_calls", "turns", "sampled_tokens", "latency_s", "parallelism",
+    "failed_calls", "repeated_calls", "wrong_tools", "forbidden_tools",
+]  # fmt: skip
+
+
+class TraceGraderSpec(SpecModel):
+    """How the answer was reached: 1.0 at `best` and beyond, 0.0 at `worst` and beyond, linear in between.
+
+    Attributes:
+        measure: `parallelism` is calls per turn that calls; `wrong_tools` counts calls of tools that do not exist, or
+            that are not among `tools`; `forbidden_tools` those of `tools`.
+        tools: the names that count; None for all.
+    """
+
+    type: Literal["trace"]
+    name: str = "trace"
+    measure: TraceMeasure
+    best: float
+    worst: float
+    tools: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "TraceGraderSpec":
+        if self.best == self.worst:
+            raise ValueError("best and worst must differ")
+        if self.measure == "forbidden_tools" and not self.tools:
+            raise ValueError("tools: name the forbidden tools")
+        return self
+
+
+AnyJudgeSpec = ScoreModelGraderSpec | LabelModelGraderSpec | ModelGraderSpec
+
 SingleGraderSpec = Annotated[
-    StringCheckGraderSpec | TextSimilarityGraderSpec | PythonGraderSpec | EndpointGraderSpec,
+    StringCheckGraderSpec
+    | TextSimilarityGraderSpec
+    | PythonGraderSpec
+    | EndpointGraderSpec
+    | ScoreModelGraderSpec
+    | LabelModelGraderSpec
+    | ModelGraderSpec
+    | TraceGraderSpec,
     Field(discriminator="type"),
 ]
 
@@ -107,6 +252,14 @@ class MultiGraderSpec(SpecModel):
 
 
 GraderSpec = Annotated[
-    StringCheckGraderSpec | TextSimilarityGraderSpec | PythonGraderSpec | EndpointGraderSpec | MultiGraderSpec,
+    StringCheckGraderSpec
+    | TextSimilarityGraderSpec
+    | PythonGraderSpec
+    | EndpointGraderSpec
+    | ScoreModelGraderSpec
+    | LabelModelGraderSpec
+    | ModelGraderSpec
+    | TraceGraderSpec
+    | MultiGraderSpec,
     Field(discriminator="type"),
 ]

@@ -218,21 +218,24 @@ class Endpoint:
         clock.down_s += admitted - asked
         queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
         try:
-            async with self.limiter.slot(first=sent.attempts > 0, queue_deadline_s=queue_left_s) as window:
-                await self._rate.wait()
-                clock.queued_s += time.monotonic() - admitted
-                if self.breaker.is_open:
-                    # It went down while this call was in the queue.
-                    return DOWN_AGAIN
-                left_s = clock.left_s()
-                if left_s <= 0:
-                    return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
-                sent.attempts += 1
-                self.counters["requests"] += 1
-                verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), window, read)
+            window = await self.limiter.acquire(first=sent.attempts > 0, queue_deadline_s=queue_left_s)
         except TimeoutError:
             message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
             return Fault("timeout", message)
+        try:
+            await self._rate.wait()
+            clock.queued_s += time.monotonic() - admitted
+            if self.breaker.is_open:
+                # It went down while this call was in the queue.
+                return DOWN_AGAIN
+            left_s = clock.left_s()
+            if left_s <= 0:
+                return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
+            sent.attempts += 1
+            self.counters["requests"] += 1
+            verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), window, read)
+        finally:
+            self.limiter.release()
         if not isinstance(verdict, Fault):
             sent.verdict = verdict
             return None

@@ -1,9 +1,10 @@
 """How many requests one endpoint gets at once.
 
 The limit starts low and doubles with every round of answers, so that a step's first calls are no stampede; above the
-level where the endpoint last complained it grows by one a round. It falls by half at a 429 or 503, and by a quarter
-where answers take several times as long as they did with fewer requests (Jacobson and Karels 1988, "Congestion
-Avoidance and Control", and the delay signal of Brakmo and Peterson 1995, "TCP Vegas").
+level where the endpoint last complained it grows by one a round. It falls by a quarter at a 429 or 503, and where
+answers take several times as long as they did with fewer requests (Jacobson and Karels 1988, "Congestion Avoidance and
+Control"; the delay signal of Brakmo and Peterson 1995, "TCP Vegas"; a smaller decrease than TCP's half as in Ha, Rhee
+and Xu 2008, "CUBIC": an endpoint says clearly when it has enough, and half its capacity would lie idle).
 """
 
 import asyncio
@@ -13,9 +14,10 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-FIRST_SLOTS = 8
+FIRST_SLOTS = 16
 # An endpoint that was left alone for so long may have forgotten its connections and scaled down.
 IDLE_S = 10.0
+DECREASE = 0.75
 SLOW_FACTOR = 3.0
 # A rise of less is the machine's noise.
 SLOW_AT_LEAST_S = 0.05
@@ -46,9 +48,8 @@ class AdaptiveLimiter:
         self._idle_since: float | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    @asynccontextmanager
-    async def slot(self, *, first: bool = False, queue_deadline_s: float) -> AsyncIterator[int]:
-        """Hold a slot. Yields the window that the request belongs to, for `refused`.
+    async def acquire(self, *, first: bool = False, queue_deadline_s: float) -> int:
+        """Wait for a slot, and `release` it later. Returns the window that the request belongs to, for `refused`.
 
         Args:
             first: wait before the others, for a call that had its turn already and must repeat it.
@@ -61,12 +62,24 @@ class AdaptiveLimiter:
         if self.in_flight < int(self.limit) and not self._waiting:
             self.in_flight += 1
         else:
-            async with asyncio.timeout(queue_deadline_s):
-                await self._acquire(first)
+            await self._wait(first, queue_deadline_s)
+        return self._window
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self.in_flight -= 1
+        self._grant()
+        if self.in_flight == 0:
+            self._idle_since = time.monotonic()
+
+    @asynccontextmanager
+    async def slot(self, *, first: bool = False, queue_deadline_s: float) -> AsyncIterator[int]:
+        """Hold a slot: `acquire` and `release`."""
+        window = await self.acquire(first=first, queue_deadline_s=queue_deadline_s)
         try:
-            yield self._window
+            yield window
         finally:
-            self._release()
+            self.release()
 
     def succeeded(self, latency_s: float) -> None:
         """The endpoint took a request and answered after `latency_s` seconds."""
@@ -79,13 +92,13 @@ class AdaptiveLimiter:
             self._grant()
 
     def refused(self, window: int) -> None:
-        """The endpoint answered that it has too much to do (429, 503) to a request of `window`: halve the slots.
+        """The endpoint answered that it has too much to do (429, 503) to a request of `window`: fewer slots.
 
-        Requests that were already out when the slots were halved say nothing about the new limit, so a
-        burst of refusals halves once and not once each.
+        Requests that were already out when the limit fell say nothing about the new one, so a burst of refusals
+        lowers it once and not once each.
         """
         if window == self._window:
-            self._decrease(1 / 2)
+            self._decrease()
 
     def _look_at_latencies(self) -> None:
         if len(self._latencies) < max(LEAST_FOR_A_MEDIAN, int(self.limit)):
@@ -96,12 +109,12 @@ class AdaptiveLimiter:
             self._usual_s = median_s
         slow_s = max(SLOW_FACTOR * self._usual_s, self._usual_s + SLOW_AT_LEAST_S)
         if median_s > slow_s and self.limit > FIRST_SLOTS:
-            self._decrease(3 / 4)
+            self._decrease()
         self._usual_s = min(BASELINE_DRIFT * self._usual_s, median_s)
 
-    def _decrease(self, factor: float) -> None:
+    def _decrease(self) -> None:
         self._window += 1
-        self.limit = max(1.0, self.limit * factor)
+        self.limit = max(1.0, self.limit * DECREASE)
         self._doubles_below = self.limit
         self._latencies.clear()
 
@@ -111,26 +124,25 @@ class AdaptiveLimiter:
             self.limit = min(self.limit, float(FIRST_SLOTS))
         self._idle_since = None
 
-    async def _acquire(self, first: bool) -> None:
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _wait(self, first: bool, deadline_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        granted: asyncio.Future[None] = loop.create_future()
         if first:
             self._waiting.appendleft(granted)
         else:
             self._waiting.append(granted)
         self._grant()
+        # A timer costs a fraction of asyncio.timeout, and there is one for each of a thousand waiting calls.
+        timer = loop.call_later(deadline_s, _expire, granted)
         try:
             await granted
         except asyncio.CancelledError:
             # Cancelled in the same moment as the slot came: hand it on. Else `_grant` skips the cancelled future.
-            if not granted.cancelled():
-                self._release()
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.release()
             raise
-
-    def _release(self) -> None:
-        self.in_flight -= 1
-        self._grant()
-        if self.in_flight == 0:
-            self._idle_since = time.monotonic()
+        finally:
+            timer.cancel()
 
     def _grant(self) -> None:
         while self._waiting and self.in_flight < int(self.limit):
@@ -138,3 +150,8 @@ class AdaptiveLimiter:
             if not waiter.done():
                 self.in_flight += 1
                 waiter.set_result(None)
+
+
+def _expire(granted: asyncio.Future[None]) -> None:
+    if not granted.done():
+        granted.set_exception(TimeoutError())

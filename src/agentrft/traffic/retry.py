@@ -73,8 +73,13 @@ class RetryBudget:
         if self.rate_limit_waits >= MAX_RATE_LIMIT_WAITS or left_s <= 0:
             return None
         self.rate_limit_waits += 1
-        # The jitter keeps calls that were refused together from coming back together.
-        wait_s = min(left_s, (fault.retry_after_s or 0.0) + self._jitter_s(self.rate_limit_waits))
+        # The jitter keeps calls that were refused together from coming back together. Where the endpoint says when to
+        # come back there need be little of it: the limit on its concurrency, lower by now, does the rest.
+        if fault.retry_after_s is None:
+            asked_s = self._jitter_s(self.rate_limit_waits)
+        else:
+            asked_s = fault.retry_after_s + random.uniform(0, min(self.backoff_s, 0.02 + 0.1 * fault.retry_after_s))
+        wait_s = min(left_s, asked_s)
         self.rate_limited_s += wait_s
         return wait_s
 

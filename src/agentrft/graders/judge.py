@@ -1,0 +1,203 @@
+"""Asking a model for a verdict in a JSON schema, over Chat Completions.
+
+The judge's server is an endpoint like a tool's, with the same limits, retries and breaker. An answer that is not in the
+schema is asked for again, with another seed; in the end it is a failure, never a default score.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agentrft.errors import UserError
+from agentrft.graders.base import GraderFailure, GraderSample
+from agentrft.graders.scores import check_template, render
+from agentrft.spec.graders import JudgeMessage, JudgeSpec
+from agentrft.traffic import Answer, Endpoint, Fault, Notify, Traffic, notify_nobody, shorten
+
+T = TypeVar("T")
+ASKED_AT_MOST = 3
+DEFAULT_HOST = "api.openai.com"
+
+STEPS_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"description": {"type": "string"}, "conclusion": {"type": "string"}},
+        "required": ["description", "conclusion"],
+        "additionalProperties": False,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said, and what it took.
+
+    Attributes:
+        value: the parsed answer.
+        usage: tokens, by the names of Chat Completions.
+        faults: answers and requests that were asked for again, by kind.
+    """
+
+    value: Any
+    usage: dict[str, int]
+    faults: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Completion:
+    text: str
+    usage: dict[str, int]
+
+
+class Judge:
+    """One judging model.
+
+    Args:
+        grader: the grader's name, for messages.
+
+    Raises:
+        UserError: there is no key for a server that wants one, or a header cannot be sent.
+    """
+
+    def __init__(
+        self, spec: JudgeSpec, grader: str, *, notify: Notify = notify_nobody, backoff_s: float | None = None
+    ) -> None:
+        self._grader = grader
+        self._spec = spec
+        key = os.environ.get(spec.api_key_env)
+        if key is None and spec.base_url.host == DEFAULT_HOST:
+            raise UserError(
+                f"grader '{grader}': the environment has no variable {spec.api_key_env}.",
+                f"Run `export {spec.api_key_env}=...`, or name another server: `base_url`.",
+            )
+        headers = dict(spec.headers)
+        if key is not None and not any(name.lower() == "authorization" for name in headers):
+            headers["Authorization"] = f"Bearer {key}"
+        traffic = Traffic(
+            timeout_s=spec.timeout_s,
+            max_concurrency=spec.max_concurrency,
+            retries=spec.retries,
+            rate_limit=spec.rate_limit,
+            outage_deadline_s=spec.outage_deadline_s,
+            backoff_s=backoff_s,
+        )
+        url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
+        self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify)
+
+    async def ask(
+        self,
+        messages: Sequence[dict[str, str]],
+        response_format: dict[str, Any],
+        read: Callable[[Any], T],
+        *,
+        trace_id: str,
+    ) -> tuple[T, Verdict]:
+        """Ask until an answer can be read, at most `ASKED_AT_MOST` times.
+
+        Args:
+            read: takes the parsed JSON; raises ValueError, in words, where it is not what was asked for.
+
+        Raises:
+            GraderFailure: "refusal", "bad_answer", or what the endpoint failed of.
+        """
+        usage: Counter[str] = Counter()
+        faults: Counter[str] = Counter()
+        problem = ""
+        for asked in range(ASKED_AT_MOST):
+            body = self._body(messages, response_format, asked)
+            sent = await self.endpoint.send(body, {"X-Trace-Id": trace_id}, _read_completion, trace_id=trace_id)
+            faults += sent.fault_counts()
+            if isinstance(sent.verdict, Fault):
+                fault = sent.verdict
+                message = f"{self.endpoint.public_url}: {fault.message}"
+                raise GraderFailure(self._grader, fault.kind, message, faults=faults or {fault.kind: 1})
+            usage.update(sent.verdict.usage)
+            try:
+                value = json.loads(sent.verdict.text)
+                return read(value), Verdict(value, dict(usage), dict(faults))
+            except (ValueError, RecursionError) as error:
+                faults["bad_answer"] += 1
+                said = self.endpoint.redactor.message(sent.verdict.text)
+                problem = f"{error}; it said: {said}"
+        raise GraderFailure(
+            self._grader, "bad_answer", f"asked {ASKED_AT_MOST} times: {shorten(problem)}", faults=faults
+        )
+
+    async def probe(self) -> None:
+        """Raise EndpointError unless the server is there and takes the key."""
+        await self.endpoint.probe()
+
+    async def close(self) -> None:
+        await self.endpoint.close()
+
+    def _body(self, messages: Sequence[dict[str, str]], response_format: dict[str, Any], asked: int) -> bytes:
+        params = self._spec.sampling_params
+        wanted = {
+            "temperature": params.temperature,
+            "top_p": params.top_p,
+            # The same request might bring the same nonsense.
+            "seed": params.seed if asked == 0 else (params.seed or 0) + asked,
+            "reasoning_effort": params.reasoning_effort,
+            "max_completion_tokens": params.max_completions_tokens,
+        }
+        given = {name: value for name, value in wanted.items() if value is not None}
+        body = {"model": self._spec.model, "messages": messages, "response_format": response_format, **given}
+        return json.dumps(body).encode()
+
+
+def check_input(messages: Sequence[JudgeMessage], *, grader: str) -> None:
+    """Refuse malformed templates when the grader is created."""
+    for number, message in enumerate(messages):
+        check_template(message.text, grader=grader, field=f"input.{number}")
+
+
+def rendered(
+    messages: Sequence[JudgeMessage], *, grader: str, sample: GraderSample, item: dict[str, Any]
+) -> list[dict[str, str]]:
+    """The messages with their templates filled in. Raises GraderFailure "missing_key"."""
+    return [
+        {"role": message.role, "content": render(message.text, grader=grader, sample=sample, item=item)}
+        for message in messages
+    ]
+
+
+def json_schema(name: str, properties: dict[str, Any]) -> dict[str, Any]:
+    """Chat Completions' `response_format` for an object with exactly these properties."""
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def reason_of(value: Any) -> str | None:
+    """The judge's steps, in words."""
+    steps = value.get("steps") if isinstance(value, dict) else None
+    if not isinstance(steps, list):
+        return None
+    lines = [f"{step.get('description', '')}: {step.get('conclusion', '')}" for step in steps if isinstance(step, dict)]
+    return "\n".join(lines) or None
+
+
+def _read_completion(answer: Answer) -> _Completion | Fault:
+    if answer.body is None:
+        return Fault("bad_answer", "the answer is too long")
+    text = answer.body.decode(errors="replace")
+    if answer.status >= 400:
+        return Fault("client_error", f"HTTP {answer.status}: {text.strip() or '(empty body)'}")
+    try:
+        completion = json.loads(text)
+        message = completion["choices"][0]["message"]
+        usage = completion.get("usage") or {}
+    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
+        return Fault("bad_answer", f"not a chat completion: {text}", transient=True)
+    if message.get("refusal"):
+        return Fault("refusal", f"the judge refused: {message['refusal']}")
+    counts = {name: value for name, value in usage.items() if isinstance(value, int)}
+    return _Completion(message.get("content") or "", counts)
