@@ -7,6 +7,7 @@ setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
 
 test: setup lint ## what CI runs: checks, then all tests but the slow ones
+	@scripts/system.sh
 	$(PYTHON_BIN) -m pytest -q
 
 test-slow: setup ## the tests that train for minutes

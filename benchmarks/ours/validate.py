@@ -18,7 +18,7 @@ def load(config: dict[str, Any]) -> Repetition:
     """A repetition validates the adapter in the configured place, a link that the benchmark moves."""
     spec = job_spec(
         config,
-        {"type": "python", "source_file": config["grader"]},
+        {"type": "python", "source_file": config["grader"], "trusted": True},
         validation_file=config["validation_data"],
         hyperparameters={"lora_rank": config["lora_rank"]},
     )

@@ -119,7 +119,7 @@ def test_a_prompt_longer_than_the_context(folder: Path, tiny_model: Path, tool_s
 
 def test_a_baseline_without_any_reward(folder: Path, tiny_model: Path, tool_server: ChaosServer) -> None:
     source = "def grade(sample, item):\n    return 0.0\n"
-    write_job(folder, tiny_model, tool_server.url, grader={"type": "python", "source": source})
+    write_job(folder, tiny_model, tool_server.url, grader={"type": "python", "trusted": True, "source": source})
     ran = run_alone("baseline", "job.yaml", "-k", "2", "--json", folder=folder)
     assert_one_message(ran, 4, "every reward is 0", "warm start")
     assert ran.answer["reward_mean"] == 0

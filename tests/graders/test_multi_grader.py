@@ -19,7 +19,7 @@ def string_check(reference: str = "{{ item.answer }}", operation: str = "like") 
 
 
 def python(source: str) -> dict[str, Any]:
-    return {"type": "python", "source": source, "timeout_s": 30}
+    return {"type": "python", "trusted": True, "source": source, "timeout_s": 30}
 
 
 def multi(formula: str, **graders: dict[str, Any]) -> MultiGraderSpec:

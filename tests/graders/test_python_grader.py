@@ -27,7 +27,9 @@ async def make() -> AsyncIterator[Make]:
     graders: list[PythonGrader] = []
 
     def _make(source: str, timeout_s: float = 30.0, n_workers: int = 1) -> PythonGrader:
-        spec = PythonGraderSpec(type="python", name="mine", source=textwrap.dedent(source), timeout_s=timeout_s)
+        spec = PythonGraderSpec(
+            type="python", name="mine", source=textwrap.dedent(source), trusted=True, timeout_s=timeout_s
+        )
         graders.append(PythonGrader(spec, n_workers))
         return graders[-1]
 
@@ -313,7 +315,7 @@ def grade(sample, item):
 '''
 
 async def main():
-    grader = PythonGrader(PythonGraderSpec(type="python", source=SOURCE))
+    grader = PythonGrader(PythonGraderSpec(type="python", source=SOURCE, trusted=True))
     grade = await grader.grade(GraderSample(""), item={}, trace_id="")
     print(int(grade.score), flush=True)
     await grader.grade(GraderSample(""), item={"busy": True}, trace_id="")
@@ -347,17 +349,17 @@ asyncio.run(main())
 )
 def test_source_without_a_usable_grade_is_refused_at_creation(source: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        PythonGrader(PythonGraderSpec(type="python", source=source))
+        PythonGrader(PythonGraderSpec(type="python", source=source, trusted=True))
 
 
 def test_creating_a_grader_runs_none_of_its_code(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     source = f"open({json.dumps(str(marker))}, 'w')\ndef grade(sample, item, extra=1, **more):\n    return 1"
-    PythonGrader(PythonGraderSpec(type="python", source=source))
+    PythonGrader(PythonGraderSpec(type="python", source=source, trusted=True))
     assert not marker.exists()
 
 
 def test_an_image_tag_is_said_to_have_no_effect(caplog: pytest.LogCaptureFixture) -> None:
     source = "def grade(*arguments):\n    return 1"
-    PythonGrader(PythonGraderSpec(type="python", source=source, image_tag="2025-05-08"))
+    PythonGrader(PythonGraderSpec(type="python", source=source, trusted=True, image_tag="2025-05-08"))
     assert "image_tag '2025-05-08' has no effect" in caplog.text

@@ -153,7 +153,7 @@ async def test_rollouts_that_the_grader_fails_on_are_counted_and_never_trained_o
         "        raise ValueError('no grade for stones')\n"
         "    return len(sample['output_text']) / 20\n"
     )
-    grader = {"type": "python", "name": "length", "source": source}
+    grader = {"type": "python", "trusted": True, "name": "length", "source": source}
     async with ChaosServer() as server:
         store, job_id = await run_new(write_job(tmp_path, tiny_model, server.url, grader=grader, **NO_VALIDATION))
     with store:
@@ -177,7 +177,12 @@ async def test_rollouts_that_the_grader_fails_on_are_counted_and_never_trained_o
 async def test_a_step_without_any_group_fails_the_job_and_names_the_cause(
     tiny_model: Path, tmp_path: Path, updates: Updates
 ) -> None:
-    grader = {"type": "python", "name": "length", "source": "def grade(sample, item):\n    return item['missing']\n"}
+    grader = {
+        "type": "python",
+        "trusted": True,
+        "name": "length",
+        "source": "def grade(sample, item):\n    return item['missing']\n",
+    }
     async with ChaosServer() as server:
         job_file = write_job(tmp_path, tiny_model, server.url, grader=grader, hyperparameters=ONE_STEP, **NO_VALIDATION)
         with pytest.raises(JobFailedError, match=r"(?s)train, step 1: .*grader 'length': exception: KeyError.*missing"):
@@ -234,7 +239,7 @@ async def test_a_tool_that_is_not_there_stops_the_job_before_it_generates(tiny_m
 
 
 async def test_a_baseline_that_cannot_be_trained_says_so_again_on_resuming(tiny_model: Path, tmp_path: Path) -> None:
-    grader = {"type": "python", "source": "def grade(sample, item):\n    return 0.0\n"}
+    grader = {"type": "python", "trusted": True, "source": "def grade(sample, item):\n    return 0.0\n"}
     async with ChaosServer() as server:
         job_file = write_job(tmp_path, tiny_model, server.url, grader=grader, warm_start=None)
         with pytest.raises(NotTrainableError, match="every reward is 0"):

@@ -79,7 +79,12 @@ def test_a_deterministic_job_is_the_same_after_a_kill_also_where_rollouts_broke(
     job_files = {}
     with serving(ChaosServer()) as server:
         for name in ("whole", "killed"):
-            grader = {"type": "python", "name": "white", "source": source.replace("WORD", WORD_OF_KILLED_STEP)}
+            grader = {
+                "type": "python",
+                "trusted": True,
+                "name": "white",
+                "source": source.replace("WORD", WORD_OF_KILLED_STEP),
+            }
             job_files[name] = write_job(tmp_path / name, tiny_model, server.url, deterministic=True, grader=grader)
         assert fork_server.run(job_files["whole"]) == 0, (tmp_path / "whole" / "log.txt").read_text()
         assert fork_server.run(job_files["killed"], kill_at="in the update") == -signal.SIGKILL

@@ -1,8 +1,8 @@
-"""The python grader: the user's `grade(sample, item)`, in worker processes without environment and network.
+"""The python grader: the user's `grade(sample, item)`, in warm worker processes inside a sandbox (`sandbox.py`).
 
-This keeps a grader's mistakes (endless loops, memory, stray prints, leaked keys) away from the training process.
-It is no jail for hostile code: a grader reads the files that its user can read, and a process that it starts in a
-session of its own outlives it.
+With `trusted: true` there is no jail around the worker. It then still keeps a grader's mistakes (endless loops, memory,
+stray prints) away from the training process, without environment and network, but reads the files that its user can
+read, and a process that it starts in a session of its own outlives it.
 """
 
 import ast
@@ -21,6 +21,7 @@ from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.graders.base import Grade, GraderFailure, GraderSample
+from agentrft.graders.sandbox import jailed
 from agentrft.graders.scores import finite_score
 from agentrft.spec.graders import PythonGraderSpec
 
@@ -45,13 +46,15 @@ class PythonGrader:
         n_workers: calls that run at the same time.
 
     Raises:
-        UserError: the source has a syntax error or no usable function `grade`.
+        UserError: the source has a syntax error or no usable function `grade`, or there is no sandbox for it.
     """
 
     def __init__(self, spec: PythonGraderSpec, n_workers: int = 1) -> None:
         self.name = spec.name
         self._timeout_s = spec.timeout_s
         self._source = _checked_source(spec)
+        command = [sys.executable, "-I", "-B", "-X", "utf8", str(WORKER)]
+        self._command = command if spec.trusted else jailed([*command, "--jailed"], WORKER)
         self._idle: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()
         for _ in range(n_workers):
             self._idle.put_nowait(None)
@@ -97,7 +100,7 @@ class PythonGrader:
     async def _start(self) -> "_Worker":
         if self._closed:
             raise GraderFailure(self.name, "crashed", "the grader was closed")
-        worker = await _Worker.spawn(self.name)
+        worker = await _Worker.spawn(self.name, self._command)
         self._workers.add(worker)
         if self._closed:
             await self._remove(worker)
@@ -142,13 +145,12 @@ class _Worker:
         self._drain = asyncio.create_task(self._drain_stderr())
 
     @classmethod
-    async def spawn(cls, grader: str) -> "_Worker":
+    async def spawn(cls, grader: str, command: list[str]) -> "_Worker":
         folder = tempfile.mkdtemp(prefix="agentrft-grader-")
         started = False
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                *("-I", "-B", "-X", "utf8", str(WORKER)),
+                *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,

@@ -34,9 +34,12 @@ class TextSimilarityGraderSpec(SpecModel):
 
 
 class PythonGraderSpec(SpecModel):
-    """`def grade(sample, item) -> float`, run in a process of its own.
+    """`def grade(sample, item) -> float`, run in a sandbox.
 
     Give the code as `source`, or as `source_file`, a path relative to the job's file.
+
+    Attributes:
+        trusted: run the code without the sandbox, in a process of its own: it may read what its user may read.
     """
 
     type: Literal["python"]
@@ -44,6 +47,7 @@ class PythonGraderSpec(SpecModel):
     source: str | None = None
     source_file: str | None = None
     image_tag: str | None = None
+    trusted: bool = False
     timeout_s: float = Field(default=120.0, gt=0, le=120)
 
     @model_validator(mode="after")
