@@ -14,7 +14,6 @@ Nothing of agentrft is imported here: workers of the peers run in environments w
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -74,8 +73,10 @@ def serve_training(train: Training, packages: Sequence[str]) -> None:
 
 
 def _peak_rss_mb() -> float:
-    # Linux counts ru_maxrss in KiB.
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    # Not getrusage: what it says begins with the size that the parent had when it started this process.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (peak_kb,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+    return round(peak_kb / 1024, 1)
 
 
 def _claim_stdout() -> TextIO:
