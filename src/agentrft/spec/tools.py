@@ -159,7 +159,7 @@ class HookSpec(SpecModel):
 
 def _kind(tool: Any) -> str:
     kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
-    return "http" if kind in (None, "function") else str(kind)
+    return "http" if kind is None else str(kind)
 
 
 class ToolChoiceFunction(SpecModel):
