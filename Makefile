@@ -1,7 +1,7 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-fuzz test-slow lint format quickstart bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
+.PHONY: setup test test-chaos test-fuzz test-slow lint format quickstart bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -9,6 +9,9 @@ setup: ## the environment in .venv and the built-in model
 test: setup lint ## what CI runs: checks, then all tests but the slow ones
 	@scripts/system.sh
 	$(PYTHON_BIN) -m pytest -q
+
+test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
+	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
 
 test-fuzz: setup ## formulas and templates of 100,000 texts each
 	AGENTRFT_FUZZ_EXAMPLES=100000 $(PYTHON_BIN) -m pytest -q tests/fuzz
