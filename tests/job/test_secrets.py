@@ -60,3 +60,45 @@ def test_a_tool_parameter_called_headers_is_no_secret(tmp_path: Path) -> None:
     path = write(tmp_path, [tool("a", "secret of a")])
     stored = stored_spec(load_job(path), path)
     assert stored["job"]["tools"][0]["parameters"]["properties"]["headers"] == {"type": "string"}
+
+
+def test_the_secrets_of_every_part_of_a_job_are_hidden_and_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED", "planted-secret-0123456789")
+    hidden = {"X-Key": "${PLANTED}"}
+    message = {"role": "user", "content": "{{ sample.output_text }}"}
+    raw = {
+        "model": "smollm2-135m",
+        "training_file": "t.jsonl",
+        "method": "rft",
+        "rft": {
+            "tools": [
+                {"name": "a", "url": "http://127.0.0.1:9/a", "headers": hidden},
+                {"type": "mcp", "server_label": "b", "server_url": "http://127.0.0.1:9/b", "headers": hidden},
+                {"type": "mcp", "server_label": "c", "command": "c", "env": {"C_KEY": "${PLANTED}"}},
+            ],
+            "on_rollout_start": {"url": "http://127.0.0.1:9/start", "headers": hidden},
+            "on_rollout_end": {"url": "http://127.0.0.1:9/end", "headers": hidden},
+            "grader": {
+                "type": "multi",
+                "calculate_output": "judge + server",
+                "graders": {
+                    "judge": {
+                        "type": "score_model", "model": "j", "base_url": "http://127.0.0.1:9/v1", "headers": hidden,
+                        "input": [message],
+                    },
+                    "server": {"type": "endpoint", "url": "http://127.0.0.1:9/grade", "headers": hidden},
+                },
+            },
+        },
+    }  # fmt: skip
+    path = tmp_path / "job.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    spec = load_job(path)
+    stored = stored_spec(spec, path)
+    assert "planted" not in str(stored) and str(stored).count(HIDDEN) == 7
+    assert "planted" not in repr(spec)
+    assert restored_spec(stored) == spec
+    monkeypatch.setenv("PLANTED", "another-secret-0123456789")
+    assert "another-secret" in str(restored_spec(stored).model_dump())
