@@ -249,3 +249,29 @@ async def test_a_baseline_that_cannot_be_trained_says_so_again_on_resuming(tiny_
             with pytest.raises(NotTrainableError, match="every reward is 0"):
                 await run_job(resume_job(store, job_id), store, job_id, progress=NoProgress(), stop=Stop())
             assert [row["phase"] for row in store.metrics(job_id)] == ["validation"]
+
+
+async def test_holdout_graders_score_and_never_train_and_their_failures_cost_nothing(
+    tiny_model: Path, tmp_path: Path, updates: Updates
+) -> None:
+    holdouts = {
+        "short": {
+            "type": "python", "trusted": True,
+            "source": "def grade(sample, item):\n    return 1 - len(sample['output_text']) / 100\n",
+        },
+        "broken": {"type": "python", "trusted": True, "source": "def grade(sample, item):\n    return 1 / 0\n"},
+    }  # fmt: skip
+    async with ChaosServer() as server:
+        job_file = write_job(tmp_path, tiny_model, server.url, holdout_graders=holdouts, **NO_VALIDATION)
+        store, job_id = await run_new(job_file)
+    with store:
+        rollouts = stored_rollouts(store, job_id)
+        metrics = {row["step"]: row for row in store.metrics(job_id)}
+    for (_, step), of_step in rollouts.items():
+        graded = [rollout for rollout in of_step if rollout.outcome == "graded"]
+        assert all(
+            rollout.holdout_scores == {"short": pytest.approx(1 - len(rollout.output_text) / 100)} for rollout in graded
+        )
+        assert metrics[step]["holdout_scores"].keys() == ({"short"} if graded else set())
+        assert metrics[step]["faults"].get("holdout:exception", 0) == len(graded)
+        assert updates[step - 1] == expected_groups(of_step)

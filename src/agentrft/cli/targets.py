@@ -85,7 +85,8 @@ def check_inputs(spec: JobSpec) -> None:
         samples += load_samples(spec.validation_file)
     if spec.warm_start:
         load_demonstrations(spec.warm_start.training_file)
-    check_templates(spec.grader, samples)
+    for grader in (spec.grader, *spec.holdout_graders.values()):
+        check_templates(grader, samples)
     resolve_model(spec.model)
     asyncio.run(_probe(spec))
 
@@ -94,12 +95,13 @@ async def _probe(spec: JobSpec) -> None:
     from agentrft.graders import create_grader
     from agentrft.tools import create_toolbox
 
-    grader = create_grader(spec.grader)
+    graders = [create_grader(grader) for grader in (spec.grader, *spec.holdout_graders.values())]
     toolbox = create_toolbox(spec.tools, on_rollout_start=spec.on_rollout_start, on_rollout_end=spec.on_rollout_end)
     try:
         await toolbox.probe()
     finally:
-        await grader.close()
+        for grader in graders:
+            await grader.close()
         await toolbox.close()
 
 

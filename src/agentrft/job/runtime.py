@@ -55,6 +55,11 @@ class Runtime:
         check_templates(spec.grader, [*self.train, *self.validation])
         self.notices = Notices()
         self.grader = create_grader(spec.grader, notify=self.notices)
+        for grader in spec.holdout_graders.values():
+            check_templates(grader, [*self.train, *self.validation])
+        self.holdouts = {
+            name: create_grader(grader, notify=self.notices) for name, grader in spec.holdout_graders.items()
+        }
         self.toolbox = create_toolbox(
             spec.tools,
             on_rollout_start=spec.on_rollout_start,
@@ -88,6 +93,7 @@ class Runtime:
             codec=self.codec,
             toolbox=self.toolbox,
             grader=self.grader,
+            holdouts=self.holdouts,
             limits=RolloutLimits(
                 max_episode_steps=self.hyperparameters.max_episode_steps,
                 max_tokens_per_turn=self.hyperparameters.max_tokens_per_turn,
@@ -129,7 +135,8 @@ class Runtime:
     async def close(self) -> None:
         await self.engine.close()
         await self.toolbox.close()
-        await self.grader.close()
+        for grader in (self.grader, *self.holdouts.values()):
+            await grader.close()
         self._compute.shutdown(wait=True)
 
     def _load_model(self, source: ModelSource) -> PreTrainedModel:

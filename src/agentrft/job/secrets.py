@@ -54,9 +54,10 @@ def _secrets(job: dict[str, Any]) -> Iterator[tuple[tuple[str, str], dict[str, A
     """Every mapping of secrets in a dumped spec: whose (name, and URL or command), what holds it, under which key."""
     holders = [(f"tool {tool.get('name') or tool.get('server_label')}", tool) for tool in job["tools"]]
     holders += [(name, job[name]) for name in ("on_rollout_start", "on_rollout_end") if job[name] is not None]
-    grader = job["grader"]
-    graders = grader["graders"] if grader["type"] == "multi" else {grader["name"]: grader}
-    holders += [(f"grader {name}", one) for name, one in graders.items()]
+    graders = {"grader": job["grader"]} | {f"holdout {name}": one for name, one in job["holdout_graders"].items()}
+    for label, grader in graders.items():
+        several = grader["graders"] if grader["type"] == "multi" else {grader["name"]: grader}
+        holders += [(f"{label} {name}", one) for name, one in several.items()]
     for name, holder in holders:
         place = holder.get("server_url") or holder.get("url") or holder.get("base_url") or holder.get("command") or ""
         for field in ("headers", "env"):

@@ -22,6 +22,7 @@ from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
 from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.bottleneck import bottleneck
+from agentrft.report.hacking import divergences, most_suspicious
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
@@ -49,6 +50,7 @@ class Trainer:
         )
         self._sampler = StepSampler(runtime, self._collector)
         self._last = 0
+        self._diverging: set[str] = set()
 
     async def prepare(self) -> None:
         """Load the last committed step; before the first, keep the policy as it is as step 0."""
@@ -127,6 +129,19 @@ class Trainer:
         }  # fmt: skip
         await self._commit(TRAIN, step, sampled.rollouts, metrics)
         self._sampler.note(step, sampled.rollouts)
+        self._watch_holdouts(sampled.rollouts)
+
+    def _watch_holdouts(self, rollouts: list[Rollout]) -> None:
+        """An event for each holdout that begins to fall while the reward rises."""
+        if not self._runtime.holdouts:
+            return
+        steps = [row for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
+        found = {divergence.holdout: divergence for divergence in divergences(steps)}
+        for name in found.keys() - self._diverging:
+            data = {"holdout": name, "trace_ids": most_suspicious(rollouts, name)}
+            shown = "; read " + ", ".join(data["trace_ids"]) if data["trace_ids"] else ""
+            self._event("warning", f"{found[name].text}{shown}", data)
+        self._diverging = set(found)
 
     def _may_sample_ahead(self, step: int) -> bool:
         """Whether the next step's rollouts may begin now: a validation is of the policy after its step, so not then."""
@@ -215,6 +230,6 @@ class Trainer:
         validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
         prune(self._folder, keep_steps=validated | {0, step})
 
-    def _event(self, level: Any, message: str) -> None:
-        self._store.add_event(self._job_id, level, message)
+    def _event(self, level: Any, message: str, data: dict[str, Any] | None = None) -> None:
+        self._store.add_event(self._job_id, level, message, data)
         self._progress.message(level, message)

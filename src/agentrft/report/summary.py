@@ -27,6 +27,7 @@ class Summary:
         tool_statuses: tool calls by status.
         faults: everything that broke, repeated with success or not, by the keys of `Rollout.faults`.
         repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
+        holdout_scores: mean of each holdout grader, over the rollouts that it graded.
         latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
@@ -52,11 +53,12 @@ class Summary:
     repeated_rollouts: dict[str, int] = field(default_factory=dict)
     tool_statuses: dict[str, int] = field(default_factory=dict)
     sub_scores: dict[str, float] = field(default_factory=dict)
+    holdout_scores: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> "Summary":
         """A summary out of a committed step's metrics, which hold more than it."""
-        return cls(**{field.name: metrics[field.name] for field in fields(cls)})
+        return cls(**{field.name: metrics[field.name] for field in fields(cls) if field.name in metrics})
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -95,7 +97,8 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         faults=_counts(kind for rollout in rollouts for kind in Counter(rollout.faults).elements()),
         repeated_rollouts=_counts(kind for rollout in rollouts for kind in rollout.given_up),
         tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
-        sub_scores=_mean_sub_scores(rewarded),
+        sub_scores=_means_by_name(rollout.grade.sub_scores for rollout in rewarded if rollout.grade),
+        holdout_scores=_means_by_name(rollout.holdout_scores for rollout in rewarded),
     )
 
 
@@ -119,9 +122,9 @@ def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
 
 
-def _mean_sub_scores(rollouts: Sequence[Rollout]) -> dict[str, float]:
+def _means_by_name(several: Iterable[Mapping[str, float]]) -> dict[str, float]:
     values: dict[str, list[float]] = defaultdict(list)
-    for rollout in rollouts:
-        for name, score in (rollout.grade.sub_scores if rollout.grade else {}).items():
+    for scores in several:
+        for name, score in scores.items():
             values[name].append(score)
     return {name: mean(scores) for name, scores in sorted(values.items())}

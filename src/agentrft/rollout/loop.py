@@ -110,12 +110,14 @@ class RolloutRunner:
     """Runs rollouts against one engine, one set of tools and one grader; safe to call concurrently."""
 
     def __init__(
-        self, *, engine: Engine, codec: ChatCodec, toolbox: Toolbox, grader: Grader, limits: RolloutLimits
-    ) -> None:
+        self, *, engine: Engine, codec: ChatCodec, toolbox: Toolbox, grader: Grader, limits: RolloutLimits,
+        holdouts: Mapping[str, Grader] | None = None,
+    ) -> None:  # fmt: skip
         self._engine = engine
         self._codec = codec
         self._toolbox = toolbox
         self._grader = grader
+        self._holdouts = dict(holdouts or {})
         self._limits = limits
 
     async def run(self, task: RolloutTask, session: Session) -> Rollout:
@@ -158,6 +160,7 @@ class RolloutRunner:
             record.grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
             record.outcome, record.reward = "graded", record.grade.score
             episode.count("grader", record.grade.faults)
+            record.holdout_scores = await self._score_holdouts(episode, sample)
         except ModelFailure as failure:
             record.outcome, record.failure_kind = "model_failed", failure.kind
             record.reward = self._limits.model_failed_reward
@@ -175,6 +178,25 @@ class RolloutRunner:
         record.latency_s = record.latency_s or time.perf_counter() - started
         record.tool_requests, record.faults = episode.tool_requests, dict(episode.faults)
         return record, episode.repeatable
+
+    async def _score_holdouts(self, episode: _Episode, sample: GraderSample) -> dict[str, float]:
+        """What the holdout graders say. One that fails costs the rollout nothing: it is counted, and has no score."""
+        grades = await asyncio.gather(
+            *(
+                grader.grade(sample, item=episode.task.sample.item, trace_id=episode.trace_id)
+                for grader in self._holdouts.values()
+            ),
+            return_exceptions=True,
+        )
+        scores = {}
+        for name, grade in zip(self._holdouts, grades, strict=True):
+            if isinstance(grade, GraderFailure):
+                episode.count("holdout", grade.faults)
+            elif isinstance(grade, BaseException):
+                raise grade
+            else:
+                scores[name] = grade.score
+        return scores
 
     async def _converse(self, episode: _Episode, session: Session) -> None:
         appended = self._codec.prompt_ids(episode.messages, episode.tools)

@@ -49,6 +49,7 @@ class Rollout:
         failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call"; for
             `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
         reward: None exactly for `infra_failed`.
+        holdout_scores: of the graders that never train, by name; without those that could not grade.
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
         faults: everything that broke on the way, requests that were repeated included, by "tool:<kind>",
@@ -69,6 +70,7 @@ class Rollout:
     failure_message: str | None = None
     grade: Grade | None = None
     reward: float | None = None
+    holdout_scores: dict[str, float] = field(default_factory=dict)
     latency_s: float = 0.0
     tool_requests: int = 0
     faults: dict[str, int] = field(default_factory=dict)

@@ -56,6 +56,7 @@ class JobSpec(SpecModel):
         parallel_tool_calls: whether a turn may have several calls.
         max_tool_calls: in one rollout; the model reads an error for those beyond.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
+        holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
         model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer.
     """
 
@@ -72,6 +73,7 @@ class JobSpec(SpecModel):
     on_rollout_start: HookSpec | None = None
     on_rollout_end: HookSpec | None = None
     grader: GraderSpec
+    holdout_graders: dict[str, GraderSpec] = Field(default_factory=dict)
     hyperparameters: Hyperparameters = Hyperparameters()
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()

@@ -14,7 +14,7 @@ from agentrft.spec.job import JobSpec
 
 METHOD_FIELDS = (
     "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end", "grader",
-    "max_episode_steps", "hyperparameters",
+    "holdout_graders", "max_episode_steps", "hyperparameters",
 )  # fmt: skip
 SECRET_MAPPINGS = ("headers", "env")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -185,6 +185,9 @@ def _with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
         changes["warm_start"] = warm_start.model_copy(update={"training_file": folder / warm_start.training_file})
     changes["tools"] = tuple(_with_folders(tool, folder) for tool in job.tools)
     changes["grader"] = _with_sources(job.grader, folder, source)
+    changes["holdout_graders"] = {
+        name: _with_sources(grader, folder, source) for name, grader in job.holdout_graders.items()
+    }
     if job.model.startswith((".", "/", "~")):
         changes["model"] = str((folder / Path(job.model).expanduser()).resolve())
     return job.model_copy(update=changes)
