@@ -110,6 +110,16 @@ async def test_an_endpoint_that_stays_down_fails_its_calls_in_the_end() -> None:
     assert len(results) == 20
 
 
+async def test_a_call_that_may_not_repeat_but_never_arrived_leaves_its_rollout_repeatable() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+    tool = tool_at(url, Listener(), idempotent=False, outage_deadline_s=0.3)
+    results = await call_many(tool, 8)
+    await tool.close()
+    assert all(isinstance(result, ToolFailure) and result.repeatable for result in results)
+
+
 async def test_an_endpoint_that_flaps_does_not_hold_a_call_for_ever() -> None:
     class Flapping(ChaosServer):
         def _behaviour(self, key: str) -> Behaviour:

@@ -207,13 +207,17 @@ class Endpoint:
         read: Callable[[Answer], T | Fault],
         clock: "_CallClock",
     ) -> Fault | None:
-        """One attempt, once the endpoint takes it. The fault that it ended with, or None: `sent` has the verdict."""
+        """One attempt, once the endpoint takes it. The fault that it ended with, or None: `sent` has the verdict.
+
+        A fault before anything is sent did not arrive, and no attempt before it did where that mattered: what may have
+        arrived is sent again for idempotent calls only.
+        """
         asked = time.monotonic()
         try:
             await self.breaker.admit(self.traffic.outage_deadline_s - clock.down_s)
         except OutageError as outage:
             last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
-            return Fault("outage", f"{outage}: {last}")
+            return Fault("outage", f"{outage}: {last}", may_have_arrived=False)
         admitted = time.monotonic()
         clock.down_s += admitted - asked
         queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
@@ -221,7 +225,7 @@ class Endpoint:
             window = await self.limiter.acquire(first=sent.attempts > 0, queue_deadline_s=queue_left_s)
         except TimeoutError:
             message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
-            return Fault("timeout", message)
+            return Fault("timeout", message, may_have_arrived=False)
         try:
             await self._rate.wait()
             clock.queued_s += time.monotonic() - admitted
