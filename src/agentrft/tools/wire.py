@@ -9,6 +9,7 @@ from urllib.parse import quote
 from agentrft.tools.base import ToolCall
 from agentrft.traffic import MAX_BODY_BYTES, Answer, Fault
 
+CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -125,6 +126,6 @@ def _content_type(answer: Answer) -> str:
 
 
 def _charset(answer: Answer) -> str:
-    found = re.search(r"charset=\"?([\w.:-]+)", answer.headers.get("Content-Type", ""), re.IGNORECASE)
+    found = CHARSET.search(answer.headers.get("Content-Type", ""))
     charset = found.group(1).lower() if found else "utf-8"
     return "utf-8-sig" if charset in ("utf-8", "utf8") else charset

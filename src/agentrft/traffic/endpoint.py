@@ -83,6 +83,8 @@ class Sent(Generic[T]):
 
     def fault_counts(self) -> Counter[str]:
         """The requests that broke, by kind."""
+        if not self.faults:
+            return Counter()
         return Counter(fault.kind for fault in self.faults)
 
 
@@ -119,6 +121,7 @@ class Endpoint:
         self.deadline_s = (
             (traffic.retries + 1) * traffic.timeout_s + traffic.retries * MAX_BACKOFF_S + RATE_LIMIT_DEADLINE_S
         )
+        self._timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         self._probe_timeout_s = min(traffic.timeout_s, PROBE_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
         self._session_loop: asyncio.AbstractEventLoop | None = None
@@ -175,7 +178,8 @@ class Endpoint:
 
     async def exchange(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer | Fault:
         """One HTTP exchange, without limits and retries; every way that it can break becomes a fault."""
-        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        # One object for almost all calls.
+        timeout = self._timeout if timeout_s == self.traffic.timeout_s else aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with self._open_session().post(
                 self._target, data=body, headers=headers, timeout=timeout, allow_redirects=False
@@ -212,14 +216,16 @@ class Endpoint:
         A fault before anything is sent did not arrive, and no attempt before it did where that mattered: what may have
         arrived is sent again for idempotent calls only.
         """
-        asked = time.monotonic()
-        try:
-            await self.breaker.admit(self.traffic.outage_deadline_s - clock.down_s)
-        except OutageError as outage:
-            last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
-            return Fault("outage", f"{outage}: {last}", may_have_arrived=False)
         admitted = time.monotonic()
-        clock.down_s += admitted - asked
+        if self.breaker.is_open:
+            asked = admitted
+            try:
+                await self.breaker.admit(self.traffic.outage_deadline_s - clock.down_s)
+            except OutageError as outage:
+                last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
+                return Fault("outage", f"{outage}: {last}", may_have_arrived=False)
+            admitted = time.monotonic()
+            clock.down_s += admitted - asked
         queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
         try:
             window = await self.limiter.acquire(first=sent.attempts > 0, queue_deadline_s=queue_left_s)
@@ -227,7 +233,8 @@ class Endpoint:
             message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
             return Fault("timeout", message, may_have_arrived=False)
         try:
-            await self._rate.wait()
+            if self.traffic.rate_limit is not None:
+                await self._rate.wait()
             clock.queued_s += time.monotonic() - admitted
             if self.breaker.is_open:
                 # It went down while this call was in the queue.

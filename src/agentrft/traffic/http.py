@@ -106,6 +106,10 @@ def shorten(message: str) -> str:
 
 async def read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
     """The body, or None as soon as it is over the limit; the rest is not read."""
+    # Of a body that is announced as short no more comes than that, unless it was compressed.
+    announced = response.content_length
+    if announced is not None and announced <= MAX_BODY_BYTES and "Content-Encoding" not in response.headers:
+        return await response.read()
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.content.iter_any():

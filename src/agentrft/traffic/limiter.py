@@ -1,7 +1,7 @@
 """How many requests one endpoint gets at once.
 
-The limit starts low and doubles with every round of answers, so that a step's first calls are no stampede; above the
-level where the endpoint last complained it grows by one a round. It falls by a quarter at a 429 or 503, and where
+The limit starts low and grows by a quarter with every round of answers, so that a step's first calls are no stampede;
+above the level where the endpoint last complained it grows by one a round. It falls by 15 % at a 429 or 503, and where
 answers take several times as long as they did with fewer requests (Jacobson and Karels 1988, "Congestion Avoidance and
 Control"; the delay signal of Brakmo and Peterson 1995, "TCP Vegas"; a smaller decrease than TCP's half as in Ha, Rhee
 and Xu 2008, "CUBIC": an endpoint says clearly when it has enough, and half its capacity would lie idle).
@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-FIRST_SLOTS = 16
+FIRST_SLOTS = 32
 # An endpoint that was left alone for so long may have forgotten its connections and scaled down.
 IDLE_S = 10.0
-DECREASE = 0.75
+GROWTH = 0.25
+DECREASE = 0.85
 SLOW_FACTOR = 3.0
 # A rise of less is the machine's noise.
 SLOW_AT_LEAST_S = 0.05
@@ -87,7 +88,7 @@ class AdaptiveLimiter:
         self._look_at_latencies()
         # Answers to a few requests do not show that the endpoint would take many.
         if 2 * self.in_flight >= int(self.limit):
-            more = 1.0 if self.limit < self._doubles_below else 1 / self.limit
+            more = GROWTH if self.limit < self._doubles_below else 1 / self.limit
             self.limit = min(float(self.maximum), self.limit + more)
             self._grant()
 
