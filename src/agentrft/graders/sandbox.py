@@ -52,9 +52,12 @@ def _working_bubblewrap() -> str:
 
 
 def _arguments(worker: Path | None) -> list[str]:
+    size = ["--size", str(TMP_BYTES)]
     arguments = [
         "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "grader",
         "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL",
+        # Before the binds: Python itself may be below /tmp.
+        "--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp",
         "--ro-bind", "/usr", "/usr",
     ]  # fmt: skip
     for folder in map(Path, SYSTEM_FOLDERS):
@@ -69,9 +72,4 @@ def _arguments(worker: Path | None) -> list[str]:
             arguments += ["--ro-bind", prefix, prefix]
     if worker is not None and not worker.is_relative_to(sys.prefix):
         arguments += ["--ro-bind", str(worker), str(worker)]
-    size = ["--size", str(TMP_BYTES)]
-    return [
-        *arguments,
-        *("--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp"),
-        *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
-    ]
+    return [*arguments, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"]
