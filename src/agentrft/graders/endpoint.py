@@ -39,14 +39,7 @@ class EndpointGrader:
     ) -> None:
         self.name = spec.name
         self.pass_threshold = spec.pass_threshold
-        traffic = Traffic(
-            timeout_s=spec.timeout_s,
-            max_concurrency=spec.max_concurrency,
-            retries=spec.retries,
-            rate_limit=spec.rate_limit,
-            outage_deadline_s=spec.outage_deadline_s,
-            backoff_s=backoff_s,
-        )
+        traffic = Traffic.of(spec, backoff_s=backoff_s)
         self.endpoint = Endpoint(f"grader '{spec.name}'", str(spec.url), spec.headers, traffic, notify)
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:

@@ -77,14 +77,7 @@ class Judge:
         headers = dict(spec.headers)
         if key is not None and not any(name.lower() == "authorization" for name in headers):
             headers["Authorization"] = f"Bearer {key}"
-        traffic = Traffic(
-            timeout_s=spec.timeout_s,
-            max_concurrency=spec.max_concurrency,
-            retries=spec.retries,
-            rate_limit=spec.rate_limit,
-            outage_deadline_s=spec.outage_deadline_s,
-            backoff_s=backoff_s,
-        )
+        traffic = Traffic.of(spec, backoff_s=backoff_s)
         url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
         self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify)
 

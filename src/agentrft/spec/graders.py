@@ -255,15 +255,4 @@ class MultiGraderSpec(SpecModel):
         return dict(zip(names, graders, strict=True))
 
 
-GraderSpec = Annotated[
-    StringCheckGraderSpec
-    | TextSimilarityGraderSpec
-    | PythonGraderSpec
-    | EndpointGraderSpec
-    | ScoreModelGraderSpec
-    | LabelModelGraderSpec
-    | ModelGraderSpec
-    | TraceGraderSpec
-    | MultiGraderSpec,
-    Field(discriminator="type"),
-]
+GraderSpec = Annotated[SingleGraderSpec | MultiGraderSpec, Field(discriminator="type")]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from agentrft.tools.base import Tool, ToolCall, ToolResult
+from agentrft.tools.wrapping import WrappedTool
 
 
 def call_key(call: ToolCall, item: dict[str, Any] | None) -> str:
@@ -15,19 +16,14 @@ def call_key(call: ToolCall, item: dict[str, Any] | None) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-class CachedTool:
+class CachedTool(WrappedTool):
     """A tool whose equal calls are answered by the first one's answer, until `forget`.
 
     Calls that come while the first is under way wait for it, and fail as it does. A cached answer has 0 attempts.
     """
 
     def __init__(self, tool: Tool) -> None:
-        self.name = tool.name
-        self.description = tool.description
-        self.parameters = tool.parameters
-        self.idempotent = tool.idempotent
-        self.reads_item = tool.reads_item
-        self._tool = tool
+        super().__init__(tool)
         self._answers: dict[str, asyncio.Future[ToolResult]] = {}
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
@@ -51,12 +47,6 @@ class CachedTool:
             raise
         answer.set_result(result)
         return result
-
-    async def probe(self) -> None:
-        await self._tool.probe()
-
-    async def close(self) -> None:
-        await self._tool.close()
 
     def forget(self) -> None:
         """A new step begins: the next call is made again."""

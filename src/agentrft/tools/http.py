@@ -36,15 +36,7 @@ class HttpTool:
         self.idempotent = spec.idempotent
         self.reads_item = spec.format == "function_call"
         self.spec = spec
-        traffic = Traffic(
-            timeout_s=spec.timeout_s,
-            max_concurrency=spec.max_concurrency,
-            retries=spec.retries,
-            idempotent=spec.idempotent,
-            rate_limit=spec.rate_limit,
-            outage_deadline_s=spec.outage_deadline_s,
-            backoff_s=backoff_s,
-        )
+        traffic = Traffic.of(spec, idempotent=spec.idempotent, backoff_s=backoff_s)
         self.endpoint = Endpoint(f"tool '{spec.name}'", str(spec.server_url), spec.headers, traffic, notify)
         self.counters = self.endpoint.counters
 

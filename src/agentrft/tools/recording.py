@@ -10,18 +10,14 @@ from typing import Any, Literal
 from agentrft.errors import UserError
 from agentrft.tools.base import Tool, ToolCall, ToolFailure, ToolResult
 from agentrft.tools.caching import call_key
+from agentrft.tools.wrapping import WrappedTool
 
 
-class RecordingTool:
+class RecordingTool(WrappedTool):
     """A tool whose calls and answers are kept. Failures of the infrastructure are not: they are no answers."""
 
     def __init__(self, tool: Tool, folder: Path) -> None:
-        self.name = tool.name
-        self.description = tool.description
-        self.parameters = tool.parameters
-        self.idempotent = tool.idempotent
-        self.reads_item = tool.reads_item
-        self._tool = tool
+        super().__init__(tool)
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"{tool.name}.jsonl").open("a", encoding="utf-8", buffering=1)
 
@@ -38,15 +34,12 @@ class RecordingTool:
         self._file.write(json.dumps(line) + "\n")
         return result
 
-    async def probe(self) -> None:
-        await self._tool.probe()
-
     async def close(self) -> None:
         self._file.close()
         await self._tool.close()
 
 
-class ReplayTool:
+class ReplayTool(WrappedTool):
     """A tool that answers equal calls as they were answered when they were recorded; the first answer of each counts.
 
     Args:
@@ -57,12 +50,7 @@ class ReplayTool:
     """
 
     def __init__(self, tool: Tool, folder: Path, on_miss: Literal["error", "live"]) -> None:
-        self.name = tool.name
-        self.description = tool.description
-        self.parameters = tool.parameters
-        self.idempotent = tool.idempotent
-        self.reads_item = tool.reads_item
-        self._tool = tool
+        super().__init__(tool)
         self._on_miss = on_miss
         self._path = folder / f"{tool.name}.jsonl"
         self._answers = _read(self._path, tool.name)
@@ -84,9 +72,6 @@ class ReplayTool:
     async def probe(self) -> None:
         if self._on_miss == "live":
             await self._tool.probe()
-
-    async def close(self) -> None:
-        await self._tool.close()
 
 
 def _read(path: Path, tool: str) -> dict[str, ToolResult]:

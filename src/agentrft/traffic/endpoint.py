@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -44,6 +44,21 @@ DOWN = frozenset({"connection", "timeout", "server_error"})
 DOWN_AGAIN = Fault("outage", "", transient=True, may_have_arrived=False)
 
 
+class Bearing(Protocol):
+    """A spec of something behind a URL; the fields as in `Traffic`."""
+
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def max_concurrency(self) -> int: ...
+    @property
+    def retries(self) -> int: ...
+    @property
+    def rate_limit(self) -> float | None: ...
+    @property
+    def outage_deadline_s(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class Traffic:
     """What an endpoint is asked to bear.
@@ -65,6 +80,19 @@ class Traffic:
     rate_limit: float | None = None
     outage_deadline_s: float = 600.0
     backoff_s: float | None = None
+
+    @classmethod
+    def of(cls, spec: Bearing, *, idempotent: bool = True, backoff_s: float | None = None) -> "Traffic":
+        """What a spec says that an endpoint bears."""
+        return cls(
+            timeout_s=spec.timeout_s,
+            max_concurrency=spec.max_concurrency,
+            retries=spec.retries,
+            idempotent=idempotent,
+            rate_limit=spec.rate_limit,
+            outage_deadline_s=spec.outage_deadline_s,
+            backoff_s=backoff_s,
+        )
 
 
 @dataclass
