@@ -41,6 +41,12 @@ class JobFailedError(AgentRFTError):
     exit_code = 5
 
 
+class JobPaused(UserError):
+    """An alarm of the job's paused it; it can be resumed."""
+
+    exit_code = 6
+
+
 class Interrupted(AgentRFTError):
     """The user asked the job to stop; its last completed step is on disk."""
 

@@ -169,7 +169,8 @@ async def test_rollouts_that_the_grader_fails_on_are_counted_and_never_trained_o
     assert metrics[step]["failures"]["grader:exception"] == len(answered)
     assert metrics[step]["groups_dropped"] == 1
     assert [metrics[other]["groups_dropped"] for other in metrics if other != step] == [0, 0]
-    assert len(warnings) == 1 and "grader:exception" in warnings[0]
+    assert len(warnings) == 2 and "grader:exception" in warnings[0]
+    assert "50% of the rollouts got no reward because infrastructure broke" in warnings[1]
     for number, groups in enumerate(updates, start=1):
         assert groups == expected_groups(rollouts["train", number])
 

@@ -59,7 +59,7 @@ def test_the_first_update_after_sampling_finds_no_gap_to_the_engine(model: TinyM
     group = on_policy_group(model.plain, [1.0, 0.0, 0.5])
     metrics = make_learner(model).update([group])
     assert metrics.logprob_gap_max < 1e-4
-    assert metrics.truncated_share == 0
+    assert metrics.truncated_ratio_share == 0
     assert metrics.sampled_tokens == 6 + 7 + 8
     assert metrics.total_tokens == 3 * 12 + 6 + 7 + 8
     assert metrics.unique_tokens == 12 + 6 + 7 + 8

@@ -89,3 +89,15 @@ def test_samples_that_changed_most_are_named_in_both_directions() -> None:
     assert [change.sample_id for change in comparison.rose] == ["s09", "s08", "s07", "s06", "s05"]
     assert [change.sample_id for change in comparison.fell] == ["s00", "s01", "s02", "s03"]
     assert (comparison.rose[0].a, comparison.rose[0].b) == pytest.approx((0.5, 1.0))
+
+
+def test_holdout_graders_are_compared_on_the_samples_that_both_models_have_their_score_of() -> None:
+    a = [rollout(sample, 0.5) for sample in range(10)]
+    b = [rollout(sample, 0.9) for sample in range(10)]
+    for sample in range(8):
+        a[sample].holdout_scores = {"honest": 0.8}
+    for sample in range(2, 10):
+        b[sample].holdout_scores = {"honest": 0.6}
+    honest = measure(a, b, "holdout honest")
+    assert (honest.a, honest.b, honest.low, honest.high) == pytest.approx((0.8, 0.6, -0.2, -0.2))
+    assert all(one.name != "holdout honest" for one in compare(a[:2], b[:2]).measures)

@@ -1,10 +1,12 @@
 """A reward that rises while a grader that never trains says that the work got worse."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
-from agentrft.report.hacking import divergences, most_suspicious
+from agentrft.report import hacking
+from agentrft.report.hacking import most_suspicious
 from agentrft.rollout import Rollout
 
 
@@ -15,6 +17,7 @@ def steps(rewards: list[float], **holdouts: list[float]) -> list[dict[str, Any]]
     ]
 
 
+divergences = partial(hacking.divergences, least_change=0.05, window=5)
 RISING = [0.1, 0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 FALLING = RISING[::-1]
 

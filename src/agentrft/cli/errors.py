@@ -11,8 +11,12 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from agentrft.cli.output import Output, configure_logging
-from agentrft.errors import AgentRFTError, Interrupted, UserError
+from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 
+LABELS: dict[type[AgentRFTError], tuple[str, str]] = {
+    Interrupted: ("Stopped", "yellow"),
+    JobPaused: ("Paused", "yellow"),
+}
 DISK_REMEDY = "Correct the path, its permissions, or the free space, and run the command again."
 
 
@@ -90,7 +94,7 @@ def _report(error: AgentRFTError, output: Output, debug: bool) -> int:
         traceback.print_exception(error)
     if output.as_json:
         output.emit({**result, "error": described})
-    label, style = ("Stopped", "yellow") if isinstance(error, Interrupted) else ("Error", "red")
+    label, style = LABELS.get(type(error), ("Error", "red"))
     output.errors.print(f"[bold {style}]{label}:[/] {escape(described['cause'])}", soft_wrap=True)
     output.errors.print(f"[bold]What to do:[/] {escape(described['remedy'])}", soft_wrap=True)
     return error.exit_code

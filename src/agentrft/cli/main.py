@@ -18,7 +18,7 @@ app = typer.Typer(
     name="agentrft",
     help="Agent reinforcement fine-tuning of open-weight models on your own tools and grader.",
     epilog="Exit codes: 0 done, 2 something you wrote, 3 an endpoint, 4 not trainable, 5 the job failed, "
-    "130 interrupted.",
+    "6 paused by an alarm, 130 interrupted.",
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=False,

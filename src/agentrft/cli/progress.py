@@ -159,8 +159,9 @@ def duration(seconds: float) -> str:
 
 
 def _train_text(metrics: dict[str, Any]) -> str:
+    holdouts = "".join(f"  holdout {name} {score:.3f}" for name, score in metrics.get("holdout_scores", {}).items())
     return (
-        f"reward {metrics['reward_mean']:.3f}  tool calls {metrics['tool_calls_mean']:.1f}  "
+        f"reward {metrics['reward_mean']:.3f}{escape(holdouts)}  tool calls {metrics['tool_calls_mean']:.1f}  "
         f"{metrics['sampled_tokens_per_s']:.0f} tokens/s"
     )
 

@@ -63,6 +63,9 @@ def _summary_rows(summary: "Summary") -> dict[str, str]:
         rows["failures"] = _counts(summary.failures)
     if summary.tool_statuses:
         rows["tool answers"] = _counts(summary.tool_statuses)
+    rows |= {f"holdout {name}": f"{score:.3f}" for name, score in summary.holdout_scores.items()}
+    if summary.judge_tokens:
+        rows["judge tokens"] = _counts(summary.judge_tokens)
     rows |= {f"sub-score {name}": f"{score:.3f}" for name, score in summary.sub_scores.items()}
     return rows
 

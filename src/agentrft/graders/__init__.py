@@ -5,6 +5,7 @@ A grader that cannot give an honest score raises `GraderFailure`; there are no d
 
 from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
 from agentrft.graders.registry import check_templates, create_grader
+from agentrft.graders.trace import count_repeated
 
 __all__ = [
     "CallFact",
@@ -14,5 +15,6 @@ __all__ = [
     "GraderSample",
     "TraceFacts",
     "check_templates",
+    "count_repeated",
     "create_grader",
 ]

@@ -3,9 +3,10 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from agentrft.graders.base import CallFact, Grade, GraderSample
+from agentrft.graders.base import Grade, GraderSample
 from agentrft.spec.graders import TraceGraderSpec
 
 GOOD_STATUSES = frozenset({"ok", "cut"})
@@ -52,17 +53,23 @@ class TraceGrader:
             case "failed_calls":
                 return float(sum(call.status not in GOOD_STATUSES for call in named))
             case "repeated_calls":
-                asked = Counter(_asked(call) for call in named)
-                return float(sum(count - 1 for count in asked.values()))
+                return float(count_repeated((call.name, call.arguments) for call in named))
             case "wrong_tools":
                 unwanted = len(trace.calls) - len(named)
                 return float(unwanted + sum(call.status == "unknown_tool" for call in named))
 
 
-def _asked(call: CallFact) -> tuple[str, str]:
-    """The same for equal calls, whatever the order of their arguments."""
+def count_repeated(calls: Iterable[tuple[str, str]]) -> int:
+    """How many calls, each a name and its arguments as JSON text, are equal to an earlier one.
+
+    The order of arguments does not count.
+    """
+    asked = Counter((name, _sorted(arguments)) for name, arguments in calls)
+    return sum(count - 1 for count in asked.values())
+
+
+def _sorted(arguments: str) -> str:
     try:
-        arguments = json.dumps(json.loads(call.arguments), sort_keys=True)
+        return json.dumps(json.loads(arguments), sort_keys=True)
     except ValueError:
-        arguments = call.arguments
-    return call.name, arguments
+        return arguments

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from agentrft.errors import AgentRFTError, Interrupted
+from agentrft.errors import AgentRFTError, Interrupted, JobPaused
 from agentrft.job.checkpoint import step_folder
 from agentrft.job.inputs import check_unchanged, file_digests
 from agentrft.job.progress import Progress
@@ -47,6 +47,7 @@ async def run_job(
     Raises:
         UserError: the job cannot run as it is; its status is then "failed".
         Interrupted: a stop was requested; its status is then "interrupted" and it can be run again.
+        JobPaused: an alarm that pauses rang; its status is then "paused" and it can be run again.
     """
     with store.job_lock(job_id):
         store.recover(job_id)
@@ -56,6 +57,9 @@ async def run_job(
             await _run(spec, store, job_id, progress, stop, warm_start_only)
         except Interrupted:
             store.set_status(job_id, "interrupted")
+            raise
+        except JobPaused as pause:
+            store.set_status(job_id, "paused", error=pause.cause)
             raise
         except AgentRFTError as error:
             store.set_status(job_id, "failed", error=str(error))

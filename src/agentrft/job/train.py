@@ -20,9 +20,9 @@ from agentrft.job.sampling import TRAIN, StepSampler
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
+from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.bottleneck import bottleneck
-from agentrft.report.hacking import divergences, most_suspicious
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
@@ -50,20 +50,23 @@ class Trainer:
         )
         self._sampler = StepSampler(runtime, self._collector)
         self._last = 0
-        self._diverging: set[str] = set()
+        self._watch = Watch(runtime.spec.alarms, self._trained()[:-1], self._alarm)
 
     async def prepare(self) -> None:
         """Load the last committed step; before the first, keep the policy as it is as step 0."""
-        committed = [row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
-        last = max(committed, default=0)
+        last = max((row["step"] for row in self._trained()), default=0)
         if last == 0 and not step_folder(self._folder, 0).exists():
             await self._runtime.compute(save_checkpoint, step_folder(self._folder, 0), self._learner)
         await self._runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, last)))
         self._last = last
+        if last > 0:
+            # The process may have been killed between the commit and the alarms.
+            events = [event.data for event in self._store.events(self._job_id)]
+            told = {data["alarm"] for data in events if "alarm" in data and data["step"] == last}
+            self._watch.look(last, self._trained()[-1], self._stored_rollouts(last), told=told)
         if self._runtime.hyperparameters.sample_by == "difficulty":
             for step in range(1, last + 1):
-                rows = read_rollouts(self._folder / "rollouts" / f"{TRAIN}-{step:05d}.parquet")
-                self._sampler.note(step, [Rollout.from_dict(row["record"]) for row in rows])
+                self._sampler.note(step, self._stored_rollouts(step))
         await self._runtime.publish_policy()
 
     async def run(self) -> None:
@@ -72,6 +75,7 @@ class Trainer:
         Raises:
             NotTrainableError: the baseline left nothing to learn from.
             JobFailedError: a step in which no group was left after infrastructure failures.
+            JobPaused: an alarm that pauses rang.
             Interrupted: a stop was requested.
         """
         try:
@@ -91,6 +95,7 @@ class Trainer:
                 if step == 0:
                     self._judge_baseline(metrics)
             self._prune(step)
+            self._watch.pause_if_asked(self._job_id)
             self._stop.check()
 
     async def _step(self, step: int) -> None:
@@ -129,19 +134,16 @@ class Trainer:
         }  # fmt: skip
         await self._commit(TRAIN, step, sampled.rollouts, metrics)
         self._sampler.note(step, sampled.rollouts)
-        self._watch_holdouts(sampled.rollouts)
+        self._watch.look(step, metrics, sampled.rollouts)
 
-    def _watch_holdouts(self, rollouts: list[Rollout]) -> None:
-        """An event for each holdout that begins to fall while the reward rises."""
-        if not self._runtime.holdouts:
-            return
-        steps = [row for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
-        found = {divergence.holdout: divergence for divergence in divergences(steps)}
-        for name in found.keys() - self._diverging:
-            data = {"holdout": name, "trace_ids": most_suspicious(rollouts, name)}
-            shown = "; read " + ", ".join(data["trace_ids"]) if data["trace_ids"] else ""
-            self._event("warning", f"{found[name].text}{shown}", data)
-        self._diverging = set(found)
+    def _stored_rollouts(self, step: int) -> list[Rollout]:
+        """Of a committed training step."""
+        rows = read_rollouts(self._folder / "rollouts" / f"{TRAIN}-{step:05d}.parquet")
+        return [Rollout.from_dict(row["record"]) for row in rows]
+
+    def _trained(self) -> list[dict[str, Any]]:
+        """Metrics of the training steps that are committed."""
+        return [row for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
 
     def _may_sample_ahead(self, step: int) -> bool:
         """Whether the next step's rollouts may begin now: a validation is of the policy after its step, so not then."""
@@ -229,6 +231,9 @@ class Trainer:
         """Keep the first, the last and the validated checkpoints."""
         validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
         prune(self._folder, keep_steps=validated | {0, step})
+
+    def _alarm(self, text: str, data: dict[str, Any]) -> None:
+        self._event("warning", text, data)
 
     def _event(self, level: Any, message: str, data: dict[str, Any] | None = None) -> None:
         self._store.add_event(self._job_id, level, message, data)

@@ -45,7 +45,7 @@ class UpdateMetrics:
         peak_share: `flops_per_s` as a share of what a large matrix product reaches here in the same data type.
         logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
         entropy: mean over sampled tokens, in nats.
-        truncated_share: of the sampled tokens, by the importance ratio.
+        truncated_ratio_share: of the sampled tokens, by the importance ratio.
         seconds: wall time.
     """
 
@@ -60,7 +60,7 @@ class UpdateMetrics:
     logprob_gap_mean: float = 0.0
     logprob_gap_max: float = 0.0
     entropy: float = 0.0
-    truncated_share: float = 0.0
+    truncated_ratio_share: float = 0.0
     unique_tokens_per_s: float = 0.0
     flops_per_s: float = 0.0
     peak_share: float = 0.0
@@ -256,6 +256,6 @@ class _Totals:
             logprob_gap_mean=self.gap / self.tokens,
             logprob_gap_max=self.gap_max,
             entropy=self.entropy / self.tokens,
-            truncated_share=self.truncated / self.tokens,
+            truncated_ratio_share=self.truncated / self.tokens,
             seconds=seconds,
         )

@@ -96,11 +96,10 @@ def compare(
         quantities.append((name, lambda rollout: rollout.latency_s > latency_threshold_s, True))
     measures = []
     if sample_ids:
-        draws = torch.randint(
-            len(sample_ids), (resamples, len(sample_ids)), generator=torch.Generator().manual_seed(seed)
-        )
+        draws = _draws(len(sample_ids), resamples, seed)
         measures = [_mean_measure(name, groups, of, draws, is_share) for name, of, is_share in quantities]
         measures += [_quantile_measure(f"latency p{share * 100:.0f}, s", groups, share, draws) for share in (0.5, 0.95)]
+        measures += _holdout_measures(groups, resamples, seed)
     changes = [
         Change(sample_id, mean(map(_reward, by_sample[0][sample_id])), mean(map(_reward, by_sample[1][sample_id])))
         for sample_id in sample_ids
@@ -110,6 +109,26 @@ def compare(
     return Comparison(
         len(sample_ids), len(everything) - len(sample_ids), measures, rose[:CHANGES_SHOWN], fell[:CHANGES_SHOWN]
     )
+
+
+def _draws(samples: int, resamples: int, seed: int) -> Tensor:
+    return torch.randint(samples, (resamples, samples), generator=torch.Generator().manual_seed(seed))
+
+
+def _holdout_measures(groups: Sequence[Sequence[list[Rollout]]], resamples: int, seed: int) -> list[Measure]:
+    """Of each holdout grader, over the samples that have its score from both models."""
+    names = dict.fromkeys(name for side in groups for group in side for one in group for name in one.holdout_scores)
+    measures = []
+    for name in names:
+        scored = [[[one for one in group if name in one.holdout_scores] for group in side] for side in groups]
+        pairs = [(a, b) for a, b in zip(*scored, strict=True) if a and b]
+        if pairs:
+            sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+            draws = _draws(len(pairs), resamples, seed)
+            measures.append(
+                _mean_measure(f"holdout {name}", sides, lambda one, name=name: one.holdout_scores[name], draws, False)
+            )
+    return measures
 
 
 def _rewarded_by_sample(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:

@@ -6,20 +6,22 @@ from typing import Any
 
 from agentrft.rollout.record import Rollout
 
-WINDOW = 5
-LEAST_CHANGE = 0.05
 ROLLOUTS_SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """A holdout that fell while the reward rose: means over `WINDOW` steps, where the holdout was best and the last."""
+    """A holdout that fell while the reward rose: means over some steps, where the holdout was best and the last."""
 
     holdout: str
     reward_before: float
     reward_after: float
     holdout_before: float
     holdout_after: float
+
+    @property
+    def fall(self) -> float:
+        return self.holdout_before - self.holdout_after
 
     @property
     def text(self) -> str:
@@ -29,21 +31,23 @@ class Divergence:
         )
 
 
-def divergences(steps: Sequence[Mapping[str, Any]]) -> list[Divergence]:
+def divergences(steps: Sequence[Mapping[str, Any]], *, least_change: float, window: int) -> list[Divergence]:
     """The holdouts that fell while the reward rose.
 
     Args:
         steps: metrics of the training steps, in order; those without a holdout's score are left out for it.
+        least_change: of both means.
+        window: steps that a mean is of.
     """
     names = dict.fromkeys(name for step in steps for name in step.get("holdout_scores", {}))
     found = []
     for name in names:
         scored = [step for step in steps if name in step.get("holdout_scores", {})]
-        if len(scored) < 2 * WINDOW:
+        if len(scored) < 2 * window:
             continue
-        earlier = [scored[start : start + WINDOW] for start in range(len(scored) - 2 * WINDOW + 1)]
-        first = max(earlier, key=lambda window: _mean(step["holdout_scores"][name] for step in window))
-        last = scored[-WINDOW:]
+        earlier = [scored[start : start + window] for start in range(len(scored) - 2 * window + 1)]
+        first = max(earlier, key=lambda some: _mean(step["holdout_scores"][name] for step in some))
+        last = scored[-window:]
         divergence = Divergence(
             name,
             reward_before=_mean(step["reward_mean"] for step in first),
@@ -51,8 +55,8 @@ def divergences(steps: Sequence[Mapping[str, Any]]) -> list[Divergence]:
             holdout_before=_mean(step["holdout_scores"][name] for step in first),
             holdout_after=_mean(step["holdout_scores"][name] for step in last),
         )
-        rose = divergence.reward_after - divergence.reward_before >= LEAST_CHANGE
-        fell = divergence.holdout_before - divergence.holdout_after >= LEAST_CHANGE
+        rose = divergence.reward_after - divergence.reward_before >= least_change
+        fell = divergence.fall >= least_change
         if rose and fell:
             found.append(divergence)
     return found

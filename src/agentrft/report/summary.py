@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from agentrft.graders import count_repeated
 from agentrft.rollout.record import Rollout
 
 SAME_REWARD = 1e-9
+OUT_OF_TOKENS = frozenset({"max_tokens", "context"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Summary:
         faults: everything that broke, repeated with success or not, by the keys of `Rollout.faults`.
         repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
         holdout_scores: mean of each holdout grader, over the rollouts that it graded.
+        judge_tokens: that judges took, by the names of Chat Completions.
+        truncation_share: of the rollouts, those that ended because their tokens ran out.
+        parse_error_share: of the rollouts, those with a call that could not be read.
+        infra_failure_share: of the rollouts, those without a reward because infrastructure broke.
+        repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
         latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
@@ -54,6 +61,11 @@ class Summary:
     tool_statuses: dict[str, int] = field(default_factory=dict)
     sub_scores: dict[str, float] = field(default_factory=dict)
     holdout_scores: dict[str, float] = field(default_factory=dict)
+    judge_tokens: dict[str, int] = field(default_factory=dict)
+    truncation_share: float = 0.0
+    parse_error_share: float = 0.0
+    infra_failure_share: float = 0.0
+    repeated_call_share: float = 0.0
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> "Summary":
@@ -99,7 +111,27 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
         sub_scores=_means_by_name(rollout.grade.sub_scores for rollout in rewarded if rollout.grade),
         holdout_scores=_means_by_name(rollout.holdout_scores for rollout in rewarded),
+        judge_tokens=_sums_by_name(rollout.grade.usage for rollout in rewarded if rollout.grade),
+        truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
+        parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
+        infra_failure_share=mean([rollout.outcome == "infra_failed" for rollout in rollouts]),
+        repeated_call_share=_share(map(repeated_calls, rollouts), (len(rollout.tool_calls) for rollout in rollouts)),
     )
+
+
+def ran_out_of_tokens(rollout: Rollout) -> bool:
+    """Whether the agent was cut off before it could answer."""
+    return rollout.failure_kind in OUT_OF_TOKENS
+
+
+def has_parse_error(rollout: Rollout) -> bool:
+    """Whether the agent wrote a call that could not be read."""
+    return any(call.status == "bad_call" for call in rollout.tool_calls)
+
+
+def repeated_calls(rollout: Rollout) -> int:
+    """How many of its calls the agent had made before."""
+    return count_repeated((call.name, call.arguments) for call in rollout.tool_calls)
 
 
 def mean(values: Iterable[float]) -> float:
@@ -112,6 +144,11 @@ def quantile(values: Sequence[float], share: float) -> float:
     """Nearest-rank quantile; 0 of nothing."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def _share(parts: Iterable[int], wholes: Iterable[int]) -> float:
+    whole = sum(wholes)
+    return sum(parts) / whole if whole else 0.0
 
 
 def _reward(rollout: Rollout) -> float:
@@ -128,3 +165,10 @@ def _means_by_name(several: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for name, score in scores.items():
             values[name].append(score)
     return {name: mean(scores) for name, scores in sorted(values.items())}
+
+
+def _sums_by_name(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for counts in several:
+        sums.update(counts)
+    return dict(sorted(sums.items()))

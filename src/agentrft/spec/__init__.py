@@ -3,6 +3,7 @@
 Nothing here runs anything; every other part of the package takes these objects as its input.
 """
 
+from agentrft.spec.alarms import AlarmSpec, AlarmsSpec
 from agentrft.spec.graders import (
     EndpointGraderSpec,
     GraderSpec,
@@ -17,6 +18,8 @@ from agentrft.spec.loading import load_job, parse_job
 from agentrft.spec.tools import HookSpec, HttpToolSpec, McpToolSpec, NamedToolChoice, PythonToolSpec, ToolSpec
 
 __all__ = [
+    "AlarmSpec",
+    "AlarmsSpec",
     "EndpointGraderSpec",
     "GraderSpec",
     "Hyperparameters",

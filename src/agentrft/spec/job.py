@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
 from agentrft.spec.graders import GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
@@ -57,6 +58,7 @@ class JobSpec(SpecModel):
         max_tool_calls: in one rollout; the model reads an error for those beyond.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
         holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
+        alarms: what is watched beside the reward, and whether to pause for it.
         model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer.
     """
 
@@ -74,6 +76,7 @@ class JobSpec(SpecModel):
     on_rollout_end: HookSpec | None = None
     grader: GraderSpec
     holdout_graders: dict[str, GraderSpec] = Field(default_factory=dict)
+    alarms: AlarmsSpec = AlarmsSpec()
     hyperparameters: Hyperparameters = Hyperparameters()
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()

@@ -14,7 +14,7 @@ from agentrft.spec.job import JobSpec
 
 METHOD_FIELDS = (
     "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end", "grader",
-    "holdout_graders", "max_episode_steps", "hyperparameters",
+    "holdout_graders", "alarms", "max_episode_steps", "hyperparameters",
 )  # fmt: skip
 SECRET_MAPPINGS = ("headers", "env")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

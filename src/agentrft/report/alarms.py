@@ -1,0 +1,122 @@
+"""Which of a job's alarms ring: a pure function of its steps' metrics, so that a resumed job knows what rang before."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentrft.report.hacking import divergences, most_suspicious
+from agentrft.report.summary import has_parse_error, mean, ran_out_of_tokens, repeated_calls
+from agentrft.rollout.record import Rollout
+from agentrft.spec import AlarmSpec, AlarmsSpec
+
+ROLLOUTS_SHOWN = 3
+
+# What a share is of, for the event's text, and what helps.
+SHARES = {
+    "zero_variance_share": (
+        "of the groups had rewards that were all alike, and taught nothing",
+        "Take samples of middling difficulty (`sample_by: difficulty` does), or give more levels of credit.",
+    ),
+    "truncation_share": (
+        "of the rollouts ended because their tokens ran out",
+        "Raise max_tokens_per_turn or max_context_tokens, or reward shorter answers.",
+    ),
+    "parse_error_share": (
+        "of the rollouts had a tool call that could not be read",
+        "Lower the learning rate, or warm start on demonstrations of calls.",
+    ),
+    "infra_failure_share": (
+        "of the rollouts got no reward because infrastructure broke",
+        "Mend the endpoint that the step's `failures` name.",
+    ),
+    "repeated_call_share": (
+        "of the tool calls were equal to an earlier one of their rollout",
+        "Price repeated calls: a `trace` grader with `measure: repeated_calls` in `multi`.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """An alarm that rings.
+
+    Attributes:
+        key: its name in the spec; of a holdout's divergence with the holdout's name after a colon.
+    """
+
+    key: str
+    value: float
+    threshold: float
+    action: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        return self.key.partition(":")[0]
+
+
+def ringing(spec: AlarmsSpec, steps: Sequence[Mapping[str, Any]]) -> dict[str, Alarm]:
+    """The alarms that ring after the last of `steps`, by key.
+
+    Args:
+        steps: metrics of the training steps, in order.
+    """
+    alarms = []
+    for name, (what, remedy) in SHARES.items():
+        alarm: AlarmSpec | None = getattr(spec, name)
+        if alarm is None or len(steps) < alarm.over_steps:
+            continue
+        value = mean(step.get(name, 0.0) for step in steps[-alarm.over_steps :])
+        text = f"{value:.0%} {what} ({_when(alarm)}; alarm above {alarm.threshold:.0%}). {remedy}"
+        alarms.append(_alarm(name, value, alarm, text))
+    if spec.output_length_drift is not None:
+        alarms += _drift(spec.output_length_drift, steps)
+    if spec.holdout_divergence is not None:
+        alarm = spec.holdout_divergence
+        for found in divergences(steps, least_change=alarm.threshold, window=alarm.over_steps):
+            key = f"holdout_divergence:{found.holdout}"
+            alarms.append(Alarm(key, found.fall, alarm.threshold, alarm.action, found.text))
+    # A divergence is found by its threshold; the others are measured whatever theirs is.
+    return {one.key: one for one in alarms if one.value > one.threshold or one.name == "holdout_divergence"}
+
+
+def rollouts_that_show(alarm: Alarm, rollouts: Sequence[Rollout]) -> list[str]:
+    """Trace ids of a step's rollouts to read, at most `ROLLOUTS_SHOWN`, those that show it best first."""
+    if alarm.name == "holdout_divergence":
+        return most_suspicious(rollouts, alarm.key.partition(":")[2])
+    how_much: dict[str, Callable[[Rollout], float]] = {
+        "truncation_share": lambda rollout: rollout.sampled_tokens * ran_out_of_tokens(rollout),
+        "parse_error_share": has_parse_error,
+        "infra_failure_share": lambda rollout: rollout.outcome == "infra_failed",
+        "repeated_call_share": repeated_calls,
+        "output_length_drift": lambda rollout: rollout.sampled_tokens,
+    }
+    measure = how_much.get(alarm.name)
+    if measure is None:
+        return []
+    shown = sorted((rollout for rollout in rollouts if measure(rollout) > 0), key=measure, reverse=True)
+    return [rollout.trace_id for rollout in shown[:ROLLOUTS_SHOWN]]
+
+
+def _drift(alarm: AlarmSpec, steps: Sequence[Mapping[str, Any]]) -> list[Alarm]:
+    if len(steps) < 2 * alarm.over_steps:
+        return []
+    first = mean(step["sampled_tokens_mean"] for step in steps[: alarm.over_steps])
+    last = mean(step["sampled_tokens_mean"] for step in steps[-alarm.over_steps :])
+    if min(first, last) <= 0:
+        return []
+    value = max(last / first, first / last)
+    text = (
+        f"rollouts became {'longer' if last > first else 'shorter'} by a factor of {value:.1f}: {first:.0f} to "
+        f"{last:.0f} sampled tokens ({_when(alarm)}; alarm above {alarm.threshold:g}). "
+        "Read some: length can be what the grader rewards."
+    )
+    return [_alarm("output_length_drift", value, alarm, text)]
+
+
+def _alarm(name: str, value: float, spec: AlarmSpec, text: str) -> Alarm:
+    return Alarm(name, value, spec.threshold, spec.action, text)
+
+
+def _when(alarm: AlarmSpec) -> str:
+    return "in the last step" if alarm.over_steps == 1 else f"over the last {alarm.over_steps} steps"

@@ -1,0 +1,75 @@
+"""Alarms: what a job says, or stops for, when its training goes wrong in a way that its reward does not show."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from agentrft.spec.base import SpecModel
+
+AlarmAction = Literal["warn", "pause"]
+
+
+class AlarmSpec(SpecModel):
+    """One alarm.
+
+    Attributes:
+        threshold: it rings above this.
+        action: "warn" is an event; "pause" is an event and ends the process after the step, to be resumed.
+        over_steps: what is measured is the mean of so many steps.
+    """
+
+    threshold: Annotated[float, Field(gt=0)]
+    action: AlarmAction = "warn"
+    over_steps: Annotated[int, Field(ge=1)] = 3
+
+
+class AlarmsSpec(SpecModel):
+    """All alarms of a job. Each may also be given as a threshold, as an action, or as `false` for none.
+
+    Attributes:
+        zero_variance_share: of the groups, those whose rewards are all alike: they teach nothing.
+        truncation_share: of the rollouts, those that ended because their tokens ran out.
+        parse_error_share: of the rollouts, those with a call that could not be read.
+        infra_failure_share: of the rollouts, those without a reward because a tool, grader or engine broke.
+        repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
+        output_length_drift: mean sampled tokens of a rollout against the first steps, as a factor, longer or shorter.
+        holdout_divergence: by how much a holdout grader fell, from its best, while the reward rose by as much.
+    """
+
+    zero_variance_share: AlarmSpec | None = AlarmSpec(threshold=0.8)
+    truncation_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
+    parse_error_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
+    infra_failure_share: AlarmSpec | None = AlarmSpec(threshold=0.2, over_steps=1)
+    repeated_call_share: AlarmSpec | None = AlarmSpec(threshold=0.3)
+    output_length_drift: AlarmSpec | None = AlarmSpec(threshold=2.0)
+    holdout_divergence: AlarmSpec | None = AlarmSpec(threshold=0.05, over_steps=5)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _from_short(cls, given: Any, info: ValidationInfo) -> Any:
+        usual = cls.model_fields[info.field_name or ""].default.model_dump()
+        if given is None or given is False:
+            return None
+        if given is True:
+            return usual
+        if isinstance(given, int | float):
+            return {**usual, "threshold": given}
+        if isinstance(given, str):
+            return {**usual, "action": given}
+        return {**usual, **given} if isinstance(given, dict) else given
+
+    @field_validator(
+        "zero_variance_share", "truncation_share", "parse_error_share", "infra_failure_share", "repeated_call_share"
+    )
+    @classmethod
+    def _shares_end_at_one(cls, alarm: AlarmSpec | None) -> AlarmSpec | None:
+        if alarm is not None and alarm.threshold >= 1:
+            raise ValueError(f"threshold: a share is never above 1, so {alarm.threshold:g} would never ring")
+        return alarm
+
+    @field_validator("output_length_drift")
+    @classmethod
+    def _factors_begin_at_one(cls, alarm: AlarmSpec | None) -> AlarmSpec | None:
+        if alarm is not None and alarm.threshold <= 1:
+            raise ValueError("threshold: is a factor, such as 2 for twice or half as long; must be above 1")
+        return alarm
