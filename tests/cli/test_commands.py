@@ -1,6 +1,7 @@
 """The whole path of a user, command by command, on a tiny model with a real tool server."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -160,6 +161,43 @@ def test_compare_measures_both_with_the_same_seeds(folder: Path) -> None:
     shown = run_here("compare", "base", "latest@2", "--limit", "2")
     assert shown.code == 0
     assert "95 % interval" in shown.stdout
+
+
+def test_check_answers_with_one_object_and_the_exit_code_of_what_would_fail_the_job(folder: Path) -> None:
+    ran = run_here("check", "job.yaml", "--burst", "4", "--json")
+    assert ran.code == 0, ran.stderr
+    assert ran.answer["ok"] and ran.answer["tools"][0]["burst"]["calls"] == 4
+    assert {"data", "grader", "attacks", "estimate", "findings", "seconds"} <= ran.answer.keys()
+
+    text = (folder / "job.yaml").read_text()
+    (folder / "down.yaml").write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:9", text))
+    ran = run_here("check", "down.yaml")
+    assert ran.code == 3 and "error tool 'lookup'" in ran.stdout and "cannot be used" in ran.stdout
+
+
+def test_check_of_a_stored_job_looks_at_its_warm_start(folder: Path) -> None:
+    ran = run_here("check", "latest", "--burst", "0", "--json")
+    assert ran.code == 0, ran.stderr
+    assert "before its warm start" not in ran.stdout and ran.answer["tools"][0]["burst"] is None
+
+
+def test_grade_runs_a_grader_on_stored_rollouts_and_on_an_answer(folder: Path) -> None:
+    ran = run_here("grade", "job.yaml", "--rollouts", "latest", "--phase", "validation", "--json")
+    assert ran.code == 0, ran.stderr
+    assert ran.answer["rollouts"] and all(one["before"] == one["after"] for one in ran.answer["rollouts"])
+
+    text = (folder / "job.yaml").read_text()
+    (folder / "half.yaml").write_text(text.replace("/ 20", "/ 40"))
+    ran = run_here("grade", "half.yaml", "--rollouts", "latest", "--phase", "validation", "--json")
+    assert all(one["after"] == pytest.approx(one["before"] / 2) for one in ran.answer["rollouts"] if one["before"] < 1)
+
+    ran = run_here("grade", "job.yaml", "--answer", "0123456789")
+    assert ran.code == 0 and "score 0.500" in ran.stdout
+    (folder / "broken.yaml").write_text(text.replace("return min", "return none"))
+    assert run_here("grade", "broken.yaml", "--answer", "x").code == 3
+    assert run_here("grade", "job.yaml").code == 2
+    assert run_here("grade", "job.yaml", "--answer", "x", "--row", "99").code == 2
+    assert run_here("grade", "job.yaml", "--answer", "x", "--holdout", "none").code == 2
 
 
 def test_baseline_measures_a_job_file_and_a_stored_jobs_warm_start(folder: Path) -> None:

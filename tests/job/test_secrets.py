@@ -102,3 +102,23 @@ def test_the_secrets_of_every_part_of_a_job_are_hidden_and_come_back(
     assert restored_spec(stored) == spec
     monkeypatch.setenv("PLANTED", "another-secret-0123456789")
     assert "another-secret" in str(restored_spec(stored).model_dump())
+
+
+def test_a_url_with_a_password_or_a_key_is_hidden_and_comes_back(tmp_path: Path) -> None:
+    url = "http://user:planted-password@127.0.0.1:9/a?code=planted-key"
+    path = write(tmp_path, [{**tool("a", "x"), "server_url": url}])
+    spec = load_job(path)
+    stored = stored_spec(spec, path)
+    assert "planted" not in str(stored) and stored["job"]["tools"][0]["server_url"] == "http://127.0.0.1:9/a?***"
+    assert "planted" not in repr(spec)
+    assert restored_spec(stored) == spec
+    write(tmp_path, [])
+    with pytest.raises(UserError, match="tool a"):
+        restored_spec(stored)
+
+
+def test_a_faulty_url_is_not_shown_where_it_has_a_key(tmp_path: Path) -> None:
+    path = write(tmp_path, [{**tool("a", "x"), "server_url": "ftp://127.0.0.1/a?code=planted-key"}])
+    with pytest.raises(UserError, match="server_url") as refused:
+        load_job(path)
+    assert "planted" not in str(refused.value)

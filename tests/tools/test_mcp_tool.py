@@ -158,3 +158,13 @@ def test_a_server_that_is_not_there_is_refused() -> None:
 def test_a_spec_that_is_neither_transport_or_both_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"server_url|never"):
         stdio_spec(**fields)
+
+
+def test_an_example_for_a_tool_that_the_server_lacks_is_refused() -> None:
+    with pytest.raises(UserError, match="examples: it has no tool"):
+        create_toolbox([stdio_spec(examples={"serach": {"query": "a"}})])
+
+
+def test_an_example_must_fit_the_tools_schema() -> None:
+    with pytest.raises(UserError, match="example: .*'query' is a required property"):
+        create_toolbox([stdio_spec(examples={"search": {}})])

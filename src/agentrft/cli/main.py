@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from agentrft import __version__
+from agentrft.cli.check import check
 from agentrft.cli.errors import Commands
 from agentrft.cli.export import export
+from agentrft.cli.grade import grade
 from agentrft.cli.init import init
 from agentrft.cli.listing import events, jobs, models
 from agentrft.cli.measure import baseline, compare, evaluate
@@ -37,11 +39,13 @@ def _main(
 
 
 app.command("init")(init)
+app.command("check")(check)
 app.command("train")(train)
 app.command("baseline")(baseline)
 app.command("eval")(evaluate)
 app.command("compare")(compare)
 app.command("rollouts")(rollouts)
+app.command("grade")(grade)
 app.command("export")(export)
 app.command("models")(models)
 app.command("jobs")(jobs)

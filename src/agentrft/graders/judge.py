@@ -110,7 +110,8 @@ class Judge:
                 raise GraderFailure(self._grader, fault.kind, message, faults=faults or {fault.kind: 1})
             usage.update(sent.verdict.usage)
             try:
-                value = json.loads(sent.verdict.text)
+                # What it says becomes the grade's reason, and is stored.
+                value = json.loads(self.endpoint.redactor.output(sent.verdict.text))
                 return read(value), Verdict(value, dict(usage), dict(faults))
             except (ValueError, RecursionError) as error:
                 faults["bad_answer"] += 1

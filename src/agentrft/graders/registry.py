@@ -76,7 +76,7 @@ def check_templates(spec: GraderSpec, samples: Iterable[Sample]) -> None:
     """
     fields = [
         (where, field)
-        for where, template in _templates(spec)
+        for where, template in templates_of(spec)
         for field in template_fields(template)
         if not field.startswith("sample")
     ]
@@ -96,7 +96,7 @@ def check_templates(spec: GraderSpec, samples: Iterable[Sample]) -> None:
         )
 
 
-def _templates(spec: GraderSpec) -> Iterator[tuple[str, str]]:
+def templates_of(spec: GraderSpec) -> Iterator[tuple[str, str]]:
     """Every template of a spec, with the name of its grader and field."""
     match spec:
         case StringCheckGraderSpec() | TextSimilarityGraderSpec():
@@ -104,7 +104,7 @@ def _templates(spec: GraderSpec) -> Iterator[tuple[str, str]]:
             yield f"grader '{spec.name}', reference", spec.reference
         case MultiGraderSpec():
             for key, one in spec.graders.items():
-                yield from _templates(one.model_copy(update={"name": key}))
+                yield from templates_of(one.model_copy(update={"name": key}))
         case ScoreModelGraderSpec() | LabelModelGraderSpec():
             for number, message in enumerate(spec.input):
                 yield f"grader '{spec.name}', input.{number}", message.text

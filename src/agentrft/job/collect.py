@@ -123,17 +123,7 @@ class Collector:
                 for task, session in decisions.in_order(zip(tasks, sessions, strict=True)):
                     group.create_task(run(task, session))
 
-        work = asyncio.create_task(run_all())
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
-                self._stop.check()
-            await work
-        finally:
-            stopping.cancel()
+        await self._stop.or_stopped(run_all())
         graded = all(rollout.outcome != "infra_failed" for rollout in done.values())
         if self._store is not None and deterministic and graded:
             rows = [PendingRollout(phase, step, task.key, done[task.key].as_dict()) for task in tasks]

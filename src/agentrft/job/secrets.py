@@ -1,23 +1,34 @@
-"""Values of `headers` and `env` stay out of the store, which says `***`: a resumed job reads its file again.
+"""Values of `headers` and `env`, and what URLs carry of credentials and queries, stay out of the store: it says `***`,
+and a resumed job reads its file again.
 
 A value goes back only to the part that had it: the same name at the same URL, or the same command.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.spec import JobSpec, load_job
+from agentrft.traffic import public_url
 
 HIDDEN = "***"
+HIDDEN_QUERY = f"?{HIDDEN}"
+URL_FIELDS = ("server_url", "url", "base_url")
+SECRET_MAPPINGS = ("headers", "env")
 
 
 def stored_spec(spec: JobSpec, source: Path | None) -> dict[str, Any]:
     """The spec as it is stored: `{"source": path of the job's file or None, "job": the spec without secrets}`."""
     job = spec.model_dump(mode="json")
-    for _, holder, field in _secrets(job):
-        holder[field] = dict.fromkeys(holder[field], HIDDEN)
+    for part in _parts(job):
+        for field in part.mappings:
+            part.fields[field] = dict.fromkeys(part.fields[field], HIDDEN)
+        for field in part.urls:
+            shown = public_url(part.fields[field])
+            if shown != part.fields[field]:
+                part.fields[field] = shown + HIDDEN_QUERY
     return {"source": str(source.resolve()) if source else None, "job": job}
 
 
@@ -28,38 +39,83 @@ def restored_spec(stored: dict[str, Any]) -> JobSpec:
         UserError: secrets are needed and the file is gone, or no longer has them for the same part.
     """
     job = JobSpec.model_validate(stored["job"]).model_dump(mode="json")
-    hidden = [(identity, holder, field) for identity, holder, field in _secrets(job) if holder[field]]
-    if hidden:
+    hiding = [part for part in _parts(job) if part.hides_something]
+    if hiding:
         source = stored["source"]
         if source is None:
             raise UserError("the job's header values are not stored, and it came from no file.", "Start it anew.")
-        current = {
-            (identity, field): holder[field]
-            for identity, holder, field in _secrets(load_job(Path(source)).model_dump(mode="json"))
-        }
-        for identity, holder, field in hidden:
-            values = current.get((identity, field), {})
-            missing = sorted(holder[field].keys() - values.keys())
-            if missing:
-                raise UserError(
-                    f"{source} no longer has the {field} {missing} of '{identity[0]}' at {identity[1]}, "
-                    "which the job was started with.",
-                    "Put them back, or start a new job.",
-                )
-            holder[field] = {name: values[name] for name in holder[field]}
+        current = {part.identity: part for part in _parts(load_job(Path(source)).model_dump(mode="json"))}
+        for part in hiding:
+            now = current.get(part.identity)
+            _restore(part, {} if now is None else now.fields, source)
     return JobSpec.model_validate(job)
 
 
-def _secrets(job: dict[str, Any]) -> Iterator[tuple[tuple[str, str], dict[str, Any], str]]:
-    """Every mapping of secrets in a dumped spec: whose (name, and URL or command), what holds it, under which key."""
-    holders = [(f"tool {tool.get('name') or tool.get('server_label')}", tool) for tool in job["tools"]]
-    holders += [(name, job[name]) for name in ("on_rollout_start", "on_rollout_end") if job[name] is not None]
+@dataclass
+class _Part:
+    """What has secrets: a tool, a hook, a grader.
+
+    Attributes:
+        name: for messages.
+        fields: in the dumped spec, to change in place.
+    """
+
+    name: str
+    fields: dict[str, Any]
+
+    @property
+    def urls(self) -> list[str]:
+        return [field for field in URL_FIELDS if self.fields.get(field)]
+
+    @property
+    def mappings(self) -> list[str]:
+        return [field for field in SECRET_MAPPINGS if self.fields.get(field)]
+
+    @property
+    def place(self) -> str:
+        """Its URL, as it may be shown, or its command."""
+        urls = [public_url(self.fields[field]) for field in self.urls]
+        return urls[0] if urls else self.fields.get("command") or ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        return self.name, self.place
+
+    @property
+    def hides_something(self) -> bool:
+        return bool(self.mappings) or any(self.fields[field].endswith(HIDDEN_QUERY) for field in self.urls)
+
+
+def _restore(part: _Part, current: dict[str, Any], source: str) -> None:
+    for field in part.mappings:
+        values = current.get(field) or {}
+        missing = sorted(part.fields[field].keys() - values.keys())
+        if missing:
+            raise UserError(
+                f"{source} no longer has the {field} {missing} of '{part.name}' at {part.place}, "
+                "which the job was started with.",
+                "Put them back, or start a new job.",
+            )
+        part.fields[field] = {name: values[name] for name in part.fields[field]}
+    for field in part.urls:
+        if part.fields[field].endswith(HIDDEN_QUERY):
+            if not current:
+                raise UserError(
+                    f"{source} no longer has '{part.name}' at {part.place}, whose URL the job was started with.",
+                    "Put it back, or start a new job.",
+                )
+            part.fields[field] = current[field]
+
+
+def _parts(job: dict[str, Any]) -> Iterator[_Part]:
+    """Every part of a dumped spec that may have secrets."""
+    for tool in job["tools"]:
+        yield _Part(f"tool {tool.get('name') or tool.get('server_label')}", tool)
+    for name in ("on_rollout_start", "on_rollout_end"):
+        if job[name] is not None:
+            yield _Part(name, job[name])
     graders = {"grader": job["grader"]} | {f"holdout {name}": one for name, one in job["holdout_graders"].items()}
     for label, grader in graders.items():
         several = grader["graders"] if grader["type"] == "multi" else {grader["name"]: grader}
-        holders += [(f"{label} {name}", one) for name, one in several.items()]
-    for name, holder in holders:
-        place = holder.get("server_url") or holder.get("url") or holder.get("base_url") or holder.get("command") or ""
-        for field in ("headers", "env"):
-            if field in holder:
-                yield (name, place), holder, field
+        for name, one in several.items():
+            yield _Part(f"{label} {name}", one)

@@ -1,8 +1,12 @@
 """Asking a job to stop."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from agentrft.errors import Interrupted
+
+T = TypeVar("T")
 
 
 class Stop:
@@ -20,6 +24,20 @@ class Stop:
 
     async def wait(self) -> None:
         await self._event.wait()
+
+    async def or_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is cancelled when a stop is requested; then raises `Interrupted`."""
+        working = asyncio.create_task(work)
+        stopping = asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                self.check()
+            return await working
+        finally:
+            stopping.cancel()
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
     def check(self) -> None:
         """Raise `Interrupted` if a stop was requested."""

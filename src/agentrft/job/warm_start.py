@@ -1,7 +1,9 @@
 """The warm start: a short supervised training on demonstrations, so that reinforcement has something to reward."""
 
+from collections.abc import Sequence
 from functools import partial
 
+from agentrft.data import Sample
 from agentrft.job.checkpoint import load_state, prune_warm_start, save_checkpoint, warm_start_folder
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
@@ -32,14 +34,20 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
     for batch in range(done + 1, batches + 1):
         stop.check()
         chosen = samples_of_step(runtime.demonstrations, batch_size=spec.batch_size, seed=runtime.spec.seed, step=batch)
-        rows: list[TrainingRow] = []
-        for index, sample in enumerate(chosen):
-            for ids, mask in runtime.codec.training_rows(sample.messages, runtime.tools_of(sample)):
-                positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
-                rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
+        rows = demonstration_rows(runtime, chosen)
         loss = await runtime.compute(learner.supervised_update, rows)
         await runtime.compute(partial(save_checkpoint, warm_start_folder(folder, batch), learner, weights=False))
         metrics = {"loss": loss, "demonstrations": len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
         store.commit_step(job_id, PHASE, batch, metrics)
         prune_warm_start(folder, keep=batch)
         progress.committed(PHASE, batch, metrics)
+
+
+def demonstration_rows(runtime: Runtime, demonstrations: Sequence[Sample]) -> list[TrainingRow]:
+    """What is trained on of demonstrations: the tokens that the agent would have sampled."""
+    rows = []
+    for index, sample in enumerate(demonstrations):
+        for ids, mask in runtime.codec.training_rows(sample.messages, runtime.tools_of(sample)):
+            positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
+            rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
+    return rows

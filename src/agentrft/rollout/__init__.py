@@ -6,7 +6,7 @@ Training, validation and baseline all run this code (DESIGN invariant 9).
 from agentrft.rollout.calls import CallRules
 from agentrft.rollout.group import GroupResult, form_group
 from agentrft.rollout.loop import RolloutLimits, RolloutRunner, RolloutTask
-from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
+from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
 
 __all__ = [
     "CallRules",
@@ -18,4 +18,5 @@ __all__ = [
     "ToolCallRecord",
     "Turn",
     "form_group",
+    "grader_sample",
 ]

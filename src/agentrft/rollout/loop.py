@@ -18,9 +18,9 @@ from typing import Any
 from agentrft.chat import AssistantTurn, ChatCodec
 from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
-from agentrft.graders import CallFact, Grader, GraderFailure, GraderSample, TraceFacts
+from agentrft.graders import Grader, GraderFailure, GraderSample
 from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
-from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
+from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
 from agentrft.tools import Toolbox, ToolCall, ToolFailure
 
 ATTEMPTS = 2
@@ -90,7 +90,6 @@ class _Episode:
     row_starts: list[int] = field(default_factory=lambda: [0])
     context: list[int] = field(default_factory=list)
     output_text: str = ""
-    output_tools: list[dict[str, Any]] = field(default_factory=list)
     calls_made: Counter[str] = field(default_factory=Counter)
     tool_requests: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -155,8 +154,7 @@ class RolloutRunner:
             await self._converse(episode, session)
             record.latency_s = time.perf_counter() - started
             record.output_text = episode.output_text
-            trace = _trace_facts(episode.turns, record.latency_s)
-            sample = GraderSample(episode.output_text, episode.output_tools, episode.messages, trace)
+            sample = grader_sample(record)
             record.grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
             record.outcome, record.reward = "graded", record.grade.score
             episode.count("grader", record.grade.faults)
@@ -277,9 +275,6 @@ class RolloutRunner:
             if isinstance(outcome, BaseException):
                 raise outcome
             turn.tool_calls.append(outcome)
-        for record in turn.tool_calls:
-            function = {"name": record.name, "arguments": record.arguments}
-            episode.output_tools.append({"id": record.call_id, "type": "function", "function": function})
         return [
             {"role": "tool", "tool_call_id": record.call_id, "name": record.name, "content": record.output}
             for record in turn.tool_calls
@@ -307,12 +302,3 @@ class RolloutRunner:
         return ToolCallRecord(
             call.call_id, call.name, call.arguments, output, status, result.latency_s, result.attempts
         )
-
-
-def _trace_facts(turns: list[Turn], latency_s: float) -> TraceFacts:
-    calls = [
-        CallFact(call.name, call.arguments, call.status, call.latency_s, number)
-        for number, turn in enumerate(turns)
-        for call in turn.tool_calls
-    ]
-    return TraceFacts(calls, len(turns), sum(len(turn.sampled_ids) for turn in turns), latency_s)

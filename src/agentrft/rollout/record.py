@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from agentrft.graders.base import Grade
+from agentrft.graders.base import CallFact, Grade, GraderSample, TraceFacts
 
 Outcome = Literal["graded", "model_failed", "infra_failed"]
 
@@ -97,3 +97,18 @@ class Rollout:
         ]
         value["grade"] = Grade(**value["grade"]) if value.get("grade") else None
         return cls(**value)
+
+
+def grader_sample(rollout: Rollout) -> GraderSample:
+    """The rollout as graders see it."""
+    tools = [
+        {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in rollout.tool_calls
+    ]
+    facts = [
+        CallFact(call.name, call.arguments, call.status, call.latency_s, number)
+        for number, turn in enumerate(rollout.turns)
+        for call in turn.tool_calls
+    ]
+    trace = TraceFacts(facts, len(rollout.turns), rollout.sampled_tokens, rollout.latency_s)
+    return GraderSample(rollout.output_text, tools, rollout.messages, trace)

@@ -87,7 +87,7 @@ class EndpointGraderSpec(RemoteSpec):
 
     type: Literal["endpoint"]
     name: str = "endpoint"
-    url: HttpUrl
+    url: HttpUrl = Field(repr=False)
     pass_threshold: float | None = None
 
 
@@ -111,7 +111,7 @@ class JudgeSpec(RemoteSpec):
     """
 
     model: str
-    base_url: HttpUrl = HttpUrl("https://api.openai.com/v1")
+    base_url: HttpUrl = Field(default=HttpUrl("https://api.openai.com/v1"), repr=False)
     api_key_env: str = "OPENAI_API_KEY"
     sampling_params: SamplingParams = SamplingParams()
 

@@ -116,7 +116,11 @@ def _describe(error: ValidationError) -> str:
             prefix = ".".join(str(part) for part in parents)
             lines.append(f"{prefix + ': ' if prefix else ''}{_unknown(str(last), known)}")
         else:
-            shown, secret = problem.get("input"), any(name in where for name in SECRET_MAPPINGS)
+            shown = problem.get("input")
+            # A URL may have a password or a key in its query.
+            secret = any(name in where for name in SECRET_MAPPINGS) or (
+                where.endswith("url") and any(mark in str(shown) for mark in "@?")
+            )
             showable = isinstance(shown, str | int | float | bool) and not secret
             found = f" (found {shown!r})" if showable else ""
             lines.append(f"{where}: {problem['msg']}{found}")

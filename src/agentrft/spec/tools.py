@@ -47,6 +47,14 @@ class ToolLimits(SpecModel):
 
 
 class _NamedTool(ToolLimits):
+    """What `http` and `python` tools have in common.
+
+    Attributes:
+        example: arguments that `agentrft check` may call the tool with.
+    """
+
+    example: dict[str, Any] | None = None
+
     @field_validator("name", check_fields=False)
     @classmethod
     def _name_is_callable(cls, name: str | None) -> str | None:
@@ -71,7 +79,7 @@ class HttpToolSpec(_NamedTool):
 
     type: Literal["http"] = "http"
     name: str
-    server_url: HttpUrl = Field(validation_alias=AliasChoices("server_url", "url"))
+    server_url: HttpUrl = Field(validation_alias=AliasChoices("server_url", "url"), repr=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     format: Literal["function_call", "plain"] = "function_call"
     description: str = ""
@@ -89,18 +97,20 @@ class McpToolSpec(ToolLimits):
         env: of the command, beside PATH and HOME.
         folder: that the command runs in; the job file's.
         allowed_tools: names; None for all that the server has.
+        examples: by tool, arguments that `agentrft check` may call it with.
         require_approval: nobody is there to approve, so "never" is all it may say.
     """
 
     type: Literal["mcp"]
     server_label: str
-    server_url: HttpUrl | None = Field(default=None, validation_alias=AliasChoices("server_url", "url"))
+    server_url: HttpUrl | None = Field(default=None, validation_alias=AliasChoices("server_url", "url"), repr=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     command: str | None = None
     args: tuple[str, ...] = ()
     env: dict[str, str] = Field(default_factory=dict, repr=False)
     folder: Path | None = None
     allowed_tools: tuple[str, ...] | None = None
+    examples: dict[str, dict[str, Any]] = Field(default_factory=dict)
     require_approval: Literal["never"] = "never"
 
     @model_validator(mode="after")
@@ -146,7 +156,7 @@ class PythonToolSpec(_NamedTool):
 class HookSpec(SpecModel):
     """A URL that is told of a rollout's begin or end. In a job file the URL alone will do."""
 
-    url: HttpUrl
+    url: HttpUrl = Field(repr=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     timeout_s: float = Field(default=60.0, gt=0, le=600)
     max_concurrency: int = Field(default=32, ge=1, le=4096)

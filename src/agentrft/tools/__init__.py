@@ -5,6 +5,7 @@ A tool answers text that the model reads, or fails as infrastructure; it never a
 
 from agentrft.tools.arguments import argument_fault, schema_fault
 from agentrft.tools.base import RolloutResource, Tool, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.examples import example_arguments
 from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
 from agentrft.tools.python import PythonTool, ToolError
@@ -23,5 +24,6 @@ __all__ = [
     "Toolbox",
     "argument_fault",
     "create_toolbox",
+    "example_arguments",
     "schema_fault",
 ]

@@ -39,6 +39,7 @@ class HttpTool:
         traffic = Traffic.of(spec, idempotent=spec.idempotent, backoff_s=backoff_s)
         self.endpoint = Endpoint(f"tool '{spec.name}'", str(spec.server_url), spec.headers, traffic, notify)
         self.counters = self.endpoint.counters
+        self._read = wire.read_plain_answer if spec.format == "plain" else wire.read_answer
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
         """Run the call at the endpoint.
@@ -52,15 +53,13 @@ class HttpTool:
             ToolFailure: after the retries that the tool's spec allows.
         """
         started = time.monotonic()
-        plain = self.spec.format == "plain"
-        body = wire.plain_body(call) if plain else wire.request_body(call, trace_id=trace_id, item=item)
+        body = self._body(call, trace_id, item)
         if len(body) > MAX_BODY_BYTES:
             self.counters["too_large"] += 1
             reading = wire.request_too_large(len(body))
             return ToolResult(reading.output, reading.status, time.monotonic() - started, attempts=0)
         headers = wire.request_headers(trace_id=trace_id, call_id=call.call_id, attempt=attempt)
-        read = wire.read_plain_answer if plain else wire.read_answer
-        sent = await self.endpoint.send(body, headers, read, trace_id=trace_id)
+        sent = await self.endpoint.send(body, headers, self._read, trace_id=trace_id)
         verdict = sent.verdict
         if isinstance(verdict, Fault):
             self.counters[f"failure:{verdict.kind}"] += 1
@@ -79,6 +78,11 @@ class HttpTool:
             self.counters["redacted"] += 1
         return ToolResult(output, verdict.status, time.monotonic() - started, sent.attempts, sent.fault_counts())
 
+    async def call_once(self, call: ToolCall, *, trace_id: str, item: dict[str, Any]) -> wire.Reading | Fault:
+        """One request past every limit and without repetition: to find out what the endpoint bears."""
+        headers = wire.request_headers(trace_id=trace_id, call_id=call.call_id, attempt=1)
+        return await self.endpoint.send_once(self._body(call, trace_id, item), headers, self._read)
+
     async def probe(self) -> None:
         """Raise EndpointError unless the endpoint is there and takes the headers."""
         await self.endpoint.probe()
@@ -86,3 +90,7 @@ class HttpTool:
     async def close(self) -> None:
         """Close the connections. A later call opens new ones."""
         await self.endpoint.close()
+
+    def _body(self, call: ToolCall, trace_id: str, item: dict[str, Any]) -> bytes:
+        plain = self.spec.format == "plain"
+        return wire.plain_body(call) if plain else wire.request_body(call, trace_id=trace_id, item=item)

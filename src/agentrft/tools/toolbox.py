@@ -8,7 +8,7 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.spec import HookSpec, HttpToolSpec, McpToolSpec, PythonToolSpec, ToolSpec
 from agentrft.spec.tools import ToolLimits
-from agentrft.tools.arguments import schema_fault
+from agentrft.tools.arguments import argument_fault, schema_fault
 from agentrft.tools.base import RolloutResource, Tool
 from agentrft.tools.caching import CachedTool
 from agentrft.tools.hooks import RolloutHooks
@@ -28,12 +28,14 @@ class Toolbox:
         resources: what is made and dropped with every attempt at a rollout.
         max_calls: in one rollout, by tool; absent where there is no limit.
         max_output_characters: of one answer, by tool.
+        examples: arguments for a trial call, by tool; absent where the job gives none.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
     resources: list[RolloutResource] = field(default_factory=list)
     max_calls: dict[str, int] = field(default_factory=dict)
     max_output_characters: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def schemas(self) -> list[dict[str, Any]]:
@@ -46,17 +48,26 @@ class Toolbox:
             for tool in self.tools.values()
         ]
 
-    def add(self, tool: Tool, limits: ToolLimits) -> None:
+    def add(self, tool: Tool, limits: ToolLimits, example: dict[str, Any] | None = None) -> None:
         """Take a tool in, with what its spec wants around it.
 
+        Args:
+            example: arguments for a trial call.
+
         Raises:
-            UserError: its name is taken, its schema is none, or what it should replay is not there.
+            UserError: its name is taken, its schema is none, its example does not fit it, or what it should replay is
+                not there.
         """
         if tool.name in self.tools:
             raise UserError(f"tools: two tools share the name '{tool.name}'.", "Rename one of them.")
         fault = schema_fault(tool.parameters)
         if fault is not None:
             raise UserError(f"tool '{tool.name}': parameters: {fault}", "Give a JSON Schema of an object.")
+        if example is not None:
+            fault = argument_fault(tool.parameters, example)
+            if fault is not None:
+                raise UserError(f"tool '{tool.name}': example: {fault}", "Give arguments that fit its parameters.")
+            self.examples[tool.name] = example
         if limits.record is not None:
             tool = RecordingTool(tool, limits.record)
         if limits.replay is not None:
@@ -107,12 +118,15 @@ def create_toolbox(
     for spec in specs:
         match spec:
             case HttpToolSpec():
-                toolbox.add(HttpTool(spec, notify=notify), spec)
+                toolbox.add(HttpTool(spec, notify=notify), spec, spec.example)
             case PythonToolSpec():
-                toolbox.add(PythonTool(spec), spec)
+                toolbox.add(PythonTool(spec), spec, spec.example)
             case McpToolSpec():
                 server = McpServer(spec, notify=notify)
                 toolbox.resources.append(server)
+                unknown = sorted(spec.examples.keys() - {definition.name for definition in server.definitions})
+                if unknown:
+                    raise UserError(f"{server.label}: examples: it has no tool {unknown}.", "Correct the names.")
                 for definition in server.definitions:
-                    toolbox.add(McpTool(server, definition), spec)
+                    toolbox.add(McpTool(server, definition), spec, spec.examples.get(definition.name))
     return toolbox

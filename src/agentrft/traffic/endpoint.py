@@ -204,6 +204,18 @@ class Endpoint:
             what, remedy = complaint
             raise EndpointError(f"{where} answered the probe with {self.redactor.message(what)}.", remedy)
 
+    async def send_once(
+        self, body: bytes, headers: Mapping[str, str], read: Callable[[Answer], T | Fault]
+    ) -> T | Fault:
+        """POST once, past every limit and without repetition: to find out what the endpoint bears."""
+        answer = await self.exchange(body, {**self._headers, **headers}, self.traffic.timeout_s)
+        fault = answer if isinstance(answer, Fault) else fault_of(answer)
+        verdict = read(answer) if fault is None and isinstance(answer, Answer) else fault
+        if isinstance(verdict, Fault):
+            return replace(verdict, message=shorten(self.redactor.message(verdict.message)))
+        assert verdict is not None
+        return verdict
+
     async def exchange(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Answer | Fault:
         """One HTTP exchange, without limits and retries; every way that it can break becomes a fault."""
         # One object for almost all calls.

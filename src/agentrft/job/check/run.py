@@ -1,0 +1,73 @@
+"""The whole check, in the order of a job. A part that cannot be used ends what depends on it, and nothing else."""
+
+import time
+from collections.abc import Callable
+
+from agentrft.job.check.attacks import check_attacks
+from agentrft.job.check.endpoints import check_tools
+from agentrft.job.check.estimate import estimate
+from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.grading import check_grader
+from agentrft.job.check.rows import check_prompts, check_rows
+from agentrft.job.check.trial import roll_out
+from agentrft.job.references import ModelReference
+from agentrft.job.runtime import Runtime
+from agentrft.spec import JobSpec
+
+
+async def check_job(
+    spec: JobSpec, *, reference: ModelReference | None = None, burst: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> CheckReport:  # fmt: skip
+    """Look at everything that a job needs, and grade what should earn nothing. Nothing is stored.
+
+    Args:
+        reference: weights to roll out with; None for the job's base model.
+        burst: calls at once of each tool; None for the job's own peak, 0 for none.
+        say: told what is looked at next.
+    """
+    started = time.perf_counter()
+    report = CheckReport()
+    say("data")
+    rows = check_rows(spec, report)
+    if rows is not None:
+        say("tools")
+        peak = peak_calls(spec, len(rows.train)) if burst is None else burst
+        await check_tools(spec, rows.train, rows.demonstrations, report, burst=peak)
+    # The same faults again, and more that need the model: only where there are none so far.
+    if not report.exit_code:
+        with report.part("model"):
+            await _check_with_model(spec, reference, report, say)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def peak_calls(spec: JobSpec, n_train: int) -> int:
+    """The most calls that the job can have under way, one for each rollout that runs."""
+    resolved = spec.hyperparameters.resolve(n_train=n_train, model_context_tokens=2048)
+    step = min(resolved.batch_size, n_train) * resolved.rollouts_per_sample
+    return min(step, spec.engine.max_concurrent_rollouts)
+
+
+async def _check_with_model(
+    spec: JobSpec, reference: ModelReference | None, report: CheckReport, say: Callable[[str], None]
+) -> None:
+    say("model")
+    # What was recorded for a replay stays as it is.
+    tools = tuple(tool.model_copy(update={"record": None}) for tool in spec.tools)
+    runtime = Runtime(spec.model_copy(update={"tools": tools}))
+    try:
+        check_prompts(runtime, report)
+        if reference is not None:
+            await runtime.compute(reference.apply, runtime.policy)
+        await runtime.publish_policy()
+        say("rollouts")
+        trial = await roll_out(runtime, report, is_trained=reference is not None and reference.folder is not None)
+        say("grader")
+        await check_grader(runtime, trial.rollouts, report)
+        say("attacks on the grader")
+        await check_attacks(runtime, trial.rollouts, report)
+        say("speed of an update")
+        await estimate(runtime, trial, report)
+    finally:
+        await runtime.close()
