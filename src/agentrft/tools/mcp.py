@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from agentrft.errors import EndpointError, UserError
 from agentrft.spec import McpToolSpec
 from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.mcp_session import McpSession, last_words, reason_of, text_of
 from agentrft.traffic import (
     MAX_BODY_BYTES,
     AdaptiveLimiter,
@@ -42,12 +43,10 @@ RETRIES = 3
 BACKOFF_S = 0.5
 OPEN_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 30.0
-CLOSE_TIMEOUT_S = 10.0
 QUEUE_DEADLINE_S = 900.0
 OUTAGE_DEADLINE_S = 600.0
 # Starting a process takes a core; more of them at once only start later.
 PROCESSES_STARTING = 8
-STDERR_CHARACTERS = 500
 # An answer that is too large is the model's to know, so it is read up to here before it is refused.
 MAX_EVENT_BYTES = 16 * MAX_BODY_BYTES
 INVALID_PARAMS = -32602
@@ -82,7 +81,7 @@ class McpServer:
         self.limiter = AdaptiveLimiter(spec.max_concurrency)
         self._breaker = Breaker(self.label, self._answers, notify)
         self._starting = asyncio.Semaphore(PROCESSES_STARTING)
-        self._sessions: dict[tuple[str, int], _Session] = {}
+        self._sessions: dict[tuple[str, int], McpSession] = {}
         # The handshake that makes sessions; servers that only know the protocol without them get that one.
         self._mode = "legacy"
         self.definitions = self._allowed(self._discovered())
@@ -136,7 +135,7 @@ class McpServer:
         key = (trace_id, attempt)
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = _Session(self, {"X-Trace-Id": trace_id, "X-Attempt": str(attempt)})
+            session = self._sessions[key] = McpSession(self, {"X-Trace-Id": trace_id, "X-Attempt": str(attempt)})
         if session.ended:
             return Fault("connection", f"the session ended: {session.reason}")
         try:
@@ -145,7 +144,7 @@ class McpServer:
         except TimeoutError:
             fault = Fault("timeout", f"no session within {OPEN_TIMEOUT_S:g} s", transient=True, may_have_arrived=False)
         except Exception as error:  # the SDK raises groups of whatever its transports meet
-            message = self.redactor.message(f"no session: {_reason(error)}{session.last_words()}")
+            message = self.redactor.message(f"no session: {reason_of(error)}{session.last_words()}")
             fault = Fault("connection", message, transient=True, may_have_arrived=False)
         else:
             self._breaker.answered()
@@ -174,9 +173,9 @@ class McpServer:
         except ValidationError as error:
             return Fault("bad_answer", self.redactor.message(str(error)))
         except Exception as error:  # closed streams, broken pipes, HTTP errors of the SDK's own client
-            return Fault("connection", self.redactor.message(_reason(error)))
+            return Fault("connection", self.redactor.message(reason_of(error)))
         self.limiter.succeeded(time.monotonic() - started)
-        text = _text(result.content, result.structured_content)
+        text = text_of(result.content, result.structured_content)
         if len(text.encode(errors="replace")) > MAX_BODY_BYTES:
             return f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes.", "too_large"
         return self.redactor.output(text), "client_error" if result.is_error else "ok"
@@ -210,7 +209,7 @@ class McpServer:
                 await opening.__aexit__(None, None, None)
 
     async def _answers(self) -> bool:
-        session = _Session(self, {})
+        session = McpSession(self, {})
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await asyncio.shield(session.ready)
@@ -240,7 +239,7 @@ class McpServer:
         thread.start()
         thread.join()
         if isinstance(found, BaseException):
-            cause = shorten(self.redactor.message(_reason(found)))
+            cause = shorten(self.redactor.message(reason_of(found)))
             raise EndpointError(
                 f"{where} cannot be used: {cause}", "Start the server, or correct its `server_url` or `command`."
             )
@@ -269,7 +268,7 @@ class McpServer:
                         if cursor is None:
                             break
             except BaseException as error:
-                raise ConnectionError(f"{_reason(error)}{_last_words(errors)}") from error
+                raise ConnectionError(f"{reason_of(error)}{last_words(errors)}") from error
             finally:
                 self._starting = asyncio.Semaphore(PROCESSES_STARTING)
         return [ToolDefinition(tool.name, tool.description or "", dict(tool.input_schema)) for tool in tools]
@@ -327,82 +326,3 @@ class McpTool:
 
     async def close(self) -> None:
         """The server is closed as a whole."""
-
-
-class _Session:
-    """A session, kept open by a task of its own, because the SDK wants it left where it was entered.
-
-    Attributes:
-        ready: the client, once the session is open.
-        reason: why it ended.
-    """
-
-    def __init__(self, server: McpServer, headers: Mapping[str, str]) -> None:
-        self.ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-        # Nobody may be waiting for it; asyncio would then complain that its exception was never looked at.
-        self.ready.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self.reason = ""
-        self._closing = asyncio.Event()
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  # lives as long as this
-        self._task = asyncio.create_task(self._keep(server, headers), name=f"agentrft-{server.label}")
-
-    @property
-    def ended(self) -> bool:
-        return self._task.done()
-
-    def last_words(self) -> str:
-        """The end of what the server's process wrote to stderr."""
-        return _last_words(self._errors)
-
-    async def close(self) -> None:
-        """Close it, within `CLOSE_TIMEOUT_S`."""
-        self._closing.set()
-        if not self.ready.done():
-            self._task.cancel()
-        _, late = await asyncio.wait([self._task], timeout=CLOSE_TIMEOUT_S)
-        if late:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._errors.close()
-
-    async def _keep(self, server: McpServer, headers: Mapping[str, str]) -> None:
-        try:
-            async with server.connected(headers, self._errors) as client:
-                self.ready.set_result(client)
-                await self._closing.wait()
-        except BaseException as error:
-            self.reason = server.redactor.message(_reason(error))
-            if not self.ready.done():
-                self.ready.set_exception(ConnectionError(self.reason))
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            if not self._closing.is_set():
-                logger.warning("%s: a session ended: %s", server.label, self.reason)
-
-
-def _text(content: list[Any], structured: Any) -> str:
-    """What the model reads of a result: its texts, and of everything else what it is."""
-    parts = []
-    for block in content:
-        if block.type == "text":
-            parts.append(block.text)
-        elif block.type == "resource":
-            parts.append(getattr(block.resource, "text", None) or f"[resource {block.resource.uri}]")
-        elif block.type == "resource_link":
-            parts.append(f"[resource {block.uri}]")
-        else:
-            parts.append(f"[{block.type}: {block.mime_type}]")
-    return "\n".join(parts) if parts or structured is None else json.dumps(structured, ensure_ascii=False)
-
-
-def _reason(error: BaseException) -> str:
-    """The first cause inside the groups that the SDK raises."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _last_words(errors: Any) -> str:
-    errors.seek(0)
-    said = errors.read()[-STDERR_CHARACTERS:].strip()
-    return f"; it said: {said}" if said else ""
