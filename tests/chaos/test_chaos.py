@@ -84,6 +84,7 @@ class Misbehaving(ChaosServer):
         self.honest = honest
         self.faults: Counter[tuple[str, str]] = Counter()
         self.served: Counter[str] = Counter()
+        self.given = 0
         super().__init__(**options)
 
     def _behaviour(self, key: str) -> Behaviour:
@@ -95,7 +96,9 @@ class Misbehaving(ChaosServer):
         draw = int(hashlib.sha256(f"{trace_id}/{self.served[trace_id]}".encode()).hexdigest()[:8], 16) / 16**8
         if draw >= SHARE:
             return self.honest(trace_id)
-        behaviour, kind = self.behaviours[int(draw / SHARE * len(self.behaviours))]
+        # In turn: trace ids are random, and so few draws might leave a behaviour out.
+        behaviour, kind = self.behaviours[self.given % len(self.behaviours)]
+        self.given += 1
         if kind is not None:
             self.faults[trace_id, kind] += 1
         return behaviour
