@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 FIRST_SLOTS = 32
 # An endpoint that was left alone for so long may have forgotten its connections and scaled down.
@@ -47,7 +48,9 @@ class AdaptiveLimiter:
         self._latencies: list[float] = []
         self._usual_s: float | None = None
         self._idle_since: float | None = None
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[_Waiter] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_loop: asyncio.AbstractEventLoop | None = None
 
     async def acquire(self, *, first: bool = False, queue_deadline_s: float) -> int:
         """Wait for a slot, and `release` it later. Returns the window that the request belongs to, for `refused`.
@@ -128,13 +131,13 @@ class AdaptiveLimiter:
     async def _wait(self, first: bool, deadline_s: float) -> None:
         loop = asyncio.get_running_loop()
         granted: asyncio.Future[None] = loop.create_future()
+        waiter = _Waiter(granted, loop.time() + deadline_s)
         if first:
-            self._waiting.appendleft(granted)
+            self._waiting.appendleft(waiter)
         else:
-            self._waiting.append(granted)
+            self._waiting.append(waiter)
         self._grant()
-        # A timer costs a fraction of asyncio.timeout, and there is one for each of a thousand waiting calls.
-        timer = loop.call_later(deadline_s, _expire, granted)
+        self._set_alarm(loop, waiter.deadline)
         try:
             await granted
         except asyncio.CancelledError:
@@ -142,17 +145,36 @@ class AdaptiveLimiter:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
                 self.release()
             raise
-        finally:
-            timer.cancel()
 
     def _grant(self) -> None:
         while self._waiting and self.in_flight < int(self.limit):
-            waiter = self._waiting.popleft()
-            if not waiter.done():
+            granted = self._waiting.popleft().granted
+            if not granted.done():
                 self.in_flight += 1
-                waiter.set_result(None)
+                granted.set_result(None)
+
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, deadline: float) -> None:
+        """Wake up at the earliest deadline: one timer for all waiters costs a thousand calls less than one each."""
+        if self._alarm is not None and self._alarm_loop is loop:
+            if self._alarm.when() <= deadline:
+                return
+            self._alarm.cancel()
+        self._alarm, self._alarm_loop = loop.call_at(deadline, self._expire, loop), loop
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        now = loop.time()
+        left = [waiter.deadline for waiter in self._waiting if not waiter.granted.done() and waiter.deadline > now]
+        for waiter in self._waiting:
+            if not waiter.granted.done() and waiter.deadline <= now:
+                waiter.granted.set_exception(TimeoutError())
+        if left:
+            self._set_alarm(loop, min(left))
 
 
-def _expire(granted: asyncio.Future[None]) -> None:
-    if not granted.done():
-        granted.set_exception(TimeoutError())
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """A call that waits for a slot, until `deadline` by the loop's clock."""
+
+    granted: "asyncio.Future[None]"
+    deadline: float
