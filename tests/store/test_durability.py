@@ -141,6 +141,6 @@ def test_a_folder_of_runs_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_commits_wait_for_the_disk(tmp_path: Path) -> None:
-    with JobStore(tmp_path) as store, store._database.read() as connection:
+    with JobStore(tmp_path) as store, store.database.read() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL

@@ -1,4 +1,4 @@
-"""One SQLite file, opened so that a commit survives a kill and a power cut."""
+"""One database, SQLite or PostgreSQL, opened so that a commit survives a kill and a power cut."""
 
 import sqlite3
 import time
@@ -7,43 +7,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from agentrft.errors import UserError
 from agentrft.store import tables
 
 FILE_NAME = "agentrft.db"
 LOCK_TIMEOUT_S = 30.0
+# One writer at a time, as SQLite has it: transactions are short, and what one reads cannot change under it.
+WRITE_LOCK = 0x61677266
+DATABASE_REMEDY = "Write postgresql+psycopg://user:password@host/name, or leave it out for SQLite."
 
 
 class Database:
-    """Short read and write transactions on one file. Safe to use from several threads and processes.
+    """Short read and write transactions. Safe to use from several threads and processes.
 
     Args:
-        path: the database file.
+        place: an SQLite file; or a URL, such as `postgresql+psycopg://user@host/name`.
         create: make the file, and its folder, where they do not exist.
 
     Raises:
-        UserError: the file is missing (and not to be made), cannot be used, or has another schema version.
+        UserError: the file is missing (and not to be made), the database cannot be used, or has another schema version.
     """
 
-    def __init__(self, path: Path, *, create: bool = True) -> None:
-        if not create and not path.is_file():
-            raise UserError(f"{path.parent}: no jobs here.", "Give the folder that jobs were run into as output_dir.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{path.parent}: {error.strerror}.", "Choose an output_dir that can be written.") from error
-        self._engine = _create_engine(path)
+    def __init__(self, place: Path | str, *, create: bool = True) -> None:
+        if isinstance(place, Path):
+            if not create and not place.is_file():
+                raise UserError(
+                    f"{place.parent}: no jobs here.", "Give the folder that jobs were run into as output_dir."
+                )
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"{place.parent}: {error.strerror}.", "Choose an output_dir that can be written."
+                ) from error
+            shown = str(place)
+            self._engine = _sqlite_engine(place)
+        else:
+            shown = _shown(place)
+            self._engine = _server_engine(place)
         try:
             with self.write() as connection:
-                _check_schema(connection, path)
+                _check_schema(connection, shown)
         except DatabaseError as error:
             self.close()
             raise UserError(
-                f"{path}: cannot be used as a database of jobs: {error.orig}.",
-                "Free or repair the file (permissions, disk space), or choose another output_dir.",
+                f"{shown}: cannot be used as a database of jobs: {error.orig}.",
+                "Free or repair it (permissions, disk space, a server that runs), or choose another.",
             ) from error
         except UserError:
             self.close()
@@ -53,6 +65,8 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start, so that what it reads cannot change under it."""
         with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+            if self._engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
             yield connection
 
     @contextmanager
@@ -65,7 +79,7 @@ class Database:
         self._engine.dispose()
 
 
-def _create_engine(path: Path) -> Engine:
+def _sqlite_engine(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path.absolute()}", connect_args={"timeout": LOCK_TIMEOUT_S})
 
     @event.listens_for(engine, "connect")
@@ -86,6 +100,29 @@ def _create_engine(path: Path) -> Engine:
     return engine
 
 
+def _server_engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UserError("--database: not a database URL.", DATABASE_REMEDY) from error
+    if parsed.get_backend_name() != "postgresql":
+        raise UserError(f"--database: '{parsed.get_backend_name()}' is not supported.", DATABASE_REMEDY)
+    try:
+        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--database: the driver '{error.name}' is not installed.", "Run `pip install 'agentrft[server]'`."
+        ) from error
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "the database"
+
+
 def _use_write_ahead_log(connection: Any) -> None:
     """With WAL, readers (status, reports) never wait for the running job. The mode is kept in the file."""
     deadline = time.monotonic() + LOCK_TIMEOUT_S
@@ -100,7 +137,7 @@ def _use_write_ahead_log(connection: Any) -> None:
             time.sleep(0.02)
 
 
-def _check_schema(connection: Connection, path: Path) -> None:
+def _check_schema(connection: Connection, shown: str) -> None:
     tables.metadata.create_all(connection, tables=[tables.schema_version])
     found = connection.execute(select(tables.schema_version.c.version)).scalar()
     if found is None:
@@ -108,6 +145,6 @@ def _check_schema(connection: Connection, path: Path) -> None:
         connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
     elif found != tables.SCHEMA_VERSION:
         raise UserError(
-            f"{path}: written by another version of agentrft (schema {found}; this one reads {tables.SCHEMA_VERSION}).",
-            "Use the version of agentrft that wrote it, or choose another output_dir.",
+            f"{shown}: written by another version of agentrft (schema {found}; this one has {tables.SCHEMA_VERSION}).",
+            "Use the version of agentrft that wrote it, or choose another.",
         )

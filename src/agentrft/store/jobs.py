@@ -35,17 +35,18 @@ class JobStore:
     Args:
         output_dir: the folder of runs.
         create: make the folder and its database where they do not exist.
+        database: the URL of another database than the file in that folder.
 
     Raises:
         UserError: the database is missing, unusable, or of another schema version.
     """
 
-    def __init__(self, output_dir: Path, *, create: bool = True) -> None:
+    def __init__(self, output_dir: Path, *, create: bool = True, database: str | None = None) -> None:
         self.output_dir = output_dir.absolute()
-        self._database = Database(self.output_dir / FILE_NAME, create=create)
+        self.database = Database(database or self.output_dir / FILE_NAME, create=create)
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     def __enter__(self) -> "JobStore":
         return self
@@ -60,7 +61,7 @@ class JobStore:
         job_id = ID_PREFIX + "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
         self.job_folder(job_id).mkdir()
         values = {"job_id": job_id, "status": "created", "model": model, "seed": seed, "spec": spec}
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             connection.execute(insert(tables.jobs).values(created_at=time.time(), **values))
         return job_id
 
@@ -69,7 +70,7 @@ class JobStore:
 
     def get_job(self, job_id: str) -> JobRow:
         """Raises UserError, naming the newest jobs, when there is no such job."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return self._job(connection, job_id)
 
     def find_job(self, name: str) -> JobRow:
@@ -96,7 +97,7 @@ class JobStore:
 
     def list_jobs(self) -> list[JobRow]:
         """All jobs, newest first."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             rows = connection.execute(select(tables.jobs).order_by(tables.jobs.c.number.desc()))
             return [_job_row(row) for row in rows]
 
@@ -106,10 +107,10 @@ class JobStore:
         Raises:
             ValueError: the job's state does not allow that.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             check_transition(self._job(connection, job_id).status, new)
             running = new == "running"
-            finished_at = time.time() if new in ("succeeded", "failed") else None
+            finished_at = time.time() if new in ("succeeded", "failed", "cancelled") else None
             pid = os.getpid() if running else None
             self._update(connection, job_id, status=new, pid=pid, finished_at=finished_at, error=error)
 
@@ -149,14 +150,14 @@ class JobStore:
 
     def add_event(self, job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> None:
         values = {"job_id": job_id, "created_at": time.time(), "level": level, "message": message, "data": data or {}}
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             connection.execute(insert(tables.events).values(**values))
 
     def events(self, job_id: str) -> list[Event]:
         """The job's events, oldest first."""
         table = tables.events
-        query = select(table.c.created_at, table.c.level, table.c.message, table.c.data)
-        with self._database.read() as connection:
+        query = select(table.c.created_at, table.c.level, table.c.message, table.c.data, table.c.number)
+        with self.database.read() as connection:
             rows = connection.execute(query.where(table.c.job_id == job_id).order_by(table.c.number))
             return [Event(*row) for row in rows]
 
@@ -173,7 +174,7 @@ class JobStore:
         rows = [{"job_id": job_id, **vars(rollout)} for rollout in rollouts]
         keys = ", ".join(repr(rollout.key) for rollout in rollouts[:JOBS_SHOWN])
         try:
-            with self._database.write() as connection:
+            with self.database.write() as connection:
                 connection.execute(insert(tables.pending_rollouts), rows)
         except IntegrityError as error:
             if not _is_duplicate(error):
@@ -184,7 +185,7 @@ class JobStore:
         """Payloads by key, in the order in which they were added."""
         table = tables.pending_rollouts
         where = (table.c.job_id == job_id, table.c.phase == phase, table.c.step == step)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             rows = connection.execute(select(table.c.key, table.c.payload).where(*where).order_by(table.c.number))
             return {key: payload for key, payload in rows}
 
@@ -200,7 +201,7 @@ class JobStore:
         pending = tables.pending_rollouts.c
         where = (pending.job_id == job_id, pending.phase == phase, pending.step == step)
         try:
-            with self._database.write() as connection:
+            with self.database.write() as connection:
                 row = {"job_id": job_id, "phase": phase, "step": step, "values": values}
                 connection.execute(insert(tables.metrics).values(row))
                 self._update(connection, job_id, phase=phase, step=step)
@@ -217,7 +218,7 @@ class JobStore:
         """`{"phase", "step", **metrics}` of every committed step, in the order of their commits."""
         table = tables.metrics
         query = select(table.c.phase, table.c.step, table.c["values"]).where(table.c.job_id == job_id)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             rows = connection.execute(query.order_by(table.c.number))
             return [{"phase": phase, "step": step, **values} for phase, step, values in rows]
 
@@ -236,7 +237,7 @@ class JobStore:
         return _job_row(row)
 
     def _change(self, job_id: str, **values: Any) -> None:
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             self._update(connection, job_id, **values)
 
     def _update(self, connection: Connection, job_id: str, **values: Any) -> None:
@@ -264,4 +265,4 @@ def _metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:
 
 
 def _is_duplicate(error: IntegrityError) -> bool:
-    return "UNIQUE" in str(error.orig)
+    return "unique" in str(error.orig).lower()

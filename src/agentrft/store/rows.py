@@ -39,12 +39,18 @@ class JobRow:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a job. `created_at` is in seconds since the epoch."""
+    """Something that happened in a job.
+
+    Attributes:
+        created_at: seconds since the epoch.
+        number: rises from event to event of a database.
+    """
 
     created_at: float
     level: EventLevel
     message: str
     data: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
 
 
 @dataclass(frozen=True)

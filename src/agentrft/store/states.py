@@ -1,15 +1,19 @@
-"""The life of a job, as one table."""
+"""The life of a job, as one table. A job of the command line is never queued."""
 
 from typing import Literal
 
-JobStatus = Literal["created", "running", "paused", "interrupted", "failed", "succeeded"]
+JobStatus = Literal[
+    "created", "queued", "running", "paused", "interrupted", "failed", "cancelled", "succeeded"
+]  # fmt: skip
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    "created": frozenset({"running", "failed"}),
+    "created": frozenset({"queued", "running", "cancelled", "failed"}),
+    "queued": frozenset({"running", "paused", "cancelled", "failed"}),
     "running": frozenset({"paused", "interrupted", "failed", "succeeded"}),
-    "paused": frozenset({"running"}),
-    "interrupted": frozenset({"running"}),
+    "paused": frozenset({"queued", "running", "cancelled"}),
+    "interrupted": frozenset({"queued", "running", "paused", "cancelled", "failed"}),
     "failed": frozenset({"running"}),
+    "cancelled": frozenset(),
     "succeeded": frozenset(),
 }
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -17,7 +17,7 @@ jobs = Table(
     metadata,
     Column("number", Integer, primary_key=True),
     Column("job_id", String(32), nullable=False, unique=True),
-    Column("status", String(16), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
     Column("phase", String(32)),
     Column("step", Integer, nullable=False, default=0),
     Column("total_steps", Integer),
@@ -64,4 +64,95 @@ metrics = Table(
     Column("step", Integer, nullable=False),
     Column("values", JSON, nullable=False),
     UniqueConstraint("job_id", "phase", "step"),
+)
+
+# What only a server has.
+
+served_jobs = Table(
+    "served_jobs",
+    metadata,
+    Column("job_id", ForeignKey("jobs.job_id"), primary_key=True),
+    Column("request", JSON, nullable=False),
+    # The whole spec, encrypted: with header values and keys.
+    Column("sealed_spec", Text, nullable=False),
+    Column("priority", Integer, nullable=False, default=0),
+    Column("wish", String(16)),
+    Column("lease_owner", String(64)),
+    Column("lease_until", Float),
+    Column("crashes", Integer, nullable=False, default=0),
+    Column("idempotency_key", String(255), unique=True),
+    Column("request_digest", String(64), nullable=False),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("file_id", String(64), nullable=False, unique=True),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("status", String(16), nullable=False),
+    Column("status_details", Text),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("upload_id", String(64), nullable=False, unique=True),
+    Column("filename", Text, nullable=False),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("file_id", String(64)),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("part_id", String(64), nullable=False, unique=True),
+    Column("upload_id", ForeignKey("uploads.upload_id"), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("key_id", String(32), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("revoked_at", Float),
+)
+
+permissions = Table(
+    "permissions",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("permission_id", String(64), nullable=False, unique=True),
+    Column("checkpoint", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("checkpoint", "project_id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("event_id", String(64), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("due_at", Float, nullable=False),
+    Column("delivered_at", Float),
+    Column("error", Text),
 )
