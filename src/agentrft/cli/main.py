@@ -13,6 +13,7 @@ from agentrft.cli.init import init
 from agentrft.cli.listing import events, jobs, models
 from agentrft.cli.measure import baseline, compare, evaluate
 from agentrft.cli.rollouts import rollouts
+from agentrft.cli.serve import keys, serve
 from agentrft.cli.train import train
 
 app = typer.Typer(
@@ -47,6 +48,8 @@ app.command("compare")(compare)
 app.command("rollouts")(rollouts)
 app.command("grade")(grade)
 app.command("export")(export)
+app.command("serve")(serve)
+app.add_typer(keys, name="keys")
 app.command("models")(models)
 app.command("jobs")(jobs)
 app.command("events")(events)

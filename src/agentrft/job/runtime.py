@@ -101,6 +101,7 @@ class Runtime:
                 turn_timeout_s=spec.engine.turn_timeout_s,
                 calls=self.call_rules,
                 model_failed_reward=spec.model_failed_reward,
+                answer_schema=None if spec.response_format is None else spec.response_format.answer_schema,
             ),
         )
 

@@ -37,4 +37,8 @@ def rollout_tasks(
 
 def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
     """Metrics without what a clock decides: `CLOCKED`, and names that end in `_s` (seconds) or `_per_s` (rates)."""
-    return {name: value for name, value in metrics.items() if not name.endswith("_s") and name not in CLOCKED}
+    return {
+        name: comparable(value) if isinstance(value, dict) else value
+        for name, value in metrics.items()
+        if not name.endswith("_s") and name not in CLOCKED
+    }

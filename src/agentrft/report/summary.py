@@ -31,6 +31,8 @@ class Summary:
         repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
         holdout_scores: mean of each holdout grader, over the rollouts that it graded.
         judge_tokens: that judges took, by the names of Chat Completions.
+        grader_latency_mean_s: seconds of a grade.
+        tools: by tool, `calls_per_rollout`, `tokens_per_call` (of its answers), `latency_mean_s` and `errors`.
         truncation_share: of the rollouts, those that ended because their tokens ran out.
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because infrastructure broke.
@@ -62,6 +64,8 @@ class Summary:
     sub_scores: dict[str, float] = field(default_factory=dict)
     holdout_scores: dict[str, float] = field(default_factory=dict)
     judge_tokens: dict[str, int] = field(default_factory=dict)
+    grader_latency_mean_s: float = 0.0
+    tools: dict[str, dict[str, float]] = field(default_factory=dict)
     truncation_share: float = 0.0
     parse_error_share: float = 0.0
     infra_failure_share: float = 0.0
@@ -112,11 +116,34 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         sub_scores=_means_by_name(rollout.grade.sub_scores for rollout in rewarded if rollout.grade),
         holdout_scores=_means_by_name(rollout.holdout_scores for rollout in rewarded),
         judge_tokens=_sums_by_name(rollout.grade.usage for rollout in rewarded if rollout.grade),
+        grader_latency_mean_s=mean([rollout.grade.latency_s for rollout in rewarded if rollout.grade]),
+        tools=tool_panels(rollouts),
         truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
         parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
         infra_failure_share=mean([rollout.outcome == "infra_failed" for rollout in rollouts]),
         repeated_call_share=_share(map(repeated_calls, rollouts), (len(rollout.tool_calls) for rollout in rollouts)),
     )
+
+
+def tool_panels(rollouts: Sequence[Rollout]) -> dict[str, dict[str, float]]:
+    """What each tool was asked and answered. Calls of a turn share the tokens of its answers evenly."""
+    calls: dict[str, list[tuple[float, float, bool]]] = defaultdict(list)
+    for rollout in rollouts:
+        for number, turn in enumerate(rollout.turns):
+            following = rollout.turns[number + 1] if number + 1 < len(rollout.turns) else None
+            answers = len(following.prompt_ids) if following and number + 1 not in rollout.row_starts else 0
+            for call in turn.tool_calls:
+                is_error = call.status not in ("ok", "cut")
+                calls[call.name].append((answers / len(turn.tool_calls), call.latency_s, is_error))
+    return {
+        name: {
+            "calls_per_rollout": len(made) / len(rollouts),
+            "tokens_per_call": mean(tokens for tokens, _, _ in made),
+            "latency_mean_s": mean(latency_s for _, latency_s, _ in made),
+            "errors": sum(is_error for _, _, is_error in made),
+        }
+        for name, made in sorted(calls.items())
+    }
 
 
 def ran_out_of_tokens(rollout: Rollout) -> bool:

@@ -21,7 +21,7 @@ from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
 from agentrft.graders import Grader, GraderFailure, GraderSample
 from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
-from agentrft.tools import Toolbox, ToolCall, ToolFailure
+from agentrft.tools import Toolbox, ToolCall, ToolFailure, fits_schema
 
 ATTEMPTS = 2
 
@@ -30,7 +30,7 @@ ATTEMPTS = 2
 class RolloutLimits:
     """Bounds of one rollout; when one is hit the rollout is `model_failed`, with the bound as its kind.
 
-    `model_failed_reward` is the reward it then gets.
+    `model_failed_reward` is the reward it then gets. `answer_schema` is the JSON Schema of its answer, None for any.
     """
 
     max_episode_steps: int
@@ -39,6 +39,7 @@ class RolloutLimits:
     turn_timeout_s: float
     calls: CallRules = field(default_factory=CallRules)
     model_failed_reward: float = 0.0
+    answer_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ class RolloutRunner:
                     raise ModelFailure("no_answer")
                 if self._limits.calls.wants_a_call and not episode.calls_made:
                     raise ModelFailure("no_tool_call")
+                if not fits_schema(episode.output_text, self._limits.answer_schema):
+                    raise ModelFailure("response_format")
                 return
             results = await self._call_tools(episode, turn, said)
             episode.messages += results

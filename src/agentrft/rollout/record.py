@@ -46,8 +46,8 @@ class Rollout:
     row begins (always [0, ...]), and the turn there carries the whole prompt again (DESIGN invariant 1).
 
     Attributes:
-        failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call"; for
-            `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
+        failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call",
+            "response_format"; for `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
         reward: None exactly for `infra_failed`.
         holdout_scores: of the graders that never train, by name; without those that could not grade.
         latency_s: seconds from the first request to the final answer.

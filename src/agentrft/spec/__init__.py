@@ -14,7 +14,8 @@ from agentrft.spec.graders import (
 )
 from agentrft.spec.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from agentrft.spec.job import JobSpec, WarmStartSpec
-from agentrft.spec.loading import load_job, parse_job
+from agentrft.spec.loading import expand_variables, load_job, parse_job
+from agentrft.spec.response_format import ResponseFormat
 from agentrft.spec.tools import HookSpec, HttpToolSpec, McpToolSpec, NamedToolChoice, PythonToolSpec, ToolSpec
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "HttpToolSpec",
     "ToolSpec",
     "WarmStartSpec",
+    "ResponseFormat",
+    "expand_variables",
     "load_job",
     "parse_job",
 ]

@@ -9,6 +9,7 @@ from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
 from agentrft.spec.graders import GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
+from agentrft.spec.response_format import ResponseFormat
 from agentrft.spec.tools import HookSpec, NamedToolChoice, ToolChoice, ToolSpec
 
 
@@ -56,6 +57,7 @@ class JobSpec(SpecModel):
         tool_choice: "required" or a tool's name: an answer before that call is a failure of the model.
         parallel_tool_calls: whether a turn may have several calls.
         max_tool_calls: in one rollout; the model reads an error for those beyond.
+        response_format: of the final answer; another one is a failure of the model.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
         holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
         alarms: what is watched beside the reward, and whether to pause for it.
@@ -74,6 +76,7 @@ class JobSpec(SpecModel):
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
     on_rollout_start: HookSpec | None = None
     on_rollout_end: HookSpec | None = None
+    response_format: ResponseFormat | None = None
     grader: GraderSpec
     holdout_graders: dict[str, GraderSpec] = Field(default_factory=dict)
     alarms: AlarmsSpec = AlarmsSpec()

@@ -13,8 +13,8 @@ from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
 
 METHOD_FIELDS = (
-    "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end", "grader",
-    "holdout_graders", "alarms", "max_episode_steps", "hyperparameters",
+    "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end",
+    "response_format", "grader", "holdout_graders", "alarms", "max_episode_steps", "hyperparameters",
 )  # fmt: skip
 SECRET_MAPPINGS = ("headers", "env")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -48,26 +48,32 @@ def read_job_file(path: Path) -> dict[str, Any]:
     return raw
 
 
-def parse_job(raw: dict[str, Any], *, folder: Path, source: str = "job") -> JobSpec:
+def parse_job(
+    raw: dict[str, Any], *, folder: Path, source: str = "job", expand: bool = True, ignored: list[str] | None = None
+) -> JobSpec:
     """Validate a job given as a mapping, in the API's shape or the short one.
 
     Args:
         raw: `method={"type": "reinforcement", "reinforcement": {...}}`, or `method="rft", rft={...}`.
         folder: where relative paths start.
         source: what to call the job in messages.
+        expand: False leaves `${NAME}` as it is, for `expand_variables` where the job runs.
+        ignored: gets the names of fields inside the method that are unknown; without it they are an error.
 
     Raises:
         UserError: with every faulty field at once.
     """
-    flat = _expand_variables(_flatten_method(dict(raw), source), source)
+    flat = _flatten_method(dict(raw), source, ignored)
+    if expand:
+        flat = expand_variables(flat, source)
     try:
         job = JobSpec.model_validate(flat)
     except ValidationError as error:
-        raise UserError(f"{source}: {_describe(error)}", "Correct these fields; docs/job.md lists them all.") from error
+        raise UserError(f"{source}: {describe_errors(error)}", "Correct these fields; docs/job.md lists them all.") from error
     return _with_absolute_paths(job, folder, source)
 
 
-def _flatten_method(raw: dict[str, Any], source: str) -> dict[str, Any]:
+def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None) -> dict[str, Any]:
     method = raw.pop("method", None)
     if method == "rft":
         inner, where = raw.pop("rft", None), "rft"
@@ -82,8 +88,11 @@ def _flatten_method(raw: dict[str, Any], source: str) -> dict[str, Any]:
         )
     if not isinstance(inner, dict):
         raise UserError(f"{source}: {where}: expected a mapping, found {inner!r}.", "Put `tools` and `grader` there.")
-    _refuse_unknown(source, where, inner, METHOD_FIELDS)
-    inner = dict(inner)
+    if ignored is None:
+        _refuse_unknown(source, where, inner, METHOD_FIELDS)
+    else:
+        ignored += [f"{where}.{key}" for key in inner if key not in METHOD_FIELDS]
+    inner = {key: value for key, value in inner.items() if key in METHOD_FIELDS}
     episode_steps = inner.pop("max_episode_steps", None)
     if episode_steps is not None:
         hyperparameters = dict(inner.get("hyperparameters") or {})
@@ -105,7 +114,8 @@ def _unknown(field: str, known: tuple[str, ...] | list[str]) -> str:
     return f"unknown field '{field}'{hint} Accepted here: {', '.join(known)}."
 
 
-def _describe(error: ValidationError) -> str:
+def describe_errors(error: ValidationError) -> str:
+    """All that is wrong, each with its field and without secrets."""
     lines = []
     for problem in error.errors():
         *parents, last = problem["loc"] or ("job",)
@@ -159,7 +169,7 @@ def _tag(model: type[BaseModel]) -> str | None:
     return getattr(field.annotation, "__args__", (None,))[0] if field else None
 
 
-def _expand_variables(raw: dict[str, Any], source: str) -> dict[str, Any]:
+def expand_variables(raw: dict[str, Any], source: str) -> dict[str, Any]:
     """Replace `${NAME}` inside every `headers` and `env` mapping."""
 
     def expand(value: Any, in_secrets: bool) -> Any:

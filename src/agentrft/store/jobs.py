@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -122,6 +123,17 @@ class JobStore:
 
     def set_best_step(self, job_id: str, step: int) -> None:
         self._change(job_id, best_step=step)
+
+    def delete_checkpoints(self, job_id: str, step: int | None) -> None:
+        """Delete the weights of a step, or of all; what was measured stays."""
+        folder = self.job_folder(job_id) / "checkpoints"
+        for path in folder.glob("step-*" if step is None else f"step-{step:05d}"):
+            shutil.rmtree(path)
+
+    def record_files(self, job_id: str, digests: dict[str, str]) -> None:
+        """What the job's data files were when they were looked at: `files` of its spec."""
+        spec = {**self.get_job(job_id).spec, "files": digests}
+        self._change(job_id, spec=spec)
 
     def record_hyperparameters(self, job_id: str, hyperparameters: dict[str, Any]) -> None:
         self._change(job_id, hyperparameters=hyperparameters)

@@ -3,7 +3,7 @@
 A tool answers text that the model reads, or fails as infrastructure; it never answers something made up.
 """
 
-from agentrft.tools.arguments import argument_fault, schema_fault
+from agentrft.tools.arguments import argument_fault, fits_schema, schema_fault
 from agentrft.tools.base import RolloutResource, Tool, ToolCall, ToolFailure, ToolResult
 from agentrft.tools.examples import example_arguments
 from agentrft.tools.hooks import RolloutHooks
@@ -25,5 +25,6 @@ __all__ = [
     "argument_fault",
     "create_toolbox",
     "example_arguments",
+    "fits_schema",
     "schema_fault",
 ]

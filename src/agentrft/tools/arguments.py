@@ -1,6 +1,7 @@
 """A call's arguments against the tool's JSON Schema: a short text that the model can learn from."""
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -39,6 +40,17 @@ def argument_fault(schema: dict[str, Any], arguments: dict[str, Any]) -> str | N
     where = _path(error.absolute_path)
     text = f"{where}: {error.message}" if where else error.message
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
+
+
+def fits_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
+    """Whether a text is JSON that fits; any text fits None."""
+    if schema is None:
+        return True
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return _validator(json.dumps(schema)).is_valid(value)
 
 
 @lru_cache(maxsize=256)

@@ -1,0 +1,139 @@
+"""`agentrft serve`, and `agentrft keys`: a job server for a team."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from agentrft.cli.output import DebugOption, JsonOption, Output
+from agentrft.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agentrft.server.records import Records
+    from agentrft.server.settings import Settings
+
+DEFAULT_DATA_DIR = Path("agentrft-data")
+
+DataDirOption = Annotated[Path, typer.Option("--data-dir", help="Of files, jobs, database, models.yaml and key.")]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option("--database", envvar="AGENTRFT_DATABASE", help="postgresql+psycopg://…", show_default="SQLite"),
+]
+
+keys = typer.Typer(help="API keys, and the key that secrets are stored with.", no_args_is_help=True)
+
+
+def serve(
+    host: Annotated[str, typer.Option("--host", help="Any but loopback takes an API key.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8321,
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = None,
+    organization: Annotated[str, typer.Option("--organization", help="In the names of fine-tuned models.")] = "local",
+    max_running_jobs: Annotated[int, typer.Option("--max-running-jobs", min=1, help="At once; others wait.")] = 1,
+    allow_host: Annotated[
+        list[str] | None, typer.Option("--allow-host", help="Tools and graders may be at these hosts only; repeatable.")
+    ] = None,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Jobs may run Python tools, commands and trusted graders here.")
+    ] = False,
+    webhook_url: Annotated[
+        str | None, typer.Option("--webhook-url", envvar="AGENTRFT_WEBHOOK_URL", help="Is told when jobs end.")
+    ] = None,
+    webhook_secret: Annotated[
+        str | None, typer.Option(envvar="AGENTRFT_WEBHOOK_SECRET", help="whsec_…, signs what is told.")
+    ] = None,
+    require_key: Annotated[bool, typer.Option("--require-key", help="Also on loopback.")] = False,
+    max_models: Annotated[int, typer.Option("--max-models", min=1, help="Models that are kept loaded.")] = 4,
+    debug: DebugOption = False,
+) -> None:
+    """Serve OpenAI's fine-tuning API: submit, watch and pause jobs, and chat with what they made."""
+    settings_of, run = _server()
+    from agentrft.server.serve import is_loopback
+
+    settings = settings_of(
+        data_dir=data_dir.absolute(), database=database, needs_key=require_key or not is_loopback(host),
+        organization=organization, max_running_jobs=max_running_jobs, allowed_hosts=tuple(allow_host or ()),
+        allow_code=allow_code, webhook_url=webhook_url, webhook_secret=webhook_secret, max_models=max_models,
+    )  # fmt: skip
+    run(settings, host=host, port=port)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an API key. It is shown now, and stored as a hash."""
+    output = Output(as_json=as_json)
+    row, key = _records(data_dir, database).create_key(name)
+    output.emit({"id": row.key_id, "name": row.name, "key": key})
+    output.console.print(f"{row.key_id} {row.name}: [bold]{key}[/]", soft_wrap=True)
+
+
+@keys.command("list")
+def list_keys(
+    data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
+) -> None:
+    """List API keys."""
+    output = Output(as_json=as_json)
+    rows = _records(data_dir, database).keys()
+    output.emit({"keys": [vars(row) for row in rows]})
+    table = Table("id", "name", "state")
+    for row in rows:
+        table.add_row(row.key_id, row.name, "valid" if row.revoked_at is None else "revoked")
+    output.console.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(help="As `keys list` shows it.")],
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an API key invalid, at once."""
+    output = Output(as_json=as_json)
+    if not _records(data_dir, database).revoke_key(key_id):
+        raise UserError(f"there is no valid key '{key_id}'.", "`agentrft keys list` shows them.")
+    output.emit({"id": key_id, "revoked": True})
+    output.console.print(f"{key_id} is revoked.")
+
+
+@keys.command("rotate-secret")
+def rotate_secret(
+    data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
+) -> None:
+    """Store secrets with a new key from now on. The server must not run meanwhile."""
+    output = Output(as_json=as_json)
+    records = _records(data_dir, database)
+    from agentrft.server.sealing import rotate
+
+    count = rotate(data_dir.absolute(), records)
+    output.emit({"jobs": count})
+    output.console.print(f"The secrets of {count} jobs are sealed with a new key. Restart the server.")
+
+
+def _records(data_dir: Path, database: str | None) -> "Records":
+    _server()
+    from agentrft.server.records import Records
+    from agentrft.store import JobStore
+
+    return Records(JobStore(data_dir.absolute() / "jobs", database=database))
+
+
+def _server() -> "tuple[type[Settings], Callable[..., None]]":
+    try:
+        from agentrft.server.serve import serve as run
+        from agentrft.server.settings import Settings
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("agentrft"):
+            raise
+        raise UserError(
+            f"`agentrft serve` needs the package '{error.name}'.", "Run `pip install 'agentrft[server]'`."
+        ) from error
+    return Settings, run

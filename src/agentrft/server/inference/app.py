@@ -1,0 +1,189 @@
+"""The HTTP application: who may ask, with which weights, and an answer whole or as server-sent events."""
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import ValidationError
+from sse_starlette import EventSourceResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from agentrft.engine import EngineFailure
+from agentrft.server.inference.chat_answer import ChatAnswer
+from agentrft.server.inference.chat_request import ChatRequest
+from agentrft.server.inference.errors import ApiError, from_engine, invalid
+from agentrft.server.inference.fields import parse
+from agentrft.server.inference.host import ModelHost
+from agentrft.server.inference.responses_answer import ResponsesAnswer
+from agentrft.server.inference.responses_request import ResponsesRequest
+from agentrft.server.inference.turns import TurnSampler
+from agentrft.server.inference.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+TOKEN_HEADER = "X-AgentRFT-Token"
+WEIGHTS_HEADER = "X-AgentRFT-Weights"
+
+
+def create_app(host: ModelHost, token: str) -> FastAPI:
+    """The application on a host, for callers that know the token; it closes the host when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await host.close()
+
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(_TokenGuard, token=token)
+    app.add_exception_handler(ApiError, _answer_error)
+    app.add_exception_handler(EngineFailure, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_error)
+    app.add_exception_handler(Exception, _answer_error)
+
+    @app.post("/v1/chat/completions")
+    async def chat_completions(request: Request) -> Response:
+        asked, weights = parse(ChatRequest, await request.body()), _weights(request)
+        if asked.stream:
+            return await _streamed(_chat_stream(host, weights, asked))
+        return await _unless_gone(request, lambda: _chat(host, weights, asked))
+
+    @app.post("/v1/responses")
+    async def responses(request: Request) -> Response:
+        asked, weights = parse(ResponsesRequest, await request.body()), _weights(request)
+        if asked.stream:
+            return await _streamed(_responses_stream(host, weights, asked))
+        return await _unless_gone(request, lambda: _response(host, weights, asked))
+
+    return app
+
+
+async def _chat(host: ModelHost, weights: Weights, asked: ChatRequest) -> dict[str, Any]:
+    settings = asked.settings()
+    async with host.lease(weights) as model:
+        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
+        return await ChatAnswer(asked, sampler, model.token_texts).whole()
+
+
+async def _chat_stream(host: ModelHost, weights: Weights, asked: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
+    settings = asked.settings()
+    async with host.lease(weights) as model:
+        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
+        try:
+            async for chunk in ChatAnswer(asked, sampler, model.token_texts).chunks():
+                yield {"data": json.dumps(chunk)}
+        except (ApiError, EngineFailure) as error:
+            yield {"data": json.dumps(_as_api_error(error).body)}
+            return
+        yield {"data": "[DONE]"}
+
+
+async def _response(host: ModelHost, weights: Weights, asked: ResponsesRequest) -> dict[str, Any]:
+    settings = asked.settings()
+    async with host.lease(weights) as model:
+        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
+        return await ResponsesAnswer(asked, sampler).whole()
+
+
+async def _responses_stream(
+    host: ModelHost, weights: Weights, asked: ResponsesRequest
+) -> AsyncGenerator[dict[str, Any]]:
+    settings = asked.settings()
+    async with host.lease(weights) as model:
+        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
+        answer = ResponsesAnswer(asked, sampler)
+        try:
+            async for event in answer.events():
+                yield {"event": event["type"], "data": json.dumps(event)}
+        except (ApiError, EngineFailure) as error:
+            event = answer.error(_as_api_error(error).body)
+            yield {"event": event["type"], "data": json.dumps(event)}
+
+
+async def _streamed(events: AsyncGenerator[dict[str, Any]]) -> Response:
+    """A stream whose first event is there already, so that a request that cannot be served gets its status."""
+    first = await anext(events)
+
+    async def everything() -> AsyncIterator[dict[str, Any]]:
+        try:
+            yield first
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    return EventSourceResponse(everything(), sep="\n")
+
+
+async def _unless_gone(request: Request, answer: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
+    """The answer; work on it ends when the client hangs up."""
+    working = asyncio.ensure_future(answer())
+    gone = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            return Response(status_code=499)
+        return JSONResponse(working.result())
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _weights(request: Request) -> Weights:
+    given = request.headers.get(WEIGHTS_HEADER)
+    if given is None:
+        raise invalid(f"The header {WEIGHTS_HEADER} is missing.", None, "missing_weights")
+    try:
+        return Weights.model_validate_json(given)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        message = f"{WEIGHTS_HEADER}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        raise invalid(message, None, "invalid_weights") from error
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case EngineFailure():
+            return from_engine(error)
+        case HTTPException():
+            return ApiError(error.status_code, str(error.detail), code="unknown_url")
+        case _:
+            return ApiError(500, f"A fault of the server's: {type(error).__name__}.", code="internal_error")
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    answered = _as_api_error(error)
+    if answered.status >= 500:
+        logger.warning("%s", answered.message)
+    return JSONResponse(answered.body, status_code=answered.status, headers=answered.headers)
+
+
+class _TokenGuard:
+    """Refuses every request without the token."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._token = token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope.get("headers") or [])
+        given = headers.get(TOKEN_HEADER.lower().encode(), b"")
+        if scope["type"] == "http" and not hmac.compare_digest(given, self._token):
+            error = ApiError(401, f"The header {TOKEN_HEADER} is missing or wrong.", code="invalid_token")
+            await JSONResponse(error.body, status_code=401, headers=error.headers)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

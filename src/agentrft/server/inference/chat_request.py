@@ -1,0 +1,215 @@
+"""Chat Completions: a request's fields, and what it asks of a turn."""
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from agentrft.server.inference.constraints import Constraints, OutputFormat, ToolRule
+from agentrft.server.inference.errors import invalid
+from agentrft.server.inference.fields import (
+    MAX_CHOICES,
+    Choice,
+    CommonRequest,
+    Function,
+    FunctionName,
+    RequestModel,
+    SchemaFormat,
+    Zero,
+    checked_format,
+    checked_schemas,
+    new_seed,
+    text_of,
+)
+from agentrft.server.inference.turns import TurnSettings
+
+# Beside `role` and `content`.
+_FIELDS_OF = {
+    "assistant": {"tool_calls", "name", "reasoning_content"},
+    "tool": {"tool_call_id", "name"},
+}
+
+
+class CalledFunction(RequestModel):
+    name: str
+    arguments: str
+
+
+class Call(RequestModel):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
+class Message(RequestModel):
+    """One message. The fields that must be null are what clients send back of an answer's message."""
+
+    role: Literal["developer", "system", "user", "assistant", "tool"]
+    content: str | None = None
+    name: str | None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _join_parts(cls, content: Any) -> Any:
+        return text_of(content, ("text",))
+
+    @model_validator(mode="after")
+    def _check_role(self) -> "Message":
+        given = {name for name in ("name", "tool_calls", "tool_call_id", "reasoning_content") if getattr(self, name)}
+        wrong = sorted(given - _FIELDS_OF.get(self.role, set()))
+        if wrong:
+            _fail("a message of role '{role}' has no such field", self.role, wrong[0])
+        if self.role == "tool" and self.tool_call_id is None:
+            _fail("a message of role '{role}' needs it", self.role, "tool_call_id")
+        if self.content is None and not self.tool_calls:
+            _fail("a message of role '{role}' needs text", self.role, "content")
+        return self
+
+
+class NamedFunction(RequestModel):
+    name: FunctionName
+
+
+class NamedChoice(RequestModel):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class Tool(RequestModel):
+    type: Literal["function"]
+    function: Function
+
+
+class ResponseFormat(RequestModel):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaFormat | None = None
+
+
+class StreamOptions(RequestModel):
+    """`include_obfuscation` asks for padding against eavesdroppers; over loopback there are none."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class ChatRequest(CommonRequest):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1)
+    tools: list[Tool] = Field(default=[])
+    tool_choice: Choice | NamedChoice = "auto"
+    max_tokens: int | None = Field(default=None, gt=0)
+    max_completion_tokens: int | None = Field(default=None, gt=0)
+    stop: list[str] = Field(default=[], max_length=4)
+    seed: int | None = None
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    stream_options: StreamOptions = StreamOptions()
+    logprobs: bool = False
+    response_format: ResponseFormat = ResponseFormat(type="text")
+    frequency_penalty: Zero = 0.0
+    presence_penalty: Zero = 0.0
+    logit_bias: dict[str, float] = Field(default={}, max_length=0)
+    modalities: list[Literal["text"]] = Field(default=["text"])
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _as_list(cls, stop: Any) -> Any:
+        return [stop] if isinstance(stop, str) else stop
+
+    def settings(self) -> TurnSettings:
+        """What is asked of a turn.
+
+        Raises:
+            ApiError: 400, for fields that do not go together.
+        """
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise invalid("Give max_tokens or max_completion_tokens, not both.", "max_tokens")
+        if not all(self.stop):
+            raise invalid("An empty text stops nothing.", "stop")
+        functions = checked_schemas([tool.function for tool in self.tools], "tools")
+        choice = self.tool_choice
+        name = choice.function.name if isinstance(choice, NamedChoice) else None
+        rule = ToolRule("named" if isinstance(choice, NamedChoice) else choice, name)
+        return TurnSettings(
+            messages=with_tool_names([_plain(message) for message in self.messages]),
+            tools=shown_tools(functions, rule),
+            constraints=constraints(functions, rule, self._output()),
+            parallel_tool_calls=self.parallel_tool_calls,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            stop=tuple(self.stop),
+            seed=new_seed() if self.seed is None else self.seed,
+        )
+
+    def _output(self) -> OutputFormat | None:
+        given = self.response_format
+        if (given.type == "json_schema") != (given.json_schema is not None):
+            raise invalid("json_schema goes with type 'json_schema', and only with it.", "response_format.json_schema")
+        if given.json_schema is not None:
+            schema = checked_format(given.json_schema, "response_format.json_schema.schema")
+            return OutputFormat(schema.schema_, schema.name, schema.description or "")
+        return OutputFormat() if given.type == "json_object" else None
+
+
+def shown_tools(functions: list[Function], rule: ToolRule) -> list[dict[str, Any]]:
+    """The tools that the model sees.
+
+    Raises:
+        ApiError: 400, if a call is demanded of a function that is not there.
+    """
+    names = [function.name for function in functions]
+    if rule.kind == "required" and not names:
+        raise invalid("A call cannot be required without tools.", "tool_choice")
+    if rule.name is not None and rule.name not in names:
+        raise invalid(f"There is no tool '{rule.name}'.", "tool_choice")
+    return [] if rule.kind == "none" else [function.tool for function in functions]
+
+
+def constraints(functions: list[Function], rule: ToolRule, output: OutputFormat | None) -> Constraints:
+    strict = {
+        function.name: function.argument_schema for function in functions if function.strict and rule.kind != "none"
+    }
+    return Constraints(rule, strict, output)
+
+
+def with_tool_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages, each tool's with the name of its function, which some templates show.
+
+    Raises:
+        ApiError: 400, for a result without a call.
+    """
+    names: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        for call in message.get("tool_calls") or []:
+            names[call["id"]] = call["function"]["name"]
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in names:
+                raise invalid(
+                    f"No message before it makes the call '{message['tool_call_id']}'.",
+                    f"messages[{index}].tool_call_id",
+                )
+            message["name"] = names[message["tool_call_id"]]
+    return messages
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    plain: dict[str, Any] = {"role": message.role, "content": message.content or ""}
+    if message.tool_calls:
+        plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if message.tool_call_id:
+        plain["tool_call_id"] = message.tool_call_id
+    if message.reasoning_content:
+        plain["reasoning_content"] = message.reasoning_content
+    return plain
+
+
+def _fail(message: str, role: str, field: str) -> None:
+    raise PydanticCustomError("message", message, {"role": role, "at": f".{field}"})  # pyright: ignore[reportArgumentType]

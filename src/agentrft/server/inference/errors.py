@@ -1,0 +1,69 @@
+"""Errors in OpenAI's shape, and what pydantic and the engine report, as such errors."""
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+
+from agentrft.engine import EngineFailure
+
+_FIELD = re.compile(r"[a-z_]+")
+# What pydantic puts into an error's path to say which type of a union it tried.
+_TYPE_NAMES = {"str", "int", "float", "bool", "dict"}
+# No second attempt helps: the same weights and the same request fail again.
+_LASTING = {"context"}
+
+
+class ApiError(Exception):
+    """An answer that is an error.
+
+    Args:
+        param: the request's field that is at fault.
+        retry: whether the same request may succeed later; else clients are told not to try.
+    """
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param = status, message, code, param
+        self.headers = {} if retry else {"x-should-retry": "false"}
+
+    @property
+    def body(self) -> dict[str, Any]:
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
+    """400, for a field's value."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def from_validation(error: ValidationError) -> ApiError:
+    """400, for the fault that lies deepest: in a union that is the one of the type which was meant."""
+    found = max(error.errors(include_url=False), key=lambda fault: len(fault["loc"]))
+    param = _path(found["loc"]) + str(found.get("ctx", {}).get("at", ""))
+    if found["type"] == "extra_forbidden":
+        return invalid(f"Unknown or unsupported parameter: '{param}'.", param, "unknown_parameter")
+    if found["type"] == "missing":
+        return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+    return invalid(f"Invalid value for '{param}': {found['msg']}" if param else found["msg"], param or None)
+
+
+def from_engine(failure: EngineFailure) -> ApiError:
+    """503 where the engine had no time or place, 500 where it failed."""
+    if failure.kind in ("timeout", "stopped"):
+        return ApiError(503, str(failure), code="engine_unavailable", retry=True)
+    return ApiError(500, str(failure), code="engine_failed", retry=failure.kind not in _LASTING)
+
+
+def _path(parts: tuple[int | str, ...]) -> str:
+    text = ""
+    for place, part in enumerate(parts):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        # The last part is kept whatever it is: an unknown field may have any name.
+        elif (_FIELD.fullmatch(part) and part not in _TYPE_NAMES) or (place == len(parts) - 1 and place == 0):
+            text += f".{part}"
+    return text.removeprefix(".")

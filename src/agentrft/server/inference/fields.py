@@ -1,0 +1,142 @@
+"""Fields that both APIs have: closed to what is unknown, and strict about types."""
+
+import random
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from agentrft.server.inference.errors import ApiError, from_validation, invalid
+from agentrft.spec.base import SpecModel
+from agentrft.tools import schema_fault
+
+MAX_CHOICES = 128
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+Zero = Annotated[float, Field(ge=0, le=0)]
+
+
+class RequestModel(SpecModel):
+    """Part of a request."""
+
+    model_config = ConfigDict(strict=True)
+
+
+Model = TypeVar("Model", bound=RequestModel)
+
+
+class CommonRequest(RequestModel):
+    """What both requests hold. A field that is null is one that is not given.
+
+    The last ones are sent by clients, and change nothing here at the only values that they may have.
+    """
+
+    model: str
+    parallel_tool_calls: bool = True
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    stream: bool = False
+    user: str = ""
+    metadata: dict[str, str] = Field(default={})
+    store: bool = False
+    service_tier: str = ""
+    safety_identifier: str = ""
+    prompt_cache_key: str = ""
+    top_logprobs: int = Field(default=0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _refuse_top_logprobs(self) -> "CommonRequest":
+        if self.top_logprobs:
+            message = "Only the sampled tokens' own log-probabilities are known; leave it out or at 0."
+            raise PydanticCustomError("top_logprobs", message, {"at": "top_logprobs"})  # pyright: ignore[reportArgumentType]
+        return self
+
+
+class Function(RequestModel):
+    """A function that the model may call."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    @property
+    def tool(self) -> dict[str, Any]:
+        """In the shape that training shows to the model."""
+        function: dict[str, Any] = {"name": self.name}
+        if self.description is not None:
+            function["description"] = self.description
+        if self.parameters is not None:
+            function["parameters"] = self.parameters
+        return {"type": "function", "function": function}
+
+    @property
+    def argument_schema(self) -> dict[str, Any]:
+        return self.parameters or {}
+
+
+class SchemaFormat(RequestModel):
+    """An answer in a JSON Schema."""
+
+    name: FunctionName
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """A request's body.
+
+    Raises:
+        ApiError: 400, naming the field.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def text_of(content: Any, types: tuple[str, ...]) -> Any:
+    """A list of text parts as one text; other types of parts are an error that names them."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for index, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in types or not isinstance(part.get("text"), str):
+            message = "content part {index} is of type '{kind}'; only text is supported"
+            raise PydanticCustomError(
+                "unsupported_part", message, {"index": index, "kind": str(kind), "at": f"[{index}].type"}
+            )
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def checked_schemas(functions: list[Function], param: str) -> list[Function]:
+    """The functions; a schema that describes no arguments, or a name that is there twice, is an error."""
+    names = [function.name for function in functions]
+    for index, function in enumerate(functions):
+        fault = schema_fault(function.argument_schema)
+        if fault is not None:
+            raise invalid(f"Function '{function.name}': {fault}", f"{param}[{index}]", "invalid_function_parameters")
+        if function.name in names[:index]:
+            raise invalid(f"Function '{function.name}' is there twice.", f"{param}[{index}]")
+    return functions
+
+
+def checked_format(given: SchemaFormat, param: str) -> SchemaFormat:
+    fault = schema_fault(given.schema_)
+    if fault is not None:
+        raise ApiError(400, f"Schema '{given.name}': {fault}", code="invalid_json_schema", param=param)
+    return given
+
+
+def new_seed() -> int:
+    return random.getrandbits(63)
+
+
+Choice = Literal["auto", "none", "required"]

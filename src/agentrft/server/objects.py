@@ -1,0 +1,164 @@
+"""Rows of the store as the API's objects."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from agentrft.server.metric_events import checkpoint_metrics, told_steps
+from agentrft.server.names import fine_tuned_name
+from agentrft.server.records import FileRow, PermissionRow, ServedJob, UploadRow
+from agentrft.store import Event, JobRow, JobStore
+
+# The hosted service knows no interruption: such a job goes on by itself.
+STATUSES = {"created": "validating_files", "interrupted": "queued"}
+LEVELS = {"info": "info", "warning": "warn", "error": "error"}
+AUTO = "auto"
+
+
+def status_of(job: JobRow) -> str:
+    return STATUSES.get(job.status, job.status)
+
+
+def job_object(
+    job: JobRow, served: ServedJob, *, organization: str, result_files: Sequence[str] = (), trained_tokens: int = 0
+) -> dict[str, Any]:
+    """A `fine_tuning.job`."""
+    request = served.request
+    is_done = job.status == "succeeded"
+    chosen = job.hyperparameters or {}
+    return {
+        "id": job.job_id,
+        "object": "fine_tuning.job",
+        "created_at": int(job.created_at),
+        "finished_at": None if job.finished_at is None else int(job.finished_at),
+        "estimated_finish": None,
+        "model": request["model"],
+        "fine_tuned_model": model_name(job, served, organization) if is_done else None,
+        "organization_id": organization,
+        "status": status_of(job),
+        "training_file": request["training_file"],
+        "validation_file": request["validation_file"],
+        "result_files": list(result_files),
+        "trained_tokens": trained_tokens if is_done else None,
+        "seed": job.seed,
+        "integrations": [],
+        "metadata": request["metadata"],
+        "method": request["method"],
+        "hyperparameters": {
+            "n_epochs": chosen.get("n_epochs", AUTO),
+            "batch_size": chosen.get("batch_size", AUTO),
+            "learning_rate_multiplier": chosen.get("learning_rate_multiplier", AUTO),
+        },
+        "error": _error(job),
+        "eval_id": eval_id(job.job_id),
+        "user_provided_suffix": request["suffix"],
+    }
+
+
+def model_name(job: JobRow, served: ServedJob, organization: str) -> str:
+    return fine_tuned_name(served.request["model"], organization, served.request["suffix"], job.job_id)
+
+
+def eval_id(job_id: str) -> str:
+    return f"eval_{job_id.removeprefix('ftjob-')}"
+
+
+def event_object(event: Event) -> dict[str, Any]:
+    """A `fine_tuning.job.event`; one with metrics has them as `data`."""
+    is_metrics = "step" in event.data and "scores" in event.data
+    return {
+        "id": event_id(event),
+        "object": "fine_tuning.job.event",
+        "created_at": int(event.created_at),
+        "level": LEVELS[event.level],
+        "message": event.message,
+        "type": "metrics" if is_metrics else "message",
+        "data": event.data,
+    }
+
+
+def event_id(event: Event) -> str:
+    return f"ftevent-{event.number:024d}"
+
+
+def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: str) -> list[dict[str, Any]]:
+    """A `fine_tuning.job.checkpoint` for each validated step that is kept, newest first."""
+    folder = store.job_folder(job.job_id) / "checkpoints"
+    chosen = job.hyperparameters or {}
+    told = told_steps(
+        store.metrics(job.job_id), eval_interval=chosen.get("eval_interval", 1), last=job.total_steps or 0
+    )
+    found = []
+    for one in told:
+        step = one["step"]
+        path = folder / f"step-{step:05d}"
+        if step > 0 and path.is_dir() and (one["validation"] is not None or step == job.total_steps):
+            found.append(
+                {
+                    "id": f"ftckpt_{hashlib.sha256(f'{job.job_id}/{step}'.encode()).hexdigest()[:24]}",
+                    "object": "fine_tuning.job.checkpoint",
+                    "created_at": int(path.stat().st_mtime),
+                    "fine_tuned_model_checkpoint": f"{model_name(job, served, organization)}:ckpt-step-{step}",
+                    "fine_tuning_job_id": job.job_id,
+                    "step_number": step,
+                    "metrics": checkpoint_metrics(one),
+                }
+            )
+    return found[::-1]
+
+
+def file_object(row: FileRow) -> dict[str, Any]:
+    return {
+        "id": row.file_id,
+        "object": "file",
+        "bytes": row.bytes,
+        "created_at": int(row.created_at),
+        "expires_at": None if row.expires_at is None else int(row.expires_at),
+        "filename": row.filename,
+        "purpose": row.purpose,
+        "status": row.status,
+        "status_details": row.status_details,
+    }
+
+
+def upload_object(row: UploadRow, file: FileRow | None = None) -> dict[str, Any]:
+    return {
+        "id": row.upload_id,
+        "object": "upload",
+        "bytes": row.bytes,
+        "created_at": int(row.created_at),
+        "expires_at": int(row.expires_at),
+        "filename": row.filename,
+        "purpose": row.purpose,
+        "status": row.status,
+        "file": None if file is None else file_object(file),
+    }
+
+
+def permission_object(row: PermissionRow) -> dict[str, Any]:
+    return {
+        "id": row.permission_id,
+        "object": "checkpoint.permission",
+        "created_at": int(row.created_at),
+        "project_id": row.project_id,
+    }
+
+
+def page(items: Sequence[dict[str, Any]], *, after: str | None, limit: int, with_ends: bool = False) -> dict[str, Any]:
+    """A part of a list, beginning behind the item with the id `after`; nothing where there is no such item."""
+    if after is not None:
+        places = [place for place, item in enumerate(items) if item["id"] == after]
+        items = items[places[0] + 1 :] if places else []
+    data = list(items[:limit])
+    found: dict[str, Any] = {"object": "list", "data": data, "has_more": len(items) > limit}
+    if with_ends:
+        found |= {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return found
+
+
+def _error(job: JobRow) -> dict[str, Any] | None:
+    """The SDK wants an object of a job that failed, and takes one of nulls of others."""
+    if job.status != "failed" or not job.error:
+        return None
+    code, _, message = job.error.partition(": ") if job.error.startswith("[") else ("", "", job.error)
+    return {"code": code.strip("[]") or "job_failed", "message": message, "param": None}

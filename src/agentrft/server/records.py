@@ -1,0 +1,357 @@
+"""What a server keeps beside its jobs: requests, files, uploads, keys, permissions and webhook deliveries.
+
+Every method is one short transaction, on disk when it returns.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, or_, select, update
+
+from agentrft.store import JobStatus, JobStore
+from agentrft.store import tables as t
+from agentrft.store.states import check_transition
+
+CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+KEY_PREFIX = "sk-agentrft-"
+# The SDK's own retries of a create come within seconds.
+SAME_REQUEST_S = 900.0
+
+
+def new_id(prefix: str, length: int = 24) -> str:
+    return prefix + "".join(secrets.choice(CHARACTERS) for _ in range(length))
+
+
+@dataclass(frozen=True)
+class ServedJob:
+    """What a server knows of a job beside its record; columns as in the table."""
+
+    job_id: str
+    request: dict[str, Any]
+    sealed_spec: str
+    priority: int
+    wish: str | None
+    lease_owner: str | None
+    lease_until: float | None
+    crashes: int
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """An uploaded file; times in seconds since the epoch."""
+
+    file_id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: float | None
+    status: str
+    status_details: str | None
+
+
+@dataclass(frozen=True)
+class UploadRow:
+    """A file that comes in parts."""
+
+    upload_id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: float
+    status: str
+    file_id: str | None
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """An API key, without the key."""
+
+    key_id: str
+    name: str
+    created_at: float
+    revoked_at: float | None
+
+
+@dataclass(frozen=True)
+class PermissionRow:
+    permission_id: str
+    checkpoint: str
+    project_id: str
+    created_at: float
+
+
+class Records:
+    """The server's tables in a store's database."""
+
+    def __init__(self, store: JobStore) -> None:
+        self.store = store
+        self._database = store.database
+
+    # --- jobs
+
+    def add_job(
+        self, job_id: str, request: dict[str, Any], sealed_spec: str, *, digest: str, idempotency_key: str | None
+    ) -> None:
+        values = {
+            "job_id": job_id, "request": request, "sealed_spec": sealed_spec, "request_digest": digest,
+            "idempotency_key": idempotency_key, "priority": request.get("priority", 0),
+        }  # fmt: skip
+        with self._database.write() as connection:
+            connection.execute(insert(t.served_jobs).values(**values))
+
+    def job_of_request(self, digest: str, *, idempotency_key: str | None, is_retry: bool) -> tuple[str, bool] | None:
+        """The job that a repeated request made before, and whether the request is the same."""
+        table = t.served_jobs.c
+        with self._database.read() as connection:
+            if idempotency_key is not None:
+                query = select(table.job_id, table.request_digest).where(table.idempotency_key == idempotency_key)
+                row = connection.execute(query).first()
+                return None if row is None else (row[0], row[1] == digest)
+            if not is_retry:
+                return None
+            query = (
+                select(table.job_id)
+                .join(t.jobs, t.jobs.c.job_id == table.job_id)
+                .where(table.request_digest == digest, t.jobs.c.created_at > time.time() - SAME_REQUEST_S)
+                .order_by(t.jobs.c.number.desc())
+            )
+            row = connection.execute(query).first()
+            return None if row is None else (row[0], True)
+
+    def served(self, job_id: str) -> ServedJob | None:
+        return self._one(t.served_jobs, ServedJob, t.served_jobs.c.job_id == job_id)
+
+    def all_served(self) -> dict[str, ServedJob]:
+        return {row.job_id: row for row in self._all(t.served_jobs, ServedJob)}
+
+    def wish(self, job_id: str, wish: str | None) -> None:
+        """Ask the worker of a job for "pause" or "cancel"; None takes it back."""
+        self._change(t.served_jobs, t.served_jobs.c.job_id == job_id, wish=wish)
+
+    def reseal(self, sealed: dict[str, str]) -> None:
+        """Replace the sealed specs of all jobs at once."""
+        with self._database.write() as connection:
+            for job_id, text in sealed.items():
+                where = t.served_jobs.c.job_id == job_id
+                connection.execute(update(t.served_jobs).where(where).values(sealed_spec=text))
+
+    def move(self, job_id: str, old: Sequence[JobStatus], new: JobStatus, *, error: str | None = None) -> bool:
+        """Move a job on if its status is one of `old`; whether it was. Waits for no other transaction in between."""
+        with self._database.write() as connection:
+            status = connection.execute(select(t.jobs.c.status).where(t.jobs.c.job_id == job_id)).scalar_one()
+            if status not in old:
+                return False
+            check_transition(status, new)
+            finished = time.time() if new in ("succeeded", "failed", "cancelled") else None
+            values = {"status": new, "error": error, "finished_at": finished, "pid": None}
+            connection.execute(update(t.jobs).where(t.jobs.c.job_id == job_id).values(**values))
+            return True
+
+    # --- leases
+
+    def waiting(self) -> list[str]:
+        """Jobs that could run now: queued ones, and running ones whose worker let its lease go; first those to run
+        first."""
+        now = time.time()
+        lost = and_(t.jobs.c.status.in_(("running", "interrupted")), _is_free(now))
+        query = (
+            select(t.jobs.c.job_id)
+            .join(t.served_jobs, t.served_jobs.c.job_id == t.jobs.c.job_id)
+            .where(or_(and_(t.jobs.c.status == "queued", _is_free(now)), lost))
+            .order_by(t.served_jobs.c.priority.desc(), t.jobs.c.number)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def acquire(self, job_id: str, owner: str, seconds: float) -> bool:
+        """Take a job's lease, if nobody has it."""
+        now = time.time()
+        with self._database.write() as connection:
+            values = {"lease_owner": owner, "lease_until": now + seconds}
+            where = and_(t.served_jobs.c.job_id == job_id, or_(_is_free(now), t.served_jobs.c.lease_owner == owner))
+            return connection.execute(update(t.served_jobs).where(where).values(**values)).rowcount == 1
+
+    def renew(self, job_id: str, owner: str, seconds: float) -> tuple[bool, str | None]:
+        """Prolong one's lease. Whether it is still one's own, and what is wished for."""
+        with self._database.write() as connection:
+            where = and_(t.served_jobs.c.job_id == job_id, t.served_jobs.c.lease_owner == owner)
+            changed = connection.execute(
+                update(t.served_jobs).where(where).values(lease_until=time.time() + seconds)
+            ).rowcount
+            wish = connection.execute(select(t.served_jobs.c.wish).where(t.served_jobs.c.job_id == job_id)).scalar()
+            return changed == 1, wish
+
+    def release(self, job_id: str, owner: str) -> None:
+        where = and_(t.served_jobs.c.job_id == job_id, t.served_jobs.c.lease_owner == owner)
+        self._change(t.served_jobs, where, lease_owner=None, lease_until=None)
+
+    def count_crash(self, job_id: str, *, reset: bool = False) -> int:
+        """How often a job's worker died since its last committed step, this time included; 0 after a reset."""
+        with self._database.write() as connection:
+            column, where = t.served_jobs.c.crashes, t.served_jobs.c.job_id == job_id
+            connection.execute(update(t.served_jobs).where(where).values(crashes=0 if reset else column + 1))
+            return connection.execute(select(column).where(where)).scalar() or 0
+
+    # --- files
+
+    def add_file(self, filename: str, purpose: str, size: int, expires_at: float | None) -> FileRow:
+        row = FileRow(new_id("file-"), filename, purpose, size, time.time(), expires_at, "uploaded", None)
+        self._insert(t.files, vars(row))
+        return row
+
+    def file(self, file_id: str) -> FileRow | None:
+        return self._one(t.files, FileRow, t.files.c.file_id == file_id)
+
+    def files(self) -> list[FileRow]:
+        """Newest first."""
+        return self._all(t.files, FileRow)
+
+    def set_file_status(self, file_id: str, status: str, details: str | None = None) -> None:
+        self._change(t.files, t.files.c.file_id == file_id, status=status, status_details=details)
+
+    def delete_file(self, file_id: str) -> None:
+        self._delete(t.files, t.files.c.file_id == file_id)
+
+    # --- uploads
+
+    def add_upload(self, filename: str, purpose: str, size: int, seconds: float) -> UploadRow:
+        now = time.time()
+        row = UploadRow(new_id("upload_"), filename, purpose, size, now, now + seconds, "pending", None)
+        self._insert(t.uploads, vars(row))
+        return row
+
+    def upload(self, upload_id: str) -> UploadRow | None:
+        return self._one(t.uploads, UploadRow, t.uploads.c.upload_id == upload_id)
+
+    def end_upload(self, upload_id: str, status: str, file_id: str | None = None) -> bool:
+        """Whether it was still pending."""
+        with self._database.write() as connection:
+            where = and_(t.uploads.c.upload_id == upload_id, t.uploads.c.status == "pending")
+            values = {"status": status, "file_id": file_id}
+            return connection.execute(update(t.uploads).where(where).values(**values)).rowcount == 1
+
+    def add_part(self, upload_id: str, size: int) -> tuple[str, float]:
+        """Its id, and when it came."""
+        part_id, now = new_id("part_"), time.time()
+        self._insert(t.upload_parts, {"part_id": part_id, "upload_id": upload_id, "bytes": size, "created_at": now})
+        return part_id, now
+
+    def parts(self, upload_id: str) -> dict[str, int]:
+        """Sizes in bytes, by id."""
+        query = select(t.upload_parts.c.part_id, t.upload_parts.c.bytes).where(t.upload_parts.c.upload_id == upload_id)
+        with self._database.read() as connection:
+            return {part_id: size for part_id, size in connection.execute(query)}
+
+    # --- keys
+
+    def create_key(self, name: str) -> tuple[KeyRow, str]:
+        """A new key; the second value is shown once and stored nowhere."""
+        key = new_id(KEY_PREFIX, 40)
+        row = KeyRow(new_id("key_", 12), name, time.time(), None)
+        self._insert(t.api_keys, {**vars(row), "digest": _digest(key)})
+        return row, key
+
+    def keys(self) -> list[KeyRow]:
+        return self._all(t.api_keys, KeyRow)
+
+    def revoke_key(self, key_id: str) -> bool:
+        where = and_(t.api_keys.c.key_id == key_id, t.api_keys.c.revoked_at.is_(None))
+        return self._change(t.api_keys, where, revoked_at=time.time()) == 1
+
+    def is_valid_key(self, key: str) -> bool:
+        where = and_(t.api_keys.c.digest == _digest(key), t.api_keys.c.revoked_at.is_(None))
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(t.api_keys).where(where)).scalar_one() == 1
+
+    def has_keys(self) -> bool:
+        return any(key.revoked_at is None for key in self.keys())
+
+    # --- permissions
+
+    def add_permission(self, checkpoint: str, project_id: str) -> PermissionRow:
+        """A new one, or the one that is there."""
+        where = and_(t.permissions.c.checkpoint == checkpoint, t.permissions.c.project_id == project_id)
+        found = self._one(t.permissions, PermissionRow, where)
+        if found is None:
+            found = PermissionRow(new_id("cp_"), checkpoint, project_id, time.time())
+            self._insert(t.permissions, vars(found))
+        return found
+
+    def permissions(self, checkpoint: str) -> list[PermissionRow]:
+        """Newest first."""
+        return self._all(t.permissions, PermissionRow, t.permissions.c.checkpoint == checkpoint)
+
+    def delete_permission(self, checkpoint: str, permission_id: str) -> bool:
+        where = and_(t.permissions.c.checkpoint == checkpoint, t.permissions.c.permission_id == permission_id)
+        return self._delete(t.permissions, where) == 1
+
+    # --- webhooks
+
+    def add_delivery(self, event_id: str, url: str, body: str) -> bool:
+        """Whether it is new; an event is delivered once to a URL however often it is added."""
+        with self._database.write() as connection:
+            known = connection.execute(
+                select(func.count()).select_from(t.deliveries).where(t.deliveries.c.event_id == event_id)
+            ).scalar_one()
+            if known:
+                return False
+            connection.execute(
+                insert(t.deliveries).values(event_id=event_id, url=url, body=body, attempts=0, due_at=time.time())
+            )
+            return True
+
+    def due_deliveries(self) -> list[dict[str, Any]]:
+        table = t.deliveries.c
+        query = select(t.deliveries).where(table.delivered_at.is_(None), table.due_at <= time.time())
+        with self._database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query.order_by(table.number))]
+
+    def note_delivery(self, event_id: str, *, error: str | None, due_at: float | None) -> None:
+        """An attempt: done where `due_at` is None."""
+        table = t.deliveries.c
+        values: dict[str, Any] = {"attempts": table.attempts + 1, "error": error}
+        values |= {"delivered_at": time.time()} if due_at is None else {"due_at": due_at}
+        self._change(t.deliveries, table.event_id == event_id, **values)
+
+    # --- inside
+
+    def _insert(self, table: Table, values: dict[str, Any]) -> None:
+        with self._database.write() as connection:
+            connection.execute(insert(table).values(**values))
+
+    def _change(self, table: Table, where: Any, **values: Any) -> int:
+        with self._database.write() as connection:
+            return connection.execute(update(table).where(where).values(**values)).rowcount
+
+    def _delete(self, table: Table, where: Any) -> int:
+        with self._database.write() as connection:
+            return connection.execute(delete(table).where(where)).rowcount
+
+    def _one(self, table: Table, kind: Any, where: Any) -> Any:
+        with self._database.read() as connection:
+            return next(iter(_rows(connection, select(table).where(where), kind)), None)
+
+    def _all(self, table: Table, kind: Any, where: Any = True) -> list[Any]:
+        order = table.c.number.desc() if "number" in table.c else table.c.job_id
+        query = select(table) if where is True else select(table).where(where)
+        with self._database.read() as connection:
+            return _rows(connection, query.order_by(order), kind)
+
+
+def _rows(connection: Connection, query: Select[Any], kind: Any) -> list[Any]:
+    names = [field.name for field in fields(kind)]
+    return [kind(**{name: row._mapping[name] for name in names}) for row in connection.execute(query)]
+
+
+def _is_free(now: float) -> Any:
+    return or_(t.served_jobs.c.lease_until.is_(None), t.served_jobs.c.lease_until < now)
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,258 @@
+"""`/v1/files` and `/v1/uploads`: data comes in, whole or in parts, and is looked at before a job may use it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, UploadFile
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from agentrft.data import load_demonstrations, load_samples
+from agentrft.errors import UserError
+from agentrft.server.context import Context, check_limit, context_of, result_file_id
+from agentrft.server.creation import content_path
+from agentrft.server.errors import ApiError, not_found
+from agentrft.server.objects import file_object, page, upload_object
+from agentrft.server.records import FileRow, UploadRow
+
+router = APIRouter()
+
+MOST_BYTES = 512 * 1024 * 1024
+MOST_UPLOAD_BYTES = 8 * 1024 * 1024 * 1024
+MOST_PART_BYTES = 64 * 1024 * 1024
+UPLOAD_S = 3600.0
+CHUNK = 1024 * 1024
+PURPOSES = ("fine-tune", "evals", "user_data", "assistants", "batch", "vision")
+
+InContext = Annotated[Context, Depends(context_of)]
+
+
+@router.post("/v1/files")
+def create_file(
+    context: InContext,
+    background: BackgroundTasks,
+    file: UploadFile,
+    purpose: Annotated[str, Form()],
+    anchor: Annotated[str | None, Form(alias="expires_after[anchor]")] = None,
+    seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=3600, le=2592000)] = None,
+) -> dict[str, Any]:
+    """Upload a file; it is checked in the background, and ends as `processed` or `error`."""
+    _check_purpose(purpose)
+    if (anchor is None) != (seconds is None) or anchor not in (None, "created_at"):
+        raise ApiError(400, "expires_after: give the anchor 'created_at' and seconds.", param="expires_after")
+    partial = _partial(context)
+    size = _copy(file.file.read, partial, MOST_BYTES)
+    row = context.records.add_file(
+        file.filename or "file", purpose, size, None if seconds is None else time.time() + seconds
+    )
+    partial.rename(content_path(context.settings, row.file_id))
+    background.add_task(_process, context, row)
+    return file_object(row)
+
+
+@router.get("/v1/files")
+def list_files(
+    context: InContext,
+    after: str | None = None,
+    limit: Annotated[int, Query()] = 10000,
+    order: str = "desc",
+    purpose: str | None = None,
+) -> dict[str, Any]:
+    if order not in ("asc", "desc"):
+        raise ApiError(400, "order: must be asc or desc.", param="order", code="invalid_value")
+    rows = [row for row in context.records.files() if purpose in (None, row.purpose) and not _has_expired(row)]
+    items = [file_object(row) for row in (rows if order == "desc" else rows[::-1])]
+    return page(items, after=after, limit=check_limit(limit, 10000), with_ends=True)
+
+
+@router.get("/v1/files/{file_id}")
+def retrieve_file(file_id: str, context: InContext) -> dict[str, Any]:
+    made = _made_file(file_id, context)
+    return file_object(_row(file_id, context)) if made is None else file_object(made[0])
+
+
+@router.get("/v1/files/{file_id}/content")
+def file_content(file_id: str, context: InContext) -> Response:
+    made = _made_file(file_id, context)
+    if made is not None:
+        return Response(made[1], media_type="text/csv")
+    _row(file_id, context)
+    return Response(content_path(context.settings, file_id).read_bytes(), media_type="application/octet-stream")
+
+
+@router.delete("/v1/files/{file_id}")
+def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
+    row = _row(file_id, context)
+    for job_id, served in context.records.all_served().items():
+        request = served.request
+        uses = row.file_id in (request["training_file"], request["validation_file"])
+        if uses and context.store.get_job(job_id).status not in ("succeeded", "failed", "cancelled"):
+            raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
+    context.records.delete_file(row.file_id)
+    content_path(context.settings, row.file_id).unlink(missing_ok=True)
+    return {"id": row.file_id, "object": "file", "deleted": True}
+
+
+class UploadCreate(BaseModel):
+    """Body of `uploads.create`."""
+
+    filename: str
+    purpose: str
+    bytes: int
+    mime_type: str
+    expires_after: dict[str, Any] | None = None
+
+
+class UploadComplete(BaseModel):
+    """Body of `uploads.complete`."""
+
+    part_ids: list[str]
+    md5: str | None = None
+
+
+@router.post("/v1/uploads")
+def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
+    _check_purpose(body.purpose)
+    if not 0 < body.bytes <= MOST_UPLOAD_BYTES:
+        raise ApiError(400, f"bytes: must be 1 to {MOST_UPLOAD_BYTES}.", param="bytes", code="invalid_value")
+    return upload_object(context.records.add_upload(body.filename, body.purpose, body.bytes, UPLOAD_S))
+
+
+@router.post("/v1/uploads/{upload_id}/parts")
+def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, Any]:
+    upload = _pending(upload_id, context)
+    partial = _partial(context)
+    size = _copy(data.file.read, partial, MOST_PART_BYTES)
+    if sum(context.records.parts(upload_id).values()) + size > MOST_UPLOAD_BYTES:
+        partial.unlink()
+        raise ApiError(400, "data: the upload would be too large.", param="data", code="invalid_value")
+    part_id, created_at = context.records.add_part(upload.upload_id, size)
+    partial.rename(content_path(context.settings, part_id))
+    return {"id": part_id, "object": "upload.part", "created_at": int(created_at), "upload_id": upload_id}
+
+
+@router.post("/v1/uploads/{upload_id}/complete")
+def complete_upload(
+    upload_id: str, body: UploadComplete, context: InContext, background: BackgroundTasks
+) -> dict[str, Any]:
+    upload = _pending(upload_id, context)
+    parts = context.records.parts(upload_id)
+    unknown = [part_id for part_id in body.part_ids if part_id not in parts]
+    if unknown:
+        raise ApiError(400, f"part_ids: {unknown[0]} is no part of it.", param="part_ids", code="invalid_value")
+    partial = _partial(context)
+    with partial.open("wb") as whole:
+        for part_id in body.part_ids:
+            whole.write(content_path(context.settings, part_id).read_bytes())
+    size = partial.stat().st_size
+    if size != upload.bytes:
+        partial.unlink()
+        message = f"The parts have {size} bytes, and the upload was created for {upload.bytes}."
+        raise ApiError(400, message, param="part_ids", code="invalid_value")
+    row = context.records.add_file(upload.filename, upload.purpose, size, None)
+    if not context.records.end_upload(upload_id, "completed", row.file_id):
+        context.records.delete_file(row.file_id)
+        raise ApiError(400, f"{upload_id} has ended.", code="invalid_value")
+    partial.rename(content_path(context.settings, row.file_id))
+    _drop_parts(parts, context)
+    background.add_task(_process, context, row)
+    ended = context.records.upload(upload_id)
+    assert ended is not None
+    return upload_object(ended, row)
+
+
+@router.post("/v1/uploads/{upload_id}/cancel")
+def cancel_upload(upload_id: str, context: InContext) -> dict[str, Any]:
+    _pending(upload_id, context)
+    context.records.end_upload(upload_id, "cancelled")
+    _drop_parts(context.records.parts(upload_id), context)
+    ended = context.records.upload(upload_id)
+    assert ended is not None
+    return upload_object(ended)
+
+
+def _row(file_id: str, context: Context) -> FileRow:
+    row = context.records.file(file_id)
+    if row is None or _has_expired(row):
+        raise not_found(f"There is no file '{file_id}'.", param="file_id", code="file_not_found")
+    return row
+
+
+def _made_file(file_id: str, context: Context) -> tuple[FileRow, str] | None:
+    """A job's CSV of metrics, if that is what the id says."""
+    prefix = result_file_id("ftjob-")
+    if not file_id.startswith(prefix):
+        return None
+    job, served = context.job(f"ftjob-{file_id.removeprefix(prefix)}")
+    text = context.result_csv(job)
+    created_at = job.finished_at or job.created_at
+    row = FileRow(
+        file_id, "step_metrics.csv", "fine-tune-results", len(text.encode()), created_at, None, "processed", None
+    )
+    return row, text
+
+
+def _pending(upload_id: str, context: Context) -> UploadRow:
+    upload = context.records.upload(upload_id)
+    if upload is None:
+        raise not_found(f"There is no upload '{upload_id}'.", param="upload_id", code="upload_not_found")
+    if upload.status == "pending" and upload.expires_at < time.time():
+        context.records.end_upload(upload_id, "expired")
+        raise ApiError(400, f"{upload_id} has expired.", code="invalid_value")
+    if upload.status != "pending":
+        raise ApiError(400, f"{upload_id} is {upload.status}.", code="invalid_value")
+    return upload
+
+
+def _has_expired(row: FileRow) -> bool:
+    return row.expires_at is not None and row.expires_at < time.time()
+
+
+def _check_purpose(purpose: str) -> None:
+    if purpose not in PURPOSES:
+        raise ApiError(400, f"purpose: must be one of {', '.join(PURPOSES)}.", param="purpose", code="invalid_value")
+
+
+def _partial(context: Context) -> Path:
+    folder = context.settings.files_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f".partial-{time.monotonic_ns()}"
+
+
+def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
+    """Write a body to a file; its size."""
+    size = 0
+    with path.open("wb") as target:
+        while chunk := read(CHUNK):
+            size += len(chunk)
+            if size > most:
+                target.close()
+                path.unlink()
+                raise ApiError(413, f"At most {most} bytes are taken at once; use /v1/uploads.", code="too_large")
+            target.write(chunk)
+    return size
+
+
+def _drop_parts(parts: dict[str, int], context: Context) -> None:
+    for part_id in parts:
+        content_path(context.settings, part_id).unlink(missing_ok=True)
+
+
+def _process(context: Context, row: FileRow) -> None:
+    """Look at the rows of a file for training; others are taken as they are."""
+    problem = _problem_of(content_path(context.settings, row.file_id)) if row.purpose == "fine-tune" else None
+    context.records.set_file_status(row.file_id, "processed" if problem is None else "error", problem)
+
+
+def _problem_of(path: Path) -> str | None:
+    """Why no job could use it; whether it has prompts or demonstrations is for the job to say."""
+    try:
+        load_samples(path)
+    except UserError as prompts:
+        try:
+            load_demonstrations(path)
+        except UserError:
+            return prompts.cause.replace(str(path), "the file")
+    return None

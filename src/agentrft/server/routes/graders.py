@@ -1,0 +1,159 @@
+"""`/v1/fine_tuning/alpha`: trying a grader, and a tool, before a job uses them."""
+
+import json
+import time
+import uuid
+from collections import Counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+from pydantic import TypeAdapter, ValidationError
+
+from agentrft.errors import UserError
+from agentrft.graders import Grade, GraderFailure, GraderSample, create_grader
+from agentrft.server.creation import check_host, check_safety, shown_method
+from agentrft.server.errors import ApiError
+from agentrft.server.routes.files import InContext
+from agentrft.server.settings import Settings
+from agentrft.spec import GraderSpec, HttpToolSpec, expand_variables
+from agentrft.spec.loading import describe_errors
+from agentrft.tools import HttpTool, ToolCall, ToolFailure
+
+router = APIRouter()
+
+GRADERS: TypeAdapter[Any] = TypeAdapter(GraderSpec)
+# The kind of a failure as the API's flags name it.
+FLAGS = (
+    "formula_parse_error", "sample_parse_error", "truncated_observation_error", "unresponsive_reward_error",
+    "invalid_variable_error", "other_error", "python_grader_server_error", "python_grader_runtime_error",
+    "model_grader_server_error", "model_grader_refusal_error", "model_grader_parse_error",
+)  # fmt: skip
+JUDGES = ("score_model", "label_model", "model")
+DETAILS = (
+    "python_grader_server_error_type", "python_grader_runtime_error_details", "model_grader_server_error_details",
+)  # fmt: skip
+LONGEST_SAMPLE = 1024 * 1024
+
+
+@router.post("/v1/fine_tuning/alpha/graders/validate")
+def validate_grader(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+    """The grader as it was given, if a job could use it."""
+    grader = body.get("grader")
+    _grader(grader, context.settings)
+    return {"grader": shown_method(grader)}
+
+
+@router.post("/v1/fine_tuning/alpha/graders/run")
+async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+    """Grade one answer: the reward, its parts, and what went wrong by kind. A grader that fails has the reward 0 here,
+    and its error; in a job its rollout would have none.
+    """
+    spec = _grader(body.get("grader"), context.settings)
+    text, item = body.get("model_sample"), body.get("item") or {}
+    if not isinstance(text, str) or len(text) > LONGEST_SAMPLE:
+        raise ApiError(400, "model_sample: a string of up to 1 MB is needed.", param="model_sample",
+                       code="invalid_value")  # fmt: skip
+    if not isinstance(item, dict):
+        raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
+    trace_id = body.get("trace_id") or f"trace_{uuid.uuid4().hex}"
+    if not isinstance(trace_id, str):
+        raise ApiError(400, "trace_id: a string is needed.", param="trace_id", code="invalid_value")
+    started = time.perf_counter()
+    errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
+    grade = Grade(0.0)
+    try:
+        grader = create_grader(spec)
+        try:
+            grade = await grader.grade(GraderSample(text), item=item, trace_id=str(trace_id))
+        finally:
+            await grader.close()
+    except GraderFailure as failure:
+        errors |= _flags(spec, failure)
+    used = Counter(grade.usage)
+    judges = _judges(spec)
+    return {
+        "reward": grade.score,
+        "sub_rewards": grade.sub_scores,
+        "model_grader_token_usage_per_model": {name: dict(used) for name in judges[:1]} if used else {},
+        "metadata": {
+            "name": spec.name,
+            "type": spec.type,
+            "execution_time": time.perf_counter() - started,
+            "scores": grade.sub_scores or {spec.name: grade.score},
+            "sampled_model_name": judges[0] if judges else None,
+            "token_usage": used["total_tokens"] or None,
+            "errors": errors,
+        },
+    }
+
+
+@router.post("/v1/fine_tuning/alpha/tool/run")
+async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+    """One real call of a tool, as a rollout would make it."""
+    given = {key: value for key, value in body.items() if key in HttpToolSpec.model_fields or key == "url"}
+    try:
+        spec = HttpToolSpec.model_validate(expand_variables({**given, "retries": body.get("retries", 0)}, "tool"))
+    except ValidationError as error:
+        raise ApiError(400, f"tool: {describe_errors(error)}", param="tool", code="invalid_value") from error
+    if "function" in body or spec.record is not None or spec.replay is not None:
+        raise ApiError(400, "Only HTTP tools can be tried here.", param="tool", code="invalid_value")
+    check_host(str(spec.server_url), context.settings)
+    arguments = body.get("arguments", "{}")
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    trace_id = str(body.get("trace_id") or f"trace_{uuid.uuid4().hex}")
+    call = ToolCall(str(body.get("call_id") or f"call_{uuid.uuid4().hex[:24]}"), spec.name, text)
+    tool = HttpTool(spec)
+    try:
+        result = await tool.call(call, trace_id=trace_id, attempt=1, item=body.get("item") or {})
+    except ToolFailure as failure:
+        raise ApiError(424, str(failure), code=f"tool_{failure.kind}") from failure
+    finally:
+        await tool.close()
+    return {
+        "type": "function_call_output", "call_id": call.call_id, "output": result.output, "status": result.status,
+        "trace_id": trace_id, "execution_time": result.latency_s,
+    }  # fmt: skip
+
+
+def _grader(given: Any, settings: Settings) -> Any:
+    """Raises ApiError unless it is a grader that a job here could use."""
+    if not isinstance(given, dict):
+        raise ApiError(400, "grader: an object is needed.", param="grader", code="invalid_value")
+    try:
+        spec = GRADERS.validate_python(expand_variables({"grader": given}, "grader")["grader"])
+    except ValidationError as error:
+        raise ApiError(400, f"grader: {describe_errors(error)}", param="grader", code="invalid_grader") from error
+    files = [one for one in (spec.graders.values() if spec.type == "multi" else [spec]) if one.type == "python"]
+    if any(one.source_file is not None for one in files):
+        raise ApiError(400, "grader: give the code as `source`.", param="grader", code="invalid_grader")
+    check_safety({"grader": spec.model_dump(mode="json")}, settings)
+    try:
+        create_grader(spec)
+    except UserError as error:
+        raise ApiError(400, f"{error.cause} {error.remedy}", param="grader", code="invalid_grader") from error
+    return spec
+
+
+def _flags(spec: Any, failure: GraderFailure) -> dict[str, Any]:
+    """Which of the API's flags a failure is."""
+    failed = spec.graders.get(failure.grader, spec) if spec.type == "multi" else spec
+    if failure.kind == "missing_key":
+        return {"invalid_variable_error": True}
+    if failure.kind == "formula":
+        return {"formula_parse_error": True}
+    if failed.type == "python":
+        if failure.kind in ("timeout", "crash", "memory"):
+            return {"python_grader_server_error": True, "python_grader_server_error_type": failure.kind}
+        return {"python_grader_runtime_error": True, "python_grader_runtime_error_details": str(failure)}
+    if failed.type in JUDGES:
+        if failure.kind == "refusal":
+            return {"model_grader_refusal_error": True}
+        if failure.kind == "bad_answer":
+            return {"model_grader_parse_error": True}
+        return {"model_grader_server_error": True, "model_grader_server_error_details": str(failure)}
+    return {"unresponsive_reward_error": failure.kind in ("timeout", "connection", "outage"), "other_error": True}
+
+
+def _judges(spec: Any) -> list[str]:
+    several = spec.graders.values() if spec.type == "multi" else (spec,)
+    return [one.model for one in several if one.type in JUDGES]

@@ -1,0 +1,211 @@
+"""`/v1/fine_tuning/jobs`: create, watch, stop, and go on."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request
+from fastapi.responses import Response
+from sse_starlette import EventSourceResponse
+
+from agentrft.data import load_demonstrations, load_samples
+from agentrft.errors import UserError
+from agentrft.graders import check_templates
+from agentrft.job.inputs import file_digests
+from agentrft.job.secrets import stored_spec
+from agentrft.server.context import Context, check_limit
+from agentrft.server.creation import read_request, request_digest
+from agentrft.server.errors import ApiError
+from agentrft.server.objects import checkpoints, event_object, page, status_of
+from agentrft.server.routes.files import InContext
+from agentrft.server.webhooks import tell_webhook
+from agentrft.spec import JobSpec
+
+router = APIRouter()
+
+ENDED = ("succeeded", "failed", "cancelled")
+STREAM_LOOK_S = 0.5
+METADATA_PREFIX = "metadata["
+
+
+@router.post("/v1/fine_tuning/jobs")
+def create_job(
+    context: InContext,
+    background: BackgroundTasks,
+    body: Annotated[dict[str, Any], Body()],
+    idempotency_key: Annotated[str | None, Header()] = None,
+    x_stainless_retry_count: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Create a job. The same `Idempotency-Key`, or a retry of the SDK's own, makes one job."""
+    digest = request_digest(body)
+    is_retry = (x_stainless_retry_count or "0") not in ("0", "")
+    known = context.records.job_of_request(digest, idempotency_key=idempotency_key, is_retry=is_retry)
+    if known is not None:
+        job_id, is_same = known
+        if not is_same:
+            message = "This Idempotency-Key was used with another request."
+            raise ApiError(400, message, code="idempotency_key_in_use")
+        return context.job_object(job_id)
+    new = read_request(body, context.records, context.catalog, context.settings)
+    record = {**stored_spec(new.spec, None), "files": {}}
+    job_id = context.store.create_job(record, model=new.spec.model, seed=new.spec.seed)
+    context.records.add_job(
+        job_id, new.request, context.sealer.seal(new.spec.model_dump_json()), digest=digest,
+        idempotency_key=idempotency_key,
+    )  # fmt: skip
+    context.store.add_event(job_id, "info", f"Created fine-tuning job: {job_id}")
+    for name in new.ignored:
+        context.store.add_event(job_id, "warning", f"{name}: has no meaning here; it is kept, and changes nothing")
+    background.add_task(_validate, context, job_id)
+    return context.job_object(job_id)
+
+
+@router.get("/v1/fine_tuning/jobs")
+def list_jobs(
+    request: Request, context: InContext, after: str | None = None, limit: Annotated[int, Query()] = 20
+) -> dict[str, Any]:
+    """Newest first; `metadata[key]=value` and `metadata=null` choose."""
+    wanted = {
+        name[len(METADATA_PREFIX) : -1]: value
+        for name, value in request.query_params.items()
+        if name.startswith(METADATA_PREFIX) and name.endswith("]")
+    }
+    without = request.query_params.get("metadata") == "null"
+    limit = check_limit(limit, 100)
+    served = context.records.all_served()
+    jobs = [job for job in context.store.list_jobs() if job.job_id in served]
+    if without:
+        jobs = [job for job in jobs if not served[job.job_id].request["metadata"]]
+    for key, value in wanted.items():
+        jobs = [job for job in jobs if (served[job.job_id].request["metadata"] or {}).get(key) == value]
+    ids = [{"id": job.job_id} for job in jobs]
+    found = page(ids, after=after, limit=limit)
+    by_id = {job.job_id: job for job in jobs}
+    found["data"] = [context.object_of(by_id[one["id"]], served[one["id"]]) for one in found["data"]]
+    return found
+
+
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}")
+def retrieve_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
+    return context.job_object(fine_tuning_job_id)
+
+
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel")
+def cancel_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
+    return _wish(fine_tuning_job_id, context, "cancel")
+
+
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause")
+def pause_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
+    return _wish(fine_tuning_job_id, context, "pause")
+
+
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume")
+def resume_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
+    job, served = context.job(fine_tuning_job_id)
+    if served.wish == "pause":
+        context.records.wish(job.job_id, None)
+    elif not context.records.move(job.job_id, ("paused",), "queued"):
+        raise _conflict(job.job_id, status_of(job), "only a paused job can be resumed")
+    context.store.add_event(job.job_id, "info", "The job was resumed")
+    context.wake.set()
+    return context.job_object(job.job_id)
+
+
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/events", response_model=None)
+def list_events(
+    fine_tuning_job_id: str,
+    context: InContext,
+    after: str | None = None,
+    limit: Annotated[int, Query()] = 20,
+    stream: bool = False,
+) -> dict[str, Any] | Response:
+    """Newest first; with `stream=true` as server-sent events, oldest first, until the job has ended."""
+    job, _ = context.job(fine_tuning_job_id)
+    if stream:
+        return EventSourceResponse(_stream(context, job.job_id))
+    limit = check_limit(limit, 100)
+    items = [event_object(event) for event in context.store.events(job.job_id)[::-1]]
+    return page(items, after=after, limit=limit)
+
+
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints")
+def list_checkpoints(
+    fine_tuning_job_id: str, context: InContext, after: str | None = None, limit: Annotated[int, Query()] = 10
+) -> dict[str, Any]:
+    job, served = context.job(fine_tuning_job_id)
+    items = checkpoints(job, served, context.store, context.settings.organization)
+    return page(items, after=after, limit=check_limit(limit, 100), with_ends=True)
+
+
+def _wish(job_id: str, context: Context, wish: str) -> dict[str, Any]:
+    """Ask for it, and for jobs that nobody runs do it at once."""
+    job, served = context.job(job_id)
+    if job.status in ENDED:
+        raise _conflict(job_id, status_of(job), "it has ended")
+    if wish == "pause" and job.status == "paused":
+        return context.job_object(job_id)
+    if wish == "pause" and job.status == "created":
+        raise _conflict(job_id, status_of(job), "its files are being looked at; try again in a moment")
+    new = "cancelled" if wish == "cancel" else "paused"
+    if context.records.move(job_id, ("created", "queued", "paused") if wish == "cancel" else ("queued",), new):
+        context.store.add_event(job_id, "info", f"The job was {new}")
+        if new == "cancelled":
+            tell_webhook(context, job_id)
+    else:
+        context.records.wish(job_id, wish)
+        context.wake.set()
+    return context.job_object(job_id)
+
+
+def _conflict(job_id: str, status: str, why: str) -> ApiError:
+    return ApiError(400, f"{job_id} is '{status}': {why}.", code="invalid_job_state")
+
+
+def look_at_created(context: Context) -> None:
+    """What a server that was killed had not looked at yet."""
+    for job in context.store.list_jobs():
+        if job.status == "created" and context.records.served(job.job_id) is not None:
+            _validate(context, job.job_id)
+
+
+def _validate(context: Context, job_id: str) -> None:
+    """Look at the data as the job will; then it waits for its turn, or has failed."""
+    job, served = context.job(job_id)
+    spec = JobSpec.model_validate(job.spec["job"])
+    try:
+        samples = load_samples(spec.training_file)
+        if spec.validation_file is not None:
+            samples += load_samples(spec.validation_file)
+        if spec.warm_start is not None:
+            load_demonstrations(spec.warm_start.training_file)
+        for grader in (spec.grader, *spec.holdout_graders.values()):
+            check_templates(grader, samples)
+    except UserError as error:
+        message = f"{error.cause} {error.remedy}"
+        for path, file_id in ((spec.training_file, served.request["training_file"]),
+                              (spec.validation_file, served.request["validation_file"])):  # fmt: skip
+            message = message.replace(str(path), str(file_id))
+        if context.records.move(job_id, ("created",), "failed", error=f"[invalid_training_file]: {message}"):
+            context.store.add_event(job_id, "error", message)
+            tell_webhook(context, job_id)
+        return
+    context.store.record_files(job_id, file_digests(spec))
+    if context.records.move(job_id, ("created",), "queued"):
+        context.store.add_event(job_id, "info", "Files validated, moving job to queued state")
+        context.wake.set()
+
+
+async def _stream(context: Context, job_id: str) -> AsyncIterator[dict[str, str]]:
+    last = 0
+    while True:
+        job = await asyncio.to_thread(context.store.get_job, job_id)
+        for event in await asyncio.to_thread(context.store.events, job_id):
+            if event.number > last:
+                last = event.number
+                yield {"data": json.dumps(event_object(event), ensure_ascii=False)}
+        if job.status in ENDED:
+            yield {"data": "[DONE]"}
+            return
+        await asyncio.sleep(STREAM_LOOK_S)

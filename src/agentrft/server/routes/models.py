@@ -1,0 +1,140 @@
+"""`/v1/models`, what they answer (`/v1/chat/completions`, `/v1/responses`), and who may use a checkpoint."""
+
+import io
+import json
+import zipfile
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import aiohttp
+from fastapi import APIRouter, Body, Query, Request
+from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel, Field
+
+from agentrft.server.context import Context, check_limit
+from agentrft.server.errors import ApiError, not_found
+from agentrft.server.objects import page, permission_object
+from agentrft.server.routes.files import InContext
+from agentrft.server.weights import ServedModel, delete_model, find_model, list_models
+
+router = APIRouter()
+
+PASSED_ON = ("content-type", "x-should-retry")
+
+
+@router.get("/v1/models")
+def models(context: InContext) -> dict[str, Any]:
+    return {"object": "list", "data": [_object(model) for model in list_models(context)]}
+
+
+@router.get("/v1/models/{model:path}/adapter")
+def download_adapter(model: str, context: InContext) -> Response:
+    """The trained weights as a zip: PEFT's adapter, or the whole model where all weights were trained."""
+    found = find_model(model, context)
+    if found.folder is None:
+        raise ApiError(400, f"'{model}' is a base model.", param="model", code="invalid_value")
+    folder = next((found.folder / part for part in ("adapter", "model") if (found.folder / part).is_dir()), None)
+    if folder is None:
+        raise not_found(f"'{model}': its weights are gone.", param="model", code="model_not_found")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+    return Response(content.getvalue(), media_type="application/zip")
+
+
+@router.get("/v1/models/{model:path}")
+def retrieve_model(model: str, context: InContext) -> dict[str, Any]:
+    return _object(find_model(model, context))
+
+
+@router.delete("/v1/models/{model:path}")
+def remove_model(model: str, context: InContext) -> dict[str, Any]:
+    delete_model(model, context)
+    return {"id": model, "object": "model", "deleted": True}
+
+
+@router.post("/v1/chat/completions", response_model=None)
+async def chat_completions(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> Response:
+    return await _ask(request, context, body, "/v1/chat/completions")
+
+
+@router.post("/v1/responses", response_model=None)
+async def responses(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> Response:
+    return await _ask(request, context, body, "/v1/responses")
+
+
+class PermissionCreate(BaseModel):
+    """Body of `permissions.create`."""
+
+    project_ids: Annotated[list[str], Field(min_length=1, max_length=100)]
+
+
+@router.post("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions")
+def create_permissions(checkpoint: str, body: PermissionCreate, context: InContext) -> dict[str, Any]:
+    find_model(checkpoint, context)
+    made = [context.records.add_permission(checkpoint, project_id) for project_id in body.project_ids]
+    return page([permission_object(row) for row in made], after=None, limit=len(made), with_ends=True)
+
+
+@router.get("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions")
+def list_permissions(
+    checkpoint: str,
+    context: InContext,
+    after: str | None = None,
+    limit: Annotated[int, Query()] = 10,
+    order: str = "descending",
+    project_id: str | None = None,
+) -> dict[str, Any]:
+    if order not in ("ascending", "descending"):
+        raise ApiError(400, "order: must be ascending or descending.", param="order", code="invalid_value")
+    find_model(checkpoint, context)
+    rows = [row for row in context.records.permissions(checkpoint) if project_id in (None, row.project_id)]
+    items = [permission_object(row) for row in (rows[::-1] if order == "ascending" else rows)]
+    return page(items, after=after, limit=check_limit(limit, 100), with_ends=True)
+
+
+@router.delete("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions/{permission_id}")
+def delete_permission(checkpoint: str, permission_id: str, context: InContext) -> dict[str, Any]:
+    if not context.records.delete_permission(checkpoint, permission_id):
+        raise not_found(f"There is no permission '{permission_id}'.", param="permission_id", code="not_found")
+    return {"id": permission_id, "object": "checkpoint.permission", "deleted": True}
+
+
+def _object(model: ServedModel) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": model.created_at,
+            "owned_by": "agentrft" if model.job is None else "user"}  # fmt: skip
+
+
+async def _ask(request: Request, context: Context, body: dict[str, Any], path: str) -> Response:
+    """Pass a request on to the process that has the models, and its answer back as it comes."""
+    name = body.get("model")
+    if not isinstance(name, str):
+        raise ApiError(400, "model: a string is needed.", param="model", code="missing_required_parameter")
+    model = find_model(name, context)
+    inference = request.app.state.inference
+    weights = {"name": name, "base": model.base, "folder": None if model.folder is None else str(model.folder)}
+    if model.job is not None:
+        job = model.job.spec["job"]
+        weights |= {"dtype": job["dtype"], "max_context_tokens": (model.job.hyperparameters or {}).get(
+            "max_context_tokens")}  # fmt: skip
+    try:
+        answer = await inference.post(path, body, {"X-AgentRFT-Weights": json.dumps(weights)})
+    except aiohttp.ClientError as error:
+        raise ApiError(503, "The process that serves models is starting again; try again in a moment.",
+                       code="model_starting") from error  # fmt: skip
+    headers = {key: value for key, value in answer.headers.items() if key.lower() in PASSED_ON}
+    if body.get("stream") is True and answer.status == 200:
+        return StreamingResponse(_parts(answer), status_code=200, headers=headers)
+    try:
+        return Response(await answer.read(), status_code=answer.status, headers=headers)
+    finally:
+        answer.release()
+
+
+async def _parts(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for part in answer.content.iter_any():
+            yield part
+    finally:
+        answer.close()

@@ -1,0 +1,54 @@
+"""Running the server: one process tree, which ends as one."""
+
+import ipaddress
+import socket
+
+import uvicorn
+
+from agentrft.errors import UserError
+from agentrft.server.app import create_app
+from agentrft.server.settings import Settings
+
+GRACE_S = 10
+
+
+def serve(settings: Settings, *, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM; jobs that run are stopped at their next safe point, and go on with the server.
+
+    Raises:
+        UserError: an address that others can reach without any key, or the address cannot be had.
+    """
+    app = create_app(settings)
+    if not is_loopback(host) and not app.state.context.records.has_keys():
+        raise UserError(
+            f"--host {host}: others could reach it, and there is no API key.",
+            "Make one with `agentrft keys create NAME`, or bind to 127.0.0.1.",
+        )
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75, lifespan="on",
+    )  # fmt: skip
+    listening = _listen(host, port)
+    print(f"agentrft serves http://{host}:{listening.getsockname()[1]}/v1", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        raise UserError(f"{host}:{port}: {error.strerror}.", "Choose another --port or --host.") from error
+    return listening

@@ -1,0 +1,40 @@
+"""How a server was started."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `agentrft serve` was told.
+
+    Attributes:
+        data_dir: of files, jobs, the database where it is SQLite, `models.yaml` and `secret.key`.
+        database: the URL of PostgreSQL; None for SQLite.
+        needs_key: whether every request must carry an API key.
+        organization: in the names of models.
+        max_running_jobs: jobs that run at once here.
+        allowed_hosts: that tools and graders may be at; empty for all but link-local and metadata addresses.
+        allow_code: whether jobs may run Python functions, commands and graders without a sandbox in the server's name.
+        webhook_url, webhook_secret: where ends of jobs are told, and what the telling is signed with.
+        max_models: fine-tuned models that are kept loaded.
+    """
+
+    data_dir: Path
+    database: str | None = None
+    needs_key: bool = False
+    organization: str = "local"
+    max_running_jobs: int = 1
+    allowed_hosts: tuple[str, ...] = ()
+    allow_code: bool = False
+    webhook_url: str | None = field(default=None, repr=False)
+    webhook_secret: str | None = field(default=None, repr=False)
+    max_models: int = 4
+
+    @property
+    def files_dir(self) -> Path:
+        return self.data_dir / "files"
+
+    @property
+    def jobs_dir(self) -> Path:
+        return self.data_dir / "jobs"

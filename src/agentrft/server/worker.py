@@ -1,0 +1,157 @@
+"""One job in a process of its own: `python -m agentrft.server.worker JOB`, started by the scheduler.
+
+It holds the job's lease while it runs, prolongs it from a thread, and reads there what is wished for. What it is told
+comes by environment and standard input, never by arguments that others could see.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from agentrft.errors import AgentRFTError, Interrupted, JobPaused
+from agentrft.job.progress import NoProgress
+from agentrft.job.run import run_job
+from agentrft.job.stop import Stop
+from agentrft.server.metric_events import event_data, event_message, told_steps
+from agentrft.server.records import Records
+from agentrft.server.sealing import Sealer
+from agentrft.server.settings import Settings
+from agentrft.spec import JobSpec, expand_variables
+from agentrft.store import JobStore
+
+LEASE_S = 10.0
+HEARTBEAT_S = 1.0
+LOST = 75
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs one job, and leaves it in the state that is asked for."""
+
+    def __init__(self, settings: Settings, sealer: Sealer, job_id: str, owner: str) -> None:
+        self._store = JobStore(settings.jobs_dir, database=settings.database)
+        self._records = Records(self._store)
+        self._sealer = sealer
+        self._job_id = job_id
+        self._owner = owner
+        self._ended = threading.Event()
+        self._wish: str | None = None
+
+    def run(self) -> int:
+        """Returns the process's exit code."""
+        if not self._records.acquire(self._job_id, self._owner, LEASE_S):
+            return LOST
+        try:
+            return asyncio.run(self._run())
+        finally:
+            self._ended.set()
+            self._records.release(self._job_id, self._owner)
+            self._store.close()
+
+    async def _run(self) -> int:
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=self._beat, args=(stop, loop), name="agentrft-lease", daemon=True).start()
+        store, job_id = self._store, self._job_id
+        progress = Teller(store, self._records, job_id)
+        try:
+            spec = self._spec()
+            progress.spec = spec
+            await run_job(spec, store, job_id, progress=progress, stop=stop)
+        except Interrupted:
+            self._settle()
+            return 0
+        except JobPaused:
+            return 0
+        except AgentRFTError as error:
+            store.add_event(job_id, "error", str(error))
+            if store.get_job(job_id).status != "failed":
+                self._records.move(job_id, ("queued", "interrupted", "running"), "failed", error=str(error))
+            return 0
+        progress.tell()
+        store.add_event(job_id, "info", "The job has successfully completed")
+        return 0
+
+    def _spec(self) -> JobSpec:
+        served = self._records.served(self._job_id)
+        assert served is not None
+        job = json.loads(self._sealer.open(served.sealed_spec))
+        return JobSpec.model_validate(expand_variables(job, "job"))
+
+    def _settle(self) -> None:
+        """What becomes of a job that was stopped: what was wished for, or it waits to go on."""
+        if self._wish == "cancel":
+            self._records.move(self._job_id, ("interrupted",), "cancelled")
+            self._store.add_event(self._job_id, "info", "The job was cancelled")
+        elif self._wish == "pause":
+            self._records.move(self._job_id, ("interrupted",), "paused")
+            self._store.add_event(self._job_id, "info", "The job was paused")
+        else:
+            self._records.move(self._job_id, ("interrupted",), "queued")
+        self._records.wish(self._job_id, None)
+
+    def _beat(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+        """Prolong the lease; stop the job where that is wished, the lease is lost or the parent is gone."""
+        parent = os.getppid()
+        while not self._ended.wait(HEARTBEAT_S):
+            is_mine, wish = self._records.renew(self._job_id, self._owner, LEASE_S)
+            if wish is not None:
+                self._wish = wish
+            if wish is not None or not is_mine or os.getppid() != parent:
+                loop.call_soon_threadsafe(stop.request)
+
+
+class Teller(NoProgress):
+    """Makes events of what a job commits."""
+
+    def __init__(self, store: JobStore, records: Records, job_id: str) -> None:
+        self._store = store
+        self._records = records
+        self._job_id = job_id
+        self.spec: JobSpec | None = None
+
+    def started(self, job_id: str, total_steps: int) -> None:
+        self.tell()
+
+    def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
+        self._records.count_crash(self._job_id, reset=True)
+        self.tell()
+
+    def tell(self) -> None:
+        """An event for every complete step that has none."""
+        job = self._store.get_job(self._job_id)
+        if self.spec is None or job.hyperparameters is None:
+            return
+        total = job.total_steps or 0
+        known = {event.data.get("step") for event in self._store.events(self._job_id) if "scores" in event.data}
+        metrics = self._store.metrics(self._job_id)
+        for told in told_steps(metrics, eval_interval=job.hyperparameters["eval_interval"], last=total):
+            if told["step"] not in known:
+                data = event_data(told, total, graders_of(self.spec))
+                self._store.add_event(self._job_id, "info", event_message(told, total), data)
+
+
+def graders_of(spec: JobSpec) -> list[tuple[str, str]]:
+    """Name and type of each grader, those inside `multi` one by one."""
+    grader = spec.grader
+    if grader.type == "multi":
+        return [(name, one.type) for name, one in grader.graders.items()]
+    return [(grader.name, grader.type)]
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    told = json.loads(sys.stdin.readline())
+    settings = Settings(**{**told["settings"], "data_dir": Path(told["settings"]["data_dir"])})
+    os.nice(told["nice"])
+    sys.exit(Worker(settings, Sealer(told["secret_key"]), told["job_id"], told["owner"]).run())
+
+
+if __name__ == "__main__":
+    main()

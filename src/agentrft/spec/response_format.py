@@ -1,0 +1,45 @@
+"""The form that a final answer must have, as Chat Completions writes it."""
+
+from typing import Any, Literal
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from pydantic import ConfigDict, Field, model_validator
+
+from agentrft.spec.base import SpecModel
+
+
+class JsonSchemaFormat(SpecModel):
+    """A JSON Schema with its name. `answer_schema` is called `schema` in the API."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    name: str = "answer"
+    description: str | None = None
+    answer_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(SpecModel):
+    """An answer of another form is a failure of the model."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @property
+    def answer_schema(self) -> dict[str, Any] | None:
+        """JSON Schema of the answer; None where it may be any text."""
+        if self.json_schema is not None:
+            return self.json_schema.answer_schema
+        return {"type": "object"} if self.type == "json_object" else None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> "ResponseFormat":
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("'json_schema' goes with type json_schema, and with no other")
+        if self.json_schema is not None:
+            try:
+                Draft202012Validator.check_schema(self.json_schema.answer_schema)
+            except SchemaError as error:
+                raise ValueError(f"json_schema.schema: {error.message}") from error
+        return self

@@ -1,0 +1,101 @@
+"""The inference server on a real socket: in a thread of this process, or as a process."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from openai import OpenAI
+
+from agentrft.engine import EmbeddedEngine
+from agentrft.server.inference.app import TOKEN_HEADER, WEIGHTS_HEADER, create_app
+from agentrft.server.inference.host import HostLimits, ModelHost
+from agentrft.server.inference.weights import Weights
+from tests.job.tiny_job import TOOL, one_thread
+from tests.server.inference_models import weights
+
+TOKEN = "a-token-for-tests"
+TOOLS = [{"type": "function", "function": TOOL}]
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server and the tiny model's folder."""
+
+    url: str
+    host: ModelHost
+    model: Path
+
+    def client(self, name: str = "base", *, token: str = TOKEN) -> OpenAI:
+        """OpenAI's client, for the base model or one of the checkpoints."""
+        return OpenAI(
+            base_url=self.url, api_key="unused", max_retries=0, timeout=60.0,
+            default_headers=headers(weights(self.model, name), token),
+        )  # fmt: skip
+
+    def engine(self, name: str = "base") -> EmbeddedEngine:
+        """The engine of a model that is in memory."""
+        return self.host._entries[weights(self.model, name).key].loading.result().engine
+
+
+def headers(wanted: Weights, token: str = TOKEN) -> dict[str, str]:
+    return {TOKEN_HEADER: token, WEIGHTS_HEADER: wanted.model_dump_json()}
+
+
+@contextmanager
+def running(model: Path, limits: HostLimits | None = None) -> Iterator[RunningServer]:
+    """Serve from a thread with a loop of its own."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    hosts: list[ModelHost] = []
+    servers: list[uvicorn.Server] = []
+    ready = threading.Event()
+
+    async def serve() -> None:
+        hosts.append(ModelHost(limits))
+        config = uvicorn.Config(create_app(hosts[0], TOKEN), log_config=None, timeout_graceful_shutdown=2)
+        servers.append(uvicorn.Server(config))
+        ready.set()
+        await servers[0].serve(sockets=[listening])
+
+    with one_thread():
+        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        thread.start()
+        assert ready.wait(30)
+        try:
+            yield RunningServer(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", hosts[0], model)
+        finally:
+            servers[0].should_exit = True
+            thread.join(30)
+
+
+@contextmanager
+def running_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The server as a process, and its URL."""
+    environment = {**os.environ, "AGENTRFT_INFERENCE_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentrft.server.inference", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        yield process, f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/v1"
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def ask(client: OpenAI, word: str = "apple", **changes: Any) -> Any:
+    """One completion of the tiny model's question, greedy unless said otherwise."""
+    asked: dict[str, Any] = {
+        "model": "tiny", "messages": [{"role": "user", "content": f"Colour of {word}?"}], "temperature": 0, **changes
+    }  # fmt: skip
+    return client.chat.completions.create(**asked)
