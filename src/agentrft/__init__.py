@@ -1,6 +1,7 @@
 """agentrft: agent reinforcement fine-tuning of open-weight models on your own tools and grader."""
 
 import os
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -12,3 +13,12 @@ __version__ = "0.1.0"
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "active"
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+
+
+def __getattr__(name: str) -> Any:
+    """`from agentrft import OpenAI`: loaded when it is asked for, since the SDK belongs to an extra."""
+    if name != "OpenAI":
+        raise AttributeError(f"module 'agentrft' has no attribute {name!r}")
+    from agentrft.client import OpenAI
+
+    return OpenAI

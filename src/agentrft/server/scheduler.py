@@ -93,7 +93,7 @@ class Scheduler:
         with (folder / "worker.log").open("ab") as log:
             worker = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "agentrft.server.worker", stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
-                env={**os.environ, "OMP_WAIT_POLICY": "passive"}, start_new_session=True,
+                start_new_session=True,
             )  # fmt: skip
         assert worker.stdin is not None
         worker.stdin.write(json.dumps(told).encode() + b"\n")

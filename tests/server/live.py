@@ -1,0 +1,136 @@
+"""A server as users run it: `agentrft serve` in a process of its own, and the stock SDK."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from openai import OpenAI
+
+from tests.cli.commands import ENVIRONMENT
+from tests.job.tiny_job import (
+    COLOURS,
+    GRADER,
+    TOOL,
+    TRAIN_WORDS,
+    VALIDATION_WORDS,
+    WORDS,
+    demonstration,
+    prompt,
+    write_rows,
+)
+
+START_S = 60
+ENDED = ("succeeded", "failed", "cancelled")
+MODEL = "tiny"
+PYTHON_GRADER = {"type": "python", "name": "length", "source": GRADER, "trusted": True}
+HYPERPARAMETERS = {
+    "batch_size": 2, "compute_multiplier": 0.5, "max_steps": 3, "eval_interval": 1, "max_tokens_per_turn": 48,
+    "max_context_tokens": 256, "lora_rank": 4, "learning_rate_multiplier": 5,
+}  # fmt: skip
+
+
+@dataclass
+class Live:
+    """A running server.
+
+    Attributes:
+        url: with `/v1`.
+    """
+
+    data_dir: Path
+    arguments: list[str] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    url: str = ""
+    process: subprocess.Popen[str] | None = None
+
+    def start(self, port: int = 0) -> "Live":
+        database = os.environ.get("AGENTRFT_TEST_DATABASE")
+        given = ["--database", database] if database else []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "agentrft.cli", "serve", "--port", str(port), "--data-dir", str(self.data_dir),
+             "--allow-code", *given, *self.arguments],
+            env={**ENVIRONMENT, **self.environment}, stdout=subprocess.PIPE, stderr=(self.data_dir / "log").open("a"),
+            text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("agentrft serves "), (self.data_dir / "log").read_text()
+        self.url = line.split()[-1]
+        return self
+
+    @property
+    def port(self) -> int:
+        return int(self.url.split(":")[2].split("/")[0])
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+
+    def client(self, key: str = "none", **options: Any) -> OpenAI:
+        return OpenAI(base_url=self.url, api_key=key, **options)
+
+
+@contextmanager
+def live(data_dir: Path, model: Path, *arguments: str, **environment: str) -> Iterator[Live]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    (data_dir / "models.yaml").write_text(yaml.safe_dump({MODEL: str(model)}))
+    server = Live(data_dir, list(arguments), environment)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+def upload(client: OpenAI, folder: Path) -> dict[str, str]:
+    """The ids of training, validation and demonstration files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {
+        "train": [{"messages": prompt(word), "word": word} for word in TRAIN_WORDS],
+        "validation": [{"messages": prompt(word), "word": word} for word in VALIDATION_WORDS],
+        "demonstrations": [
+            {"messages": demonstration(word, colour)} for word, colour in zip(WORDS, COLOURS, strict=False)
+        ],
+    }
+    ids = {}
+    for name, some in rows.items():
+        write_rows(folder / f"{name}.jsonl", some)
+        with (folder / f"{name}.jsonl").open("rb") as file:
+            made = client.files.create(file=file, purpose="fine-tune")
+        ids[name] = client.files.wait_for_processing(made.id, poll_interval=0.1).id
+    return ids
+
+
+def method(tool_url: str, **changes: Any) -> dict[str, Any]:
+    """A job in the API's shape."""
+    inner = {
+        "tools": [{**TOOL, "server_url": tool_url, "timeout_s": 20, "outage_deadline_s": 5}],
+        "grader": PYTHON_GRADER, "max_episode_steps": 4, **changes,
+        "hyperparameters": {**HYPERPARAMETERS, **changes.pop("hyperparameters", {})},
+    }  # fmt: skip
+    return {"type": "reinforcement", "reinforcement": inner}
+
+
+def wait_for(client: OpenAI, job_id: str, *statuses: str, timeout_s: float = 120) -> Any:
+    """The job, once its status is one of these."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        job = client.fine_tuning.jobs.retrieve(job_id)
+        if job.status in (statuses or ENDED):
+            return job
+        assert job.status not in ENDED, (job.status, job.error)
+        assert time.monotonic() < deadline, job.status
+        time.sleep(0.1)
