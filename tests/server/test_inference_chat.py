@@ -67,7 +67,7 @@ def test_a_call_its_result_and_the_answer(server: RunningServer) -> None:
     first = ask(client, messages=messages, tools=TOOLS)
     call = first.choices[0].message.tool_calls[0]
     result = {"role": "tool", "tool_call_id": call.id, "content": [{"type": "text", "text": "fine"}]}
-    second = ask(client, messages=[*messages, first.choices[0].message, result], tools=TOOLS)
+    second = ask(client, messages=[*messages, first.choices[0].message.model_dump(), result], tools=TOOLS)
 
     assert first.choices[0].finish_reason == "tool_calls"
     assert (call.function.name, json.loads(call.function.arguments)) == ("lookup", ARGUMENTS)
@@ -238,6 +238,7 @@ def test_an_error_in_a_stream_reaches_the_client(server: RunningServer) -> None:
         ({"reasoning_effort": "low"}, "reasoning_effort"),
         ({"max_tokens": 2, "max_completion_tokens": 2}, "max_tokens"),
         ({"temperature": 3}, "temperature"),
+        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "no"}}}, "tool_choice"),

@@ -56,8 +56,15 @@ def events(
         output.console.print(f"ended with: {row.error}", markup=False, soft_wrap=True)
 
 
-def models(output_dir: OutputDirOption = None, as_json: JsonOption = False, debug: DebugOption = False) -> None:
+def models(
+    context: typer.Context,
+    output_dir: OutputDirOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
     """List models: what `model:` takes here without the network, and what was trained."""
+    if context.invoked_subcommand is not None:
+        return
     output = Output(as_json=as_json)
     store = open_store_if_there(output_dir or DEFAULT_OUTPUT_DIR)
     trained: Sequence[tuple[JobRow, list[int]]] = []

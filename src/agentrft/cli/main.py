@@ -13,7 +13,7 @@ from agentrft.cli.init import init
 from agentrft.cli.listing import events, jobs, models
 from agentrft.cli.measure import baseline, compare, evaluate
 from agentrft.cli.rollouts import rollouts
-from agentrft.cli.serve import keys, serve
+from agentrft.cli.serve import add_model, keys, serve
 from agentrft.cli.train import train
 
 app = typer.Typer(
@@ -50,6 +50,9 @@ app.command("grade")(grade)
 app.command("export")(export)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")
-app.command("models")(models)
+named_models = typer.Typer(invoke_without_command=True)
+named_models.callback()(models)
+named_models.command("add")(add_model)
+app.add_typer(named_models, name="models")
 app.command("jobs")(jobs)
 app.command("events")(events)

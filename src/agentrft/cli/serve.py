@@ -37,7 +37,10 @@ def serve(
         list[str] | None, typer.Option("--allow-host", help="Tools and graders may be at these hosts only; repeatable.")
     ] = None,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Jobs may run Python tools, commands and trusted graders here.")
+        bool,
+        typer.Option(
+            "--allow-code/--no-allow-code", help="Jobs may run Python tools, commands and trusted graders here."
+        ),
     ] = False,
     webhook_url: Annotated[
         str | None, typer.Option("--webhook-url", envvar="AGENTRFT_WEBHOOK_URL", help="Is told when jobs end.")
@@ -59,6 +62,21 @@ def serve(
         allow_code=allow_code, webhook_url=webhook_url, webhook_secret=webhook_secret, max_models=max_models,
     )  # fmt: skip
     run(settings, host=host, port=port)
+
+
+def add_model(
+    name: Annotated[str, typer.Argument(help="What clients ask for, such as gpt-4o-2024-08-06.")],
+    weights: Annotated[str, typer.Argument(help="As a job's `model:`: built in, a folder, or a Hugging Face id.")],
+    data_dir: DataDirOption = DEFAULT_DATA_DIR,
+    as_json: JsonOption = False,
+) -> None:
+    """Give weights a public name, in models.yaml of a server's data folder; read when it starts."""
+    output = Output(as_json=as_json)
+    from agentrft.server.names import add_model as add
+
+    path = add(data_dir.absolute(), name, weights)
+    output.emit({"name": name, "weights": weights, "file": str(path)})
+    output.console.print(f"{name} stands for {weights} from the server's next start on ({path}).", soft_wrap=True)
 
 
 @keys.command("create")

@@ -18,6 +18,13 @@ from agentrft.store.states import check_transition
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 KEY_PREFIX = "sk-agentrft-"
+RUNNABLE: tuple[JobStatus, ...] = ("queued", "running", "interrupted")
+# Which jobs a wish moves, and where to, once nobody runs them; without a wish they wait to go on.
+SETTLED: dict[str | None, tuple[tuple[JobStatus, ...], JobStatus]] = {
+    "cancel": (("created", "paused", *RUNNABLE), "cancelled"),
+    "pause": (RUNNABLE, "paused"),
+    None: (("running", "interrupted"), "queued"),
+}
 # The SDK's own retries of a create come within seconds.
 SAME_REQUEST_S = 900.0
 
@@ -144,14 +151,33 @@ class Records:
     def move(self, job_id: str, old: Sequence[JobStatus], new: JobStatus, *, error: str | None = None) -> bool:
         """Move a job on if its status is one of `old`; whether it was. Waits for no other transaction in between."""
         with self._database.write() as connection:
-            status = connection.execute(select(t.jobs.c.status).where(t.jobs.c.job_id == job_id)).scalar_one()
+            status = _status(connection, job_id)
             if status not in old:
                 return False
             check_transition(status, new)
-            finished = time.time() if new in ("succeeded", "failed", "cancelled") else None
-            values = {"status": new, "error": error, "finished_at": finished, "pid": None}
-            connection.execute(update(t.jobs).where(t.jobs.c.job_id == job_id).values(**values))
+            _set_status(connection, job_id, new, error)
             return True
+
+    def settle(self, job_id: str, owner: str = "") -> None:
+        """What becomes of a job that nobody runs any more: what was wished for, or it waits to go on.
+
+        In one transaction, so that a wish that comes meanwhile is either done here or still there afterwards. The
+        lease is let go where it is `owner`'s; to a job that another has nothing happens.
+        """
+        served = t.served_jobs
+        may = and_(served.c.job_id == job_id, or_(_is_free(time.time()), served.c.lease_owner == owner))
+        with self._database.write() as connection:
+            row = connection.execute(select(served.c.wish).where(may)).first()
+            if row is None:
+                return
+            connection.execute(update(served).where(may).values(wish=None, lease_owner=None, lease_until=None))
+            old, new = SETTLED[row.wish]
+            if _status(connection, job_id) not in old:
+                return
+            _set_status(connection, job_id, new)
+            if row.wish is not None:
+                event = {"created_at": time.time(), "level": "info", "message": f"The job was {new}", "data": {}}
+                connection.execute(insert(t.events).values(job_id=job_id, **event))
 
     # --- leases
 
@@ -170,12 +196,22 @@ class Records:
             return list(connection.execute(query).scalars())
 
     def acquire(self, job_id: str, owner: str, seconds: float) -> bool:
-        """Take a job's lease, if nobody has it."""
+        """Take a job's lease, if nobody has it and the job is still to run.
+
+        It is queued no more then: who wants it stopped has to ask the worker.
+        """
         now = time.time()
         with self._database.write() as connection:
+            status = _status(connection, job_id)
+            if status not in RUNNABLE:
+                return False
             values = {"lease_owner": owner, "lease_until": now + seconds}
             where = and_(t.served_jobs.c.job_id == job_id, or_(_is_free(now), t.served_jobs.c.lease_owner == owner))
-            return connection.execute(update(t.served_jobs).where(where).values(**values)).rowcount == 1
+            if connection.execute(update(t.served_jobs).where(where).values(**values)).rowcount == 0:
+                return False
+            if status == "queued":
+                _set_status(connection, job_id, "interrupted")
+            return True
 
     def renew(self, job_id: str, owner: str, seconds: float) -> tuple[bool, str | None]:
         """Prolong one's lease. Whether it is still one's own, and what is wished for."""
@@ -347,6 +383,16 @@ class Records:
 def _rows(connection: Connection, query: Select[Any], kind: Any) -> list[Any]:
     names = [field.name for field in fields(kind)]
     return [kind(**{name: row._mapping[name] for name in names}) for row in connection.execute(query)]
+
+
+def _status(connection: Connection, job_id: str) -> JobStatus:
+    return connection.execute(select(t.jobs.c.status).where(t.jobs.c.job_id == job_id)).scalar_one()
+
+
+def _set_status(connection: Connection, job_id: str, new: JobStatus, error: str | None = None) -> None:
+    finished = time.time() if new in ("succeeded", "failed", "cancelled") else None
+    values = {"status": new, "error": error, "finished_at": finished, "pid": None}
+    connection.execute(update(t.jobs).where(t.jobs.c.job_id == job_id).values(**values))
 
 
 def _is_free(now: float) -> Any:

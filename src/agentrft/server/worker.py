@@ -1,24 +1,28 @@
 """One job in a process of its own: `python -m agentrft.server.worker JOB`, started by the scheduler.
 
 It holds the job's lease while it runs, prolongs it from a thread, and reads there what is wished for. What it is told
-comes by environment and standard input, never by arguments that others could see.
+comes by environment and standard input, never by arguments that others could see. It does not outlive its server.
 """
 
 import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-from agentrft.errors import AgentRFTError, Interrupted, JobPaused
+from sqlalchemy.exc import SQLAlchemyError
+
+from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 from agentrft.job.progress import NoProgress
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
 from agentrft.server.metric_events import event_data, event_message, told_steps
-from agentrft.server.records import Records
+from agentrft.server.records import RUNNABLE, Records
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables
@@ -26,27 +30,35 @@ from agentrft.store import JobStore
 
 LEASE_S = 10.0
 HEARTBEAT_S = 1.0
+# A stop ends at the next safe point. An update of a large model may be far from one; killed, it loses nothing.
+STOP_GRACE_S = 6.0
 LOST = 75
 
 logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs one job, and leaves it in the state that is asked for."""
+    """Runs one job, and leaves it in the state that is asked for.
 
-    def __init__(self, settings: Settings, sealer: Sealer, job_id: str, owner: str) -> None:
+    Args:
+        parent: the process id of the server, without which the worker ends.
+    """
+
+    def __init__(self, settings: Settings, sealer: Sealer, job_id: str, *, owner: str, parent: int) -> None:
         self._store = JobStore(settings.jobs_dir, database=settings.database)
         self._records = Records(self._store)
         self._sealer = sealer
         self._job_id = job_id
         self._owner = owner
+        self._parent = parent
         self._ended = threading.Event()
-        self._wish: str | None = None
+        self._leased_until = 0.0
 
     def run(self) -> int:
         """Returns the process's exit code."""
-        if not self._records.acquire(self._job_id, self._owner, LEASE_S):
+        if os.getppid() != self._parent or not self._records.acquire(self._job_id, self._owner, LEASE_S):
             return LOST
+        self._leased_until = time.monotonic() + LEASE_S
         try:
             return asyncio.run(self._run())
         finally:
@@ -57,15 +69,19 @@ class Worker:
     async def _run(self) -> int:
         stop = Stop()
         loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.request)
         threading.Thread(target=self._beat, args=(stop, loop), name="agentrft-lease", daemon=True).start()
         store, job_id = self._store, self._job_id
         progress = Teller(store, self._records, job_id)
         try:
+            await self._wait_for_earlier_worker(stop)
+            if store.get_job(job_id).status not in RUNNABLE:
+                return LOST
             spec = self._spec()
             progress.spec = spec
             await run_job(spec, store, job_id, progress=progress, stop=stop)
         except Interrupted:
-            self._settle()
+            self._records.settle(job_id, self._owner)
             return 0
         except JobPaused:
             return 0
@@ -84,27 +100,43 @@ class Worker:
         job = json.loads(self._sealer.open(served.sealed_spec))
         return JobSpec.model_validate(expand_variables(job, "job"))
 
-    def _settle(self) -> None:
-        """What becomes of a job that was stopped: what was wished for, or it waits to go on."""
-        if self._wish == "cancel":
-            self._records.move(self._job_id, ("interrupted",), "cancelled")
-            self._store.add_event(self._job_id, "info", "The job was cancelled")
-        elif self._wish == "pause":
-            self._records.move(self._job_id, ("interrupted",), "paused")
-            self._store.add_event(self._job_id, "info", "The job was paused")
-        else:
-            self._records.move(self._job_id, ("interrupted",), "queued")
-        self._records.wish(self._job_id, None)
+    async def _wait_for_earlier_worker(self, stop: Stop) -> None:
+        """One that stood still and lost its lease holds the job's lock until it has ended."""
+        while True:
+            try:
+                with self._store.job_lock(self._job_id):
+                    return
+            except UserError:
+                stop.check()
+                await asyncio.sleep(HEARTBEAT_S)
 
     def _beat(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
-        """Prolong the lease; stop the job where that is wished, the lease is lost or the parent is gone."""
-        parent = os.getppid()
+        """Prolong the lease; stop the job where that is wished, the lease is lost or the server is gone.
+
+        Of the last two nobody else takes care, so a job that does not stop is ended here.
+        """
+        alone_since: float | None = None
         while not self._ended.wait(HEARTBEAT_S):
-            is_mine, wish = self._records.renew(self._job_id, self._owner, LEASE_S)
-            if wish is not None:
-                self._wish = wish
-            if wish is not None or not is_mine or os.getppid() != parent:
+            is_mine, wish = self._renew()
+            is_alone = not is_mine or os.getppid() != self._parent
+            if wish is not None or is_alone:
                 loop.call_soon_threadsafe(stop.request)
+            if not is_alone:
+                continue
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since > STOP_GRACE_S:
+                logger.error("%s does not stop, and the server or the lease is gone", self._job_id)
+                os._exit(LOST)
+
+    def _renew(self) -> tuple[bool, str | None]:
+        """As `Records.renew`. A database that does not answer takes the lease only when it has run out."""
+        try:
+            is_mine, wish = self._records.renew(self._job_id, self._owner, LEASE_S)
+        except SQLAlchemyError as error:
+            logger.warning("%s: the lease was not prolonged: %s", self._job_id, error)
+            return time.monotonic() < self._leased_until, None
+        self._leased_until = time.monotonic() + LEASE_S
+        return is_mine, wish
 
 
 class Teller(NoProgress):
@@ -150,7 +182,10 @@ def main() -> None:
     told = json.loads(sys.stdin.readline())
     settings = Settings(**{**told["settings"], "data_dir": Path(told["settings"]["data_dir"])})
     os.nice(told["nice"])
-    sys.exit(Worker(settings, Sealer(told["secret_key"]), told["job_id"], told["owner"]).run())
+    worker = Worker(
+        settings, Sealer(told["secret_key"]), told["job_id"], owner=told["owner"], parent=told["parent"]
+    )
+    sys.exit(worker.run())
 
 
 if __name__ == "__main__":

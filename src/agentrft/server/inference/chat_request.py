@@ -3,10 +3,9 @@
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from agentrft.server.inference.constraints import Constraints, OutputFormat, ToolRule
-from agentrft.server.inference.errors import invalid
+from agentrft.server.inference.errors import FieldFault, invalid
 from agentrft.server.inference.fields import (
     MAX_CHOICES,
     Choice,
@@ -25,7 +24,7 @@ from agentrft.server.inference.turns import TurnSettings
 
 # Beside `role` and `content`.
 _FIELDS_OF = {
-    "assistant": {"tool_calls", "name", "reasoning_content"},
+    "assistant": {"tool_calls", "reasoning_content"},
     "tool": {"tool_call_id", "name"},
 }
 
@@ -42,7 +41,7 @@ class Call(RequestModel):
 
 
 class Message(RequestModel):
-    """One message. The fields that must be null are what clients send back of an answer's message."""
+    """One message, also as an answer has it."""
 
     role: Literal["developer", "system", "user", "assistant", "tool"]
     content: str | None = None
@@ -50,9 +49,6 @@ class Message(RequestModel):
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
-    refusal: None = None
-    audio: None = None
-    function_call: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
 
     @field_validator("content", mode="before")
@@ -65,11 +61,11 @@ class Message(RequestModel):
         given = {name for name in ("name", "tool_calls", "tool_call_id", "reasoning_content") if getattr(self, name)}
         wrong = sorted(given - _FIELDS_OF.get(self.role, set()))
         if wrong:
-            _fail("a message of role '{role}' has no such field", self.role, wrong[0])
+            raise FieldFault(f"a message of role '{self.role}' has no such field", f".{wrong[0]}")
         if self.role == "tool" and self.tool_call_id is None:
-            _fail("a message of role '{role}' needs it", self.role, "tool_call_id")
+            raise FieldFault("a tool's message needs it", ".tool_call_id")
         if self.content is None and not self.tool_calls:
-            _fail("a message of role '{role}' needs text", self.role, "content")
+            raise FieldFault(f"a message of role '{self.role}' needs text", ".content")
         return self
 
 
@@ -131,6 +127,8 @@ class ChatRequest(CommonRequest):
         """
         if self.max_tokens is not None and self.max_completion_tokens is not None:
             raise invalid("Give max_tokens or max_completion_tokens, not both.", "max_tokens")
+        if "stream_options" in self.model_fields_set and not self.stream:
+            raise invalid("It goes with stream: true only.", "stream_options")
         if not all(self.stop):
             raise invalid("An empty text stops nothing.", "stop")
         functions = checked_schemas([tool.function for tool in self.tools], "tools")
@@ -138,7 +136,7 @@ class ChatRequest(CommonRequest):
         name = choice.function.name if isinstance(choice, NamedChoice) else None
         rule = ToolRule("named" if isinstance(choice, NamedChoice) else choice, name)
         return TurnSettings(
-            messages=with_tool_names([_plain(message) for message in self.messages]),
+            messages=with_tool_names([_plain(message) for message in self.messages], "messages[{index}].tool_call_id"),
             tools=shown_tools(functions, rule),
             constraints=constraints(functions, rule, self._output()),
             parallel_tool_calls=self.parallel_tool_calls,
@@ -180,8 +178,11 @@ def constraints(functions: list[Function], rule: ToolRule, output: OutputFormat 
     return Constraints(rule, strict, output)
 
 
-def with_tool_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_tool_names(messages: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
     """The messages, each tool's with the name of its function, which some templates show.
+
+    Args:
+        field: what an error calls the call's id; `{index}` is the message's.
 
     Raises:
         ApiError: 400, for a result without a call.
@@ -194,7 +195,7 @@ def with_tool_names(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if message["tool_call_id"] not in names:
                 raise invalid(
                     f"No message before it makes the call '{message['tool_call_id']}'.",
-                    f"messages[{index}].tool_call_id",
+                    field.format(index=index),
                 )
             message["name"] = names[message["tool_call_id"]]
     return messages
@@ -209,7 +210,3 @@ def _plain(message: Message) -> dict[str, Any]:
     if message.reasoning_content:
         plain["reasoning_content"] = message.reasoning_content
     return plain
-
-
-def _fail(message: str, role: str, field: str) -> None:
-    raise PydanticCustomError("message", message, {"role": role, "at": f".{field}"})  # pyright: ignore[reportArgumentType]

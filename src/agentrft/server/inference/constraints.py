@@ -11,11 +11,12 @@ from agentrft.tools import argument_fault
 
 @dataclass(frozen=True)
 class OutputFormat:
-    """JSON as the answer. `schema` is None where any object will do."""
+    """JSON as the answer. `schema` is None where any object will do; `field` is the request's that demands it."""
 
     schema: dict[str, Any] | None = None
     name: str = ""
     description: str = ""
+    field: str = "response_format"
 
     @property
     def instruction(self) -> str:
@@ -84,7 +85,7 @@ class Constraints:
             fault = self.output.fault(content)
             if fault is not None:
                 message = f"The model's answer is not in the asked format: {fault}"
-                return _unmet(message, "response_format", "response_format_not_met")
+                return _unmet(message, self.output.field, "response_format_not_met")
         return None
 
     def _argument_fault(self, function: dict[str, Any]) -> str | None:

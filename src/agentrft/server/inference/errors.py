@@ -35,20 +35,31 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
+class FieldFault(ValueError):
+    """Raised while a request is validated, with where in the validated part the fault lies, such as `[0].type`."""
+
+    def __init__(self, message: str, at: str) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
     """400, for a field's value."""
     return ApiError(400, message, code=code, param=param)
 
 
 def from_validation(error: ValidationError) -> ApiError:
-    """400, for the fault that lies deepest: in a union that is the one of the type which was meant."""
-    found = max(error.errors(include_url=False), key=lambda fault: len(fault["loc"]))
-    param = _path(found["loc"]) + str(found.get("ctx", {}).get("at", ""))
+    """400, for one fault: the one that lies deepest, which in a union is of the type that was meant."""
+    found = max(error.errors(include_url=False), key=_weight)
+    param, message = _path(found["loc"]), found["msg"]
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, FieldFault):
+        param, message = param + cause.at, str(cause)
     if found["type"] == "extra_forbidden":
         return invalid(f"Unknown or unsupported parameter: '{param}'.", param, "unknown_parameter")
     if found["type"] == "missing":
         return invalid(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
-    return invalid(f"Invalid value for '{param}': {found['msg']}" if param else found["msg"], param or None)
+    return invalid(f"Invalid value for '{param}': {message}" if param else message, param or None)
 
 
 def from_engine(failure: EngineFailure) -> ApiError:
@@ -56,6 +67,12 @@ def from_engine(failure: EngineFailure) -> ApiError:
     if failure.kind in ("timeout", "stopped"):
         return ApiError(503, str(failure), code="engine_unavailable", retry=True)
     return ApiError(500, str(failure), code="engine_failed", retry=failure.kind not in _LASTING)
+
+
+def _weight(fault: Any) -> tuple[bool, int]:
+    """A wrong `type` comes first: it explains all other faults of the same object."""
+    where = fault["loc"]
+    return bool(where) and where[-1] == "type", len(where)
 
 
 def _path(parts: tuple[int | str, ...]) -> str:

@@ -4,9 +4,8 @@ import random
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
-from agentrft.server.inference.errors import ApiError, from_validation, invalid
+from agentrft.server.inference.errors import ApiError, FieldFault, from_validation, invalid
 from agentrft.spec.base import SpecModel
 from agentrft.tools import schema_fault
 
@@ -16,19 +15,21 @@ Zero = Annotated[float, Field(ge=0, le=0)]
 
 
 class RequestModel(SpecModel):
-    """Part of a request."""
+    """A request or a part of one. A field that is null is one that is not given, as OpenAI's own client has it."""
 
     model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, given: Any) -> Any:
+        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 Model = TypeVar("Model", bound=RequestModel)
 
 
 class CommonRequest(RequestModel):
-    """What both requests hold. A field that is null is one that is not given.
-
-    The last ones are sent by clients, and change nothing here at the only values that they may have.
-    """
+    """What both requests hold; from `user` on, what clients send and what makes no difference here."""
 
     model: str
     parallel_tool_calls: bool = True
@@ -43,16 +44,10 @@ class CommonRequest(RequestModel):
     prompt_cache_key: str = ""
     top_logprobs: int = Field(default=0, ge=0)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, given: Any) -> Any:
-        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
-
     @model_validator(mode="after")
     def _refuse_top_logprobs(self) -> "CommonRequest":
         if self.top_logprobs:
-            message = "Only the sampled tokens' own log-probabilities are known; leave it out or at 0."
-            raise PydanticCustomError("top_logprobs", message, {"at": "top_logprobs"})  # pyright: ignore[reportArgumentType]
+            raise FieldFault("only the sampled tokens' own log-probabilities are known", "top_logprobs")
         return self
 
 
@@ -108,10 +103,7 @@ def text_of(content: Any, types: tuple[str, ...]) -> Any:
     for index, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in types or not isinstance(part.get("text"), str):
-            message = "content part {index} is of type '{kind}'; only text is supported"
-            raise PydanticCustomError(
-                "unsupported_part", message, {"index": index, "kind": str(kind), "at": f"[{index}].type"}
-            )
+            raise FieldFault(f"content part {index} is of type '{kind}'; only text is supported", f"[{index}].type")
         texts.append(part["text"])
     return "\n".join(texts)
 

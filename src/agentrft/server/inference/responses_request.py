@@ -3,11 +3,10 @@
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from agentrft.server.inference.chat_request import constraints, shown_tools, with_tool_names
 from agentrft.server.inference.constraints import OutputFormat, ToolRule
-from agentrft.server.inference.errors import invalid
+from agentrft.server.inference.errors import FieldFault, invalid
 from agentrft.server.inference.fields import (
     Choice,
     CommonRequest,
@@ -52,10 +51,8 @@ class Item(RequestModel):
         for field in ("role", "content", "call_id", "name", "arguments", "output"):
             given, needed = getattr(self, field) is not None, field in _NEEDED[self.type]
             if given != needed:
-                message = (
-                    "an item of type '{type}' needs it" if needed else "an item of type '{type}' has no such field"
-                )
-                raise PydanticCustomError("item", message, {"type": self.type, "at": f".{field}"})  # pyright: ignore[reportArgumentType]
+                says = "needs it" if needed else "has no such field"
+                raise FieldFault(f"an item of type '{self.type}' {says}", f".{field}")
         return self
 
 
@@ -122,6 +119,7 @@ class ResponsesRequest(CommonRequest):
             max_tokens=self.max_output_tokens,
             stop=(),
             seed=new_seed(),
+            messages_field="input",
         )
 
     def _messages(self) -> list[dict[str, Any]]:
@@ -134,7 +132,7 @@ class ResponsesRequest(CommonRequest):
             _append(messages, item)
         if not self.input:
             raise invalid("There is nothing to answer.", "input")
-        return with_tool_names(messages)
+        return with_tool_names(messages, "input")
 
     def _output(self) -> OutputFormat | None:
         given = self.text.format
@@ -142,12 +140,12 @@ class ResponsesRequest(CommonRequest):
         if given.type != "json_schema":
             if given.name or given.description or given.strict is not None or schema is not None:
                 raise invalid("A schema goes with type 'json_schema'.", "text.format.type")
-            return OutputFormat() if given.type == "json_object" else None
+            return OutputFormat(field="text.format") if given.type == "json_object" else None
         if schema is None or given.name is None:
             raise invalid("Type 'json_schema' needs a name and a schema.", "text.format")
         named = SchemaFormat(name=given.name, description=given.description, schema=schema)
         checked_format(named, "text.format.schema")
-        return OutputFormat(schema, given.name, given.description or "")
+        return OutputFormat(schema, given.name, given.description or "", "text.format")
 
 
 def _append(messages: list[dict[str, Any]], item: Item) -> None:

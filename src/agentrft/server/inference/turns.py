@@ -35,7 +35,8 @@ class TurnSettings:
     """What a request asks for, whichever API it came by.
 
     Attributes:
-        messages, tools: in Chat Completions shape; no tools where the model may see none.
+        messages, tools: in Chat Completions shape; no tools where the model may see none. `messages_field` is the
+            request's field that they came in.
         max_tokens: None for as many as fit.
         stop: texts that end the answer; they are not part of it.
         seed: of all choices and attempts.
@@ -50,6 +51,7 @@ class TurnSettings:
     max_tokens: int | None
     stop: tuple[str, ...]
     seed: int
+    messages_field: str = "messages"
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,14 @@ class TurnSampler:
         try:
             self.prompt_ids = codec.prompt_ids(messages, settings.tools)
         except (UserError, ValueError, TypeError, KeyError) as error:
-            raise invalid(f"These messages do not fit the model's chat template: {error}", "messages") from error
+            raise invalid(
+                f"These messages do not fit the model's chat template: {error}", settings.messages_field
+            ) from error
         room = context - len(self.prompt_ids)
         if room < 1:
             raise invalid(
                 f"This model's maximum context length is {context} tokens; the messages take {len(self.prompt_ids)}.",
-                "messages",
+                settings.messages_field,
                 "context_length_exceeded",
             )
         self._max_tokens = room if settings.max_tokens is None else min(room, settings.max_tokens)
