@@ -40,6 +40,5 @@ cd "$folder"
 $as "$binaries/initdb" -D "$folder/data" -U agentrft --auth=trust >/dev/null
 $as "$binaries/pg_ctl" -D "$folder/data" -w -l "$folder/log" \
     -o "-p $port -k $folder -c listen_addresses=127.0.0.1 -c max_connections=200" start >/dev/null
-"$binaries/createdb" -h 127.0.0.1 -p "$port" -U agentrft agentrft
 cd "$OLDPWD"
-AGENTRFT_TEST_DATABASE="postgresql+psycopg://agentrft@127.0.0.1:$port/agentrft" "$@"
+AGENTRFT_TEST_DATABASE="postgresql+psycopg://agentrft@127.0.0.1:$port/postgres" "$@"

@@ -5,15 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 from openai import OpenAI
 
+from agentrft.store import JobStore
 from tests.cli.commands import ENVIRONMENT
 from tests.job.tiny_job import (
     COLOURS,
@@ -30,6 +32,7 @@ from tests.job.tiny_job import (
 START_S = 60
 ENDED = ("succeeded", "failed", "cancelled")
 MODEL = "tiny"
+WORKER = "agentrft.server.worker"
 PYTHON_GRADER = {"type": "python", "name": "length", "source": GRADER, "trusted": True}
 HYPERPARAMETERS = {
     "batch_size": 2, "compute_multiplier": 0.5, "max_steps": 3, "eval_interval": 1, "max_tokens_per_turn": 48,
@@ -134,3 +137,27 @@ def wait_for(client: OpenAI, job_id: str, *statuses: str, timeout_s: float = 120
         assert job.status not in ENDED, (job.status, job.error)
         assert time.monotonic() < deadline, job.status
         time.sleep(0.1)
+
+
+def workers(server: Live) -> list[psutil.Process]:
+    """The processes in which a server runs its jobs."""
+    assert server.process is not None
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with suppress(psutil.NoSuchProcess):
+            found += [child] if WORKER in child.cmdline() else []
+    return found
+
+
+def open_store(server: Live) -> JobStore:
+    """The record of the server's jobs, whether it runs or not."""
+    return JobStore(server.data_dir / "jobs", database=os.environ.get("AGENTRFT_TEST_DATABASE"))
+
+
+def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = 60) -> Any:
+    """The first value that counts as true."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := is_so()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.01)
+    return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,6 +25,8 @@ from agentrft.server.sealing import Sealer, load_key
 from agentrft.server.settings import Settings
 from agentrft.server.webhooks import deliver
 from agentrft.store import JobStore
+
+logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/healthz", "/readyz"})
 
@@ -102,7 +105,11 @@ async def _guard(request: Request, proceed: Callable[[Request], Awaitable[Respon
             code="invalid_api_key",
         )  # fmt: skip
     else:
-        response = await proceed(request)
+        try:
+            response = await proceed(request)
+        except Exception:  # the boundary: whatever it was, the client gets an answer and the log the cause
+            logger.exception("%s: %s %s", request_id, request.method, request.url.path)
+            response = error_response(500, f"Something broke here; the log names it by {request_id}.", code="internal")
     response.headers["x-request-id"] = request_id
     route = request.scope.get("route")
     request.app.state.answered[getattr(route, "path", "unknown"), response.status_code] += 1

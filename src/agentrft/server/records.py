@@ -138,8 +138,11 @@ class Records:
         return {row.job_id: row for row in self._all(t.served_jobs, ServedJob)}
 
     def wish(self, job_id: str, wish: str | None) -> None:
-        """Ask the worker of a job for "pause" or "cancel"; None takes it back."""
-        self._change(t.served_jobs, t.served_jobs.c.job_id == job_id, wish=wish)
+        """Ask the worker of a job for "pause" or "cancel"; None takes a pause back. A cancel stays."""
+        column, where = t.served_jobs.c.wish, t.served_jobs.c.job_id == job_id
+        if wish != "cancel":
+            where = and_(where, or_(column.is_(None), column != "cancel"))
+        self._change(t.served_jobs, where, wish=wish)
 
     def reseal(self, sealed: dict[str, str]) -> None:
         """Replace the sealed specs of all jobs at once."""

@@ -182,9 +182,7 @@ def main() -> None:
     told = json.loads(sys.stdin.readline())
     settings = Settings(**{**told["settings"], "data_dir": Path(told["settings"]["data_dir"])})
     os.nice(told["nice"])
-    worker = Worker(
-        settings, Sealer(told["secret_key"]), told["job_id"], owner=told["owner"], parent=told["parent"]
-    )
+    worker = Worker(settings, Sealer(told["secret_key"]), told["job_id"], owner=told["owner"], parent=told["parent"])
     sys.exit(worker.run())
 
 

@@ -69,7 +69,8 @@ def parse_job(
     try:
         job = JobSpec.model_validate(flat)
     except ValidationError as error:
-        raise UserError(f"{source}: {describe_errors(error)}", "Correct these fields; docs/job.md lists them all.") from error
+        cause = f"{source}: {describe_errors(error)}"
+        raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
     return _with_absolute_paths(job, folder, source)
 
 

@@ -60,7 +60,7 @@ class JobStore:
     def create_job(self, spec: dict[str, Any], *, model: str, seed: int) -> str:
         """Store a new job and make its folder. `spec` is stored as passed: remove header values before."""
         job_id = ID_PREFIX + "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
-        self.job_folder(job_id).mkdir()
+        self.job_folder(job_id).mkdir(parents=True)
         values = {"job_id": job_id, "status": "created", "model": model, "seed": seed, "spec": spec}
         with self.database.write() as connection:
             connection.execute(insert(tables.jobs).values(created_at=time.time(), **values))
