@@ -86,6 +86,10 @@ def test_an_upload_that_lacks_bytes_is_refused_and_may_be_cancelled(client: Open
     part = client.uploads.parts.create(upload.id, data=b"12")
     with pytest.raises(openai.BadRequestError, match="2 bytes"):
         client.uploads.complete(upload.id, part_ids=[part.id])
+    with pytest.raises(openai.BadRequestError, match="another file"):
+        whole = client.uploads.create(bytes=2, filename="a", mime_type="text/jsonl", purpose="evals")
+        only = client.uploads.parts.create(whole.id, data=b"12")
+        client.uploads.complete(whole.id, part_ids=[only.id], md5="0" * 32)
     with pytest.raises(openai.BadRequestError, match="no part"):
         client.uploads.complete(upload.id, part_ids=["part_none"])
     assert client.uploads.cancel(upload.id).status == "cancelled"

@@ -32,6 +32,8 @@ def create(client: OpenAI, files: dict[str, str], **given: Any) -> Any:
     return client.fine_tuning.jobs.create(**request)
 
 
+SECRET_FILE: Any = {"type": "python", "source_file": "secret.key"}
+HEADERS = {"X-Key": "${AGENTRFT_SECRET_KEY}"}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"training_file": "file-none"}, "training_file", "no file 'file-none'"),
     ({"method": {"type": "supervised"}}, "method.type", "'supervised' is not offered"),
@@ -41,6 +43,18 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"seed": -1}, "method", "seed"),
     ({"metadata": {"a": "x" * 513}}, "metadata", "512"),
     ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "none are supported"),
+    ({"method": {"type": "reinforcement", "reinforcement": {"grader": SECRET_FILE}}}, "method", "give the code as"),
+    (
+        {
+            "method": {
+                "type": "reinforcement",
+                "reinforcement": {"grader": ECHO, "hyperparameters": "auto", "max_episode_steps": 3},
+            }
+        },
+        "method",
+        "expected a mapping",
+    ),
+    ({"extra_body": {"priority": 10**30}}, "priority", "at most 1000"),
     ({"extra_body": {"temperatur": 1}}, "temperatur", "Unknown field"),
     ({"extra_body": {"engine": {"kv_cache": 1}}}, "method", "unknown field 'kv_cache'"),
 ]
@@ -72,6 +86,37 @@ def test_tools_may_not_be_at_addresses_of_the_machine_itself(
 ) -> None:
     with pytest.raises(openai.BadRequestError, match=text):
         create(client, files, method=method(url))
+
+
+@pytest.mark.parametrize(
+    "grader",
+    [
+        {"type": "endpoint", "url": "http://127.0.0.1:9", "headers": HEADERS},
+        {"type": "model", "model": "j", "prompt": "{final_answer}", "base_url": "http://127.0.0.1:9",
+         "api_key_env": "AGENTRFT_SECRET_KEY"},
+    ],
+)  # fmt: skip
+def test_jobs_may_not_read_the_servers_environment(client: OpenAI, files: dict[str, str], grader: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="AGENTRFT_SECRET_KEY may not be read here"):
+        create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
+    with pytest.raises(openai.BadRequestError, match="may not be read here"):
+        client.fine_tuning.alpha.graders.run(grader=grader, model_sample="x")
+
+
+def test_a_file_that_a_job_waits_with_is_not_deleted(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> None:
+    warm_start = {"training_file": files["demonstrations"]}
+    job = create(client, files, method=method(tools.url), extra_body={"warm_start": warm_start})
+    for name in ("train", "demonstrations"):
+        with pytest.raises(openai.ConflictError, match="in use"):
+            client.with_options(max_retries=0).files.delete(files[name])
+    client.fine_tuning.jobs.cancel(job.id)
+
+
+def test_a_grader_that_cannot_be_made_fails_the_job_before_it_waits(client: OpenAI, files: dict[str, str]) -> None:
+    grader = {"type": "python", "source": "def grade(:"}
+    job = create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
+    job = wait_for(client, job.id, "failed", timeout_s=20)
+    assert "syntax" in job.error.message.lower()
 
 
 def test_unknown_fields_of_the_method_are_shown_again_and_warned_of(client: OpenAI, files: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from agentrft.server.scheduler import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving
 from tests.server.live import MODEL, Live, live, method, open_store, until, upload, wait_for, workers
-from tests.traffic.chaos_server import ChaosServer, hang, ok
+from tests.traffic.chaos_server import ChaosServer, ok
 
 STEPS = 4
 WARM_START_BATCHES = 2
@@ -144,7 +144,7 @@ SECOND = [
     Kill("worker", partial(updating, 1)),
     Kill("server and workers", partial(sampling, "train", 2)),
     Kill("worker", partial(committed, 3)),
-    Kill("server", partial(sampling, "validation", 4)),
+    Kill("worker", partial(sampling, "validation", 4)),
 ]
 
 
@@ -181,16 +181,19 @@ def kill(victim: str, record: Record, server: Live) -> None:
     """Kill and, if it was the server, start it again, while its workers may still be ending."""
     if victim == "worker":
         return kill_worker_of(record, server)
-    left = workers(server)
+    left, lease = workers(server), record.served.lease_owner
     assert server.process is not None
     server.process.send_signal(signal.SIGKILL)
     if victim == "server and workers":
         for worker in left:
             worker.kill()
+        assert record.served.lease_owner == lease is not None
     server.process.wait()
     server.start(server.port)
     _, alive = psutil.wait_procs(left, timeout=GONE_WITHIN_S)
     assert not alive, "workers end with their server"
+    if victim == "server and workers":
+        until(lambda: record.served.lease_owner not in (None, lease), "the lost lease is taken over")
 
 
 class Watched:
@@ -239,26 +242,19 @@ def test_two_jobs_end_whole_though_their_server_and_workers_are_killed_ten_times
     assert all(times == 1 for key, times in slow_tools.executed.items() if key)
 
 
-def test_a_lost_lease_is_taken_over_and_a_stopped_server_leaves_its_job_queued(
+def test_after_a_sigterm_a_running_job_is_queued_and_goes_on_with_the_next_server(
     own_server: Live, own_files: dict[str, str], slow_tools: ChaosServer
 ) -> None:
     client = own_server.client()
-    record = Record(own_server, create(client, own_files, slow_tools.url))
-    until(lambda: record.served.lease_owner is not None and record.job.status == "running", "it runs")
-    lost = record.served.lease_owner
-    kill("server and workers", record, own_server)
-    assert record.served.lease_owner == lost
-    until(lambda: record.served.lease_owner not in (None, lost), "another worker has the lease")
-
-    until(lambda: ("train", 1) in record.steps, "a step is done")
-    left = workers(own_server)
+    record = Record(own_server, create(client, own_files, slow_tools.url, hyperparameters={"max_steps": 2}))
+    until(lambda: sampling("train", 2, record), "it samples")
+    left, done = workers(own_server), record.steps
     own_server.stop()
     assert record.job.status == "queued" and record.served.lease_owner is None
     assert not psutil.wait_procs(left, timeout=0)[1]
-    done = record.steps
     own_server.start(own_server.port)
     wait_for(client, record.job_id, "succeeded")
-    assert record.steps[: len(done)] == done and record.steps == PHASES
+    assert record.steps[: len(done)] == done and record.steps == PHASES[: PHASES.index(("validation", 2)) + 1]
     assert not [message for message in record.messages() if "worker died" in message]
 
 
@@ -272,23 +268,12 @@ def test_a_worker_that_dies_again_and_again_without_a_step_fails_its_job(
         until(lambda crash=crash: record.served.crashes == crash, "the death is noted")
     job = wait_for(client, record.job_id, "failed")
     assert job.error is not None and job.error.code == "worker_died"
-    assert job.error.message == f"its worker died {MOST_CRASHES} times without finishing a step, at last by signal SIGKILL"
+    assert (
+        job.error.message == f"its worker died {MOST_CRASHES} times without finishing a step, at last by signal SIGKILL"
+    )
     died = [message for message in record.messages() if "worker died" in message]
     assert len(died) == MOST_CRASHES and died[-1] == job.error.message
     assert not workers(server)
-
-
-@pytest.mark.parametrize(
-    "sign",
-    [starting, partial(warming, 1), partial(sampling, "train", 1), partial(updating, 1)],
-    ids=["queued", "warm start", "sampling", "updating"],
-)
-def test_a_cancelled_job_ends_within_ten_seconds(
-    sign: Sign, server: Live, client: OpenAI, files: dict[str, str], tools: ChaosServer
-) -> None:
-    record = Record(server, create(client, files, tools.url))
-    until(lambda: sign(record), "the moment")
-    cancel(client, record)
 
 
 def cancel(client: OpenAI, record: Record) -> None:
@@ -296,3 +281,60 @@ def cancel(client: OpenAI, record: Record) -> None:
     job = wait_for(client, record.job_id, "cancelled", timeout_s=CANCELLED_WITHIN_S)
     assert job.finished_at and job.fine_tuned_model is None
     assert record.messages().count("The job was cancelled") == 1
+
+
+def test_a_cancel_ends_jobs_that_wait_warm_up_or_hang_in_a_tool_within_ten_seconds(
+    server: Live, client: OpenAI, files: dict[str, str], tools: ChaosServer
+) -> None:
+    with serving(ChaosServer(script=[ok()], default=hang())) as hanging:
+        in_a_tool, warming_up, waiting = (
+            Record(server, create(client, files, url)) for url in (hanging.url, tools.url, tools.url)
+        )
+        cancel(client, waiting)
+        until(lambda: warming(1, warming_up), "a batch of the warm start")
+        cancel(client, warming_up)
+        until(lambda: len(hanging.received) > 1, "a call")
+        cancel(client, in_a_tool)
+    assert waiting.steps == [] and in_a_tool.steps == PHASES[:WARM_START_BATCHES]
+
+
+def test_a_worker_that_does_not_stop_is_killed_and_a_pause_does_not_undo_its_cancel(
+    server: Live, client: OpenAI, files: dict[str, str], tools: ChaosServer
+) -> None:
+    record = Record(server, create(client, files, tools.url))
+    until(lambda: updating(1, record), "an update")
+    (worker,) = workers(server)
+    worker.suspend()
+    client.fine_tuning.jobs.cancel(record.job_id)
+    client.fine_tuning.jobs.pause(record.job_id)
+    cancel(client, record)
+    assert record.served.crashes == 0 and not worker.is_running()
+
+
+def test_a_paused_job_goes_on_from_its_last_step(
+    server: Live, client: OpenAI, files: dict[str, str], slow_tools: ChaosServer
+) -> None:
+    record = Record(server, create(client, files, slow_tools.url, hyperparameters={"max_steps": 2}))
+    until(lambda: sampling("train", 2, record), "a step is under way")
+    client.fine_tuning.jobs.pause(record.job_id)
+    wait_for(client, record.job_id, "paused")
+    done, told = record.metrics, told_steps(client, record.job_id)
+    assert len(done) >= PHASES.index(("validation", 1))
+    client.fine_tuning.jobs.resume(record.job_id)
+    wait_for(client, record.job_id, "succeeded")
+    assert record.metrics[: len(done)] == done and record.steps == PHASES[: PHASES.index(("validation", 2)) + 1]
+    assert list(told_steps(client, record.job_id).items())[: len(told)] == list(told.items())
+    assert all(times == 1 for key, times in slow_tools.executed.items() if key)
+
+
+def test_a_job_that_an_earlier_worker_still_holds_waits_for_it(
+    server: Live, client: OpenAI, files: dict[str, str], tools: ChaosServer
+) -> None:
+    record = Record(server, create(client, files, tools.url))
+    with record.hold():
+        until(lambda: record.served.lease_owner, "a worker has the lease")
+        leased_until = record.served.lease_until
+        until(lambda: record.served.lease_until != leased_until, "it lives")
+        assert record.job.status == "interrupted"
+    wait_for(client, record.job_id, "running")
+    cancel(client, record)

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from agentrft.cli.output import DebugOption, JsonOption, Output
 from agentrft.errors import UserError
+from agentrft.models import resolve_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,10 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="Tools and graders may be at these hosts only; repeatable.")
     ] = None,
+    allow_env: Annotated[
+        list[str] | None,
+        typer.Option("--allow-env", help="Variables that jobs may read as ${NAME} or api_key_env; repeatable."),
+    ] = None,
     allow_code: Annotated[
         bool,
         typer.Option(
@@ -59,6 +64,7 @@ def serve(
     settings = settings_of(
         data_dir=data_dir.absolute(), database=database, needs_key=require_key or not is_loopback(host),
         organization=organization, max_running_jobs=max_running_jobs, allowed_hosts=tuple(allow_host or ()),
+        allowed_env=tuple(allow_env or ()),
         allow_code=allow_code, webhook_url=webhook_url, webhook_secret=webhook_secret, max_models=max_models,
     )  # fmt: skip
     run(settings, host=host, port=port)
@@ -74,6 +80,9 @@ def add_model(
     output = Output(as_json=as_json)
     from agentrft.server.names import add_model as add
 
+    if weights.startswith((".", "~")) or (Path(weights).is_dir() and "/" in weights):
+        weights = str(Path(weights).expanduser().absolute())
+    resolve_model(weights)
     path = add(data_dir.absolute(), name, weights)
     output.emit({"name": name, "weights": weights, "file": str(path)})
     output.console.print(f"{name} stands for {weights} from the server's next start on ({path}).", soft_wrap=True)

@@ -1,6 +1,7 @@
 """What every route of the API works with."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ class Context:
     records: Records
     sealer: Sealer
     catalog: Catalog
+    started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     background: set[asyncio.Task[Any]] = field(default_factory=set)
 

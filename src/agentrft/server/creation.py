@@ -4,6 +4,7 @@ import hashlib
 import ipaddress
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,15 @@ from agentrft.server.errors import ApiError
 from agentrft.server.names import Catalog
 from agentrft.server.records import FileRow, Records
 from agentrft.server.settings import Settings
-from agentrft.spec import JobSpec, parse_job
+from agentrft.spec import JobSpec, expand_variables, parse_job
 from agentrft.traffic import public_url
 
 OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
 # Ours, beside the API's: through the SDK as `extra_body`.
 OURS = ("warm_start", "baseline", "engine", "dtype", "deterministic", "model_failed_reward", "priority")
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
+USUAL_KEY = "OPENAI_API_KEY"
+MOST_PRIORITY = 1000
 METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 
 
@@ -72,6 +75,7 @@ def read_request(body: Any, records: Records, catalog: Catalog, settings: Settin
     raw |= {name: body[name] for name in ("suffix", "seed", "metadata") if body.get(name) is not None}
     method = _method(body)
     raw["method"] = method
+    _refuse_source_files(method)
     ignored: list[str] = []
     try:
         spec = parse_job(
@@ -115,9 +119,16 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
     Raises:
         ApiError: with what was refused.
     """
+    expand_variables(dict(job), "job", allowed=settings.allowed_env)
     for part in parts_of(job):
         if not settings.allow_code:
             _refuse_code(part)
+        variable = part.get("api_key_env")
+        if variable not in (None, USUAL_KEY, *settings.allowed_env):
+            raise ApiError(
+                400, f"api_key_env: the variable {variable} may not be read here; the server was not started with "
+                f"--allow-env {variable}.", param="method", code="variable_not_allowed",
+            )  # fmt: skip
         for field in URL_FIELDS:
             if part.get(field):
                 check_host(str(part[field]), settings)
@@ -167,8 +178,10 @@ def _check_fields(body: dict[str, Any]) -> None:
     for name in ("model", "training_file"):
         if not isinstance(body.get(name), str):
             raise ApiError(400, f"{name}: a string is needed.", param=name, code="missing_required_parameter")
-    if not isinstance(body.get("priority", 0), int):
-        raise ApiError(400, "priority: a whole number is needed.", param="priority", code="invalid_value")
+    priority = body.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MOST_PRIORITY:
+        message = f"priority: a whole number of at most {MOST_PRIORITY} is needed."
+        raise ApiError(400, message, param="priority", code="invalid_value")
     _check_metadata(body.get("metadata"))
 
 
@@ -219,9 +232,21 @@ def _without_hosted_options(raw: dict[str, Any], ignored: list[str]) -> dict[str
     return {**raw, "method": {**method, "reinforcement": {**inner, "hyperparameters": kept}}}
 
 
+def _refuse_source_files(value: Any) -> None:
+    """A path would be read on the server, whatever lies there."""
+    if isinstance(value, dict):
+        if value.get("source_file") is not None:
+            raise ApiError(400, "source_file: give the code as `source`.", param="method", code="invalid_value")
+        for one in value.values():
+            _refuse_source_files(one)
+    elif isinstance(value, list):
+        for one in value:
+            _refuse_source_files(one)
+
+
 def _file_path(file_id: Any, param: str, records: Records, settings: Settings) -> str:
     row: FileRow | None = records.file(file_id) if isinstance(file_id, str) else None
-    if row is None:
+    if row is None or (row.expires_at is not None and row.expires_at < time.time()):
         raise ApiError(400, f"{param}: there is no file {file_id!r}.", param=param, code="invalid_file")
     if row.purpose != "fine-tune":
         raise ApiError(

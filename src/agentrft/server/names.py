@@ -58,7 +58,7 @@ def add_model(data_dir: Path, name: str, weights: str) -> Path:
     Raises:
         UserError: the name cannot be used.
     """
-    if not NAME.match(name) or name.startswith("ft:"):
+    if not NAME.match(name):
         raise UserError(f"'{name}' is no name for a model.", "Use letters, digits, '.', '_', '-' and '/'.")
     path = data_dir / MODELS_FILE
     given: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}

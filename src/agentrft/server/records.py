@@ -102,15 +102,26 @@ class Records:
 
     # --- jobs
 
-    def add_job(
-        self, job_id: str, request: dict[str, Any], sealed_spec: str, *, digest: str, idempotency_key: str | None
-    ) -> None:
+    def create_job(
+        self, record: dict[str, Any], request: dict[str, Any], sealed_spec: str, *, model: str, seed: int, digest: str,
+        idempotency_key: str | None,
+    ) -> str:  # fmt: skip
+        """A new job, with what the server keeps of it; both or neither are stored."""
         values = {
-            "job_id": job_id, "request": request, "sealed_spec": sealed_spec, "request_digest": digest,
+            "request": request, "sealed_spec": sealed_spec, "request_digest": digest,
             "idempotency_key": idempotency_key, "priority": request.get("priority", 0),
         }  # fmt: skip
-        with self._database.write() as connection:
-            connection.execute(insert(t.served_jobs).values(**values))
+
+        def also(connection: Connection, job_id: str) -> None:
+            connection.execute(insert(t.served_jobs).values(job_id=job_id, **values))
+
+        return self.store.create_job(record, model=model, seed=seed, also=also)
+
+    def ended_since(self, when: float) -> list[str]:
+        """Jobs that ended after a time."""
+        query = select(t.jobs.c.job_id).join(t.served_jobs).where(t.jobs.c.finished_at >= when)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
 
     def job_of_request(self, digest: str, *, idempotency_key: str | None, is_retry: bool) -> tuple[str, bool] | None:
         """The job that a repeated request made before, and whether the request is the same."""

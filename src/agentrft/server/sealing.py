@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "AGENTRFT_SECRET_KEY"
 FILE_NAME = "secret.key"
+KEY_REMEDY = "It is 32 random bytes in URL-safe base64; without the variable a key file is made."
 
 
 class Sealer:
@@ -29,7 +30,10 @@ class Sealer:
         try:
             self._fernet = Fernet(key)
         except ValueError as error:
-            raise UserError(f"{VARIABLE}: not a key.", "Make one with `agentrft keys secret`.") from error
+            raise UserError(
+                f"{VARIABLE}: not a key.",
+                KEY_REMEDY,
+            ) from error
 
     def seal(self, text: str) -> str:
         return self._fernet.encrypt(text.encode()).decode()

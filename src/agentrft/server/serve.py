@@ -1,7 +1,10 @@
 """Running the server: one process tree, which ends as one."""
 
 import ipaddress
+import os
+import re
 import socket
+from collections.abc import Collection
 
 import uvicorn
 
@@ -10,6 +13,11 @@ from agentrft.server.app import create_app
 from agentrft.server.settings import Settings
 
 GRACE_S = 10
+KEPT = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TERM|TMPDIR|PWD|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHON.*|XDG_.*|OMP_.*|GOMP_.*"
+    r"|MKL_.*|OPENBLAS_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|TORCH.*|PYTORCH.*|TRANSFORMERS_.*|HF_.*|HUGGING.*|SSL_.*"
+    r"|https?_proxy|no_proxy|HTTPS?_PROXY|NO_PROXY|AGENTRFT_CACHE|COVERAGE_.*"
+)
 
 
 def serve(settings: Settings, *, host: str, port: int) -> None:
@@ -19,6 +27,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         UserError: an address that others can reach without any key, or the address cannot be had.
     """
     app = create_app(settings)
+    forget_secrets(settings.allowed_env)
     if not is_loopback(host) and not app.state.context.records.has_keys():
         raise UserError(
             f"--host {host}: others could reach it, and there is no API key.",
@@ -31,6 +40,13 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     listening = _listen(host, port)
     print(f"agentrft serves http://{host}:{listening.getsockname()[1]}/v1", flush=True)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def forget_secrets(allowed: Collection[str]) -> None:
+    """Take out of the environment what jobs could ask for and may not have; what programs need to run stays."""
+    for name in list(os.environ):
+        if name not in allowed and not KEPT.fullmatch(name):
+            del os.environ[name]
 
 
 def is_loopback(host: str) -> bool:

@@ -15,6 +15,7 @@ class Settings:
         organization: in the names of models.
         max_running_jobs: jobs that run at once here.
         allowed_hosts: that tools and graders may be at; empty for all but link-local and metadata addresses.
+        allowed_env: variables that jobs may read as `${NAME}`, or as a judge's `api_key_env`.
         allow_code: whether jobs may run Python functions, commands and graders without a sandbox in the server's name.
         webhook_url, webhook_secret: where ends of jobs are told, and what the telling is signed with.
         max_models: fine-tuned models that are kept loaded.
@@ -26,6 +27,7 @@ class Settings:
     organization: str = "local"
     max_running_jobs: int = 1
     allowed_hosts: tuple[str, ...] = ()
+    allowed_env: tuple[str, ...] = ()
     allow_code: bool = False
     webhook_url: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)

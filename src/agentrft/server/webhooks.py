@@ -61,7 +61,7 @@ async def deliver(context: "Context") -> None:
 def _note_ended(context: "Context") -> None:
     if context.settings.webhook_url is None:
         return
-    for job_id in context.records.all_served():
+    for job_id in context.records.ended_since(context.started_at):
         tell_webhook(context, job_id)
 
 

@@ -48,6 +48,7 @@ class Worker:
         self._store = JobStore(settings.jobs_dir, database=settings.database)
         self._records = Records(self._store)
         self._sealer = sealer
+        self._settings = settings
         self._job_id = job_id
         self._owner = owner
         self._parent = parent
@@ -98,7 +99,7 @@ class Worker:
         served = self._records.served(self._job_id)
         assert served is not None
         job = json.loads(self._sealer.open(served.sealed_spec))
-        return JobSpec.model_validate(expand_variables(job, "job"))
+        return JobSpec.model_validate(expand_variables(job, "job", allowed=self._settings.allowed_env))
 
     async def _wait_for_earlier_worker(self, stop: Stop) -> None:
         """One that stood still and lost its lease holds the job's lock until it has ended."""

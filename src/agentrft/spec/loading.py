@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,10 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
     inner = {key: value for key, value in inner.items() if key in METHOD_FIELDS}
     episode_steps = inner.pop("max_episode_steps", None)
     if episode_steps is not None:
-        hyperparameters = dict(inner.get("hyperparameters") or {})
+        given = inner.get("hyperparameters") or {}
+        if not isinstance(given, dict):
+            raise UserError(f"{source}: hyperparameters: expected a mapping, found {given!r}.", "Leave it out for all.")
+        hyperparameters = dict(given)
         if hyperparameters.setdefault("max_episode_steps", episode_steps) != episode_steps:
             raise UserError(f"{source}: max_episode_steps is given twice.", f"Keep it in `{where}` only.")
         inner["hyperparameters"] = hyperparameters
@@ -170,8 +174,15 @@ def _tag(model: type[BaseModel]) -> str | None:
     return getattr(field.annotation, "__args__", (None,))[0] if field else None
 
 
-def expand_variables(raw: dict[str, Any], source: str) -> dict[str, Any]:
-    """Replace `${NAME}` inside every `headers` and `env` mapping."""
+def expand_variables(raw: dict[str, Any], source: str, *, allowed: Collection[str] | None = None) -> dict[str, Any]:
+    """Replace `${NAME}` inside every `headers` and `env` mapping.
+
+    Args:
+        allowed: names that may be read; None for all.
+
+    Raises:
+        UserError: the environment lacks one, or it may not be read.
+    """
 
     def expand(value: Any, in_secrets: bool) -> Any:
         if isinstance(value, dict):
@@ -184,6 +195,11 @@ def expand_variables(raw: dict[str, Any], source: str) -> dict[str, Any]:
 
     def substitute(match: re.Match[str]) -> str:
         name = match.group(1)
+        if allowed is not None and name not in allowed:
+            raise UserError(
+                f"{source}: headers: the variable {name} may not be read here.",
+                f"Start the server with --allow-env {name}, or give the value itself: it is stored encrypted.",
+            )
         if name not in os.environ:
             raise UserError(f"{source}: headers: the environment has no variable {name}.", f"Run `export {name}=...`.")
         return os.environ[name]

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import fields
 from pathlib import Path
@@ -57,13 +57,21 @@ class JobStore:
 
     # --- jobs
 
-    def create_job(self, spec: dict[str, Any], *, model: str, seed: int) -> str:
-        """Store a new job and make its folder. `spec` is stored as passed: remove header values before."""
+    def create_job(
+        self, spec: dict[str, Any], *, model: str, seed: int, also: Callable[[Connection, str], None] | None = None
+    ) -> str:
+        """Store a new job and make its folder. `spec` is stored as passed: remove header values before.
+
+        Args:
+            also: gets the connection and the job's id, for what is stored with it or not at all.
+        """
         job_id = ID_PREFIX + "".join(secrets.choice(ID_CHARACTERS) for _ in range(12))
         self.job_folder(job_id).mkdir(parents=True)
         values = {"job_id": job_id, "status": "created", "model": model, "seed": seed, "spec": spec}
         with self.database.write() as connection:
             connection.execute(insert(tables.jobs).values(created_at=time.time(), **values))
+            if also is not None:
+                also(connection, job_id)
         return job_id
 
     def job_folder(self, job_id: str) -> Path:

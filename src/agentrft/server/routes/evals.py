@@ -3,6 +3,7 @@
 Viewers of rollouts that were written for the hosted service find them here.
 """
 
+from itertools import takewhile
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -125,7 +126,7 @@ def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any
 def _item(record: dict[str, Any], run: dict[str, Any], threshold: float) -> dict[str, Any]:
     reward, grade = record["reward"], record["grade"]
     passed = reward is not None and reward >= threshold
-    prompt = [message for message in record["messages"] if message["role"] != "assistant"][:1]
+    prompt = list(takewhile(lambda message: message["role"] != "assistant", record["messages"]))
     failure = record["failure_message"] or record["failure_kind"] or ""
     sampled = sum(len(turn["sampled_ids"]) for turn in record["turns"])
     read = sum(len(turn["prompt_ids"]) for turn in record["turns"])

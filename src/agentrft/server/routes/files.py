@@ -1,5 +1,6 @@
 """`/v1/files` and `/v1/uploads`: data comes in, whole or in parts, and is looked at before a job may use it."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,10 +86,10 @@ def file_content(file_id: str, context: InContext) -> Response:
 @router.delete("/v1/files/{file_id}")
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
-    for job_id, served in context.records.all_served().items():
-        request = served.request
-        uses = row.file_id in (request["training_file"], request["validation_file"])
-        if uses and context.store.get_job(job_id).status not in ("succeeded", "failed", "cancelled"):
+    path = str(content_path(context.settings, row.file_id))
+    for job_id in context.records.all_served():
+        job = context.store.get_job(job_id)
+        if job.status not in ("succeeded", "failed", "cancelled") and path in _data_paths(job.spec["job"]):
             raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
     context.records.delete_file(row.file_id)
     content_path(context.settings, row.file_id).unlink(missing_ok=True)
@@ -102,14 +103,13 @@ class UploadCreate(BaseModel):
     purpose: str
     bytes: int
     mime_type: str
-    expires_after: dict[str, Any] | None = None
 
 
 class UploadComplete(BaseModel):
     """Body of `uploads.complete`."""
 
     part_ids: list[str]
-    md5: str | None = None
+    md5: str | None = None  # of the whole file, in hexadecimal
 
 
 @router.post("/v1/uploads")
@@ -151,6 +151,9 @@ def complete_upload(
         partial.unlink()
         message = f"The parts have {size} bytes, and the upload was created for {upload.bytes}."
         raise ApiError(400, message, param="part_ids", code="invalid_value")
+    if body.md5 is not None and hashlib.md5(partial.read_bytes()).hexdigest() != body.md5.lower():
+        partial.unlink()
+        raise ApiError(400, "md5: the parts make another file.", param="md5", code="invalid_value")
     row = context.records.add_file(upload.filename, upload.purpose, size, None)
     if not context.records.end_upload(upload_id, "completed", row.file_id):
         context.records.delete_file(row.file_id)
@@ -238,6 +241,17 @@ def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
 def _drop_parts(parts: dict[str, int], context: Context) -> None:
     for part_id in parts:
         content_path(context.settings, part_id).unlink(missing_ok=True)
+
+
+def look_at_uploaded(context: Context) -> None:
+    """What a server that was killed had not looked at yet."""
+    for row in context.records.files():
+        if row.status == "uploaded":
+            _process(context, row)
+
+
+def _data_paths(job: dict[str, Any]) -> tuple[str | None, ...]:
+    return job["training_file"], job["validation_file"], (job["warm_start"] or {}).get("training_file")
 
 
 def _process(context: Context, row: FileRow) -> None:

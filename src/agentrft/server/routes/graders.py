@@ -92,7 +92,9 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
     """One real call of a tool, as a rollout would make it."""
     given = {key: value for key, value in body.items() if key in HttpToolSpec.model_fields or key == "url"}
     try:
-        spec = HttpToolSpec.model_validate(expand_variables({**given, "retries": body.get("retries", 0)}, "tool"))
+        spec = HttpToolSpec.model_validate(
+            expand_variables({**given, "retries": body.get("retries", 0)}, "tool", allowed=context.settings.allowed_env)
+        )
     except ValidationError as error:
         raise ApiError(400, f"tool: {describe_errors(error)}", param="tool", code="invalid_value") from error
     if "function" in body or spec.record is not None or spec.replay is not None:
@@ -120,7 +122,8 @@ def _grader(given: Any, settings: Settings) -> Any:
     if not isinstance(given, dict):
         raise ApiError(400, "grader: an object is needed.", param="grader", code="invalid_value")
     try:
-        spec = GRADERS.validate_python(expand_variables({"grader": given}, "grader")["grader"])
+        expanded = expand_variables({"grader": given}, "grader", allowed=settings.allowed_env)
+        spec = GRADERS.validate_python(expanded["grader"])
     except ValidationError as error:
         raise ApiError(400, f"grader: {describe_errors(error)}", param="grader", code="invalid_grader") from error
     files = [one for one in (spec.graders.values() if spec.type == "multi" else [spec]) if one.type == "python"]

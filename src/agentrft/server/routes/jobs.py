@@ -11,7 +11,7 @@ from sse_starlette import EventSourceResponse
 
 from agentrft.data import load_demonstrations, load_samples
 from agentrft.errors import UserError
-from agentrft.graders import check_templates
+from agentrft.graders import check_templates, create_grader
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
@@ -49,10 +49,9 @@ def create_job(
         return context.job_object(job_id)
     new = read_request(body, context.records, context.catalog, context.settings)
     record = {**stored_spec(new.spec, None), "files": {}}
-    job_id = context.store.create_job(record, model=new.spec.model, seed=new.spec.seed)
-    context.records.add_job(
-        job_id, new.request, context.sealer.seal(new.spec.model_dump_json()), digest=digest,
-        idempotency_key=idempotency_key,
+    job_id = context.records.create_job(
+        record, new.request, context.sealer.seal(new.spec.model_dump_json()), seed=new.spec.seed, model=new.spec.model,
+        digest=digest, idempotency_key=idempotency_key,
     )  # fmt: skip
     context.store.add_event(job_id, "info", f"Created fine-tuning job: {job_id}")
     for name in new.ignored:
@@ -182,8 +181,9 @@ def _validate(context: Context, job_id: str) -> None:
             load_demonstrations(spec.warm_start.training_file)
         for grader in (spec.grader, *spec.holdout_graders.values()):
             check_templates(grader, samples)
+            create_grader(grader)
     except UserError as error:
-        message = f"{error.cause} {error.remedy}"
+        message = f"{error.cause} {error.remedy}".replace(f"{context.settings.files_dir}/", "")
         for path, file_id in ((spec.training_file, served.request["training_file"]),
                               (spec.validation_file, served.request["validation_file"])):  # fmt: skip
             message = message.replace(str(path), str(file_id))
