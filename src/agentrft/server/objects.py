@@ -81,6 +81,12 @@ def event_id(event: Event) -> str:
     return f"ftevent-{event.number:024d}"
 
 
+def event_number(an_event_id: str) -> int:
+    """The number in an event's id; 0, before all events, where it is none."""
+    digits = an_event_id.removeprefix("ftevent-")
+    return int(digits) if digits.isdecimal() and len(digits) <= 24 and int(digits) < 2**62 else 0
+
+
 def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: str) -> list[dict[str, Any]]:
     """A `fine_tuning.job.checkpoint` for each validated step that is kept, newest first."""
     folder = store.job_folder(job.job_id) / "checkpoints"

@@ -181,6 +181,20 @@ class JobStore:
             rows = connection.execute(query.where(table.c.job_id == job_id).order_by(table.c.number))
             return [Event(*row) for row in rows]
 
+    def newest_events(self, job_id: str, *, limit: int, before: int | None = None) -> list[Event]:
+        """The newest so many, newest first.
+
+        Args:
+            before: only those of a smaller number.
+        """
+        table = tables.events
+        query = select(table.c.created_at, table.c.level, table.c.message, table.c.data, table.c.number)
+        query = query.where(table.c.job_id == job_id).order_by(table.c.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(table.c.number < before)
+        with self.database.read() as connection:
+            return [Event(*row) for row in connection.execute(query)]
+
     # --- the step in progress
 
     def add_pending_rollout(self, job_id: str, phase: str, step: int, key: str, payload: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation import read_request, request_digest
 from agentrft.server.errors import ApiError
-from agentrft.server.objects import checkpoints, event_object, page, status_of
+from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
 from agentrft.server.webhooks import tell_webhook
 from agentrft.spec import JobSpec
@@ -125,8 +125,10 @@ def list_events(
     if stream:
         return EventSourceResponse(_stream(context, job.job_id))
     limit = check_limit(limit, 100)
-    items = [event_object(event) for event in context.store.events(job.job_id)[::-1]]
-    return page(items, after=after, limit=limit)
+    # Clients poll this: no more is read than one page.
+    before = None if after is None else event_number(after)
+    found = context.store.newest_events(job.job_id, limit=limit + 1, before=before)
+    return page([event_object(event) for event in found], after=None, limit=limit)
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints")
