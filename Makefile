@@ -1,7 +1,7 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-chaos test-fuzz test-slow lint format quickstart bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
+.PHONY: setup test test-api test-chaos test-fuzz test-slow lint format quickstart bench-api bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -9,6 +9,11 @@ setup: ## the environment in .venv and the built-in model
 test: setup lint ## what CI runs: checks, then all tests but the slow ones
 	@scripts/system.sh
 	$(PYTHON_BIN) -m pytest -q
+
+test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on PostgreSQL, with 2,000 generated requests
+	@scripts/system.sh
+	AGENTRFT_SCHEMA_EXAMPLES=84 $(PYTHON_BIN) -m pytest -q -s tests/server
+	AGENTRFT_SCHEMA_EXAMPLES=84 scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s tests/server
 
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
@@ -30,6 +35,9 @@ format: setup ## mend what ruff can mend
 
 quickstart: setup ## train the built-in model on medical coding; options go in ARGS="..."
 	$(PYTHON_BIN) examples/medical_coding/quickstart.py $(ARGS)
+
+bench-api: setup ## two hundred clients that poll a job, beside its training
+	$(PYTHON_BIN) -m benchmarks.api_load $(ARGS)
 
 bench-engine: setup ## generation at 64 sequences beside transformers' generate and vLLM's CPU build
 	@scripts/setup_peer.sh vllm

@@ -17,8 +17,8 @@ from agentrft.server.records import Records, ServedJob
 from agentrft.server.scheduler import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving
-from tests.server.live import MODEL, Live, live, method, open_store, until, upload, wait_for, workers
-from tests.traffic.chaos_server import ChaosServer, ok
+from tests.server.live import ENDED, MODEL, Live, live, method, open_store, until, upload, wait_for, workers
+from tests.traffic.chaos_server import ChaosServer, hang, ok
 
 STEPS = 4
 WARM_START_BATCHES = 2
@@ -30,7 +30,7 @@ CANCELLED_WITHIN_S = 10
 # A worker looks once a second whether its server lives; after the grace of a stop it ends by force.
 GONE_WITHIN_S = 15
 # Long enough that sampling can be seen from outside.
-SLOW_TOOL = ok(delay_s=0.1)
+SLOW_TOOL = ok(delay_s=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ SECOND = [
     Kill("worker", partial(updating, 1)),
     Kill("server and workers", partial(sampling, "train", 2)),
     Kill("worker", partial(committed, 3)),
-    Kill("worker", partial(sampling, "validation", 4)),
+    Kill("worker", partial(sampling, "train", 4)),
 ]
 
 
@@ -221,6 +221,7 @@ def test_two_jobs_end_whole_though_their_server_and_workers_are_killed_ten_times
 
     def kill_what_is_due() -> bool:
         for record, plan in zip(records, plans, strict=True):
+            assert not plan or record.job.status not in ENDED, record.job.error
             if plan and plan[0].sign(record):
                 kill(plan.pop(0).victim, record, own_server)
                 for one in watched:

@@ -16,8 +16,7 @@ def records(tmp_path: Path) -> Iterator[Records]:
 
 
 def queued(records: Records) -> str:
-    job_id = records.store.create_job({}, model="tiny", seed=0)
-    records.add_job(job_id, {}, "", digest="", idempotency_key=None)
+    job_id = records.create_job({}, {}, "", model="tiny", seed=0, digest="", idempotency_key=None)
     records.move(job_id, ("created",), "queued")
     return job_id
 
