@@ -149,6 +149,14 @@ def workers(server: Live) -> list[psutil.Process]:
     return found
 
 
+def lives(process: psutil.Process) -> bool:
+    """Orphans that have ended may stay as zombies, where nobody collects them."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def open_store(server: Live) -> JobStore:
     """The record of the server's jobs, whether it runs or not."""
     return JobStore(server.data_dir / "jobs", database=os.environ.get("AGENTRFT_TEST_DATABASE"))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from agentrft.server.records import Records, ServedJob
 from agentrft.server.scheduler import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving
-from tests.server.live import ENDED, MODEL, Live, live, method, open_store, until, upload, wait_for, workers
+from tests.server.live import ENDED, MODEL, Live, live, lives, method, open_store, until, upload, wait_for, workers
 from tests.traffic.chaos_server import ChaosServer, hang, ok
 
 STEPS = 4
@@ -133,18 +134,18 @@ class Kill:
 
 
 FIRST = [
-    Kill("server", starting),
     Kill("worker", partial(warming, 1)),
-    Kill("worker", partial(sampling, "train", 1)),
-    Kill("server", partial(committing, 2)),
+    Kill("worker", partial(sampling, "train", 2)),
+    Kill("worker", partial(committing, 3)),
     Kill("worker", partial(sampling, "validation", 3)),
 ]
 SECOND = [
     Kill("worker", partial(sampling, "validation", 0)),
     Kill("worker", partial(updating, 1)),
+    Kill("server", starting),
     Kill("server and workers", partial(sampling, "train", 2)),
     Kill("worker", partial(committed, 3)),
-    Kill("worker", partial(sampling, "train", 4)),
+    Kill("server", partial(sampling, "train", 4)),
 ]
 
 
@@ -177,23 +178,16 @@ def kill_worker_of(record: Record, server: Live) -> None:
     os.kill(pids.pop(), signal.SIGKILL)
 
 
-def kill(victim: str, record: Record, server: Live) -> None:
-    """Kill and, if it was the server, start it again, while its workers may still be ending."""
-    if victim == "worker":
-        return kill_worker_of(record, server)
-    left, lease = workers(server), record.served.lease_owner
+def kill_server(server: Live, *, workers_too: bool) -> list[psutil.Process]:
+    """Kill it and start it again, while its workers, which are returned, may still be ending."""
+    left = workers(server)
     assert server.process is not None
     server.process.send_signal(signal.SIGKILL)
-    if victim == "server and workers":
-        for worker in left:
-            worker.kill()
-        assert record.served.lease_owner == lease is not None
+    for worker in left if workers_too else ():
+        worker.kill()
     server.process.wait()
     server.start(server.port)
-    _, alive = psutil.wait_procs(left, timeout=GONE_WITHIN_S)
-    assert not alive, "workers end with their server"
-    if victim == "server and workers":
-        until(lambda: record.served.lease_owner not in (None, lease), "the lost lease is taken over")
+    return left
 
 
 class Watched:
@@ -218,19 +212,25 @@ def test_two_jobs_end_whole_though_their_server_and_workers_are_killed_ten_times
     records = [Record(own_server, create(client, own_files, slow_tools.url)) for _ in range(2)]
     watched = [Watched(record) for record in records]
     plans = [list(FIRST), list(SECOND)]
+    ending: list[tuple[float, psutil.Process]] = []
 
     def kill_what_is_due() -> bool:
         for record, plan in zip(records, plans, strict=True):
             assert not plan or record.job.status not in ENDED, record.job.error
-            if plan and plan[0].sign(record):
-                import time
-                at=(record.job.status, record.steps[-1:], record.pending("train",record.job.step+1), record.pending("validation",record.job.step), sorted(c for c in record.checkpoints)[-3:])
-                begun=time.time()
-                print("KILL", round(begun%1000,1), records.index(record), plan[0], at)
-                kill(plan.pop(0).victim, record, own_server)
-                print("   took", time.time()-begun, record.job.status, record.steps[-1:])
-                for one in watched:
-                    one.look(client)
+            if not plan or not plan[0].sign(record):
+                continue
+            at=(record.job.status, record.steps[-1:], record.pending("train",record.job.step+1), record.pending("validation",record.job.step), sorted(c for c in record.checkpoints)[-3:])
+            print("KILL", round(time.time()%1000,1), records.index(record), plan[0], at)
+            victim = plan.pop(0).victim
+            if victim == "worker":
+                kill_worker_of(record, own_server)
+            else:
+                left = kill_server(own_server, workers_too=victim == "server and workers")
+                ending.extend((time.monotonic() + GONE_WITHIN_S, process) for process in left)
+            for one in watched:
+                one.look(client)
+        outlived = [process for until_s, process in ending if time.monotonic() > until_s and lives(process)]
+        assert not outlived, "workers end with their server"
         return not any(plans)
 
     until(kill_what_is_due, "ten kills", timeout_s=240)
@@ -243,9 +243,9 @@ def test_two_jobs_end_whole_though_their_server_and_workers_are_killed_ten_times
         assert record.served.lease_owner is None and record.served.crashes == 0
         found = client.fine_tuning.jobs.checkpoints.list(record.job_id).data
         assert [one.step_number for one in found] == list(range(STEPS, 0, -1))
-    import time; print("END", time.time()%1000)
     for one in watched:
         one.look(client)
+    assert not any(lives(process) for _, process in ending)
     assert all(times == 1 for key, times in slow_tools.executed.items() if key)
 
 
@@ -258,7 +258,7 @@ def test_after_a_sigterm_a_running_job_is_queued_and_goes_on_with_the_next_serve
     left, done = workers(own_server), record.steps
     own_server.stop()
     assert record.job.status == "queued" and record.served.lease_owner is None
-    assert not psutil.wait_procs(left, timeout=0)[1]
+    assert not any(map(lives, left))
     own_server.start(own_server.port)
     wait_for(client, record.job_id, "succeeded")
     assert record.steps[: len(done)] == done and record.steps == PHASES[: PHASES.index(("validation", 2)) + 1]
@@ -318,30 +318,23 @@ def test_a_worker_that_does_not_stop_is_killed_and_a_pause_does_not_undo_its_can
     assert record.served.crashes == 0 and not worker.is_running()
 
 
-def test_a_paused_job_goes_on_from_its_last_step(
+def test_a_job_waits_for_an_earlier_worker_that_still_holds_it_and_once_paused_goes_on_from_its_last_step(
     server: Live, client: OpenAI, files: dict[str, str], slow_tools: ChaosServer
 ) -> None:
-    record = Record(server, create(client, files, slow_tools.url, hyperparameters={"max_steps": 2}))
-    until(lambda: sampling("train", 2, record), "a step is under way")
-    client.fine_tuning.jobs.pause(record.job_id)
-    wait_for(client, record.job_id, "paused")
-    done, told = record.metrics, told_steps(client, record.job_id)
-    assert len(done) >= PHASES.index(("validation", 1))
-    client.fine_tuning.jobs.resume(record.job_id)
-    wait_for(client, record.job_id, "succeeded")
-    assert record.metrics[: len(done)] == done and record.steps == PHASES[: PHASES.index(("validation", 2)) + 1]
-    assert list(told_steps(client, record.job_id).items())[: len(told)] == list(told.items())
-    assert all(times == 1 for key, times in slow_tools.executed.items() if key)
-
-
-def test_a_job_that_an_earlier_worker_still_holds_waits_for_it(
-    server: Live, client: OpenAI, files: dict[str, str], tools: ChaosServer
-) -> None:
-    record = Record(server, create(client, files, tools.url))
+    record = Record(server, create(client, files, slow_tools.url))
     with record.hold():
         until(lambda: record.served.lease_owner, "a worker has the lease")
         leased_until = record.served.lease_until
         until(lambda: record.served.lease_until != leased_until, "it lives")
         assert record.job.status == "interrupted"
-    wait_for(client, record.job_id, "running")
-    cancel(client, record)
+
+    until(lambda: sampling("train", 1, record), "a step is under way")
+    client.fine_tuning.jobs.pause(record.job_id)
+    wait_for(client, record.job_id, "paused")
+    done, told = record.metrics, told_steps(client, record.job_id)
+    assert len(done) >= PHASES.index(("train", 1))
+    client.fine_tuning.jobs.resume(record.job_id)
+    wait_for(client, record.job_id, "succeeded")
+    assert record.metrics[: len(done)] == done and record.steps == PHASES
+    assert list(told_steps(client, record.job_id).items())[: len(told)] == list(told.items())
+    assert all(times == 1 for key, times in slow_tools.executed.items() if key)

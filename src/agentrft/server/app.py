@@ -5,13 +5,14 @@ import hmac
 import logging
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi import FastAPI
 from pydantic import BaseModel
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrft import __version__
 from agentrft.server.context import Context
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.context = context
     app.state.answered = Counter()
     install_handlers(app)
-    app.middleware("http")(_guard)
+    app.add_middleware(Guard, context=context, answered=app.state.answered)
     for group in (files, jobs, graders, models, evals, health):
         app.include_router(group.router)
     return app
@@ -96,29 +97,50 @@ def _lifespan(context: Context, key: str) -> Callable[[FastAPI], Any]:
     return lifespan
 
 
-async def _guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Check the key, give every answer an id, and count it."""
-    request_id = f"req_{uuid.uuid4().hex}"
-    context: Context = request.app.state.context
-    if context.settings.needs_key and request.url.path not in OPEN and not await _has_key(request, context):
-        response: Response = error_response(
-            401, "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes one.",
-            code="invalid_api_key",
-        )  # fmt: skip
-    else:
+class Guard:
+    """Checks the key, gives every answer an id, counts it, and turns what broke into an answer.
+
+    Plain ASGI: the framework's own middleware costs as much as a small answer does.
+    """
+
+    def __init__(self, app: ASGIApp, context: Context, answered: Counter[tuple[str, int]]) -> None:
+        self._app = app
+        self._context = context
+        self._answered = answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id, status = f"req_{uuid.uuid4().hex}", 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        settings = self._context.settings
         try:
-            response = await proceed(request)
+            if settings.needs_key and scope["path"] not in OPEN and not await _has_key(scope, self._context):
+                response = error_response(
+                    401, "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes "
+                    "one.", code="invalid_api_key",
+                )  # fmt: skip
+                await response(scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
         except Exception:  # the boundary: whatever it was, the client gets an answer and the log the cause
-            logger.exception("%s: %s %s", request_id, request.method, request.url.path)
-            response = error_response(500, f"Something broke here; the log names it by {request_id}.", code="internal")
-    response.headers["x-request-id"] = request_id
-    route = request.scope.get("route")
-    request.app.state.answered[getattr(route, "path", "unknown"), response.status_code] += 1
-    return response
+            logger.exception("%s: %s %s", request_id, scope["method"], scope["path"])
+            if not status:
+                message = f"Something broke here; the log names it by {request_id}."
+                await error_response(500, message, code="internal")(scope, receive, send_with_id)
+        self._answered[getattr(scope.get("route"), "path", "unknown"), status] += 1
 
 
-async def _has_key(request: Request, context: Context) -> bool:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+async def _has_key(scope: Scope, context: Context) -> bool:
+    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
     if not hmac.compare_digest(scheme.lower(), "bearer") or not key:
         return False
     return await asyncio.to_thread(context.records.is_valid_key, key.strip())

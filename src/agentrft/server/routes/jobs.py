@@ -85,9 +85,9 @@ def list_jobs(
     return found
 
 
-@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}")
-def retrieve_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
-    return context.job_object(fine_tuning_job_id)
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", response_model=None)
+def retrieve_job(fine_tuning_job_id: str, context: InContext) -> Response:
+    return _polled(context.job_object(fine_tuning_job_id))
 
 
 @router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel")
@@ -119,7 +119,7 @@ def list_events(
     after: str | None = None,
     limit: Annotated[int, Query()] = 20,
     stream: bool = False,
-) -> dict[str, Any] | Response:
+) -> Response:
     """Newest first; with `stream=true` as server-sent events, oldest first, until the job has ended."""
     job, _ = context.job(fine_tuning_job_id)
     if stream:
@@ -128,7 +128,7 @@ def list_events(
     # Clients poll this: no more is read than one page.
     before = None if after is None else event_number(after)
     found = context.store.newest_events(job.job_id, limit=limit + 1, before=before)
-    return page([event_object(event) for event in found], after=None, limit=limit)
+    return _polled(page([event_object(event) for event in found], after=None, limit=limit))
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints")
@@ -138,6 +138,11 @@ def list_checkpoints(
     job, served = context.job(fine_tuning_job_id)
     items = checkpoints(job, served, context.store, context.settings.organization)
     return page(items, after=after, limit=check_limit(limit, 100), with_ends=True)
+
+
+def _polled(value: dict[str, Any]) -> Response:
+    """An answer that many clients ask for again and again: it is JSON already, and nobody needs to look through it."""
+    return Response(json.dumps(value, ensure_ascii=False), media_type="application/json")
 
 
 def _wish(job_id: str, context: Context, wish: str) -> dict[str, Any]:
