@@ -268,8 +268,7 @@ def test_a_worker_that_dies_again_and_again_without_a_step_fails_its_job(
 ) -> None:
     record = Record(server, create(client, files, tools.url))
     for crash in range(1, MOST_CRASHES + 1):
-        killed = until(partial(kill_workers, server), "a worker")
-        psutil.wait_procs(killed, timeout=GONE_WITHIN_S)
+        until(partial(kill_workers, server), "a worker")
         until(lambda crash=crash: record.served.crashes == crash, "the death is noted")
     job = wait_for(client, record.job_id, "failed")
     assert job.error is not None and job.error.code == "worker_died"

@@ -1,7 +1,7 @@
 """The JSON of every answer is what the SDK's own models say: validated, not only built, and written without a warning.
 
-The SDK's quirks aside: it has no type for an `endpoint` grader inside a job, nor for a `multi` one of a mapping, and its
-file has no purpose `evals`, which its upload takes.
+The SDK's quirks aside: it has no type for an `endpoint` grader inside a job, nor for a `multi` one of a mapping, and
+its file has no purpose `evals`, which its upload takes.
 """
 
 import json
