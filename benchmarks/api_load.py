@@ -3,7 +3,7 @@
     python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 6]
 
 One server, one job of the built-in model on the quickstart's data. Windows with and without clients take turns; what a
-step takes in the one and in the other is the price of being watched. The last line on standard output is a JSON object.
+thousand sampled tokens of training take in the one and in the other is the price of being watched. The last line on standard output is a JSON object.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from openai import OpenAI
 from benchmarks.harness import OURS, ROOT, machine, report
 
 EXAMPLE = ROOT / "examples" / "medical_coding"
-WINDOW_STEPS = 3
+WINDOW_STEPS = 4
 TOOL = {
     "name": "search", "description": "Search ICD-10-CM codes.",
     "parameters": {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
@@ -85,11 +85,17 @@ class Clients:
 
 
 async def step_times(client: OpenAI, job_id: str, until: int) -> list[float]:
-    """Seconds of each training step up to this one, as the job itself measured them."""
+    """Seconds of the last training steps up to this one for each thousand tokens that they sampled: a step's own length
+    varies with what the model writes.
+    """
     while True:
         events = await asyncio.to_thread(lambda: client.fine_tuning.jobs.list_events(job_id, limit=100).data)
         data: list[Any] = [event.data for event in events if event.type == "metrics"]
-        steps = {one["step"]: one["timing"]["step"]["full_iteration"] for one in data if one["step"] > 0}
+        steps = {
+            one["step"]: 1000 * one["timing"]["step"]["full_iteration"] / one["agentrft"]["train"]["sampled_tokens"]
+            for one in data
+            if one["step"] > 0
+        }
         if max(steps, default=0) >= until:
             return [steps[step] for step in sorted(steps) if step <= until][-WINDOW_STEPS:]
         await asyncio.sleep(0.5)
@@ -121,8 +127,8 @@ async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_i
         "failed": clients.failed,
         "p50_ms": round(1000 * latencies[len(latencies) // 2], 1),
         "p99_ms": round(1000 * latencies[int(0.99 * len(latencies))], 1),
-        "step_alone_s": round(statistics.median(alone), 3),
-        "step_watched_s": round(statistics.median(watched), 3),
+        "alone_s_per_1000_tokens": round(statistics.median(alone), 3),
+        "watched_s_per_1000_tokens": round(statistics.median(watched), 3),
         "slowdown": round(statistics.median(watched) / statistics.median(alone) - 1, 3),
     }
 
