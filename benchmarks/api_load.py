@@ -3,7 +3,8 @@
     python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 6]
 
 One server, one job of the built-in model on the quickstart's data. Windows with and without clients take turns; what a
-thousand sampled tokens of training take in the one and in the other is the price of being watched. The last line on standard output is a JSON object.
+thousand sampled tokens of training take in the one and in the other is the price of being watched. The last line on
+standard output is a JSON object.
 """
 
 import argparse

@@ -140,9 +140,9 @@ class Scheduler:
 
     def _fail(self, job_id: str, code: int) -> None:
         message = f"its worker died {MOST_CRASHES} times without finishing a step, at last by {_how(code)}"
+        self._records.store.add_event(job_id, "error", message)
         self._records.move(job_id, ("running",), "interrupted")
         self._records.move(job_id, ("interrupted", "queued"), "failed", error=f"[worker_died]: {message}")
-        self._records.store.add_event(job_id, "error", message)
 
     def _kill_what_does_not_stop(self) -> None:
         now = time.monotonic()
