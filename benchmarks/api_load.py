@@ -93,13 +93,18 @@ async def step_times(client: OpenAI, job_id: str, until: int) -> list[float]:
         events = await asyncio.to_thread(lambda: client.fine_tuning.jobs.list_events(job_id, limit=100).data)
         data: list[Any] = [event.data for event in events if event.type == "metrics"]
         steps = {
-            one["step"]: 1000 * one["timing"]["step"]["full_iteration"] / one["agentrft"]["train"]["sampled_tokens"]
+            one["step"]: 1000 * one["timing"]["step"]["full_iteration"] / sampled(one["agentrft"]["train"])
             for one in data
             if one["step"] > 0
         }
         if max(steps, default=0) >= until:
             return [steps[step] for step in sorted(steps) if step <= until][-WINDOW_STEPS:]
         await asyncio.sleep(0.5)
+
+
+def sampled(metrics: dict[str, Any]) -> float:
+    """Tokens that a step's rollouts sampled."""
+    return metrics["sampled_tokens_mean"] * (metrics["rollouts"] - metrics["outcomes"].get("infra_failed", 0))
 
 
 async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_id: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A server as users run it: `agentrft serve` in a process of its own, and the stock SDK."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import yaml
 from openai import OpenAI
+from sqlalchemy import create_engine, make_url, text
 
 from agentrft.store import JobStore
 from tests.cli.commands import ENVIRONMENT
@@ -40,6 +42,20 @@ HYPERPARAMETERS = {
 }  # fmt: skip
 
 
+def database_of(data_dir: Path) -> str | None:
+    """The URL of a server's own database where tests run on PostgreSQL, made if it is not there; None for SQLite."""
+    given = os.environ.get("AGENTRFT_TEST_DATABASE")
+    if given is None:
+        return None
+    name = f"t{hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]}"
+    engine = create_engine(given, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        if not connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}).scalar():
+            connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return make_url(given).set(database=name).render_as_string(hide_password=False)
+
+
 @dataclass
 class Live:
     """A running server.
@@ -55,7 +71,7 @@ class Live:
     process: subprocess.Popen[str] | None = None
 
     def start(self, port: int = 0) -> "Live":
-        database = os.environ.get("AGENTRFT_TEST_DATABASE")
+        database = database_of(self.data_dir)
         given = ["--database", database] if database else []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agentrft.cli", "serve", "--port", str(port), "--data-dir", str(self.data_dir),
@@ -159,7 +175,7 @@ def lives(process: psutil.Process) -> bool:
 
 def open_store(server: Live) -> JobStore:
     """The record of the server's jobs, whether it runs or not."""
-    return JobStore(server.data_dir / "jobs", database=os.environ.get("AGENTRFT_TEST_DATABASE"))
+    return JobStore(server.data_dir / "jobs", database=database_of(server.data_dir))
 
 
 def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = 60) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from sqlalchemy import create_engine, text
 
 from tests.cli.commands import run_alone
 from tests.job.tiny_job import TRAIN_WORDS, VALIDATION_WORDS
-from tests.server.live import MODEL, Live, live, wait_for
+from tests.server.live import MODEL, Live, database_of, live, wait_for
 
 SECRET = "sk-planted-in-a-header-0123456789"
 GRADER_SECRET = "sk-planted-in-a-grader-0123456789"
@@ -179,7 +178,7 @@ async def test_a_job_in_the_hosted_shape_succeeds_and_shows_no_header_value(tmp_
 
 def dump_of_database(data_dir: Path) -> str:
     """Every value of every table."""
-    url = os.environ.get("AGENTRFT_TEST_DATABASE", f"sqlite:///{data_dir / 'jobs' / 'agentrft.db'}")
+    url = database_of(data_dir) or f"sqlite:///{data_dir / 'jobs' / 'agentrft.db'}"
     engine = create_engine(url)
     tables = ["jobs", "events", "served_jobs", "files", "metrics", "pending_rollouts", "deliveries", "api_keys"]
     with engine.connect() as connection:
@@ -189,10 +188,9 @@ def dump_of_database(data_dir: Path) -> str:
 def test_other_addresses_take_a_key_and_revoked_ones_open_nothing(tmp_path: Path, tiny_model: Path) -> None:
     data_dir = tmp_path / "data"
     given = ["--data-dir", str(data_dir)]
-    if "AGENTRFT_TEST_DATABASE" not in os.environ:
-        refused = run_alone("serve", "--host", "0.0.0.0", "--port", "0", *given, folder=tmp_path)
-        assert refused.code == 2 and "there is no API key" in refused.stderr
-    given += ["--database", os.environ["AGENTRFT_TEST_DATABASE"]] if "AGENTRFT_TEST_DATABASE" in os.environ else []
+    given += ["--database", str(database_of(data_dir))] if database_of(data_dir) else []
+    refused = run_alone("serve", "--host", "0.0.0.0", "--port", "0", *given, folder=tmp_path)
+    assert refused.code == 2 and "there is no API key" in refused.stderr
     made = run_alone("keys", "create", "team", *given, "--json", folder=tmp_path).answer
     assert made["key"].startswith("sk-agentrft-")
     assert made["key"] not in dump_of_database(data_dir)
@@ -214,7 +212,7 @@ def test_secrets_are_sealed_with_a_key_that_only_its_owner_reads_and_that_can_be
 ) -> None:
     data_dir = tmp_path / "data"
     given = ["--data-dir", str(data_dir)]
-    given += ["--database", os.environ["AGENTRFT_TEST_DATABASE"]] if "AGENTRFT_TEST_DATABASE" in os.environ else []
+    given += ["--database", str(database_of(data_dir))] if database_of(data_dir) else []
     with live(data_dir, tiny_model) as server:
         client = server.client()
         train = client.files.create(file=("train.jsonl", rows(TRAIN_WORDS)), purpose="fine-tune")
@@ -224,8 +222,6 @@ def test_secrets_are_sealed_with_a_key_that_only_its_owner_reads_and_that_can_be
         client.fine_tuning.jobs.cancel(job.id)
     key_file = data_dir / "secret.key"
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-    if "AGENTRFT_TEST_DATABASE" in os.environ:
-        return  # one key for all servers of this database, and each test has its own
     before = key_file.read_text()
     assert run_alone("keys", "rotate-secret", *given, "--json", folder=tmp_path).answer == {"jobs": 1}
     assert key_file.read_text() != before and stat.S_IMODE(key_file.stat().st_mode) == 0o600

@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.job.tiny_job import TOOL, prompt, tool_calls
-from tests.server.live import MODEL, PYTHON_GRADER, Live, method, wait_for
+from tests.server.live import MODEL, PYTHON_GRADER, Live, method, open_store, wait_for
 from tests.traffic.chaos_server import ChaosServer
 
 CHAT_TOOL = {"type": "function", "function": TOOL}
@@ -135,9 +135,5 @@ def test_the_three_shapes_of_a_job_store_the_same_spec(
 
 
 def stored_spec(server: Live, job_id: str) -> str:
-    import os
-
-    from agentrft.store import JobStore
-
-    with JobStore(server.data_dir / "jobs", database=os.environ.get("AGENTRFT_TEST_DATABASE")) as store:
+    with open_store(server) as store:
         return json.dumps(store.get_job(job_id).spec["job"])

@@ -8,9 +8,9 @@ from typing import Any
 from fastapi import Request
 
 from agentrft.server.errors import ApiError, not_found
-from agentrft.server.metric_events import metrics_csv, told_steps
+from agentrft.server.metric_events import metrics_csv
 from agentrft.server.names import Catalog
-from agentrft.server.objects import job_object
+from agentrft.server.objects import job_object, steps_of
 from agentrft.server.records import Records, ServedJob
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
@@ -55,12 +55,7 @@ class Context:
         )  # fmt: skip
 
     def result_csv(self, job: JobRow) -> str:
-        chosen = job.hyperparameters or {}
-        return metrics_csv(
-            told_steps(
-                self.store.metrics(job.job_id), eval_interval=chosen.get("eval_interval", 1), last=job.total_steps or 0
-            )
-        )
+        return metrics_csv(steps_of(job, self.store))
 
 
 def result_file_id(job_id: str) -> str:

@@ -11,13 +11,18 @@ from typing import Any
 TRAIN, VALIDATION = "train", "validation"
 
 
-def told_steps(metrics: Sequence[Mapping[str, Any]], *, eval_interval: int, last: int) -> list[dict[str, Any]]:
+def told_steps(
+    metrics: Sequence[Mapping[str, Any]], *, validates: bool, eval_interval: int, last: int
+) -> list[dict[str, Any]]:
     """`{"step", "train", "validation"}` of every training step that is complete: with its validation, if it has one.
 
     Step 0 is the baseline, which was not trained.
+
+    Args:
+        validates: whether the job has a validation file.
+        last: its last step.
     """
     by_place = {(row["phase"], row["step"]): dict(row) for row in metrics}
-    validates = any(row["phase"] == VALIDATION for row in metrics)
     newest = max((step for phase, step in by_place if phase == TRAIN), default=0)
     found = []
     for step in range(newest + 1):

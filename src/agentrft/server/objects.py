@@ -87,15 +87,21 @@ def event_number(an_event_id: str) -> int:
     return int(digits) if digits.isdecimal() and len(digits) <= 24 and int(digits) < 2**62 else 0
 
 
+def steps_of(job: JobRow, store: JobStore) -> list[dict[str, Any]]:
+    """`told_steps` of a job, as far as it is."""
+    return told_steps(
+        store.metrics(job.job_id),
+        validates=job.spec["job"]["validation_file"] is not None,
+        eval_interval=(job.hyperparameters or {}).get("eval_interval", 1),
+        last=job.total_steps or 0,
+    )
+
+
 def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: str) -> list[dict[str, Any]]:
     """A `fine_tuning.job.checkpoint` for each validated step that is kept, newest first."""
     folder = store.job_folder(job.job_id) / "checkpoints"
-    chosen = job.hyperparameters or {}
-    told = told_steps(
-        store.metrics(job.job_id), eval_interval=chosen.get("eval_interval", 1), last=job.total_steps or 0
-    )
     found = []
-    for one in told:
+    for one in steps_of(job, store):
         step = one["step"]
         path = folder / f"step-{step:05d}"
         if step > 0 and path.is_dir() and (one["validation"] is not None or step == job.total_steps):

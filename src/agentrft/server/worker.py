@@ -21,7 +21,8 @@ from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 from agentrft.job.progress import NoProgress
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
-from agentrft.server.metric_events import event_data, event_message, told_steps
+from agentrft.server.metric_events import event_data, event_message
+from agentrft.server.objects import steps_of
 from agentrft.server.records import RUNNABLE, Records
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
@@ -163,8 +164,7 @@ class Teller(NoProgress):
             return
         total = job.total_steps or 0
         known = {event.data.get("step") for event in self._store.events(self._job_id) if "scores" in event.data}
-        metrics = self._store.metrics(self._job_id)
-        for told in told_steps(metrics, eval_interval=job.hyperparameters["eval_interval"], last=total):
+        for told in steps_of(job, self._store):
             if told["step"] not in known:
                 data = event_data(told, total, graders_of(self.spec))
                 self._store.add_event(self._job_id, "info", event_message(told, total), data)
