@@ -37,11 +37,16 @@ class Context:
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:
         """Raises ApiError if the server has no such job."""
+        served = self.served(job_id)
+        return self.store.get_job(job_id), served
+
+    def served(self, job_id: str) -> ServedJob:
+        """Raises ApiError if the server has no such job."""
         served = self.records.served(job_id)
         if served is None:
             raise not_found(f"There is no fine-tuning job '{job_id}'.", param="fine_tuning_job_id",
                             code="fine_tune_not_found")  # fmt: skip
-        return self.store.get_job(job_id), served
+        return served
 
     def job_object(self, job_id: str) -> dict[str, Any]:
         return self.object_of(*self.job(job_id))

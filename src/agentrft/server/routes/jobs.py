@@ -121,13 +121,13 @@ def list_events(
     stream: bool = False,
 ) -> Response:
     """Newest first; with `stream=true` as server-sent events, oldest first, until the job has ended."""
-    job, _ = context.job(fine_tuning_job_id)
+    job_id = context.served(fine_tuning_job_id).job_id
     if stream:
-        return EventSourceResponse(_stream(context, job.job_id))
+        return EventSourceResponse(_stream(context, job_id))
     limit = check_limit(limit, 100)
     # Clients poll this: no more is read than one page.
     before = None if after is None else event_number(after)
-    found = context.store.newest_events(job.job_id, limit=limit + 1, before=before)
+    found = context.store.newest_events(job_id, limit=limit + 1, before=before)
     return _polled(page([event_object(event) for event in found], after=None, limit=limit))
 
 
