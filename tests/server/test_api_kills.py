@@ -14,7 +14,8 @@ import psutil
 import pytest
 from openai import OpenAI
 
-from agentrft.server.records import Records, ServedJob
+from agentrft.server.records import Records
+from agentrft.server.rows import ServedJob
 from agentrft.server.scheduler import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving

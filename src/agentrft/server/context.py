@@ -11,7 +11,8 @@ from agentrft.server.errors import ApiError, not_found
 from agentrft.server.metric_events import metrics_csv
 from agentrft.server.names import Catalog
 from agentrft.server.objects import job_object, steps_of
-from agentrft.server.records import Records, ServedJob
+from agentrft.server.records import Records
+from agentrft.server.rows import ServedJob
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.store import JobRow, JobStore

@@ -15,7 +15,8 @@ from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
 from agentrft.server.errors import ApiError
 from agentrft.server.names import Catalog
-from agentrft.server.records import FileRow, Records
+from agentrft.server.records import Records
+from agentrft.server.rows import FileRow
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables, parse_job
 from agentrft.traffic import public_url

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentrft.server.metric_events import checkpoint_metrics, told_steps
 from agentrft.server.names import fine_tuned_name
-from agentrft.server.records import FileRow, PermissionRow, ServedJob, UploadRow
+from agentrft.server.rows import FileRow, PermissionRow, ServedJob, UploadRow
 from agentrft.store import Event, JobRow, JobStore
 
 # The hosted service knows no interruption: such a job goes on by itself.

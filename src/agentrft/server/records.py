@@ -7,11 +7,12 @@ import hashlib
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, or_, select, update
 
+from agentrft.server.rows import FileRow, KeyRow, PermissionRow, ServedJob, UploadRow
 from agentrft.store import JobStatus, JobStore
 from agentrft.store import tables as t
 from agentrft.store.states import check_transition
@@ -31,66 +32,6 @@ SAME_REQUEST_S = 900.0
 
 def new_id(prefix: str, length: int = 24) -> str:
     return prefix + "".join(secrets.choice(CHARACTERS) for _ in range(length))
-
-
-@dataclass(frozen=True)
-class ServedJob:
-    """What a server knows of a job beside its record; columns as in the table."""
-
-    job_id: str
-    request: dict[str, Any]
-    sealed_spec: str
-    priority: int
-    wish: str | None
-    lease_owner: str | None
-    lease_until: float | None
-    crashes: int
-
-
-@dataclass(frozen=True)
-class FileRow:
-    """An uploaded file; times in seconds since the epoch."""
-
-    file_id: str
-    filename: str
-    purpose: str
-    bytes: int
-    created_at: float
-    expires_at: float | None
-    status: str
-    status_details: str | None
-
-
-@dataclass(frozen=True)
-class UploadRow:
-    """A file that comes in parts."""
-
-    upload_id: str
-    filename: str
-    purpose: str
-    bytes: int
-    created_at: float
-    expires_at: float
-    status: str
-    file_id: str | None
-
-
-@dataclass(frozen=True)
-class KeyRow:
-    """An API key, without the key."""
-
-    key_id: str
-    name: str
-    created_at: float
-    revoked_at: float | None
-
-
-@dataclass(frozen=True)
-class PermissionRow:
-    permission_id: str
-    checkpoint: str
-    project_id: str
-    created_at: float
 
 
 class Records:

@@ -7,7 +7,7 @@ from agentrft.server.context import Context
 from agentrft.server.errors import ApiError
 from agentrft.server.names import split_step
 from agentrft.server.objects import model_name
-from agentrft.server.records import ServedJob
+from agentrft.server.rows import ServedJob
 from agentrft.store import JobRow
 
 

@@ -16,7 +16,7 @@ from agentrft.server.context import Context, check_limit, context_of, result_fil
 from agentrft.server.creation import content_path
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import file_object, page, upload_object
-from agentrft.server.records import FileRow, UploadRow
+from agentrft.server.rows import FileRow, UploadRow
 
 router = APIRouter()
 

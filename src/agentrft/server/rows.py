@@ -1,0 +1,64 @@
+"""What the server's tables hand out: rows as they were when they were read. Times are in seconds since the epoch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ServedJob:
+    """What a server knows of a job beside its record; columns as in the table."""
+
+    job_id: str
+    request: dict[str, Any]
+    sealed_spec: str
+    priority: int
+    wish: str | None
+    lease_owner: str | None
+    lease_until: float | None
+    crashes: int
+
+
+@dataclass(frozen=True)
+class FileRow:
+    """An uploaded file; times in seconds since the epoch."""
+
+    file_id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: float | None
+    status: str
+    status_details: str | None
+
+
+@dataclass(frozen=True)
+class UploadRow:
+    """A file that comes in parts."""
+
+    upload_id: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_at: float
+    expires_at: float
+    status: str
+    file_id: str | None
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """An API key, without the key."""
+
+    key_id: str
+    name: str
+    created_at: float
+    revoked_at: float | None
+
+
+@dataclass(frozen=True)
+class PermissionRow:
+    permission_id: str
+    checkpoint: str
+    project_id: str
+    created_at: float
