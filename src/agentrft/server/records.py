@@ -89,6 +89,12 @@ class Records:
     def all_served(self) -> dict[str, ServedJob]:
         return {row.job_id: row for row in self._all(t.served_jobs, ServedJob)}
 
+    def wished(self) -> list[str]:
+        """Jobs that something is wished for. Asked twice a second, so it reads nothing else of them."""
+        query = select(t.served_jobs.c.job_id).where(t.served_jobs.c.wish.is_not(None))
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def wish(self, job_id: str, wish: str | None) -> None:
         """Ask the worker of a job for "pause" or "cancel"; None takes a pause back. A cancel stays."""
         column, where = t.served_jobs.c.wish, t.served_jobs.c.job_id == job_id

@@ -79,8 +79,8 @@ class Scheduler:
 
     def _end_what_does_not_run(self) -> None:
         """Wishes for jobs that no worker has."""
-        for job_id, served in self._records.all_served().items():
-            if served.wish is not None and job_id not in self._workers:
+        for job_id in self._records.wished():
+            if job_id not in self._workers:
                 self._records.settle(job_id)
 
     async def _start_what_may_run(self) -> None:
