@@ -28,6 +28,7 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/deptry src
 
 format: setup ## mend what ruff can mend
 	.venv/bin/ruff check --fix .

@@ -1,28 +1,31 @@
 """Two hundred clients that poll a running job's status and events, beside its training.
 
-    python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 6]
+    python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 8]
 
-One server, one job of the built-in model on the quickstart's data. Windows with and without clients take turns; what a
-thousand sampled tokens of training take in the one and in the other is the price of being watched. The last line on
-standard output is a JSON object.
+One server, one job of the built-in model on the quickstart's data. Windows of steps with and without clients take
+turns; how much longer a step with the same tokens takes in the one than in the other is the price of being watched. The
+clients are on the same machine, so theirs is in it: what the server and the clients take of a core is told apart. The
+last line on standard output is a JSON object.
 """
 
 import argparse
 import asyncio
-import statistics
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
+import numpy
+import psutil
 from openai import OpenAI
 
 from benchmarks.harness import OURS, ROOT, machine, report
 
 EXAMPLE = ROOT / "examples" / "medical_coding"
-WINDOW_STEPS = 4
+WINDOW_STEPS = 5
 TOOL = {
     "name": "search", "description": "Search ICD-10-CM codes.",
     "parameters": {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
@@ -58,84 +61,142 @@ def start(client: OpenAI, tool_url: str) -> str:
 
 
 class Clients:
-    """Each asks for the job, then for its events, then waits."""
+    """A process of clients that poll while they are let: each asks for the job, then for its events, then waits."""
 
-    def __init__(self, url: str, job_id: str, count: int, interval_s: float) -> None:
-        self._urls = [f"{url}/fine_tuning/jobs/{job_id}", f"{url}/fine_tuning/jobs/{job_id}/events?limit=20"]
-        self._count = count
-        self._interval_s = interval_s
-        self.latencies: list[float] = []
-        self.failed = 0
+    def __init__(self, urls: list[str], count: int, interval_s: float) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._polls, self._ends = context.Event(), context.Event()
+        self._told: Any = context.Queue()
+        arguments = (urls, count, interval_s, self._polls, self._ends, self._told)
+        self.process = context.Process(target=_run_clients, args=arguments, daemon=True)
+        self.process.start()
 
-    async def run(self, stop: asyncio.Event) -> None:
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            await asyncio.gather(*(self._poll(session, number, stop) for number in range(self._count)))
+    def let(self, poll: bool) -> None:
+        if poll:
+            self._polls.set()
+        else:
+            self._polls.clear()
 
-    async def _poll(self, session: aiohttp.ClientSession, number: int, stop: asyncio.Event) -> None:
+    def end(self) -> dict[str, Any]:
+        """`latencies` in seconds, and how many requests `failed`."""
+        self._ends.set()
+        told = self._told.get(timeout=60)
+        self.process.join()
+        return told
+
+
+def _run_clients(urls: list[str], count: int, interval_s: float, polls: Any, ends: Any, told: Any) -> None:
+    latencies: list[float] = []
+    failed = 0
+
+    async def poll(session: aiohttp.ClientSession, number: int) -> None:
+        nonlocal failed
         # As clients come: not all at once.
-        await asyncio.sleep(self._interval_s * number / self._count)
-        while not stop.is_set():
-            for url in self._urls:
+        await asyncio.sleep(interval_s * number / count)
+        while not ends.is_set():
+            for url in urls if polls.is_set() else ():
                 started = time.perf_counter()
                 async with session.get(url) as answer:
                     await answer.read()
-                    self.failed += answer.status != 200
-                self.latencies.append(time.perf_counter() - started)
-            await asyncio.sleep(self._interval_s)
+                    failed += answer.status != 200
+                latencies.append(time.perf_counter() - started)
+            await asyncio.sleep(interval_s)
+
+    async def run() -> None:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+            await asyncio.gather(*(poll(session, number) for number in range(count)))
+
+    asyncio.run(run())
+    told.put({"latencies": latencies, "failed": failed})
 
 
-async def step_times(client: OpenAI, job_id: str, until: int) -> list[float]:
-    """Seconds of the last training steps up to this one for each thousand tokens that they sampled: a step's own length
-    varies with what the model writes.
-    """
+class Step(NamedTuple):
+    """One training step: how long it took, and what it had to do."""
+
+    seconds: float
+    sampled_tokens: float
+    trained_tokens: float
+
+
+async def steps_until(client: OpenAI, job_id: str, last: int) -> dict[int, Step]:
+    """The steps so far, once there are this many."""
     while True:
-        events = await asyncio.to_thread(lambda: client.fine_tuning.jobs.list_events(job_id, limit=100).data)
-        data: list[Any] = [event.data for event in events if event.type == "metrics"]
-        steps = {
-            one["step"]: 1000 * one["timing"]["step"]["full_iteration"] / sampled(one["agentrft"]["train"])
-            for one in data
-            if one["step"] > 0
-        }
-        if max(steps, default=0) >= until:
-            return [steps[step] for step in sorted(steps) if step <= until][-WINDOW_STEPS:]
+        events = await asyncio.to_thread(lambda: client.fine_tuning.jobs.list_events(job_id, limit=20).data)
+        steps: dict[int, Step] = {}
+        for event in events:
+            data: Any = event.data
+            if event.type == "metrics" and data["step"] > 0:
+                train = data["agentrft"]["train"]
+                rollouts = train["rollouts"] - train["outcomes"].get("infra_failed", 0)
+                sampled = train["sampled_tokens_mean"] * rollouts
+                steps[data["step"]] = Step(data["timing"]["step"]["full_iteration"], sampled, train["unique_tokens"])
+        if max(steps, default=0) >= last:
+            return steps
         await asyncio.sleep(0.5)
 
 
-def sampled(metrics: dict[str, Any]) -> float:
-    """Tokens that a step's rollouts sampled."""
-    return metrics["sampled_tokens_mean"] * (metrics["rollouts"] - metrics["outcomes"].get("infra_failed", 0))
+def slowdown(alone: list[Step], watched: list[Step]) -> tuple[float, float]:
+    """By how much being watched lengthens a step, as a share, and the half width of its 95 % interval.
+
+    Steps differ in what the model wrote, by far more than is to be measured: a least-squares fit of their length to the
+    tokens sampled, the tokens trained on and whether clients polled tells one from the other.
+    """
+    steps = [*alone, *watched]
+    seconds = numpy.array([step.seconds for step in steps])
+    flags = [0.0] * len(alone) + [1.0] * len(watched)
+    columns = [[1.0, step.sampled_tokens, step.trained_tokens, flag] for step, flag in zip(steps, flags, strict=True)]
+    design = numpy.array(columns)
+    found, *_ = numpy.linalg.lstsq(design, seconds, rcond=None)
+    residuals = seconds - design @ found
+    variance = residuals @ residuals / (len(steps) - design.shape[1])
+    error = numpy.sqrt(variance * numpy.linalg.inv(design.T @ design)[-1, -1])
+    usual = seconds.mean() - found[-1] * numpy.mean(flags)
+    return float(found[-1] / usual), float(1.96 * error / usual)
 
 
-async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_id: str) -> dict[str, Any]:
-    alone: list[float] = []
-    watched: list[float] = []
-    clients = Clients(url, job_id, arguments.clients, arguments.interval_s)
+async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_id: str, server: int) -> dict[str, Any]:
+    urls = [f"{url}/fine_tuning/jobs/{job_id}", f"{url}/fine_tuning/jobs/{job_id}/events?limit=20"]
+    clients = Clients(urls, arguments.clients, arguments.interval_s)
+    sides: dict[bool, list[Step]] = {False: [], True: []}
+    used = {side: {"server": 0.0, "clients": 0.0, "seconds": 0.0} for side in sides}
+    processes = {"server": psutil.Process(server), "clients": psutil.Process(clients.process.pid)}
     step = 1
-    await step_times(client, job_id, step)
+    await steps_until(client, job_id, step)
     for number in range(arguments.rounds):
-        # The first step after a change of sides belongs to neither.
-        for side, times in ((False, alone), (True, watched)):
-            stop = asyncio.Event()
-            polling = asyncio.create_task(clients.run(stop)) if side else None
-            step += WINDOW_STEPS + 1
-            found = await step_times(client, job_id, step)
-            stop.set()
-            if polling is not None:
-                await polling
-            times += found
-            print(f"round {number + 1} {'watched' if side else 'alone'}: {found}", file=sys.stderr, flush=True)
+        for side in (False, True) if number % 2 == 0 else (True, False):
+            clients.let(side)
+            # The step in which they begin or end belongs to neither side.
             step += 1
-    latencies = sorted(clients.latencies)
+            await steps_until(client, job_id, step)
+            before = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
+            started = time.perf_counter()
+            found = await steps_until(client, job_id, step + WINDOW_STEPS)
+            own = [found[one] for one in range(step + 1, step + WINDOW_STEPS + 1)]
+            step += WINDOW_STEPS
+            sides[side] += own
+            used[side]["seconds"] += time.perf_counter() - started
+            for name, process in processes.items():
+                used[side][name] += sum(process.cpu_times()[:2]) - before[name]
+            seconds = [round(one.seconds, 2) for one in own]
+            print(f"round {number + 1} {'watched' if side else 'alone'}: {seconds}", file=sys.stderr, flush=True)
+    told = clients.end()
+    latencies = sorted(told["latencies"])
+    share, error = slowdown(sides[False], sides[True])
     return {
         "clients": arguments.clients,
         "requests": len(latencies),
-        "failed": clients.failed,
+        "failed": told["failed"],
         "p50_ms": round(1000 * latencies[len(latencies) // 2], 1),
         "p99_ms": round(1000 * latencies[int(0.99 * len(latencies))], 1),
-        "alone_s_per_1000_tokens": round(statistics.median(alone), 3),
-        "watched_s_per_1000_tokens": round(statistics.median(watched), 3),
-        "slowdown": round(statistics.median(watched) / statistics.median(alone) - 1, 3),
+        "steps_a_side": len(sides[True]),
+        "slowdown": round(share, 3),
+        "slowdown_95": [round(share - error, 3), round(share + error, 3)],
+        "cores_used": {
+            "watched" if side else "alone": {
+                name: round(one[name] / one["seconds"], 3) for name in ("server", "clients")
+            }
+            for side, one in used.items()
+        },
     }
 
 
@@ -143,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--interval-s", type=float, default=5.0)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     arguments = parser.parse_args()
     subprocess.run([str(OURS), "make_data.py"], cwd=EXAMPLE, check=True, stdout=subprocess.DEVNULL)
     tools = subprocess.Popen([str(OURS), "server.py", "--port", "8766"], cwd=EXAMPLE, stdout=subprocess.DEVNULL)
@@ -155,7 +216,7 @@ def main() -> None:
             url = server.stdout.readline().split()[-1]
             client = OpenAI(base_url=url, api_key="none")
             job_id = start(client, "http://127.0.0.1:8766/tools/search")
-            summary = asyncio.run(measure(arguments, url, client, job_id))
+            summary = asyncio.run(measure(arguments, url, client, job_id, server.pid))
             client.fine_tuning.jobs.cancel(job_id)
         finally:
             server.terminate()

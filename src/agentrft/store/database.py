@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from agentrft.errors import UserError
 from agentrft.store import tables
+from agentrft.store.changes import Changes
 
 FILE_NAME = "agentrft.db"
 LOCK_TIMEOUT_S = 30.0
@@ -26,6 +27,9 @@ class Database:
     Args:
         place: an SQLite file; or a URL, such as `postgresql+psycopg://user@host/name`.
         create: make the file, and its folder, where they do not exist.
+
+    Attributes:
+        changes: says whether anything was committed since it was last asked.
 
     Raises:
         UserError: the file is missing (and not to be made), the database cannot be used, or has another schema version.
@@ -45,9 +49,11 @@ class Database:
                 ) from error
             shown = str(place)
             self._engine = _sqlite_engine(place)
+            self.changes = Changes(self._engine, place.absolute())
         else:
             shown = _shown(place)
             self._engine = _server_engine(place)
+            self.changes = Changes(self._engine, None)
         try:
             with self.write() as connection:
                 _check_schema(connection, shown)
@@ -76,6 +82,7 @@ class Database:
             yield connection
 
     def close(self) -> None:
+        self.changes.close()
         self._engine.dispose()
 
 
