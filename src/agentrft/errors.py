@@ -35,7 +35,7 @@ class NotTrainableError(UserError):
     exit_code = 4
 
 
-class JobFailedError(AgentRFTError):
+class JobFailedError(UserError):
     """The job ran and could not go on; it can be resumed."""
 
     exit_code = 5

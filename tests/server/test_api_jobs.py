@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -261,3 +262,11 @@ def test_machines_can_watch_the_server(server: Live, trained: Any) -> None:
     assert 'agentrft_jobs{status="succeeded"}' in text and "agentrft_http_answers_total" in text
     described = httpx.get(f"{root}/openapi.json").json()
     assert "/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause" in described["paths"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="what a process has loaded is read from /proc")
+def test_the_process_that_answers_loads_no_torch(server: Live, trained: Any) -> None:
+    assert server.process is not None
+    loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libpython" in loaded or "python3" in loaded
+    assert "libtorch" not in loaded, "seconds of start and 250 MB that only workers need"

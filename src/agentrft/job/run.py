@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from agentrft.errors import AgentRFTError, Interrupted, JobPaused
+from agentrft.errors import AgentRFTError, Interrupted, JobFailedError, JobPaused
 from agentrft.job.checkpoint import step_folder
 from agentrft.job.inputs import check_unchanged, file_digests
 from agentrft.job.progress import Progress
@@ -13,7 +13,10 @@ from agentrft.job.stop import Stop
 from agentrft.job.train import Trainer
 from agentrft.job.warm_start import warm_start
 from agentrft.spec import JobSpec
-from agentrft.store import JobStore
+from agentrft.store import JobRow, JobStore
+
+# As hosted Agent RFT says it.
+COMPLETED = "The job has successfully completed"
 
 
 def create_job(spec: JobSpec, *, source: Path | None = None) -> tuple[JobStore, str]:
@@ -59,15 +62,29 @@ async def run_job(
             store.set_status(job_id, "interrupted")
             raise
         except JobPaused as pause:
-            store.set_status(job_id, "paused", error=pause.cause)
+            store.set_status(job_id, "paused", error=pause.cause, events=[("warning", pause.cause)])
             raise
         except AgentRFTError as error:
-            store.set_status(job_id, "failed", error=str(error))
+            # How to go on is said by whoever runs the job.
+            shown = error.cause if isinstance(error, JobFailedError) else str(error)
+            store.set_status(job_id, "failed", error=shown, events=[("error", shown)])
             raise
         except BaseException as error:
             store.set_status(job_id, "interrupted", error=f"{type(error).__name__}: {error}")
             raise
-        store.set_status(job_id, "interrupted" if warm_start_only else "succeeded")
+        if warm_start_only:
+            store.set_status(job_id, "interrupted")
+        else:
+            store.set_status(job_id, "succeeded", events=[("info", _best(store.get_job(job_id))), ("info", COMPLETED)])
+
+
+def _best(job: JobRow) -> str:
+    """Which step is the job's result, and by what."""
+    if job.best_step is None:
+        return f"The result is step {job.total_steps}, the last one: there are no validation rows to choose by"
+    if job.best_step == 0:
+        return "The result is step 0, the model as it was: no trained step has a higher validation reward"
+    return f"The result is step {job.best_step} of {job.total_steps}, the first one with the highest validation reward"
 
 
 async def _run(

@@ -199,9 +199,9 @@ class Trainer:
         path = self._folder / "rollouts" / f"failed-{phase}-{step:05d}.parquet"
         write_rollouts(path, [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts])
         raise JobFailedError(
-            f"{phase}, step {step}: {what}; the first one was: {example}\n"
+            f"{phase}, step {step}: {what}; the first one was: {example}",
             f"Read them with `agentrft rollouts {path}`, mend the endpoint, and go on with "
-            f"`agentrft train --resume {self._job_id}`."
+            f"`agentrft train --resume {self._job_id}`.",
         )
 
     async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:

@@ -191,8 +191,8 @@ class Learner:
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             self._forget_gradients()
             raise JobFailedError(
-                f"update {self._updates + 1}: the loss or its gradient is not finite; the policy stays as it was.\n"
-                "Start a new job with a lower hyperparameters.learning_rate_multiplier or max_grad_norm."
+                f"update {self._updates + 1}: the loss or its gradient is not finite; the policy stays as it was.",
+                "Start a new job with a lower hyperparameters.learning_rate_multiplier or max_grad_norm.",
             )
         scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         for master in masters:

@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, or_, select, update
 
 from agentrft.server.rows import FileRow, KeyRow, PermissionRow, ServedJob, UploadRow
-from agentrft.store import JobStatus, JobStore
+from agentrft.store import EventLevel, JobStatus, JobStore
 from agentrft.store import tables as t
+from agentrft.store.jobs import event_values
 from agentrft.store.states import check_transition
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -109,14 +110,23 @@ class Records:
                 where = t.served_jobs.c.job_id == job_id
                 connection.execute(update(t.served_jobs).where(where).values(sealed_spec=text))
 
-    def move(self, job_id: str, old: Sequence[JobStatus], new: JobStatus, *, error: str | None = None) -> bool:
-        """Move a job on if its status is one of `old`; whether it was. Waits for no other transaction in between."""
+    def move(
+        self, job_id: str, old: Sequence[JobStatus], new: JobStatus, *, error: str | None = None,
+        event: tuple[EventLevel, str] | None = None,
+    ) -> bool:  # fmt: skip
+        """Move a job on if its status is one of `old`; whether it was. Waits for no other transaction in between.
+
+        Args:
+            event: level and message of what is told with it.
+        """
         with self._database.write() as connection:
             status = _status(connection, job_id)
             if status not in old:
                 return False
             check_transition(status, new)
             _set_status(connection, job_id, new, error)
+            if event is not None:
+                connection.execute(insert(t.events).values(event_values(job_id, *event)))
             return True
 
     def settle(self, job_id: str, owner: str = "") -> None:
@@ -137,8 +147,7 @@ class Records:
                 return
             _set_status(connection, job_id, new)
             if row.wish is not None:
-                event = {"created_at": time.time(), "level": "info", "message": f"The job was {new}", "data": {}}
-                connection.execute(insert(t.events).values(job_id=job_id, **event))
+                connection.execute(insert(t.events).values(event_values(job_id, "info", f"The job was {new}")))
 
     # --- leases
 

@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from agentrft.server.leases import LOST, STOP_GRACE_S
 from agentrft.server.records import RUNNABLE, Records, new_id
 from agentrft.server.settings import Settings
-from agentrft.server.worker import LOST, STOP_GRACE_S
 
 logger = logging.getLogger(__name__)
 
@@ -140,9 +140,8 @@ class Scheduler:
 
     def _fail(self, job_id: str, code: int) -> None:
         message = f"its worker died {MOST_CRASHES} times without finishing a step, at last by {_how(code)}"
-        self._records.store.add_event(job_id, "error", message)
-        self._records.move(job_id, ("running",), "interrupted")
-        self._records.move(job_id, ("interrupted", "queued"), "failed", error=f"[worker_died]: {message}")
+        error = f"[worker_died]: {message}"
+        self._records.move(job_id, RUNNABLE, "failed", error=error, event=("error", message))
 
     def _kill_what_does_not_stop(self) -> None:
         now = time.monotonic()

@@ -35,7 +35,8 @@ def tell_webhook(context: "Context", job_id: str) -> None:
     if url is None or job.status not in ENDED:
         return
     body = {
-        "id": f"evt_{job_id.removeprefix('ftjob-')}",
+        # A job that failed can be resumed, and end again.
+        "id": f"evt_{job_id.removeprefix('ftjob-')}-{int(1000 * (job.finished_at or 0))}",
         "object": "event",
         "created_at": int(job.finished_at or time.time()),
         "type": f"fine_tuning.job.{job.status}",

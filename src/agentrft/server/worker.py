@@ -21,6 +21,7 @@ from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 from agentrft.job.progress import NoProgress
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
+from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, STOP_GRACE_S
 from agentrft.server.metric_events import event_data, event_message
 from agentrft.server.objects import steps_of
 from agentrft.server.records import RUNNABLE, Records
@@ -28,12 +29,6 @@ from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables
 from agentrft.store import JobStore
-
-LEASE_S = 10.0
-HEARTBEAT_S = 1.0
-# A stop ends at the next safe point. An update of a large model may be far from one; killed, it loses nothing.
-STOP_GRACE_S = 6.0
-LOST = 75
 
 logger = logging.getLogger(__name__)
 
@@ -88,12 +83,9 @@ class Worker:
         except JobPaused:
             return 0
         except AgentRFTError as error:
-            store.add_event(job_id, "error", str(error))
-            if store.get_job(job_id).status != "failed":
-                self._records.move(job_id, ("queued", "interrupted", "running"), "failed", error=str(error))
-            return 0
-        progress.tell()
-        store.add_event(job_id, "info", "The job has successfully completed")
+            # Where the job itself failed, it said so.
+            event = ("error", str(error))
+            self._records.move(job_id, ("queued", "interrupted", "running"), "failed", error=str(error), event=event)
         return 0
 
     def _spec(self) -> JobSpec:

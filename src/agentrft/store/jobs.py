@@ -110,8 +110,13 @@ class JobStore:
             rows = connection.execute(select(tables.jobs).order_by(tables.jobs.c.number.desc()))
             return [_job_row(row) for row in rows]
 
-    def set_status(self, job_id: str, new: JobStatus, *, error: str | None = None) -> None:
+    def set_status(
+        self, job_id: str, new: JobStatus, *, error: str | None = None, events: Sequence[tuple[EventLevel, str]] = ()
+    ) -> None:
         """Move the job on. Running records this process; leaving it records the time and `error`.
+
+        Args:
+            events: level and message of what is told with it: who sees the new status sees them too.
 
         Raises:
             ValueError: the job's state does not allow that.
@@ -122,6 +127,8 @@ class JobStore:
             finished_at = time.time() if new in ("succeeded", "failed", "cancelled") else None
             pid = os.getpid() if running else None
             self._update(connection, job_id, status=new, pid=pid, finished_at=finished_at, error=error)
+            for level, message in events:
+                connection.execute(insert(tables.events).values(event_values(job_id, level, message)))
 
     def set_phase(self, job_id: str, phase: str, step: int) -> None:
         self._change(job_id, phase=phase, step=step)
@@ -169,9 +176,8 @@ class JobStore:
     # --- events
 
     def add_event(self, job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> None:
-        values = {"job_id": job_id, "created_at": time.time(), "level": level, "message": message, "data": data or {}}
         with self.database.write() as connection:
-            connection.execute(insert(tables.events).values(**values))
+            connection.execute(insert(tables.events).values(event_values(job_id, level, message, data)))
 
     def events(self, job_id: str) -> list[Event]:
         """The job's events, oldest first."""
@@ -287,6 +293,11 @@ class JobStore:
             f"{self.output_dir}: there is no job '{name}'. The newest: {newest}.",
             "Give one of these, the beginning of its id, or `latest`.",
         )
+
+
+def event_values(job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A row of `tables.events`, as of now."""
+    return {"job_id": job_id, "created_at": time.time(), "level": level, "message": message, "data": data or {}}
 
 
 def _job_row(row: Any) -> JobRow:

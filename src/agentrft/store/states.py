@@ -12,7 +12,7 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "running": frozenset({"paused", "interrupted", "failed", "succeeded"}),
     "paused": frozenset({"queued", "running", "cancelled"}),
     "interrupted": frozenset({"queued", "running", "paused", "cancelled", "failed"}),
-    "failed": frozenset({"running"}),
+    "failed": frozenset({"queued", "running"}),
     "cancelled": frozenset(),
     "succeeded": frozenset(),
 }

@@ -21,12 +21,15 @@ from agentrft.server.objects import checkpoints, event_number, event_object, pag
 from agentrft.server.routes.files import InContext
 from agentrft.server.webhooks import tell_webhook
 from agentrft.spec import JobSpec
+from agentrft.store import JobRow, JobStatus
 
 router = APIRouter()
 
 ENDED = ("succeeded", "failed", "cancelled")
 STREAM_LOOK_S = 0.5
 METADATA_PREFIX = "metadata["
+RESUMED = "The job was resumed"
+VALIDATED = "Files validated, moving job to queued state"
 
 
 @router.post("/v1/fine_tuning/jobs")
@@ -105,9 +108,11 @@ def resume_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
     job, served = context.job(fine_tuning_job_id)
     if served.wish == "pause":
         context.records.wish(job.job_id, None)
-    elif not context.records.move(job.job_id, ("paused",), "queued"):
-        raise _conflict(job.job_id, status_of(job), "only a paused job can be resumed")
-    context.store.add_event(job.job_id, "info", "The job was resumed")
+        context.store.add_event(job.job_id, "info", RESUMED)
+    elif not _go_on(context, job):
+        raise _conflict(
+            job.job_id, status_of(job), "only a paused job, or one that failed after it began, can be resumed"
+        )
     context.wake.set()
     return context.job_object(job.job_id)
 
@@ -155,14 +160,23 @@ def _wish(job_id: str, context: Context, wish: str) -> dict[str, Any]:
     if wish == "pause" and job.status == "created":
         raise _conflict(job_id, status_of(job), "its files are being looked at; try again in a moment")
     new = "cancelled" if wish == "cancel" else "paused"
-    if context.records.move(job_id, ("created", "queued", "paused") if wish == "cancel" else ("queued",), new):
-        context.store.add_event(job_id, "info", f"The job was {new}")
+    old = ("created", "queued", "paused") if wish == "cancel" else ("queued",)
+    if context.records.move(job_id, old, new, event=("info", f"The job was {new}")):
         if new == "cancelled":
             tell_webhook(context, job_id)
     else:
         context.records.wish(job_id, wish)
         context.wake.set()
     return context.job_object(job_id)
+
+
+def _go_on(context: Context, job: JobRow) -> bool:
+    """Queue a job that stands still; whether it could be. What was wrong with its files stays wrong."""
+    old: tuple[JobStatus, ...] = ("paused", "failed") if job.spec["files"] else ("paused",)
+    if not context.records.move(job.job_id, old, "queued", event=("info", RESUMED)):
+        return False
+    context.records.count_crash(job.job_id, reset=True)
+    return True
 
 
 def _conflict(job_id: str, status: str, why: str) -> ApiError:
@@ -194,13 +208,12 @@ def _validate(context: Context, job_id: str) -> None:
         for path, file_id in ((spec.training_file, served.request["training_file"]),
                               (spec.validation_file, served.request["validation_file"])):  # fmt: skip
             message = message.replace(str(path), str(file_id))
-        if context.records.move(job_id, ("created",), "failed", error=f"[invalid_training_file]: {message}"):
-            context.store.add_event(job_id, "error", message)
+        error_text = f"[invalid_training_file]: {message}"
+        if context.records.move(job_id, ("created",), "failed", error=error_text, event=("error", message)):
             tell_webhook(context, job_id)
         return
     context.store.record_files(job_id, file_digests(spec))
-    if context.records.move(job_id, ("created",), "queued"):
-        context.store.add_event(job_id, "info", "Files validated, moving job to queued state")
+    if context.records.move(job_id, ("created",), "queued", event=("info", VALIDATED)):
         context.wake.set()
 
 

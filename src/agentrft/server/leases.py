@@ -1,0 +1,8 @@
+"""How long a worker has a job for itself, and what it and the scheduler know of each other's patience."""
+
+LEASE_S = 10.0
+HEARTBEAT_S = 1.0
+# A stop ends at the next safe point. An update of a large model may be far from one; killed, it loses nothing.
+STOP_GRACE_S = 6.0
+# The exit code of a worker whose job is another's.
+LOST = 75
