@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from openai import OpenAI
+import pytest
+import torch
+from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
+from safetensors.torch import load_file
 
 from tests.job.tiny_job import serving
 from tests.server.live import MODEL, Live, live, method, upload, wait_for
@@ -15,10 +18,10 @@ ONE_STEP = {"max_steps": 1}
 COMPLETED = "The job has successfully completed"
 
 
-def create(client: OpenAI, files: dict[str, str], tool_url: str, *, extra: Any = None, **changes: Any) -> str:
+def create(client: OpenAI, files: dict[str, str], tool_url: str, **changes: Any) -> str:
     job = client.fine_tuning.jobs.create(
         model=MODEL, training_file=files["train"], method=method(tool_url, **changes),  # type: ignore[arg-type]
-        extra_body={"dtype": "float32", **(extra or {})},
+        extra_body={"dtype": "float32"},
     )  # fmt: skip
     return job.id
 
@@ -87,9 +90,40 @@ def test_an_alarm_that_pauses_a_job_says_why(client: OpenAI, files: dict[str, st
         "zero_variance_share": {"threshold": 0.01, "action": "pause", "over_steps": 1},
     }
     grader: Any = {"type": "string_check", "input": "a", "reference": "a", "operation": "eq"}
-    job_id = create(client, files, tools.url, grader=grader, extra={"alarms": loud}, hyperparameters={"max_steps": 3})
+    job_id = create(client, files, tools.url, grader=grader, alarms=loud, hyperparameters={"max_steps": 3})
     wait_for(client, job_id, "paused")
     newest = messages(client, job_id)[0]
     assert newest.startswith("paused by an alarm: ") and "agentrft train" not in newest
     assert client.fine_tuning.jobs.resume(job_id).status in ("queued", "running")
     wait_for(client, job_id, "succeeded")
+
+
+def test_a_fine_tuned_model_is_trained_further_and_kept_meanwhile(
+    client: OpenAI, files: dict[str, str], tools: ChaosServer, server: Live
+) -> None:
+    first = wait_for(client, create(client, files, tools.url, hyperparameters=ONE_STEP), "succeeded")
+    name = str(first.fine_tuned_model)
+    with pytest.raises(BadRequestError, match="lora_rank: 8, but the weights"):
+        train_further(client, files, tools.url, name, lora_rank=8)
+    second = train_further(client, files, tools.url, name, lora_rank="auto")
+    assert second.model == name
+    with pytest.raises(ConflictError, match=f"{second.id}, which is .*, begins with it"):
+        client.with_options(max_retries=0).models.delete(name)
+    running = f"ft:{MODEL}:local::{second.id.removeprefix('ftjob-')}"
+    second = wait_for(client, second.id, "succeeded")
+    assert second.fine_tuned_model == running, "the base stays the base, however often it is trained further"
+    jobs = server.data_dir / "jobs"
+    known = load_file(jobs / first.id / "checkpoints" / "step-00001" / "adapter" / "adapter_model.safetensors")
+    begun = load_file(jobs / second.id / "checkpoints" / "step-00000" / "adapter" / "adapter_model.safetensors")
+    assert known.keys() == begun.keys() and all(torch.equal(known[key], begun[key]) for key in known)
+    assert client.models.delete(name).deleted
+    with pytest.raises(NotFoundError):
+        train_further(client, files, tools.url, name, lora_rank="auto")
+
+
+def train_further(client: OpenAI, files: dict[str, str], tool_url: str, name: str, **hyperparameters: Any) -> Any:
+    changed = {**ONE_STEP, **hyperparameters}
+    return client.fine_tuning.jobs.create(
+        model=name, training_file=files["train"], method=method(tool_url, hyperparameters=changed),  # type: ignore[arg-type]
+        extra_body={"dtype": "float32"},
+    )  # fmt: skip

@@ -57,6 +57,11 @@ class ModelReference:
             ) from error
 
 
+def starting_point(spec: JobSpec) -> ModelReference:
+    """The weights that a job begins with."""
+    return ModelReference(BASE) if spec.start_from is None else ModelReference("start_from", folder=spec.start_from)
+
+
 def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
     """Find what `text` names.
 

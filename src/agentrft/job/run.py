@@ -7,6 +7,7 @@ from agentrft.errors import AgentRFTError, Interrupted, JobFailedError, JobPause
 from agentrft.job.checkpoint import step_folder
 from agentrft.job.inputs import check_unchanged, file_digests
 from agentrft.job.progress import Progress
+from agentrft.job.references import starting_point
 from agentrft.job.runtime import Runtime
 from agentrft.job.secrets import restored_spec, stored_spec
 from agentrft.job.stop import Stop
@@ -103,6 +104,7 @@ async def _run(
         store.set_total_steps(job_id, runtime.hyperparameters.max_steps)
         progress.started(job_id, runtime.hyperparameters.max_steps)
         if not step_folder(store.job_folder(job_id), 0).exists():
+            await runtime.begin_with(starting_point(spec))
             await warm_start(runtime, store, job_id, progress, stop)
         trainer = Trainer(runtime, store, job_id, progress, stop)
         await trainer.prepare()

@@ -15,6 +15,7 @@ from agentrft.engine import EmbeddedEngine, EngineLimits, bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
 from agentrft.job.notices import Notices
+from agentrft.job.references import ModelReference
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
@@ -124,6 +125,15 @@ class Runtime:
     async def publish_policy(self) -> None:
         """Make the engine sample from the policy as it is now."""
         await self.engine.update_weights(self.policy.write_to, self.policy.version)
+
+    async def begin_with(self, weights: ModelReference) -> None:
+        """Load weights of an earlier job into the policy, as its version 0.
+
+        Raises:
+            UserError: they are gone, or do not fit the job's model.
+        """
+        await self.compute(weights.apply, self.policy)
+        self.policy.version = 0
 
     async def probe_tools(self) -> None:
         """Raise EndpointError if a tool cannot be used."""

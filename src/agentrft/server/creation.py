@@ -18,6 +18,7 @@ from agentrft.server.names import Catalog
 from agentrft.server.records import Records
 from agentrft.server.rows import FileRow
 from agentrft.server.settings import Settings
+from agentrft.server.weights import ServedModel
 from agentrft.spec import JobSpec, expand_variables, parse_job
 from agentrft.traffic import public_url
 
@@ -45,8 +46,13 @@ class NewJob:
     ignored: list[str]
 
 
-def read_request(body: Any, records: Records, catalog: Catalog, settings: Settings) -> NewJob:
+def read_request(
+    body: Any, records: Records, catalog: Catalog, settings: Settings, start: ServedModel | None = None
+) -> NewJob:
     """Check a create request.
+
+    Args:
+        start: the fine-tuned model that it names, to be trained further.
 
     Raises:
         ApiError: with the field at fault.
@@ -55,14 +61,17 @@ def read_request(body: Any, records: Records, catalog: Catalog, settings: Settin
         raise ApiError(400, "The body must be a JSON object.", code="invalid_value")
     _check_fields(body)
     model = body["model"]
-    if model not in catalog:
+    if start is None and model not in catalog:
         raise ApiError(
             404, f"The model '{model}' is not here. Models to train: {', '.join(sorted(catalog.weights))}. Others are "
             "given a name with `agentrft models add`.", param="model", code="model_not_found",
         )  # fmt: skip
     raw: dict[str, Any] = {key: value for key, value in body.items() if value is not None and key in OURS}
     priority = raw.pop("priority", 0)
-    raw["model"] = catalog.weights[model]
+    if start is None:
+        raw["model"] = catalog.weights[model]
+    else:
+        raw |= {"model": start.base, "start_from": str(start.folder)}
     raw["output_dir"] = str(settings.jobs_dir)
     raw["training_file"] = _file_path(body["training_file"], "training_file", records, settings)
     if body.get("validation_file") is not None:

@@ -15,6 +15,7 @@ import yaml
 from agentrft.errors import UserError
 from agentrft.models.catalog import BUILT_IN
 
+FINE_TUNED = "ft:"
 MODELS_FILE = "models.yaml"
 STEP = re.compile(r":ckpt-step-(\d+)$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
@@ -69,7 +70,10 @@ def add_model(data_dir: Path, name: str, weights: str) -> Path:
 
 
 def fine_tuned_name(base: str, organization: str, suffix: str | None, job_id: str) -> str:
-    return f"ft:{base}:{organization}:{suffix or ''}:{job_id.removeprefix('ftjob-')}"
+    """The name of a job's result; `base` may itself be such a name, which was trained further."""
+    if base.startswith(FINE_TUNED):
+        base = base.split(":")[1]
+    return f"{FINE_TUNED}{base}:{organization}:{suffix or ''}:{job_id.removeprefix('ftjob-')}"
 
 
 def split_step(name: str) -> tuple[str, int | None]:

@@ -6,9 +6,11 @@ from pathlib import Path
 from agentrft.server.context import Context
 from agentrft.server.errors import ApiError
 from agentrft.server.names import split_step
-from agentrft.server.objects import model_name
+from agentrft.server.objects import model_name, status_of
 from agentrft.server.rows import ServedJob
 from agentrft.store import JobRow
+
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,21 @@ def find_model(name: str, context: Context) -> ServedModel:
                    code="model_not_found")  # fmt: skip
 
 
+def find_start(name: str, context: Context) -> ServedModel:
+    """A fine-tuned model, to be trained further.
+
+    Raises:
+        ApiError: there is none of that name, or its job may still change it.
+    """
+    model = find_model(name, context)
+    if model.job is not None and model.job.status not in ENDED:
+        raise ApiError(
+            400, f"'{name}' is of a job that is {status_of(model.job)}; it can be trained further once that has ended.",
+            param="model", code="model_in_use",
+        )  # fmt: skip
+    return model
+
+
 def list_models(context: Context) -> list[ServedModel]:
     """Base models, then fine-tuned ones, newest first, each with its checkpoints."""
     found = [ServedModel(name, weights) for name, weights in sorted(context.catalog.weights.items())]
@@ -68,8 +85,13 @@ def delete_model(name: str, context: Context) -> None:
     model = find_model(name, context)
     if model.job is None:
         raise ApiError(400, f"'{name}' is a base model.", param="model", code="invalid_value")
-    if model.job.status not in ("succeeded", "failed", "cancelled"):
-        raise ApiError(409, f"'{name}': its job is {model.job.status}.", param="model", code="model_in_use")
+    if model.job.status not in ENDED:
+        raise ApiError(409, f"'{name}': its job is {status_of(model.job)}.", param="model", code="model_in_use")
+    for job, _ in _fine_tuned(context):
+        start = job.spec["job"].get("start_from")
+        if start is not None and Path(start).parent.parent.name == model.job.job_id and job.status not in ENDED:
+            message = f"'{name}': {job.job_id}, which is {status_of(job)}, begins with it."
+            raise ApiError(409, message, param="model", code="model_in_use")
     context.store.delete_checkpoints(model.job.job_id, None if split_step(name)[1] is None else model.step)
 
 

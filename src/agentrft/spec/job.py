@@ -59,6 +59,7 @@ class JobSpec(SpecModel):
         max_tool_calls: in one rollout; the model reads an error for those beyond.
         response_format: of the final answer; another one is a failure of the model.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
+        start_from: a checkpoint of a job of the same model, or an exported adapter, whose weights training begins with.
         holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
         alarms: what is watched beside the reward, and whether to pause for it.
         model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer.
@@ -81,6 +82,7 @@ class JobSpec(SpecModel):
     holdout_graders: dict[str, GraderSpec] = Field(default_factory=dict)
     alarms: AlarmsSpec = AlarmsSpec()
     hyperparameters: Hyperparameters = Hyperparameters()
+    start_from: Path | None = None
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()
     engine: EngineSpec = EngineSpec()

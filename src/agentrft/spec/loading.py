@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
+from agentrft.spec.start import rank_of
 
 METHOD_FIELDS = (
     "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end",
@@ -219,9 +220,22 @@ def _with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
     changes["holdout_graders"] = {
         name: _with_sources(grader, folder, source) for name, grader in job.holdout_graders.items()
     }
+    if job.start_from is not None:
+        changes |= _with_start(job, folder / job.start_from.expanduser(), source)
     if job.model.startswith((".", "/", "~")):
         changes["model"] = str((folder / Path(job.model).expanduser()).resolve())
     return job.model_copy(update=changes)
+
+
+def _with_start(job: JobSpec, start: Path, source: str) -> dict[str, Any]:
+    """The weights that training begins with decide the rank: one that is kept with the job cannot change later."""
+    rank, given = rank_of(start), job.hyperparameters.lora_rank
+    if given not in ("auto", rank):
+        raise UserError(
+            f"{source}: hyperparameters.lora_rank: {given}, but the weights of `start_from` have {rank}.",
+            "Leave lora_rank out.",
+        )
+    return {"start_from": start, "hyperparameters": job.hyperparameters.model_copy(update={"lora_rank": rank})}
 
 
 def _with_folders(tool: Any, folder: Path) -> Any:

@@ -10,7 +10,7 @@ from agentrft.job.check.findings import CheckReport
 from agentrft.job.check.grading import check_grader
 from agentrft.job.check.rows import check_prompts, check_rows
 from agentrft.job.check.trial import roll_out
-from agentrft.job.references import ModelReference
+from agentrft.job.references import ModelReference, starting_point
 from agentrft.job.runtime import Runtime
 from agentrft.spec import JobSpec
 
@@ -22,7 +22,7 @@ async def check_job(
     """Look at everything that a job needs, and grade what should earn nothing. Nothing is stored.
 
     Args:
-        reference: weights to roll out with; None for the job's base model.
+        reference: weights to roll out with; None for those that the job begins with.
         burst: calls at once of each tool; None for the job's own peak, 0 for none.
         say: told what is looked at next.
     """
@@ -58,11 +58,11 @@ async def _check_with_model(
     runtime = Runtime(spec.model_copy(update={"tools": tools}))
     try:
         check_prompts(runtime, report)
-        if reference is not None:
-            await runtime.compute(reference.apply, runtime.policy)
+        reference = reference or starting_point(spec)
+        await runtime.begin_with(reference)
         await runtime.publish_policy()
         say("rollouts")
-        trial = await roll_out(runtime, report, is_trained=reference is not None and reference.folder is not None)
+        trial = await roll_out(runtime, report, is_trained=reference.folder is not None)
         say("grader")
         await check_grader(runtime, trial.rollouts, report)
         say("attacks on the grader")

@@ -17,9 +17,11 @@ from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation import read_request, request_digest
 from agentrft.server.errors import ApiError
+from agentrft.server.names import FINE_TUNED
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
 from agentrft.server.webhooks import tell_webhook
+from agentrft.server.weights import find_start
 from agentrft.spec import JobSpec
 from agentrft.store import JobRow, JobStatus
 
@@ -50,7 +52,9 @@ def create_job(
             message = "This Idempotency-Key was used with another request."
             raise ApiError(400, message, code="idempotency_key_in_use")
         return context.job_object(job_id)
-    new = read_request(body, context.records, context.catalog, context.settings)
+    model = body.get("model")
+    start = find_start(model, context) if isinstance(model, str) and model.startswith(FINE_TUNED) else None
+    new = read_request(body, context.records, context.catalog, context.settings, start)
     record = {**stored_spec(new.spec, None), "files": {}}
     job_id = context.records.create_job(
         record, new.request, context.sealer.seal(new.spec.model_dump_json()), seed=new.spec.seed, model=new.spec.model,

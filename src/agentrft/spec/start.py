@@ -1,0 +1,30 @@
+"""Training that begins with weights of an earlier job: what their folder says of them."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from agentrft.errors import UserError
+
+ADAPTER, STATE, CONFIG = "adapter", "state.pt", "adapter_config.json"
+REMEDY = (
+    "Name a checkpoint, such as runs/ftjob-…/checkpoints/step-00012, or an adapter that `agentrft export` wrote; "
+    "a merged model is named by `model:`."
+)
+
+
+def rank_of(folder: Path) -> int | Literal["full"]:
+    """The `lora_rank` that these weights were trained with.
+
+    Raises:
+        UserError: the folder has none.
+    """
+    for config in (folder / ADAPTER / CONFIG, folder / CONFIG):
+        if config.is_file():
+            try:
+                return int(json.loads(config.read_text(encoding="utf-8"))["r"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"start_from: {config} cannot be read: {error}.", REMEDY) from error
+    if (folder / STATE).is_file():
+        return "full"
+    raise UserError(f"start_from: {folder} is no checkpoint and no adapter.", REMEDY)
