@@ -1,19 +1,17 @@
 """From the body of a create request to a job: the same spec for each of the API's shapes."""
 
 import hashlib
-import ipaddress
 import json
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
 from agentrft.server.errors import ApiError
+from agentrft.server.hosts import check_host
 from agentrft.server.names import Catalog
 from agentrft.server.records import Records
 from agentrft.server.rows import FileRow
@@ -28,7 +26,6 @@ OURS = ("warm_start", "baseline", "engine", "dtype", "deterministic", "model_fai
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 USUAL_KEY = "OPENAI_API_KEY"
 MOST_PRIORITY = 1000
-METADATA_HOSTS = frozenset({"metadata.google.internal", "metadata", "instance-data"})
 
 
 @dataclass(frozen=True)
@@ -152,23 +149,6 @@ def parts_of(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from grader["graders"].values() if grader["type"] == "multi" else (grader,)
 
 
-def check_host(url: str, settings: Settings) -> None:
-    """Raise ApiError unless tools and graders may be at this host."""
-    host = (urlsplit(url).hostname or "").rstrip(".").lower()
-    if settings.allowed_hosts:
-        if host not in settings.allowed_hosts:
-            allowed = ", ".join(settings.allowed_hosts)
-            raise ApiError(
-                400, f"The host '{host}' is not allowed here; these are: {allowed}.", code="host_not_allowed"
-            )
-        return
-    if host in METADATA_HOSTS or any(_is_link_local(address) for address in _addresses(host)):
-        raise ApiError(
-            400, f"The host '{host}' is a link-local or metadata address, which jobs may not call.",
-            code="host_not_allowed",
-        )  # fmt: skip
-
-
 def _check_fields(body: dict[str, Any]) -> None:
     integrations = body.get("integrations")
     if integrations:
@@ -288,20 +268,3 @@ def _refuse_code(part: dict[str, Any]) -> None:
             400, f"{what} would run, or write, in the server's own name; it was not started with --allow-code.",
             param="method", code="code_not_allowed",
         )  # fmt: skip
-
-
-def _addresses(host: str) -> list[str]:
-    try:
-        return [str(ipaddress.ip_address(host))]
-    except ValueError:
-        pass
-    try:
-        return [str(found[4][0]) for found in socket.getaddrinfo(host, None)]
-    except (OSError, UnicodeError):
-        return []  # the job will say that it cannot be reached
-
-
-def _is_link_local(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return (mapped or parsed).is_link_local

@@ -21,6 +21,7 @@ from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 from agentrft.job.progress import NoProgress
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
+from agentrft.server.hosts import guarded
 from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, STOP_GRACE_S
 from agentrft.server.metric_events import event_data, event_message
 from agentrft.server.objects import steps_of
@@ -57,7 +58,8 @@ class Worker:
             return LOST
         self._leased_until = time.monotonic() + LEASE_S
         try:
-            return asyncio.run(self._run())
+            with guarded(self._settings):
+                return asyncio.run(self._run())
         finally:
             self._ended.set()
             self._records.release(self._job_id, self._owner)

@@ -33,6 +33,7 @@ from agentrft.traffic import (
     public_url,
     shorten,
 )
+from agentrft.traffic.addresses import refuses_link_local
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -84,6 +85,7 @@ class McpServer:
         self._sessions: dict[tuple[str, int], McpSession] = {}
         # The handshake that makes sessions; servers that only know the protocol without them get that one.
         self._mode = "legacy"
+        self._refuses_link_local = refuses_link_local()
         self.definitions = self._allowed(self._discovered())
 
     async def begin(self, *, trace_id: str, attempt: int, item: dict[str, Any]) -> None:
@@ -190,7 +192,8 @@ class McpServer:
         spec = self.spec
         if spec.command is None:
             timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=spec.timeout_s)
-            async with httpx2.AsyncClient(headers={**spec.headers, **headers}, timeout=timeout) as http:
+            sent = {**spec.headers, **headers}
+            async with httpx2.AsyncClient(headers=sent, timeout=timeout, transport=self._transport()) as http:
                 url = str(spec.server_url)
                 transport = streamable_http_client(url, http_client=http, max_sse_event_size=MAX_EVENT_BYTES)
                 async with Client(transport, mode=self._mode) as client:
@@ -207,6 +210,14 @@ class McpServer:
                 yield client
             finally:
                 await opening.__aexit__(None, None, None)
+
+    def _transport(self) -> Any:
+        """None is the client's own, which goes wherever a name leads."""
+        if not self._refuses_link_local:
+            return None
+        from agentrft.tools.mcp_transport import CheckedTransport
+
+        return CheckedTransport()
 
     async def _answers(self) -> bool:
         session = McpSession(self, {})

@@ -17,6 +17,7 @@ import aiohttp
 from yarl import URL
 
 from agentrft.errors import EndpointError
+from agentrft.traffic.addresses import refuses_link_local, resolver
 from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
 from agentrft.traffic.http import (
     PROBE_HEADER,
@@ -151,6 +152,7 @@ class Endpoint:
         )
         self._timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         self._probe_timeout_s = min(traffic.timeout_s, PROBE_TIMEOUT_S)
+        self._refuses_link_local = refuses_link_local()
         self._session: aiohttp.ClientSession | None = None
         self._session_loop: asyncio.AbstractEventLoop | None = None
 
@@ -330,7 +332,9 @@ class Endpoint:
         if self._session is None or self._session_loop is not loop:
             # The limiter bounds the connections. A kept connection may be closed by the server just as a request
             # goes out, and then nobody knows whether it arrived: for what may not repeat, a new one each.
-            connector = aiohttp.TCPConnector(limit=0, force_close=not self.traffic.idempotent)
+            connector = aiohttp.TCPConnector(
+                limit=0, force_close=not self.traffic.idempotent, resolver=resolver(self._refuses_link_local)
+            )
             # No cookies: they would carry state from one rollout into another.
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
             self._session_loop = loop

@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.graders import Grade, GraderFailure, GraderSample, create_grader
-from agentrft.server.creation import check_host, check_safety, shown_method
+from agentrft.server.creation import check_safety, shown_method
 from agentrft.server.errors import ApiError
+from agentrft.server.hosts import check_host, guarded
 from agentrft.server.routes.files import InContext
 from agentrft.server.settings import Settings
 from agentrft.spec import GraderSpec, HttpToolSpec, expand_variables
@@ -62,7 +63,8 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
     errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
     grade = Grade(0.0)
     try:
-        grader = create_grader(spec)
+        with guarded(context.settings):
+            grader = create_grader(spec)
         try:
             grade = await grader.grade(GraderSample(text), item=item, trace_id=str(trace_id))
         finally:
@@ -104,7 +106,8 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     trace_id = str(body.get("trace_id") or f"trace_{uuid.uuid4().hex}")
     call = ToolCall(str(body.get("call_id") or f"call_{uuid.uuid4().hex[:24]}"), spec.name, text)
-    tool = HttpTool(spec)
+    with guarded(context.settings):
+        tool = HttpTool(spec)
     try:
         result = await tool.call(call, trace_id=trace_id, attempt=1, item=body.get("item") or {})
     except ToolFailure as failure:
