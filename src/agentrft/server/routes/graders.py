@@ -3,14 +3,15 @@
 import json
 import time
 import uuid
-from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from pydantic import TypeAdapter, ValidationError
 
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderSample, create_grader
+from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, create_grader
+from agentrft.graders.uses import added_counts
 from agentrft.server.creation import check_host, check_safety, shown_method
 from agentrft.server.errors import ApiError
 from agentrft.server.routes.files import InContext
@@ -65,23 +66,26 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
         grader = create_grader(spec)
         try:
             grade = await grader.grade(GraderSample(text), item=item, trace_id=str(trace_id))
+            uses = grade.uses(grader.name)
         finally:
             await grader.close()
     except GraderFailure as failure:
         errors |= _flags(spec, failure)
-    used = Counter(grade.usage)
+        uses = failure.uses
     judges = _judges(spec)
+    used = _usage_by_model(judges, uses)
+    total = added_counts(used.values())
     return {
         "reward": grade.score,
         "sub_rewards": grade.sub_scores,
-        "model_grader_token_usage_per_model": {name: dict(used) for name in judges[:1]} if used else {},
+        "model_grader_token_usage_per_model": used,
         "metadata": {
             "name": spec.name,
             "type": spec.type,
             "execution_time": time.perf_counter() - started,
             "scores": grade.sub_scores or {spec.name: grade.score},
-            "sampled_model_name": judges[0] if judges else None,
-            "token_usage": used["total_tokens"] or None,
+            "sampled_model_name": next(iter(judges.values()), None),
+            "token_usage": total.get("total_tokens") or None,
             "errors": errors,
         },
     }
@@ -157,6 +161,17 @@ def _flags(spec: Any, failure: GraderFailure) -> dict[str, Any]:
     return {"unresponsive_reward_error": failure.kind in ("timeout", "connection", "outage"), "other_error": True}
 
 
-def _judges(spec: Any) -> list[str]:
-    several = spec.graders.values() if spec.type == "multi" else (spec,)
-    return [one.model for one in several if one.type in JUDGES]
+def _judges(spec: Any) -> dict[str, str]:
+    """Models of judges, by grader."""
+    several = spec.graders if spec.type == "multi" else {spec.name: spec}
+    return {name: one.model for name, one in several.items() if one.type in JUDGES}
+
+
+def _usage_by_model(judges: Mapping[str, str], uses: Mapping[str, GraderUse]) -> dict[str, dict[str, int]]:
+    """Two graders may ask the same model. A judge that failed took tokens, too."""
+    found: dict[str, dict[str, int]] = {}
+    for name, model in judges.items():
+        usage = uses[name].usage if name in uses else {}
+        if usage:
+            found[model] = added_counts((found.get(model, {}), usage))
+    return found
