@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from agentrft.server.records import RUNNABLE, Records, new_id
 from agentrft.server.settings import Settings
+from agentrft.server.validation import Problem
 from agentrft.server.worker import LOST, STOP_GRACE_S
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ class Scheduler:
         message = f"its worker died {MOST_CRASHES} times without finishing a step, at last by {_how(code)}"
         self._records.store.add_event(job_id, "error", message)
         self._records.move(job_id, ("running",), "interrupted")
-        self._records.move(job_id, ("interrupted", "queued"), "failed", error=f"[worker_died]: {message}")
+        error = Problem("worker_died", None, message).stored
+        self._records.move(job_id, ("interrupted", "queued"), "failed", error=error)
 
     def _kill_what_does_not_stop(self) -> None:
         now = time.monotonic()

@@ -9,9 +9,6 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
-from agentrft.data import load_demonstrations, load_samples
-from agentrft.errors import UserError
-from agentrft.graders import check_templates, create_grader
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
@@ -19,6 +16,7 @@ from agentrft.server.creation import read_request, request_digest
 from agentrft.server.errors import ApiError
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
+from agentrft.server.validation import problem_of
 from agentrft.server.webhooks import tell_webhook
 from agentrft.spec import JobSpec
 
@@ -178,24 +176,12 @@ def look_at_created(context: Context) -> None:
 
 def _validate(context: Context, job_id: str) -> None:
     """Look at the data as the job will; then it waits for its turn, or has failed."""
-    job, served = context.job(job_id)
+    job = context.store.get_job(job_id)
     spec = JobSpec.model_validate(job.spec["job"])
-    try:
-        samples = load_samples(spec.training_file)
-        if spec.validation_file is not None:
-            samples += load_samples(spec.validation_file)
-        if spec.warm_start is not None:
-            load_demonstrations(spec.warm_start.training_file)
-        for grader in (spec.grader, *spec.holdout_graders.values()):
-            check_templates(grader, samples)
-            create_grader(grader)
-    except UserError as error:
-        message = f"{error.cause} {error.remedy}".replace(f"{context.settings.files_dir}/", "")
-        for path, file_id in ((spec.training_file, served.request["training_file"]),
-                              (spec.validation_file, served.request["validation_file"])):  # fmt: skip
-            message = message.replace(str(path), str(file_id))
-        if context.records.move(job_id, ("created",), "failed", error=f"[invalid_training_file]: {message}"):
-            context.store.add_event(job_id, "error", message)
+    problem = problem_of(spec)
+    if problem is not None:
+        if context.records.move(job_id, ("created",), "failed", error=problem.stored):
+            context.store.add_event(job_id, "error", problem.message)
             tell_webhook(context, job_id)
         return
     context.store.record_files(job_id, file_digests(spec))
