@@ -17,7 +17,11 @@ AUTO = "auto"
 
 
 def status_of(job: JobRow) -> str:
-    return STATUSES.get(job.status, job.status)
+    return shown_status(job.status)
+
+
+def shown_status(status: str) -> str:
+    return STATUSES.get(status, status)
 
 
 def job_object(
@@ -57,6 +61,7 @@ def job_object(
 
 
 def model_name(job: JobRow, served: ServedJob, organization: str) -> str:
+    """Of the job's best step."""
     return fine_tuned_name(served.request["model"], organization, served.request["suffix"], job.job_id)
 
 

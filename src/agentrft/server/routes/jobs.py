@@ -69,18 +69,12 @@ def list_jobs(
         if name.startswith(METADATA_PREFIX) and name.endswith("]")
     }
     without = request.query_params.get("metadata") == "null"
-    limit = check_limit(limit, 100)
-    served = context.records.all_served()
-    jobs = [job for job in context.store.list_jobs() if job.job_id in served]
-    if without:
-        jobs = [job for job in jobs if not served[job.job_id].request["metadata"]]
-    for key, value in wanted.items():
-        jobs = [job for job in jobs if (served[job.job_id].request["metadata"] or {}).get(key) == value]
-    ids = [{"id": job.job_id} for job in jobs]
-    found = page(ids, after=after, limit=limit)
-    by_id = {job.job_id: job for job in jobs}
-    found["data"] = [context.object_of(by_id[one["id"]], served[one["id"]]) for one in found["data"]]
-    return found
+    if without and wanted:
+        raise ApiError(400, "metadata: `null` and keys exclude each other.", param="metadata", code="invalid_value")
+    ids, has_more = context.records.lists.page(
+        after=after, limit=check_limit(limit, 100), metadata="none" if without else wanted or "any"
+    )
+    return {"object": "list", "data": [context.job_object(job_id) for job_id in ids], "has_more": has_more}
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", response_model=None)
@@ -169,9 +163,8 @@ def _conflict(job_id: str, status: str, why: str) -> ApiError:
 
 def look_at_created(context: Context) -> None:
     """What a server that was killed had not looked at yet."""
-    for job in context.store.list_jobs():
-        if job.status == "created" and context.records.served(job.job_id) is not None:
-            _validate(context, job.job_id)
+    for job_id in context.records.lists.in_status("created"):
+        _validate(context, job_id)
 
 
 def _validate(context: Context, job_id: str) -> None:
