@@ -5,7 +5,7 @@ import pytest
 
 from agentrft.data import Sample
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderSample, check_templates, create_grader
+from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, check_templates, create_grader
 from agentrft.graders.multi import MultiGrader
 from agentrft.spec.graders import MultiGraderSpec, StringCheckGraderSpec
 
@@ -92,6 +92,46 @@ async def test_reasons_errors_and_inner_sub_scores_keep_their_graders_name() -> 
     assert grade.sub_scores == {"a": 1.0, "a.style": 0.5, "b": 0.0}
     assert grade.reason == "a: good"
     assert grade.errors == ["a: one warning"]
+
+
+async def test_what_each_grader_took_keeps_its_name() -> None:
+    graders = {
+        "a": Fixed(Grade(1.0, faults={"timeout": 1}, usage={"total_tokens": 5}, latency_s=0.5)),
+        "b": Fixed(Grade(0.0, faults={"timeout": 2}, usage={"total_tokens": 7}, latency_s=0.25)),
+    }
+    grade = await MultiGrader(multi("a - b", a=string_check(), b=string_check()), graders).grade(
+        SAMPLE, item={}, trace_id="t"
+    )
+    assert grade.uses("multi") == {
+        "a": GraderUse({"timeout": 1}, {"total_tokens": 5}, 0.5),
+        "b": GraderUse({"timeout": 2}, {"total_tokens": 7}, 0.25),
+    }  # fmt: skip
+    assert (grade.faults, grade.usage) == ({"timeout": 3}, {"total_tokens": 12})
+
+
+async def test_a_failure_says_what_the_other_graders_took_by_then() -> None:
+    failure = GraderFailure("broken", "bad_answer", "nonsense", faults={"bad_answer": 3}, usage={"total_tokens": 45})
+    graders = {
+        "quick": Fixed(Grade(1.0, usage={"total_tokens": 5}, latency_s=0.5)),
+        "slow": Fixed(Grade(1.0), 60),
+        "broken": Fixed(failure, 0.05),
+    }
+    grader = MultiGrader(multi("quick + slow + broken", **dict.fromkeys(graders, string_check())), graders)
+    with pytest.raises(GraderFailure) as failed:
+        await grader.grade(SAMPLE, item={}, trace_id="t")
+    assert failed.value.uses == {
+        "quick": GraderUse({}, {"total_tokens": 5}, 0.5),
+        "broken": GraderUse({"bad_answer": 3}, {"total_tokens": 45}),
+    }
+
+
+async def test_a_formula_without_a_value_is_the_multi_graders_own_fault() -> None:
+    graders = {"a": Fixed(Grade(0.0, usage={"total_tokens": 5}, latency_s=0.5))}
+    with pytest.raises(GraderFailure) as failed:
+        await MultiGrader(multi("1 / a", a=string_check()), graders).grade(SAMPLE, item={}, trace_id="t")
+    assert failed.value.uses == {
+        "a": GraderUse({}, {"total_tokens": 5}, 0.5), "multi": GraderUse({"formula": 1}, {})
+    }  # fmt: skip
 
 
 async def test_graders_run_at_the_same_time() -> None:

@@ -136,7 +136,8 @@ def test_a_grader_that_rows_do_not_fit_fails_the_job_and_names_them(client: Open
     grader = {**ECHO, "reference": "{{ item.answer }}"}
     job = create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
     job = wait_for(client, job.id, "failed", timeout_s=20)
-    assert job.error.code == "invalid_training_file" and "'item' has no key 'answer'" in job.error.message
+    assert (job.error.code, job.error.param) == ("invalid_grader", "method.reinforcement.grader")
+    assert "'item' has no key 'answer'" in job.error.message
 
 
 def test_the_same_idempotency_key_and_the_sdks_own_retry_make_one_job(client: OpenAI, files: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ A grader that cannot give an honest score raises `GraderFailure`; there are no d
 from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
 from agentrft.graders.registry import check_templates, create_grader
 from agentrft.graders.trace import count_repeated
+from agentrft.graders.uses import GraderUse, added_uses
 
 __all__ = [
     "CallFact",
@@ -13,7 +14,9 @@ __all__ = [
     "Grader",
     "GraderFailure",
     "GraderSample",
+    "GraderUse",
     "TraceFacts",
+    "added_uses",
     "check_templates",
     "count_repeated",
     "create_grader",

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from agentrft.graders.uses import GraderUse, added_uses
+
 
 @dataclass(frozen=True)
 class CallFact:
@@ -72,6 +74,7 @@ class Grade:
         faults: the same, counted by the kinds of `GraderFailure`.
         usage: tokens that a judge took, by the names of Chat Completions.
         latency_s: the grader's own time in seconds, retries included.
+        parts: of a `multi`, what each of its graders took; of others nothing.
     """
 
     score: float
@@ -81,6 +84,11 @@ class Grade:
     faults: dict[str, int] = field(default_factory=dict)
     usage: dict[str, int] = field(default_factory=dict)
     latency_s: float = 0.0
+    parts: dict[str, GraderUse] = field(default_factory=dict)
+
+    def uses(self, grader: str) -> dict[str, GraderUse]:
+        """What each grader took, by name; `grader` is the name of the one that gave this grade."""
+        return self.parts or {grader: GraderUse(self.faults, self.usage, self.latency_s)}
 
 
 class GraderFailure(Exception):
@@ -88,13 +96,24 @@ class GraderFailure(Exception):
 
     `kind` is a short reason for counting: "exception", "timeout", "bad_answer", "missing_key", "connection", ...
     `faults` counts everything that broke, by kind: the failure itself, and the requests before it that were repeated.
+    `usage` is what a judge took nevertheless, `others` what the other graders of a `multi` had taken by then.
     """
 
-    def __init__(self, grader: str, kind: str, message: str, *, faults: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, grader: str, kind: str, message: str, *, faults: Mapping[str, int] | None = None,
+        usage: Mapping[str, int] | None = None, others: Mapping[str, GraderUse] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(f"grader '{grader}': {kind}: {message}")
         self.faults = dict(faults or {kind: 1})
+        self.usage = dict(usage or {})
+        self.others = dict(others or {})
         self.grader = grader
         self.kind = kind
+
+    @property
+    def uses(self) -> dict[str, GraderUse]:
+        """What each grader took, by name."""
+        return added_uses((self.others, {self.grader: GraderUse(self.faults, self.usage)}))
 
 
 class Grader(Protocol):

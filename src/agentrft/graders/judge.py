@@ -107,7 +107,7 @@ class Judge:
             if isinstance(sent.verdict, Fault):
                 fault = sent.verdict
                 message = f"{self.endpoint.public_url}: {fault.message}"
-                raise GraderFailure(self._grader, fault.kind, message, faults=faults or {fault.kind: 1})
+                raise GraderFailure(self._grader, fault.kind, message, faults=faults or {fault.kind: 1}, usage=usage)
             usage.update(sent.verdict.usage)
             try:
                 # What it says becomes the grade's reason, and is stored.
@@ -118,7 +118,7 @@ class Judge:
                 said = self.endpoint.redactor.message(sent.verdict.text)
                 problem = f"{error}; it said: {said}"
         raise GraderFailure(
-            self._grader, "bad_answer", f"asked {ASKED_AT_MOST} times: {shorten(problem)}", faults=faults
+            self._grader, "bad_answer", f"asked {ASKED_AT_MOST} times: {shorten(problem)}", faults=faults, usage=usage
         )
 
     async def probe(self) -> None:

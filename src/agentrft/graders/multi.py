@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from agentrft.errors import UserError
 from agentrft.graders.base import Grade, Grader, GraderFailure, GraderSample
 from agentrft.graders.formula import FUNCTIONS, Formula, FormulaError
 from agentrft.graders.scores import finite_score
+from agentrft.graders.uses import GraderUse, added_counts, added_uses
 from agentrft.spec.graders import MultiGraderSpec
 
 
@@ -47,23 +47,25 @@ class MultiGrader:
 
         Raises:
             GraderFailure: one of the graders failed (its failure; the others are cancelled), or, of kind "formula",
-                the formula has no finite value for these scores.
+                the formula has no finite value for these scores. `others` of it is what the rest had taken by then.
         """
         started = time.perf_counter()
         grades = await self._grade_all(sample, item, trace_id)
+        parts = added_uses(grade.uses(key) for key, grade in grades.items())
         scores = {key: grade.score for key, grade in grades.items()}
         try:
             value = self._formula.evaluate(scores)
         except ArithmeticError as error:
-            raise GraderFailure(self.name, "formula", f"{error}, for {scores}") from error
+            raise GraderFailure(self.name, "formula", f"{error}, for {scores}", others=parts) from error
         return Grade(
             score=finite_score(value, grader=self.name, what="calculate_output"),
             sub_scores=_sub_scores(grades),
             reason="\n".join(f"{key}: {grade.reason}" for key, grade in grades.items() if grade.reason) or None,
             errors=[f"{key}: {error}" for key, grade in grades.items() for error in grade.errors],
-            faults=dict(sum((Counter(grade.faults) for grade in grades.values()), start=Counter[str]())),
-            usage=dict(sum((Counter(grade.usage) for grade in grades.values()), start=Counter[str]())),
+            faults=added_counts(grade.faults for grade in grades.values()),
+            usage=added_counts(grade.usage for grade in grades.values()),
             latency_s=time.perf_counter() - started,
+            parts=parts,
         )
 
     async def close(self) -> None:
@@ -77,12 +79,25 @@ class MultiGrader:
         }
         try:
             await asyncio.gather(*tasks.values())
+        except GraderFailure as failure:
+            failure.others |= added_uses(_uses_so_far(key, task, failure) for key, task in tasks.items())
+            raise
         finally:
             # After the first failure, or when this call itself is cancelled, nobody waits for the others.
             for task in tasks.values():
                 task.cancel()
             await asyncio.gather(*tasks.values(), return_exceptions=True)
         return {key: task.result() for key, task in tasks.items()}
+
+
+def _uses_so_far(key: str, task: asyncio.Task[Grade], raised: GraderFailure) -> dict[str, GraderUse]:
+    """Of one that was not done yet nothing is known."""
+    if not task.done() or task.cancelled():
+        return {}
+    error = task.exception()
+    if error is None:
+        return task.result().uses(key)
+    return error.uses if isinstance(error, GraderFailure) and error is not raised else {}
 
 
 def _sub_scores(grades: Mapping[str, Grade]) -> dict[str, float]:

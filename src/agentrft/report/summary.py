@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from agentrft.graders import count_repeated
+from agentrft.graders import GraderUse, count_repeated
+from agentrft.graders.uses import added_counts
 from agentrft.rollout.record import Rollout
 
 SAME_REWARD = 1e-9
@@ -32,6 +33,8 @@ class Summary:
         holdout_scores: mean of each holdout grader, over the rollouts that it graded.
         judge_tokens: that judges took, by the names of Chat Completions.
         grader_latency_mean_s: seconds of a grade.
+        graders: by grader, those inside a `multi` one by one, `latency_mean_s`, and `usage` and `faults` in all;
+            nothing where the rollouts are of before this was kept.
         tools: by tool, `calls_per_rollout`, `tokens_per_call` (of its answers), `latency_mean_s` and `errors`.
         truncation_share: of the rollouts, those that ended because their tokens ran out.
         parse_error_share: of the rollouts, those with a call that could not be read.
@@ -65,6 +68,7 @@ class Summary:
     holdout_scores: dict[str, float] = field(default_factory=dict)
     judge_tokens: dict[str, int] = field(default_factory=dict)
     grader_latency_mean_s: float = 0.0
+    graders: dict[str, dict[str, Any]] = field(default_factory=dict)
     tools: dict[str, dict[str, float]] = field(default_factory=dict)
     truncation_share: float = 0.0
     parse_error_share: float = 0.0
@@ -115,8 +119,9 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
         sub_scores=_means_by_name(rollout.grade.sub_scores for rollout in rewarded if rollout.grade),
         holdout_scores=_means_by_name(rollout.holdout_scores for rollout in rewarded),
-        judge_tokens=_sums_by_name(rollout.grade.usage for rollout in rewarded if rollout.grade),
+        judge_tokens=added_counts(map(_judge_tokens, rollouts)),
         grader_latency_mean_s=mean([rollout.grade.latency_s for rollout in rewarded if rollout.grade]),
+        graders=grader_panels(rollouts),
         tools=tool_panels(rollouts),
         truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
         parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
@@ -143,6 +148,22 @@ def tool_panels(rollouts: Sequence[Rollout]) -> dict[str, dict[str, float]]:
             "errors": sum(is_error for _, _, is_error in made),
         }
         for name, made in sorted(calls.items())
+    }
+
+
+def grader_panels(rollouts: Sequence[Rollout]) -> dict[str, dict[str, Any]]:
+    """What each grader took, also for rollouts that got no reward in the end."""
+    uses: dict[str, list[GraderUse]] = defaultdict(list)
+    for rollout in rollouts:
+        for name, use in rollout.graders.items():
+            uses[name].append(use)
+    return {
+        name: {
+            "latency_mean_s": mean(use.latency_s for use in some if use.latency_s is not None),
+            "usage": added_counts(use.usage for use in some),
+            "faults": added_counts(use.faults for use in some),
+        }
+        for name, some in sorted(uses.items())
     }
 
 
@@ -194,8 +215,8 @@ def _means_by_name(several: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: mean(scores) for name, scores in sorted(values.items())}
 
 
-def _sums_by_name(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    sums: Counter[str] = Counter()
-    for counts in several:
-        sums.update(counts)
-    return dict(sorted(sums.items()))
+def _judge_tokens(rollout: Rollout) -> dict[str, int]:
+    """Records of before `Rollout.graders` have them in the grade."""
+    if rollout.graders or rollout.grade is None:
+        return added_counts(use.usage for use in rollout.graders.values())
+    return rollout.grade.usage

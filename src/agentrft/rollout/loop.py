@@ -12,13 +12,13 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentrft.chat import AssistantTurn, ChatCodec
 from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
-from agentrft.graders import Grader, GraderFailure, GraderSample
+from agentrft.graders import Grader, GraderFailure, GraderSample, GraderUse, added_uses
 from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
 from agentrft.tools import Toolbox, ToolCall, ToolFailure, fits_schema
@@ -126,12 +126,16 @@ class RolloutRunner:
         Never raises for what a rollout may meet: the record's `outcome` says how it ended.
         """
         trace_id = f"trace_{uuid.uuid4().hex}"
+        started_at = time.time()
         attempt, requests, faults, given_up = 1, 0, Counter[str](), []
+        graders: dict[str, GraderUse] = {}
         while True:
             rollout, repeatable = await self._attempt(task, session, trace_id, attempt)
             requests += rollout.tool_requests
             faults.update(rollout.faults)
+            graders = added_uses((graders, rollout.graders))
             rollout.tool_requests, rollout.faults, rollout.given_up = requests, dict(faults), given_up
+            rollout.graders, rollout.started_at = graders, started_at
             if rollout.outcome != "infra_failed" or not repeatable or attempt == ATTEMPTS:
                 return rollout
             given_up = [*given_up, rollout.failure_kind or "unknown"]
@@ -156,9 +160,11 @@ class RolloutRunner:
             record.latency_s = time.perf_counter() - started
             record.output_text = episode.output_text
             sample = grader_sample(record)
-            record.grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
-            record.outcome, record.reward = "graded", record.grade.score
-            episode.count("grader", record.grade.faults)
+            grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
+            # What each grader took is the record's.
+            record.graders, record.grade = grade.uses(self._grader.name), replace(grade, parts={})
+            record.outcome, record.reward = "graded", grade.score
+            episode.count("grader", grade.faults)
             record.holdout_scores = await self._score_holdouts(episode, sample)
         except ModelFailure as failure:
             record.outcome, record.failure_kind = "model_failed", failure.kind
@@ -167,7 +173,9 @@ class RolloutRunner:
             record.failure_kind, record.failure_message = f"tool:{failure.kind}", str(failure)
         except GraderFailure as failure:
             record.failure_kind, record.failure_message = f"grader:{failure.kind}", str(failure)
-            episode.count("grader", failure.faults)
+            record.graders = failure.uses
+            for use in failure.uses.values():
+                episode.count("grader", use.faults)
         except EngineFailure as failure:
             record.failure_kind, record.failure_message = f"engine:{failure.kind}", str(failure)
             episode.count("engine", {failure.kind: 1})
@@ -190,7 +198,8 @@ class RolloutRunner:
         scores = {}
         for name, grade in zip(self._holdouts, grades, strict=True):
             if isinstance(grade, GraderFailure):
-                episode.count("holdout", grade.faults)
+                for use in grade.uses.values():
+                    episode.count("holdout", use.faults)
             elif isinstance(grade, BaseException):
                 raise grade
             else:

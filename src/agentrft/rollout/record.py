@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from agentrft.graders.base import CallFact, Grade, GraderSample, TraceFacts
+from agentrft.graders.uses import GraderUse
 
 Outcome = Literal["graded", "model_failed", "infra_failed"]
 
@@ -55,6 +56,8 @@ class Rollout:
         faults: everything that broke on the way, requests that were repeated included, by "tool:<kind>",
             "grader:<kind>" or "engine:<kind>"; of all attempts.
         given_up: failure kind of each attempt before this one.
+        graders: what each grader took, those inside a `multi` one by one; of all attempts. Holdouts are not in it.
+        started_at: when the first attempt began, in seconds since the epoch; 0 in older records.
     """
 
     trace_id: str
@@ -76,6 +79,8 @@ class Rollout:
     faults: dict[str, int] = field(default_factory=dict)
     given_up: list[str] = field(default_factory=list)
     row_starts: list[int] = field(default_factory=lambda: [0])
+    graders: dict[str, GraderUse] = field(default_factory=dict)
+    started_at: float = 0.0
 
     @property
     def sampled_tokens(self) -> int:
@@ -96,6 +101,7 @@ class Rollout:
             for turn in value["turns"]
         ]
         value["grade"] = Grade(**value["grade"]) if value.get("grade") else None
+        value["graders"] = {name: GraderUse(**use) for name, use in value.get("graders", {}).items()}
         return cls(**value)
 
 

@@ -8,6 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentrft.server.grader_panels import grader_errors, grader_scores, grader_timing, grader_usage
+
 TRAIN, VALIDATION = "train", "validation"
 
 
@@ -66,16 +68,10 @@ def event_data(told: Mapping[str, Any], total_steps: int, graders: Sequence[tupl
         "scores": {
             "train_reward_mean": train.get("reward_mean"),
             "valid_reward_mean": valid.get("reward_mean"),
-            "graders": [
-                {
-                    "name": name, "type": kind, "train_reward_mean": _score_of(name, graders, train),
-                    "valid_reward_mean": _score_of(name, graders, valid),
-                }
-                for name, kind in graders
-            ],
+            "graders": grader_scores(graders, train, valid),
         },
         "usage": {
-            "graders": [{"name": name, **either.get("judge_tokens", {})} for name, _ in graders[:1]],
+            "graders": grader_usage(graders, either),
             "samples": {
                 "train_completion_tokens_mean": train.get("sampled_tokens_mean"),
                 "valid_completion_tokens_mean": valid.get("sampled_tokens_mean"),
@@ -86,21 +82,14 @@ def event_data(told: Mapping[str, Any], total_steps: int, graders: Sequence[tupl
             },
         },
         "errors": {
-            "graders": [{"name": name, **_grader_errors(train, "train"), **_grader_errors(valid, "valid")}
-                        for name, _ in graders[:1]],
+            "graders": grader_errors(graders, train, valid),
         },
         "timing": {
             "step": {
                 "sampling": train.get("rollout_s"), "training": train.get("update_s"), "eval": valid.get("step_s"),
                 "full_iteration": _sum(train.get("step_s"), valid.get("step_s")),
             },
-            "graders": [
-                {
-                    "name": name, "train_execution_latency_mean": train.get("grader_latency_mean_s"),
-                    "valid_execution_latency_mean": valid.get("grader_latency_mean_s"),
-                }
-                for name, _ in graders[:1]
-            ],
+            "graders": grader_timing(graders, train, valid),
         },
         "agentrft": {"train": _own(train), "validation": _own(valid)},
     }  # fmt: skip
@@ -154,21 +143,6 @@ def _unresponsive(values: Mapping[str, Any]) -> float | None:
     if not values.get("rollouts"):
         return None
     return values["outcomes"].get("model_failed", 0) / values["rollouts"]
-
-
-def _score_of(name: str, graders: Sequence[tuple[str, str]], values: Mapping[str, Any]) -> float | None:
-    if not values:
-        return None
-    return values.get("sub_scores", {}).get(name, values.get("reward_mean") if len(graders) == 1 else None)
-
-
-def _grader_errors(values: Mapping[str, Any], prefix: str) -> dict[str, int]:
-    faults = values.get("faults", {})
-    return {
-        f"{prefix}_{kind.removeprefix('grader:')}_error_count": count
-        for kind, count in faults.items()
-        if kind.startswith("grader:")
-    }
 
 
 def _sum(*values: float | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 from agentrft.server.metric_events import checkpoint_metrics, told_steps
 from agentrft.server.names import fine_tuned_name
 from agentrft.server.rows import FileRow, PermissionRow, ServedJob, UploadRow
+from agentrft.server.validation import stored_problem
 from agentrft.store import Event, JobRow, JobStore
 
 # The hosted service knows no interruption: such a job goes on by itself.
@@ -16,7 +17,11 @@ AUTO = "auto"
 
 
 def status_of(job: JobRow) -> str:
-    return STATUSES.get(job.status, job.status)
+    return shown_status(job.status)
+
+
+def shown_status(status: str) -> str:
+    return STATUSES.get(status, status)
 
 
 def job_object(
@@ -56,6 +61,7 @@ def job_object(
 
 
 def model_name(job: JobRow, served: ServedJob, organization: str) -> str:
+    """Of the job's best step."""
     return fine_tuned_name(served.request["model"], organization, served.request["suffix"], job.job_id)
 
 
@@ -172,5 +178,5 @@ def _error(job: JobRow) -> dict[str, Any] | None:
     """The SDK wants an object of a job that failed, and takes one of nulls of others."""
     if job.status != "failed" or not job.error:
         return None
-    code, _, message = job.error.partition(": ") if job.error.startswith("[") else ("", "", job.error)
-    return {"code": code.strip("[]") or "job_failed", "message": message, "param": None}
+    problem = stored_problem(job.error)
+    return {"code": problem.code, "message": problem.message, "param": problem.param}

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, or_, select, update
 
+from agentrft.server.job_lists import JobLists
 from agentrft.server.rows import FileRow, KeyRow, PermissionRow, ServedJob, UploadRow
 from agentrft.store import EventLevel, JobStatus, JobStore
 from agentrft.store import tables as t
@@ -40,6 +41,7 @@ class Records:
 
     def __init__(self, store: JobStore) -> None:
         self.store = store
+        self.lists = JobLists(store.database)
         self._database = store.database
 
     # --- jobs
@@ -87,8 +89,10 @@ class Records:
     def served(self, job_id: str) -> ServedJob | None:
         return self._one(t.served_jobs, ServedJob, t.served_jobs.c.job_id == job_id)
 
-    def all_served(self) -> dict[str, ServedJob]:
-        return {row.job_id: row for row in self._all(t.served_jobs, ServedJob)}
+    def sealed_spec(self, job_id: str) -> str:
+        with self._database.read() as connection:
+            query = select(t.served_jobs.c.sealed_spec).where(t.served_jobs.c.job_id == job_id)
+            return connection.execute(query).scalar_one()
 
     def wished(self) -> list[str]:
         """Jobs that something is wished for. Asked twice a second, so it reads nothing else of them."""
@@ -341,13 +345,17 @@ class Records:
 
     def _one(self, table: Table, kind: Any, where: Any) -> Any:
         with self._database.read() as connection:
-            return next(iter(_rows(connection, select(table).where(where), kind)), None)
+            return next(iter(_rows(connection, _columns(table, kind).where(where), kind)), None)
 
     def _all(self, table: Table, kind: Any, where: Any = True) -> list[Any]:
         order = table.c.number.desc() if "number" in table.c else table.c.job_id
-        query = select(table) if where is True else select(table).where(where)
+        query = _columns(table, kind) if where is True else _columns(table, kind).where(where)
         with self._database.read() as connection:
             return _rows(connection, query.order_by(order), kind)
+
+
+def _columns(table: Table, kind: Any) -> Select[Any]:
+    return select(*(table.c[field.name] for field in fields(kind)))
 
 
 def _rows(connection: Connection, query: Select[Any], kind: Any) -> list[Any]:

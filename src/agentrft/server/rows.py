@@ -10,7 +10,6 @@ class ServedJob:
 
     job_id: str
     request: dict[str, Any]
-    sealed_spec: str
     priority: int
     wish: str | None
     lease_owner: str | None

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from agentrft.server.leases import LOST, STOP_GRACE_S
 from agentrft.server.records import RUNNABLE, Records, new_id
 from agentrft.server.settings import Settings
+from agentrft.server.validation import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class Scheduler:
 
     def _fail(self, job_id: str, code: int) -> None:
         message = f"its worker died {MOST_CRASHES} times without finishing a step, at last by {_how(code)}"
-        error = f"[worker_died]: {message}"
+        error = Problem("worker_died", None, message).stored
         self._records.move(job_id, RUNNABLE, "failed", error=error, event=("error", message))
 
     def _kill_what_does_not_stop(self) -> None:

@@ -86,7 +86,7 @@ def rotate(data_dir: Path, records: "Records") -> int:
             f"{VARIABLE} is set: the key is not a file's.", "Unset it, and put the old key into the data folder's file."
         )
     old, new = Sealer(load_key(data_dir)), Fernet.generate_key().decode()
-    sealed = {job_id: old.open(served.sealed_spec) for job_id, served in records.all_served().items()}
+    sealed = {job_id: old.open(text) for job_id, text in records.lists.sealed_specs().items()}
     # The new key is on the disk before anything is sealed with it, the old one until all is.
     pending = data_dir / f"{FILE_NAME}.new"
     write_key(pending, new)

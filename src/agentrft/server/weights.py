@@ -5,12 +5,9 @@ from pathlib import Path
 
 from agentrft.server.context import Context
 from agentrft.server.errors import ApiError
-from agentrft.server.names import split_step
-from agentrft.server.objects import model_name, status_of
-from agentrft.server.rows import ServedJob
-from agentrft.store import JobRow
-
-ENDED = ("succeeded", "failed", "cancelled")
+from agentrft.server.job_lists import ENDED, TunedJob
+from agentrft.server.names import fine_tuned_name, split_step
+from agentrft.server.objects import shown_status
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class ServedModel:
     name: str
     base: str
     folder: Path | None = None
-    job: JobRow | None = None
+    job: TunedJob | None = None
     step: int | None = None
     created_at: int = 0
 
@@ -36,11 +33,11 @@ def find_model(name: str, context: Context) -> ServedModel:
     if name in context.catalog:
         return ServedModel(name, context.catalog.weights[name])
     bare, step = split_step(name)
-    for job, served in _fine_tuned(context):
-        if model_name(job, served, context.settings.organization) == bare:
-            found = _at_step(name, job, step, context)
-            if found is not None:
-                return found
+    job = context.records.lists.tuned_by(f"ftjob-{bare.rpartition(':')[2]}")
+    if job is not None and _name(job, context) == bare:
+        found = _at_step(name, job, step, context)
+        if found is not None:
+            return found
     known = ", ".join(model.name for model in list_models(context))
     raise ApiError(404, f"The model '{name}' does not exist here. These do: {known}.", param="model",
                    code="model_not_found")  # fmt: skip
@@ -54,18 +51,17 @@ def find_start(name: str, context: Context) -> ServedModel:
     """
     model = find_model(name, context)
     if model.job is not None and model.job.status not in ENDED:
-        raise ApiError(
-            400, f"'{name}' is of a job that is {status_of(model.job)}; it can be trained further once that has ended.",
-            param="model", code="model_in_use",
-        )  # fmt: skip
+        status = shown_status(model.job.status)
+        raise ApiError(400, f"'{name}': its job is {status}; once that has ended, it can be trained further.",
+                       param="model", code="model_in_use")  # fmt: skip
     return model
 
 
 def list_models(context: Context) -> list[ServedModel]:
     """Base models, then fine-tuned ones, newest first, each with its checkpoints."""
     found = [ServedModel(name, weights) for name, weights in sorted(context.catalog.weights.items())]
-    for job, served in _fine_tuned(context):
-        name = model_name(job, served, context.settings.organization)
+    for job in context.records.lists.tuned():
+        name = _name(job, context)
         if job.status == "succeeded":
             best = _at_step(name, job, None, context)
             found += [] if best is None else [best]
@@ -86,27 +82,27 @@ def delete_model(name: str, context: Context) -> None:
     if model.job is None:
         raise ApiError(400, f"'{name}' is a base model.", param="model", code="invalid_value")
     if model.job.status not in ENDED:
-        raise ApiError(409, f"'{name}': its job is {status_of(model.job)}.", param="model", code="model_in_use")
-    for job, _ in _fine_tuned(context):
-        start = job.spec["job"].get("start_from")
-        if start is not None and Path(start).parent.parent.name == model.job.job_id and job.status not in ENDED:
-            message = f"'{name}': {job.job_id}, which is {status_of(job)}, begins with it."
-            raise ApiError(409, message, param="model", code="model_in_use")
+        raise ApiError(
+            409, f"'{name}': its job is {shown_status(model.job.status)}.", param="model", code="model_in_use"
+        )
+    further = context.records.lists.job_beginning_with(model.job.job_id)
+    if further is not None:
+        message = f"'{name}': {further}, which has not ended, begins with it."
+        raise ApiError(409, message, param="model", code="model_in_use")
     context.store.delete_checkpoints(model.job.job_id, None if split_step(name)[1] is None else model.step)
 
 
-def _fine_tuned(context: Context) -> list[tuple[JobRow, ServedJob]]:
-    served = context.records.all_served()
-    return [(job, served[job.job_id]) for job in context.store.list_jobs() if job.job_id in served]
+def _name(job: TunedJob, context: Context) -> str:
+    return fine_tuned_name(job.base, context.settings.organization, job.suffix, job.job_id)
 
 
-def _steps(job: JobRow, context: Context) -> list[int]:
+def _steps(job: TunedJob, context: Context) -> list[int]:
     """Checkpoints that are whole, newest first."""
     folders = (context.store.job_folder(job.job_id) / "checkpoints").glob("step-*")
     return sorted((int(folder.name.removeprefix("step-")) for folder in folders), reverse=True)
 
 
-def _at_step(name: str, job: JobRow, step: int | None, context: Context) -> ServedModel | None:
+def _at_step(name: str, job: TunedJob, step: int | None, context: Context) -> ServedModel | None:
     steps = _steps(job, context)
     if step is None:
         if job.status != "succeeded":
@@ -115,4 +111,4 @@ def _at_step(name: str, job: JobRow, step: int | None, context: Context) -> Serv
     if step is None or step not in steps:
         return None
     folder = context.store.job_folder(job.job_id) / "checkpoints" / f"step-{step:05d}"
-    return ServedModel(name, job.model, folder, job, step, int(job.finished_at or job.created_at))
+    return ServedModel(name, job.weights, folder, job, step, int(job.finished_at or job.created_at))

@@ -91,9 +91,7 @@ class Worker:
         return 0
 
     def _spec(self) -> JobSpec:
-        served = self._records.served(self._job_id)
-        assert served is not None
-        job = json.loads(self._sealer.open(served.sealed_spec))
+        job = json.loads(self._sealer.open(self._records.sealed_spec(self._job_id)))
         return JobSpec.model_validate(expand_variables(job, "job", allowed=self._settings.allowed_env))
 
     async def _wait_for_earlier_worker(self, stop: Stop) -> None:

@@ -86,11 +86,9 @@ def file_content(file_id: str, context: InContext) -> Response:
 @router.delete("/v1/files/{file_id}")
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
-    path = str(content_path(context.settings, row.file_id))
-    for job_id in context.records.all_served():
-        job = context.store.get_job(job_id)
-        if job.status not in ("succeeded", "failed", "cancelled") and path in _data_paths(job.spec["job"]):
-            raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
+    job_id = context.records.lists.user_of(str(content_path(context.settings, row.file_id)))
+    if job_id is not None:
+        raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
     context.records.delete_file(row.file_id)
     content_path(context.settings, row.file_id).unlink(missing_ok=True)
     return {"id": row.file_id, "object": "file", "deleted": True}
@@ -248,10 +246,6 @@ def look_at_uploaded(context: Context) -> None:
     for row in context.records.files():
         if row.status == "uploaded":
             _process(context, row)
-
-
-def _data_paths(job: dict[str, Any]) -> tuple[str | None, ...]:
-    return job["training_file"], job["validation_file"], (job["warm_start"] or {}).get("training_file")
 
 
 def _process(context: Context, row: FileRow) -> None:

@@ -3,14 +3,15 @@
 import json
 import time
 import uuid
-from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from pydantic import TypeAdapter, ValidationError
 
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderSample, create_grader
+from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, create_grader
+from agentrft.graders.uses import added_counts
 from agentrft.server.creation import check_safety, shown_method
 from agentrft.server.errors import ApiError
 from agentrft.server.hosts import check_host, guarded
@@ -34,6 +35,9 @@ DETAILS = (
     "python_grader_server_error_type", "python_grader_runtime_error_details", "model_grader_server_error_details",
 )  # fmt: skip
 LONGEST_SAMPLE = 1024 * 1024
+# What a tool gets beside its own fields, as the hosted format has it.
+FUNCTION_CALL = "function_call"
+OF_THE_CALL = ("id", "call_id", "arguments", "trace_id", "item")
 
 
 @router.post("/v1/fine_tuning/alpha/graders/validate")
@@ -56,9 +60,7 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
                        code="invalid_value")  # fmt: skip
     if not isinstance(item, dict):
         raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
-    trace_id = body.get("trace_id") or f"trace_{uuid.uuid4().hex}"
-    if not isinstance(trace_id, str):
-        raise ApiError(400, "trace_id: a string is needed.", param="trace_id", code="invalid_value")
+    trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
     started = time.perf_counter()
     errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
     grade = Grade(0.0)
@@ -66,24 +68,27 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
         with guarded(context.settings):
             grader = create_grader(spec)
         try:
-            grade = await grader.grade(GraderSample(text), item=item, trace_id=str(trace_id))
+            grade = await grader.grade(GraderSample(text), item=item, trace_id=trace_id)
+            uses = grade.uses(grader.name)
         finally:
             await grader.close()
     except GraderFailure as failure:
         errors |= _flags(spec, failure)
-    used = Counter(grade.usage)
+        uses = failure.uses
     judges = _judges(spec)
+    used = _usage_by_model(judges, uses)
+    total = added_counts(used.values())
     return {
         "reward": grade.score,
         "sub_rewards": grade.sub_scores,
-        "model_grader_token_usage_per_model": {name: dict(used) for name in judges[:1]} if used else {},
+        "model_grader_token_usage_per_model": used,
         "metadata": {
             "name": spec.name,
             "type": spec.type,
             "execution_time": time.perf_counter() - started,
             "scores": grade.sub_scores or {spec.name: grade.score},
-            "sampled_model_name": judges[0] if judges else None,
-            "token_usage": used["total_tokens"] or None,
+            "sampled_model_name": next(iter(judges.values()), None),
+            "token_usage": total.get("total_tokens") or None,
             "errors": errors,
         },
     }
@@ -91,25 +96,20 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
 
 @router.post("/v1/fine_tuning/alpha/tool/run")
 async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
-    """One real call of a tool, as a rollout would make it."""
-    given = {key: value for key, value in body.items() if key in HttpToolSpec.model_fields or key == "url"}
-    try:
-        spec = HttpToolSpec.model_validate(
-            expand_variables({**given, "retries": body.get("retries", 0)}, "tool", allowed=context.settings.allowed_env)
-        )
-    except ValidationError as error:
-        raise ApiError(400, f"tool: {describe_errors(error)}", param="tool", code="invalid_value") from error
-    if "function" in body or spec.record is not None or spec.replay is not None:
-        raise ApiError(400, "Only HTTP tools can be tried here.", param="tool", code="invalid_value")
-    check_host(str(spec.server_url), context.settings)
-    arguments = body.get("arguments", "{}")
+    """One real call of a tool, as a rollout would make it: the tool's fields, and beside them those of the call, as
+    the tool itself gets them.
+    """
+    spec = _tool(body, context.settings)
+    arguments, item = body.get("arguments", "{}"), body.get("item") or {}
+    if not isinstance(item, dict):
+        raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    trace_id = str(body.get("trace_id") or f"trace_{uuid.uuid4().hex}")
-    call = ToolCall(str(body.get("call_id") or f"call_{uuid.uuid4().hex[:24]}"), spec.name, text)
+    trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
+    call = ToolCall(_text(body, "call_id") or f"call_{uuid.uuid4().hex[:24]}", spec.name, text)
     with guarded(context.settings):
         tool = HttpTool(spec)
     try:
-        result = await tool.call(call, trace_id=trace_id, attempt=1, item=body.get("item") or {})
+        result = await tool.call(call, trace_id=trace_id, attempt=1, item=item)
     except ToolFailure as failure:
         raise ApiError(424, str(failure), code=f"tool_{failure.kind}") from failure
     finally:
@@ -118,6 +118,36 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
         "type": "function_call_output", "call_id": call.call_id, "output": result.output, "status": result.status,
         "trace_id": trace_id, "execution_time": result.latency_s,
     }  # fmt: skip
+
+
+def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
+    """Raises ApiError unless it is an HTTP tool that may be called here."""
+    if body.get("type", "http") not in ("http", FUNCTION_CALL):
+        raise ApiError(400, "type: only HTTP tools can be tried here.", param="type", code="invalid_value")
+    known = sorted({*HttpToolSpec.model_fields, "url", *OF_THE_CALL})
+    unknown = [name for name in body if name not in known]
+    if unknown:
+        raise ApiError(
+            400, f"Unknown field '{unknown[0]}'. Accepted are: {', '.join(known)}.", param=unknown[0],
+            code="unknown_parameter",
+        )  # fmt: skip
+    given = {"retries": 0, **{name: value for name, value in body.items() if name not in (*OF_THE_CALL, "type")}}
+    try:
+        spec = HttpToolSpec.model_validate(expand_variables(given, "tool", allowed=settings.allowed_env))
+    except ValidationError as error:
+        raise ApiError(400, f"tool: {describe_errors(error)}", param="tool", code="invalid_value") from error
+    if spec.record is not None or spec.replay is not None:
+        name = "replay" if spec.record is None else "record"
+        raise ApiError(400, f"{name}: has no meaning for a single call.", param=name, code="invalid_value")
+    check_host(str(spec.server_url), settings)
+    return spec
+
+
+def _text(body: Mapping[str, Any], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ApiError(400, f"{name}: a string is needed.", param=name, code="invalid_value")
+    return value
 
 
 def _grader(given: Any, settings: Settings) -> Any:
@@ -160,6 +190,17 @@ def _flags(spec: Any, failure: GraderFailure) -> dict[str, Any]:
     return {"unresponsive_reward_error": failure.kind in ("timeout", "connection", "outage"), "other_error": True}
 
 
-def _judges(spec: Any) -> list[str]:
-    several = spec.graders.values() if spec.type == "multi" else (spec,)
-    return [one.model for one in several if one.type in JUDGES]
+def _judges(spec: Any) -> dict[str, str]:
+    """Models of judges, by grader."""
+    several = spec.graders if spec.type == "multi" else {spec.name: spec}
+    return {name: one.model for name, one in several.items() if one.type in JUDGES}
+
+
+def _usage_by_model(judges: Mapping[str, str], uses: Mapping[str, GraderUse]) -> dict[str, dict[str, int]]:
+    """Two graders may ask the same model. A judge that failed took tokens, too."""
+    found: dict[str, dict[str, int]] = {}
+    for name, model in judges.items():
+        usage = uses[name].usage if name in uses else {}
+        if usage:
+            found[model] = added_counts((found.get(model, {}), usage))
+    return found

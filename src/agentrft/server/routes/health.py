@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from agentrft.server.context import context_of
-from agentrft.server.objects import status_of
+from agentrft.server.objects import shown_status
 
 router = APIRouter()
 
@@ -20,7 +20,7 @@ def healthz() -> str:
 @router.get("/readyz", response_class=PlainTextResponse)
 def readyz(request: Request) -> str:
     """Ready is a server that can read its database."""
-    context_of(request).store.list_jobs()
+    context_of(request).records.lists.counts()
     return "ok"
 
 
@@ -32,15 +32,15 @@ def metrics(request: Request) -> Response:
     jobs = Gauge("agentrft_jobs", "Jobs by status.", ["status"], registry=registry)
     reward = Gauge("agentrft_job_reward_mean", "Mean reward of the last step.", ["job", "phase"], registry=registry)
     step = Gauge("agentrft_job_step", "Last committed step.", ["job"], registry=registry)
-    known = [job for job in context.store.list_jobs() if context.records.served(job.job_id) is not None]
-    for status, count in Counter(status_of(job) for job in known).items():
-        jobs.labels(status).set(count)
-    for job in known:
-        if job.status == "running":
-            step.labels(job.job_id).set(job.step)
-            for row in context.store.metrics(job.job_id):
-                if "reward_mean" in row:
-                    reward.labels(job.job_id, row["phase"]).set(row["reward_mean"])
+    lists = context.records.lists
+    for status, count in lists.counts().items():
+        # Two of ours are one of the API's.
+        jobs.labels(shown_status(status)).inc(count)
+    for job_id, last in lists.steps_of_running().items():
+        step.labels(job_id).set(last)
+        for row in context.store.metrics(job_id):
+            if "reward_mean" in row:
+                reward.labels(job_id, row["phase"]).set(row["reward_mean"])
     answered: Counter[tuple[str, int]] = request.app.state.answered
     answers = Gauge("agentrft_http_answers_total", "Answers by route and status.", ["route", "status"],
                     registry=registry)  # fmt: skip

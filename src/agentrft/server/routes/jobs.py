@@ -9,9 +9,6 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
-from agentrft.data import load_demonstrations, load_samples
-from agentrft.errors import UserError
-from agentrft.graders import check_templates, create_grader
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
@@ -20,10 +17,11 @@ from agentrft.server.errors import ApiError
 from agentrft.server.names import FINE_TUNED
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
+from agentrft.server.validation import problem_of
 from agentrft.server.webhooks import tell_webhook
 from agentrft.server.weights import find_start
 from agentrft.spec import JobSpec
-from agentrft.store import JobRow, JobStatus
+from agentrft.store import EventLevel, JobRow, JobStatus
 
 router = APIRouter()
 
@@ -78,18 +76,12 @@ def list_jobs(
         if name.startswith(METADATA_PREFIX) and name.endswith("]")
     }
     without = request.query_params.get("metadata") == "null"
-    limit = check_limit(limit, 100)
-    served = context.records.all_served()
-    jobs = [job for job in context.store.list_jobs() if job.job_id in served]
-    if without:
-        jobs = [job for job in jobs if not served[job.job_id].request["metadata"]]
-    for key, value in wanted.items():
-        jobs = [job for job in jobs if (served[job.job_id].request["metadata"] or {}).get(key) == value]
-    ids = [{"id": job.job_id} for job in jobs]
-    found = page(ids, after=after, limit=limit)
-    by_id = {job.job_id: job for job in jobs}
-    found["data"] = [context.object_of(by_id[one["id"]], served[one["id"]]) for one in found["data"]]
-    return found
+    if without and wanted:
+        raise ApiError(400, "metadata: `null` and keys exclude each other.", param="metadata", code="invalid_value")
+    ids, has_more = context.records.lists.page(
+        after=after, limit=check_limit(limit, 100), metadata="none" if without else wanted or "any"
+    )
+    return {"object": "list", "data": [context.job_object(job_id) for job_id in ids], "has_more": has_more}
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", response_model=None)
@@ -189,31 +181,18 @@ def _conflict(job_id: str, status: str, why: str) -> ApiError:
 
 def look_at_created(context: Context) -> None:
     """What a server that was killed had not looked at yet."""
-    for job in context.store.list_jobs():
-        if job.status == "created" and context.records.served(job.job_id) is not None:
-            _validate(context, job.job_id)
+    for job_id in context.records.lists.in_status("created"):
+        _validate(context, job_id)
 
 
 def _validate(context: Context, job_id: str) -> None:
     """Look at the data as the job will; then it waits for its turn, or has failed."""
-    job, served = context.job(job_id)
+    job = context.store.get_job(job_id)
     spec = JobSpec.model_validate(job.spec["job"])
-    try:
-        samples = load_samples(spec.training_file)
-        if spec.validation_file is not None:
-            samples += load_samples(spec.validation_file)
-        if spec.warm_start is not None:
-            load_demonstrations(spec.warm_start.training_file)
-        for grader in (spec.grader, *spec.holdout_graders.values()):
-            check_templates(grader, samples)
-            create_grader(grader)
-    except UserError as error:
-        message = f"{error.cause} {error.remedy}".replace(f"{context.settings.files_dir}/", "")
-        for path, file_id in ((spec.training_file, served.request["training_file"]),
-                              (spec.validation_file, served.request["validation_file"])):  # fmt: skip
-            message = message.replace(str(path), str(file_id))
-        error_text = f"[invalid_training_file]: {message}"
-        if context.records.move(job_id, ("created",), "failed", error=error_text, event=("error", message)):
+    problem = problem_of(spec)
+    if problem is not None:
+        event: tuple[EventLevel, str] = ("error", problem.message)
+        if context.records.move(job_id, ("created",), "failed", error=problem.stored, event=event):
             tell_webhook(context, job_id)
         return
     context.store.record_files(job_id, file_digests(spec))

@@ -1,5 +1,6 @@
 """`/v1/models`, what they answer (`/v1/chat/completions`, `/v1/responses`), and who may use a checkpoint."""
 
+import asyncio
 import io
 import json
 import zipfile
@@ -111,13 +112,15 @@ async def _ask(request: Request, context: Context, body: dict[str, Any], path: s
     name = body.get("model")
     if not isinstance(name, str):
         raise ApiError(400, "model: a string is needed.", param="model", code="missing_required_parameter")
-    model = find_model(name, context)
+    model = await asyncio.to_thread(find_model, name, context)
     inference = request.app.state.inference
     weights = {"name": name, "base": model.base, "folder": None if model.folder is None else str(model.folder)}
     if model.job is not None:
-        job = model.job.spec["job"]
-        weights |= {"dtype": job["dtype"], "max_context_tokens": (model.job.hyperparameters or {}).get(
-            "max_context_tokens")}  # fmt: skip
+        job = await asyncio.to_thread(context.store.get_job, model.job.job_id)
+        weights |= {
+            "dtype": job.spec["job"]["dtype"],
+            "max_context_tokens": (job.hyperparameters or {}).get("max_context_tokens"),
+        }
     try:
         answer = await inference.post(path, body, {"X-AgentRFT-Weights": json.dumps(weights)})
     except aiohttp.ClientError as error:

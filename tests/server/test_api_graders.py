@@ -1,0 +1,88 @@
+"""Trying a grader and a tool over the API."""
+
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import OpenAI
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from tests.job.tiny_job import TOOL
+from tests.traffic.chaos_server import ChaosServer
+
+TOKENS = {"strict": 10, "kind": 3}
+
+
+def judge(url: str, model: str) -> dict[str, Any]:
+    return {"type": "score_model", "model": model, "base_url": url, "retries": 0, "outage_deadline_s": 0,
+            "input": [{"role": "user", "content": "{{ sample.output_text }}"}]}  # fmt: skip
+
+
+@pytest.fixture
+def judges(httpserver: HTTPServer) -> str:
+    """Each model takes tokens of its own; `kind` answers "nonsense" with nonsense."""
+
+    def answer(request: Request) -> Response:
+        body = json.loads(request.data)
+        message = {"role": "assistant", "content": json.dumps({"steps": [], "result": 1})}
+        if body["model"] == "kind" and body["messages"][0]["content"] == "nonsense":
+            message["content"] = "I would rather not say"
+        usage = {"prompt_tokens": TOKENS[body["model"]], "completion_tokens": 1,
+                 "total_tokens": TOKENS[body["model"]] + 1}  # fmt: skip
+        completion = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+        return Response(json.dumps(completion), content_type="application/json")
+
+    httpserver.expect_request("/v1/chat/completions").respond_with_handler(answer)
+    return httpserver.url_for("/v1")
+
+
+def test_the_tokens_of_several_judges_are_told_by_model(client: OpenAI, judges: str) -> None:
+    graders = {"a": judge(judges, "strict"), "b": judge(judges, "kind"), "c": judge(judges, "kind")}
+    several: Any = {"type": "multi", "graders": graders, "calculate_output": "a + b + c"}
+    run = client.fine_tuning.alpha.graders.run(grader=several, model_sample="x")
+    assert run.reward == 3
+    assert run.model_grader_token_usage_per_model == {
+        "strict": {"completion_tokens": 1, "prompt_tokens": 10, "total_tokens": 11},
+        "kind": {"completion_tokens": 2, "prompt_tokens": 6, "total_tokens": 8},
+    }
+    assert run.metadata.token_usage == 19
+
+
+def test_a_judge_that_fails_took_tokens_nevertheless(client: OpenAI, judges: str) -> None:
+    run = client.fine_tuning.alpha.graders.run(grader=judge(judges, "kind"), model_sample="nonsense")  # type: ignore[arg-type]
+    assert run.reward == 0 and run.metadata.errors.model_grader_parse_error
+    assert run.model_grader_token_usage_per_model["kind"]["total_tokens"] == 12  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "text"),
+    [
+        ({"timeout": 5}, "timeout", r"Unknown field 'timeout'.*timeout_s"),
+        ({"function": "os:system"}, "function", "Unknown field"),
+        ({"type": "mcp"}, "type", "only HTTP tools"),
+        ({"record": "here"}, "record", "no meaning"),
+        ({"item": [1]}, "item", "an object"),
+        ({"call_id": 1}, "call_id", "a string"),
+        ({"timeout_s": -1}, "tool", "timeout_s"),
+    ],
+)
+def test_a_field_of_a_tool_that_cannot_be_honoured_is_named(
+    client: OpenAI, tools: ChaosServer, given: dict[str, Any], param: str, text: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=text) as refused:
+        run_tool(client, {**TOOL, "server_url": tools.url, "arguments": {"word": "apple"}, **given})
+    assert refused.value.param == param
+
+
+def test_a_call_may_be_written_as_the_tool_itself_gets_it(client: OpenAI, tools: ChaosServer) -> None:
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "arguments": '{"word": "apple"}',
+            "trace_id": "trace_1", "item": {"word": "apple"}}  # fmt: skip
+    answer = run_tool(client, {**TOOL, "url": tools.url, **call})
+    assert (answer["call_id"], answer["trace_id"], answer["output"]) == ("call_1", "trace_1", "fine")
+
+
+def run_tool(client: OpenAI, body: dict[str, Any]) -> dict[str, Any]:
+    return client.post("/fine_tuning/alpha/tool/run", body=body, cast_to=httpx.Response).json()

@@ -1,0 +1,84 @@
+"""What is at fault of a job is named: the code, the field of the request, the file and its lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentrft.server.validation import Problem, problem_of, stored_problem
+from agentrft.spec import JobSpec
+from tests.job.tiny_job import demonstration, prompt
+
+CHECK: dict[str, Any] = {"type": "string_check", "input": "{{ sample.output_text }}", "operation": "eq"}
+WORD, ANSWER = {**CHECK, "reference": "{{ item.word }}"}, {**CHECK, "reference": "{{ item.answer }}"}
+ROW = {"messages": prompt("apple"), "word": "apple"}
+ROWS = {"file-train": [ROW, ROW], "file-valid": [ROW], "file-demo": [{"messages": demonstration("apple", "red")}]}
+
+
+def problem(folder: Path, rows: dict[str, list[Any]], grader: Any = WORD, **more: Any) -> Problem | None:
+    for name, some in {**ROWS, **rows}.items():
+        (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in some))
+    return problem_of(
+        JobSpec.model_validate(
+            {"model": "m", "training_file": folder / "file-train", "validation_file": folder / "file-valid",
+             "warm_start": {"training_file": folder / "file-demo"}, "grader": grader, **more}
+        )
+    )  # fmt: skip
+
+
+def test_a_job_whose_files_and_graders_fit_has_no_problem(tmp_path: Path) -> None:
+    assert problem(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "code", "param"),
+    [
+        ("file-train", "invalid_training_file", "training_file"),
+        ("file-valid", "invalid_validation_file", "validation_file"),
+        ("file-demo", "invalid_warm_start_file", "warm_start.training_file"),
+    ],
+)
+def test_a_faulty_row_is_named_with_its_file_and_line(tmp_path: Path, file: str, code: str, param: str) -> None:
+    found = problem(tmp_path, {file: [*ROWS[file], {"messages": []}]})
+    assert found is not None and (found.code, found.param) == (code, param)
+    line = len(ROWS[file]) + 1
+    assert found.message.startswith(f"{file}: 1 fault(s):\n  - line {line}: messages")
+    assert str(tmp_path) not in found.message
+
+
+@pytest.mark.parametrize(
+    ("file", "code"), [("file-train", "invalid_training_file"), ("file-valid", "invalid_validation_file")]
+)
+def test_a_row_that_lacks_what_the_grader_reads_is_at_fault_where_others_have_it(
+    tmp_path: Path, file: str, code: str
+) -> None:
+    found = problem(tmp_path, {file: [{"messages": prompt("apple")}]} if file == "file-valid" else {
+        file: [ROW, {"messages": prompt("apple")}]})  # fmt: skip
+    line = 1 if file == "file-valid" else 2
+    assert found is not None and (found.code, found.param) == (code, code.removeprefix("invalid_"))
+    assert found.message.startswith(f"{file}: ") and f"line {line}: grader 'string_check', reference" in found.message
+
+
+def test_a_grader_that_reads_what_no_row_has_is_at_fault_itself(tmp_path: Path) -> None:
+    found = problem(tmp_path, {}, ANSWER)
+    assert found is not None and (found.code, found.param) == ("invalid_grader", "method.reinforcement.grader")
+    assert "file-train" in found.message and "line 1: grader 'string_check'" in found.message
+
+
+def test_a_grader_that_cannot_be_made_is_named_holdouts_too(tmp_path: Path) -> None:
+    broken = {"type": "python", "source": "def grade(:", "trusted": True}
+    found = problem(tmp_path, {}, broken)
+    assert found is not None and (found.code, found.param) == ("invalid_grader", "method.reinforcement.grader")
+    found = problem(tmp_path, {}, holdout_graders={"honest one": broken})
+    assert found is not None and found.param == "method.reinforcement.holdout_graders.honest one"
+    assert stored_problem(found.stored) == found
+
+
+def test_errors_without_a_code_are_read_as_a_failed_job() -> None:
+    assert stored_problem("a tool is down") == Problem("job_failed", None, "a tool is down")
+    assert stored_problem("[x]: y") == Problem("job_failed", None, "[x]: y")
+    assert stored_problem("[worker_died]: it died") == Problem("worker_died", None, "it died")
+    assert stored_problem("[invalid_training_file]: as stored before") == Problem(
+        "invalid_training_file", None, "as stored before"
+    )
