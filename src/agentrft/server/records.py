@@ -102,8 +102,14 @@ class Records:
             where = and_(where, or_(column.is_(None), column != "cancel"))
         self._change(t.served_jobs, where, wish=wish)
 
+    def sealed_specs(self) -> dict[str, str]:
+        """By job."""
+        query = select(t.served_jobs.c.job_id, t.served_jobs.c.sealed_spec)
+        with self._database.read() as connection:
+            return {job_id: text for job_id, text in connection.execute(query)}
+
     def reseal(self, sealed: dict[str, str]) -> None:
-        """Replace the sealed specs of all jobs at once."""
+        """Replace the sealed specs of these jobs at once."""
         with self._database.write() as connection:
             for job_id, text in sealed.items():
                 where = t.served_jobs.c.job_id == job_id
