@@ -4,7 +4,7 @@ A grader that cannot give an honest score raises `GraderFailure`; there are no d
 """
 
 from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
-from agentrft.graders.registry import check_templates, create_grader
+from agentrft.graders.registry import check_templates, check_templates_of_all, create_grader
 from agentrft.graders.trace import count_repeated
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "GraderSample",
     "TraceFacts",
     "check_templates",
+    "check_templates_of_all",
     "count_repeated",
     "create_grader",
 ]

@@ -1,16 +1,17 @@
 """`/v1/files` and `/v1/uploads`: data comes in, whole or in parts, and is looked at before a job may use it."""
 
 import hashlib
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, UploadFile
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
-from agentrft.data import load_demonstrations, load_samples
+from agentrft.data import Sample, each_demonstration, each_sample
 from agentrft.errors import UserError
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
 from agentrft.server.creation import content_path
@@ -80,7 +81,7 @@ def file_content(file_id: str, context: InContext) -> Response:
     if made is not None:
         return Response(made[1], media_type="text/csv")
     _row(file_id, context)
-    return Response(content_path(context.settings, file_id).read_bytes(), media_type="application/octet-stream")
+    return FileResponse(content_path(context.settings, file_id), media_type="application/octet-stream")
 
 
 @router.delete("/v1/files/{file_id}")
@@ -145,13 +146,14 @@ def complete_upload(
     partial = _partial(context)
     with partial.open("wb") as whole:
         for part_id in body.part_ids:
-            whole.write(content_path(context.settings, part_id).read_bytes())
+            with content_path(context.settings, part_id).open("rb") as part:
+                shutil.copyfileobj(part, whole, CHUNK)
     size = partial.stat().st_size
     if size != upload.bytes:
         partial.unlink()
         message = f"The parts have {size} bytes, and the upload was created for {upload.bytes}."
         raise ApiError(400, message, param="part_ids", code="invalid_value")
-    if body.md5 is not None and hashlib.md5(partial.read_bytes()).hexdigest() != body.md5.lower():
+    if body.md5 is not None and _md5(partial) != body.md5.lower():
         partial.unlink()
         raise ApiError(400, "md5: the parts make another file.", param="md5", code="invalid_value")
     row = context.records.add_file(upload.filename, upload.purpose, size, None)
@@ -238,6 +240,11 @@ def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
     return size
 
 
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
 def _drop_parts(parts: dict[str, int], context: Context) -> None:
     for part_id in parts:
         content_path(context.settings, part_id).unlink(missing_ok=True)
@@ -263,10 +270,16 @@ def _process(context: Context, row: FileRow) -> None:
 def _problem_of(path: Path) -> str | None:
     """Why no job could use it; whether it has prompts or demonstrations is for the job to say."""
     try:
-        load_samples(path)
+        exhaust(each_sample(path))
     except UserError as prompts:
         try:
-            load_demonstrations(path)
+            exhaust(each_demonstration(path))
         except UserError:
             return prompts.cause.replace(str(path), "the file")
     return None
+
+
+def exhaust(samples: Iterable[Sample]) -> None:
+    """Read all rows and keep none; faults come as the error that the iterator raises."""
+    for _ in samples:
+        pass

@@ -3,22 +3,23 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
-from agentrft.data import load_demonstrations, load_samples
+from agentrft.data import each_demonstration, each_sample
 from agentrft.errors import UserError
-from agentrft.graders import check_templates, create_grader
+from agentrft.graders import check_templates_of_all, create_grader
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation import read_request, request_digest
 from agentrft.server.errors import ApiError
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
-from agentrft.server.routes.files import InContext
+from agentrft.server.routes.files import InContext, exhaust
 from agentrft.server.webhooks import tell_webhook
 from agentrft.spec import JobSpec
 
@@ -181,13 +182,14 @@ def _validate(context: Context, job_id: str) -> None:
     job, served = context.job(job_id)
     spec = JobSpec.model_validate(job.spec["job"])
     try:
-        samples = load_samples(spec.training_file)
-        if spec.validation_file is not None:
-            samples += load_samples(spec.validation_file)
+        graders = (spec.grader, *spec.holdout_graders.values())
+        paths = [spec.training_file, *([spec.validation_file] if spec.validation_file is not None else [])]
+        # Row by row: a list of all would take several times the files' size, and Python's collector of garbage, which
+        # looks through it again and again, would let nobody else run meanwhile.
+        check_templates_of_all(graders, chain.from_iterable(map(each_sample, paths)))
         if spec.warm_start is not None:
-            load_demonstrations(spec.warm_start.training_file)
-        for grader in (spec.grader, *spec.holdout_graders.values()):
-            check_templates(grader, samples)
+            exhaust(each_demonstration(spec.warm_start.training_file))
+        for grader in graders:
             create_grader(grader)
     except UserError as error:
         message = f"{error.cause} {error.remedy}".replace(f"{context.settings.files_dir}/", "")
