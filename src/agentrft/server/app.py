@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrft import __version__
+from agentrft.server.cleaning import clean
 from agentrft.server.context import Context
 from agentrft.server.errors import error_response, install_handlers
 from agentrft.server.inference_client import Inference
@@ -83,7 +84,7 @@ def _lifespan(context: Context, key: str, key_lock: IO[str]) -> Callable[[FastAP
         app.state.inference = Inference(context.settings.data_dir, max_models=context.settings.max_models)
         await asyncio.to_thread(files.look_at_uploaded, context)
         await asyncio.to_thread(jobs.look_at_created, context)
-        tasks = [asyncio.create_task(scheduler.run()), asyncio.create_task(deliver(context))]
+        tasks = [asyncio.create_task(one) for one in (scheduler.run(), deliver(context), clean(context))]
         try:
             yield
         finally:

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, or_, select, update
@@ -19,6 +20,7 @@ from agentrft.store.states import check_transition
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 KEY_PREFIX = "sk-agentrft-"
+ENDED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 RUNNABLE: tuple[JobStatus, ...] = ("queued", "running", "interrupted")
 # Which jobs a wish moves, and where to, once nobody runs them; without a wish they wait to go on.
 SETTLED: dict[str | None, tuple[tuple[JobStatus, ...], JobStatus]] = {
@@ -221,6 +223,19 @@ class Records:
     def delete_file(self, file_id: str) -> None:
         self._delete(t.files, t.files.c.file_id == file_id)
 
+    def expired_files(self, before: float) -> list[str]:
+        """Those that expired before a time."""
+        query = select(t.files.c.file_id).where(t.files.c.expires_at < before)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def users_of_files(self) -> dict[str, str]:
+        """The ids of files that jobs need which have not ended, each with one of these jobs."""
+        query = select(t.jobs.c.job_id, t.jobs.c.spec).join(t.served_jobs).where(t.jobs.c.status.not_in(ENDED))
+        with self._database.read() as connection:
+            rows = [(job_id, spec["job"]) for job_id, spec in connection.execute(query)]
+        return {Path(path).name: job_id for job_id, job in rows for path in _data_paths(job) if path is not None}
+
     # --- uploads
 
     def add_upload(self, filename: str, purpose: str, size: int, seconds: float) -> UploadRow:
@@ -250,6 +265,18 @@ class Records:
         query = select(t.upload_parts.c.part_id, t.upload_parts.c.bytes).where(t.upload_parts.c.upload_id == upload_id)
         with self._database.read() as connection:
             return {part_id: size for part_id, size in connection.execute(query)}
+
+    def expired_uploads(self, before: float) -> list[str]:
+        """Those whose time was over before a time, whatever became of them."""
+        query = select(t.uploads.c.upload_id).where(t.uploads.c.expires_at < before)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def delete_upload(self, upload_id: str) -> None:
+        """With what is known of its parts."""
+        with self._database.write() as connection:
+            connection.execute(delete(t.upload_parts).where(t.upload_parts.c.upload_id == upload_id))
+            connection.execute(delete(t.uploads).where(t.uploads.c.upload_id == upload_id))
 
     # --- keys
 
@@ -360,6 +387,10 @@ def _set_status(connection: Connection, job_id: str, new: JobStatus, error: str 
     finished = time.time() if new in ("succeeded", "failed", "cancelled") else None
     values = {"status": new, "error": error, "finished_at": finished, "pid": None}
     connection.execute(update(t.jobs).where(t.jobs.c.job_id == job_id).values(**values))
+
+
+def _data_paths(job: dict[str, Any]) -> tuple[str | None, ...]:
+    return job["training_file"], job["validation_file"], (job["warm_start"] or {}).get("training_file")
 
 
 def _is_free(now: float) -> Any:

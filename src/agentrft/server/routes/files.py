@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from agentrft.data import Sample, each_demonstration, each_sample
 from agentrft.errors import UserError
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
-from agentrft.server.creation import content_path
+from agentrft.server.creation import PARTIAL_PREFIX, content_path
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import file_object, page, upload_object
 from agentrft.server.rows import FileRow, UploadRow
@@ -87,13 +87,11 @@ def file_content(file_id: str, context: InContext) -> Response:
 @router.delete("/v1/files/{file_id}")
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
-    path = str(content_path(context.settings, row.file_id))
-    for job_id in context.records.all_served():
-        job = context.store.get_job(job_id)
-        if job.status not in ("succeeded", "failed", "cancelled") and path in _data_paths(job.spec["job"]):
-            raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
-    context.records.delete_file(row.file_id)
+    job_id = context.records.users_of_files().get(row.file_id)
+    if job_id is not None:
+        raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
     content_path(context.settings, row.file_id).unlink(missing_ok=True)
+    context.records.delete_file(row.file_id)
     return {"id": row.file_id, "object": "file", "deleted": True}
 
 
@@ -223,7 +221,7 @@ def _check_purpose(purpose: str) -> None:
 def _partial(context: Context) -> Path:
     folder = context.settings.files_dir
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".partial-{time.monotonic_ns()}"
+    return folder / f"{PARTIAL_PREFIX}{time.monotonic_ns()}"
 
 
 def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
@@ -255,10 +253,6 @@ def look_at_uploaded(context: Context) -> None:
     for row in context.records.files():
         if row.status == "uploaded":
             _process(context, row)
-
-
-def _data_paths(job: dict[str, Any]) -> tuple[str | None, ...]:
-    return job["training_file"], job["validation_file"], (job["warm_start"] or {}).get("training_file")
 
 
 def _process(context: Context, row: FileRow) -> None:
