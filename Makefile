@@ -1,7 +1,7 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-api test-chaos test-fuzz test-slow lint format quickstart bench-api bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
+.PHONY: setup test test-api test-chaos test-fuzz test-slow lint format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -36,6 +36,9 @@ format: setup ## mend what ruff can mend
 
 quickstart: setup ## train the built-in model on medical coding; options go in ARGS="..."
 	$(PYTHON_BIN) examples/medical_coding/quickstart.py $(ARGS)
+
+revision: setup ## a new file in store/migrations/versions with what changed in store/tables.py: WHAT="files have an owner"
+	$(PYTHON_BIN) scripts/new_revision.py "$(WHAT)"
 
 bench-api: setup ## two hundred clients that poll a job, beside its training
 	$(PYTHON_BIN) -m benchmarks.api_load $(ARGS)

@@ -1,7 +1,5 @@
 """A server as users run it: `agentrft serve` in a process of its own, and the stock SDK."""
 
-import hashlib
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +13,6 @@ from typing import Any
 import psutil
 import yaml
 from openai import OpenAI
-from sqlalchemy import create_engine, make_url, text
 
 from agentrft.store import JobStore
 from tests.cli.commands import ENVIRONMENT
@@ -30,6 +27,7 @@ from tests.job.tiny_job import (
     prompt,
     write_rows,
 )
+from tests.store.databases import database_of
 
 START_S = 60
 ENDED = ("succeeded", "failed", "cancelled")
@@ -40,20 +38,6 @@ HYPERPARAMETERS = {
     "batch_size": 2, "compute_multiplier": 0.5, "max_steps": 3, "eval_interval": 1, "max_tokens_per_turn": 48,
     "max_context_tokens": 256, "lora_rank": 4, "learning_rate_multiplier": 5,
 }  # fmt: skip
-
-
-def database_of(data_dir: Path) -> str | None:
-    """The URL of a server's own database where tests run on PostgreSQL, made if it is not there; None for SQLite."""
-    given = os.environ.get("AGENTRFT_TEST_DATABASE")
-    if given is None:
-        return None
-    name = f"t{hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]}"
-    engine = create_engine(given, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        if not connection.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}).scalar():
-            connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return make_url(given).set(database=name).render_as_string(hide_password=False)
 
 
 @dataclass

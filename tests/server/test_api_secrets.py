@@ -17,7 +17,8 @@ from sqlalchemy import create_engine, text
 
 from tests.cli.commands import run_alone
 from tests.job.tiny_job import TRAIN_WORDS, VALIDATION_WORDS
-from tests.server.live import MODEL, Live, database_of, live, wait_for
+from tests.server.live import MODEL, Live, live, wait_for
+from tests.store.databases import database_of
 
 SECRET = "sk-planted-in-a-header-0123456789"
 GRADER_SECRET = "sk-planted-in-a-grader-0123456789"

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -110,15 +109,6 @@ def test_several_processes_may_make_the_database_at_once(tmp_path: Path) -> None
     with JobStore(tmp_path / "runs") as store:
         assert {job.job_id for job in store.list_jobs()} == made
     assert len(made) == 3
-
-
-def test_another_schema_version_is_refused_by_number(tmp_path: Path) -> None:
-    JobStore(tmp_path).close()
-    with sqlite3.connect(tmp_path / "agentrft.db") as connection:
-        connection.execute("UPDATE schema_version SET version = 99")
-    connection.close()
-    with pytest.raises(UserError, match="schema 99"):
-        JobStore(tmp_path)
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -135,14 +135,14 @@ def revoke_key(
 def rotate_secret(
     data_dir: DataDirOption = DEFAULT_DATA_DIR, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
-    """Store secrets with a new key from now on. The server must not run meanwhile."""
+    """Store secrets with a new key from now on. Refused while a server runs."""
     output = Output(as_json=as_json)
     records = _records(data_dir, database)
-    from agentrft.server.sealing import rotate
+    from agentrft.server.rotation import rotate
 
     count = rotate(data_dir.absolute(), records)
     output.emit({"jobs": count})
-    output.console.print(f"The secrets of {count} jobs are sealed with a new key. Restart the server.")
+    output.console.print(f"The secrets of {count} jobs are sealed with a new key. Start the server.")
 
 
 def _records(data_dir: Path, database: str | None) -> "Records":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,31 @@ class Sample:
     item: dict[str, Any] = field(default_factory=dict)
 
 
+class Faults:
+    """What is wrong with a file: how much, and the first few in words."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+        self.count = 0
+
+    def add(self, fault: str) -> None:
+        self.count += 1
+        if len(self.shown) < MAX_FAULTS_SHOWN:
+            self.shown.append(fault)
+
+    def __str__(self) -> str:
+        shown = "\n".join(f"  - {fault}" for fault in self.shown)
+        rest = f"\n  and {self.count - len(self.shown)} more" if self.count > len(self.shown) else ""
+        return f"{self.count} fault(s):\n{shown}{rest}"
+
+
 def load_samples(path: Path) -> list[Sample]:
     """Read a training or validation file.
 
     Raises:
         UserError: the file is missing or empty, or rows are faulty: each with line, field and expectation.
     """
-    return _load(path, _prompt_faults)
+    return list(each_sample(path))
 
 
 def load_demonstrations(path: Path) -> list[Sample]:
@@ -44,35 +63,50 @@ def load_demonstrations(path: Path) -> list[Sample]:
     Raises:
         UserError: as `load_samples`.
     """
-    return _load(path, _demonstration_faults)
+    return list(each_demonstration(path))
 
 
-def _load(path: Path, faults_of: Any) -> list[Sample]:
+def each_sample(path: Path) -> Iterator[Sample]:
+    """As `load_samples`, one at a time, for files of any size; faults are raised after the last good row."""
+    return _each(path, _prompt_faults)
+
+
+def each_demonstration(path: Path) -> Iterator[Sample]:
+    """As `load_demonstrations`, one at a time; faults are raised after the last good row."""
+    return _each(path, _demonstration_faults)
+
+
+def _each(path: Path, faults_of: Callable[[dict[str, Any]], list[str]]) -> Iterator[Sample]:
     if not path.is_file():
         raise UserError(f"{path}: no such data file.", "Correct the path in the job; it is relative to the job's file.")
-    samples: list[Sample] = []
-    faults: list[str] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    faults, is_empty = Faults(), True
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
+        is_empty = False
         try:
             row = json.loads(line)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            faults.append(f"line {number}: not valid JSON: {error}")
+            faults.add(f"line {number}: not valid JSON: {error}")
             continue
         row_faults = faults_of(row) if isinstance(row, dict) else ["expected a JSON object"]
-        faults += [f"line {number}: {fault}" for fault in row_faults]
+        for fault in row_faults:
+            faults.add(f"line {number}: {fault}")
         if not row_faults:
-            samples.append(_sample(number, line, row))
-    if faults:
-        shown = "\n".join(f"  - {fault}" for fault in faults[:MAX_FAULTS_SHOWN])
-        rest = f"\n  and {len(faults) - MAX_FAULTS_SHOWN} more" if len(faults) > MAX_FAULTS_SHOWN else ""
-        raise UserError(f"{path}: {len(faults)} fault(s):\n{shown}{rest}", "Correct these lines; nothing was started.")
-    if not samples:
+            yield _sample(number, line, row)
+    if faults.count:
+        raise UserError(f"{path}: {faults}", "Correct these lines; nothing was started.")
+    if is_empty:
         raise UserError(
             f"{path}: the file has no rows.", 'Add JSON lines such as {"messages": [...], "answer": "..."}.'
         )
-    return samples
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for text in file:
+            # A lone carriage return ends a line, too.
+            yield from text.splitlines()
 
 
 def _sample(number: int, line: bytes, row: dict[str, Any]) -> Sample:

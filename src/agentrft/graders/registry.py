@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 
-from agentrft.data.samples import Sample
+from agentrft.data.samples import Faults, Sample
 from agentrft.data.templates import TemplateError, render_template, template_fields
 from agentrft.errors import UserError
 from agentrft.graders.base import Grader
@@ -29,8 +29,6 @@ from agentrft.spec.graders import (
     TraceGraderSpec,
 )
 from agentrft.traffic import Notify, notify_nobody
-
-MAX_FAULTS_SHOWN = 20
 
 
 def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody) -> Grader:
@@ -74,24 +72,28 @@ def check_templates(spec: GraderSpec, samples: Iterable[Sample]) -> None:
     Raises:
         UserError: a template is malformed, or rows lack what it refers to: each with row, grader and field.
     """
+    check_templates_of_all([spec], samples)
+
+
+def check_templates_of_all(specs: Iterable[GraderSpec], samples: Iterable[Sample]) -> None:
+    """As `check_templates` for several graders; goes through the samples once."""
     fields = [
-        (where, field)
+        (where, "{{ " + field + " }}")
+        for spec in specs
         for where, template in templates_of(spec)
         for field in template_fields(template)
         if not field.startswith("sample")
     ]
-    faults: list[str] = []
+    faults = Faults()
     for sample in samples:
-        for where, field in fields:
+        for where, reference in fields:
             try:
-                render_template("{{ " + field + " }}", item=sample.item, sample=None)
+                render_template(reference, item=sample.item, sample=None)
             except TemplateError as error:
-                faults.append(f"row {sample.sample_id}: {where}: {error.cause}")
-    if faults:
-        shown = "\n".join(f"  - {fault}" for fault in faults[:MAX_FAULTS_SHOWN])
-        rest = f"\n  and {len(faults) - MAX_FAULTS_SHOWN} more" if len(faults) > MAX_FAULTS_SHOWN else ""
+                faults.add(f"row {sample.sample_id}: {where}: {error.cause}")
+    if faults.count:
         raise UserError(
-            f"the grader refers to data that rows do not have, {len(faults)} fault(s):\n{shown}{rest}",
+            f"the grader refers to data that rows do not have, {faults}",
             "Correct the grader's templates, or add the keys to the rows (their ids start with the line number).",
         )
 

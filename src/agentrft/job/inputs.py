@@ -11,7 +11,7 @@ from agentrft.spec import JobSpec
 def file_digests(spec: JobSpec) -> dict[str, str]:
     """SHA-256 of each data file, by its path; files that are not there are left out."""
     paths = [spec.training_file, spec.validation_file, spec.warm_start and spec.warm_start.training_file]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path and path.is_file()}
+    return {str(path): _sha256(path) for path in paths if path and path.is_file()}
 
 
 def check_unchanged(spec: JobSpec, digests: Mapping[str, str]) -> None:
@@ -24,3 +24,8 @@ def check_unchanged(spec: JobSpec, digests: Mapping[str, str]) -> None:
             f"these data files are not what they were when the job began: {what}.",
             "Put them back as they were, or start a new job: its steps would otherwise mix two data sets.",
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import IO, Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -16,14 +16,16 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrft import __version__
+from agentrft.server.cleaning import clean
 from agentrft.server.context import Context
 from agentrft.server.errors import error_response, install_handlers
 from agentrft.server.inference_client import Inference
 from agentrft.server.names import load_catalog
 from agentrft.server.records import Records
+from agentrft.server.rotation import use_key
 from agentrft.server.routes import evals, files, graders, health, jobs, models
 from agentrft.server.scheduler import Scheduler
-from agentrft.server.sealing import Sealer, load_key
+from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.server.unchanged import Known, Memory, answer_again
 from agentrft.server.webhooks import deliver
@@ -60,13 +62,13 @@ def create_app(settings: Settings) -> FastAPI:
     Raises:
         UserError: the database, the key or `models.yaml` cannot be used.
     """
-    key = load_key(settings.data_dir)
     store = JobStore(settings.jobs_dir, database=settings.database)
     settings.files_dir.mkdir(parents=True, exist_ok=True)
     records = Records(store)
+    key, key_lock = use_key(settings.data_dir, records)
     context = Context(settings, store, records, Sealer(key), load_catalog(settings.data_dir))
     app = FastAPI(
-        title="agentrft", version=__version__, lifespan=_lifespan(context, key), responses=ERRORS,
+        title="agentrft", version=__version__, lifespan=_lifespan(context, key, key_lock), responses=ERRORS,
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.context = context
@@ -78,7 +80,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(context: Context, key: str) -> Callable[[FastAPI], Any]:
+def _lifespan(context: Context, key: str, key_lock: IO[str]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         scheduler = Scheduler(context.settings, context.records, key)
@@ -86,7 +88,7 @@ def _lifespan(context: Context, key: str) -> Callable[[FastAPI], Any]:
         app.state.inference = Inference(context.settings.data_dir, max_models=context.settings.max_models)
         await asyncio.to_thread(files.look_at_uploaded, context)
         await asyncio.to_thread(jobs.look_at_created, context)
-        tasks = [asyncio.create_task(scheduler.run()), asyncio.create_task(deliver(context))]
+        tasks = [asyncio.create_task(one) for one in (scheduler.run(), deliver(context), clean(context))]
         try:
             yield
         finally:
@@ -97,6 +99,7 @@ def _lifespan(context: Context, key: str) -> Callable[[FastAPI], Any]:
                     await task
             await app.state.inference.close()
             context.store.close()
+            key_lock.close()
 
     return lifespan
 

@@ -26,6 +26,8 @@ OURS = ("warm_start", "baseline", "engine", "dtype", "deterministic", "model_fai
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 USUAL_KEY = "OPENAI_API_KEY"
 MOST_PRIORITY = 1000
+# Of files in the folder of files that are not whole yet.
+PARTIAL_PREFIX = ".partial-"
 
 
 @dataclass(frozen=True)

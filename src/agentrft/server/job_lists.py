@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, func, select
 
 from agentrft.store import JobStatus
 from agentrft.store import tables as t
@@ -70,16 +71,14 @@ class JobLists:
             row = connection.execute(_tuned().where(t.jobs.c.job_id == job_id)).first()
             return None if row is None else TunedJob(*row)
 
-    def user_of(self, path: str) -> str | None:
-        """A job that has not ended and reads this file."""
+    def users_of_files(self) -> dict[str, str]:
+        """The ids of files that jobs need which have not ended, each with one of these jobs."""
         job = t.jobs.c.spec["job"]
-        reads = or_(
-            job["training_file"].as_string() == path,
-            job["validation_file"].as_string() == path,
-            job["warm_start"]["training_file"].as_string() == path,
-        )
+        paths = (job["training_file"], job["validation_file"], job["warm_start"]["training_file"])
+        query = _served(t.jobs.c.job_id, *(path.as_string() for path in paths)).where(t.jobs.c.status.not_in(ENDED))
         with self._database.read() as connection:
-            return connection.execute(_served(t.jobs.c.job_id).where(t.jobs.c.status.not_in(ENDED), reads)).scalar()
+            rows = _rows(connection, query)
+        return {Path(path).name: job_id for job_id, *found in rows for path in found if path is not None}
 
     def job_beginning_with(self, job_id: str) -> str | None:
         """A job that has not ended and begins with weights of this one."""

@@ -21,6 +21,7 @@ from agentrft.store.states import check_transition
 
 CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 KEY_PREFIX = "sk-agentrft-"
+ENDED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 RUNNABLE: tuple[JobStatus, ...] = ("queued", "running", "interrupted")
 # Which jobs a wish moves, and where to, once nobody runs them; without a wish they wait to go on.
 SETTLED: dict[str | None, tuple[tuple[JobStatus, ...], JobStatus]] = {
@@ -108,7 +109,7 @@ class Records:
         self._change(t.served_jobs, where, wish=wish)
 
     def reseal(self, sealed: dict[str, str]) -> None:
-        """Replace the sealed specs of all jobs at once."""
+        """Replace the sealed specs of these jobs at once."""
         with self._database.write() as connection:
             for job_id, text in sealed.items():
                 where = t.served_jobs.c.job_id == job_id
@@ -228,6 +229,12 @@ class Records:
     def delete_file(self, file_id: str) -> None:
         self._delete(t.files, t.files.c.file_id == file_id)
 
+    def expired_files(self, before: float) -> list[str]:
+        """Those that expired before a time."""
+        query = select(t.files.c.file_id).where(t.files.c.expires_at < before)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
     # --- uploads
 
     def add_upload(self, filename: str, purpose: str, size: int, seconds: float) -> UploadRow:
@@ -257,6 +264,18 @@ class Records:
         query = select(t.upload_parts.c.part_id, t.upload_parts.c.bytes).where(t.upload_parts.c.upload_id == upload_id)
         with self._database.read() as connection:
             return {part_id: size for part_id, size in connection.execute(query)}
+
+    def expired_uploads(self, before: float) -> list[str]:
+        """Those whose time was over before a time, whatever became of them."""
+        query = select(t.uploads.c.upload_id).where(t.uploads.c.expires_at < before)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def delete_upload(self, upload_id: str) -> None:
+        """With what is known of its parts."""
+        with self._database.write() as connection:
+            connection.execute(delete(t.upload_parts).where(t.upload_parts.c.upload_id == upload_id))
+            connection.execute(delete(t.uploads).where(t.uploads.c.upload_id == upload_id))
 
     # --- keys
 

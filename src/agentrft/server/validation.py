@@ -1,19 +1,24 @@
 """A job's data and graders, looked at as the job will: what is at fault is named, by a code and by its field."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from agentrft.data import Sample, load_demonstrations, load_samples
+from agentrft.data import Sample, each_demonstration, each_sample
 from agentrft.errors import UserError
-from agentrft.graders import check_templates, create_grader
+from agentrft.graders import check_templates, check_templates_of_all, create_grader
 from agentrft.spec import GraderSpec, JobSpec
 
 # A row's id is its line, and a digest.
 ROW = re.compile(r"\brow (\d+)-[0-9a-f]{8}\b")
 STORED = re.compile(r"\[(invalid_\w+|worker_died)(?: (.+?))?\]: (.*)", re.DOTALL)
+CODES = {
+    "training_file": "invalid_training_file",
+    "validation_file": "invalid_validation_file",
+    "warm_start.training_file": "invalid_warm_start_file",
+}
 IN_METHOD = "method.reinforcement"
 
 
@@ -44,32 +49,50 @@ def stored_problem(error: str) -> Problem:
 
 
 def problem_of(spec: JobSpec) -> Problem | None:
-    """The first fault of a job's files and graders. Files are named as they are on disk, by their ids."""
-    files: dict[str, Sequence[Sample]] = {}
-    for field, path, load in _files(spec):
-        try:
-            samples = load(path)
-        except UserError as error:
-            return _problem(f"invalid_{field}", _param(field), path, error)
-        if field != "warm_start_file":
-            files[field] = samples
-    for param, grader in _graders(spec):
+    """The first fault of a job's files and graders. Files are named as they are on disk, by their ids.
+
+    Row by row: a list of all would take several times a file's size, and Python's collector of garbage, which looks
+    through it again and again, would let nobody else run meanwhile. Where all is well each file is read once.
+    """
+    graders = dict(_graders(spec))
+    for param, grader in graders.items():
         try:
             create_grader(grader)
         except UserError as error:
             return Problem("invalid_grader", param, f"{error.cause} {error.remedy}")
-        problem = _template_problem(spec, grader, param, files)
-        if problem is not None:
-            return problem
+    for data in _files(spec):
+        try:
+            check_templates_of_all(graders.values() if data.is_graded else (), data.rows())
+        except UserError as error:
+            return _fault(spec, data, error)
     return None
 
 
-def _files(spec: JobSpec) -> Iterator[tuple[str, Path, Any]]:
-    yield "training_file", spec.training_file, load_samples
+def exhaust(samples: Iterable[Sample]) -> None:
+    """Read all rows and keep none; faults come as the error that the iterator raises."""
+    for _ in samples:
+        pass
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A file of a job: the field of the request that names it, and how its rows are read."""
+
+    field: str
+    path: Path
+    read: Callable[[Path], Iterator[Sample]]
+    is_graded: bool = True
+
+    def rows(self) -> Iterator[Sample]:
+        return self.read(self.path)
+
+
+def _files(spec: JobSpec) -> Iterator[_Data]:
+    yield _Data("training_file", spec.training_file, each_sample)
     if spec.validation_file is not None:
-        yield "validation_file", spec.validation_file, load_samples
+        yield _Data("validation_file", spec.validation_file, each_sample)
     if spec.warm_start is not None:
-        yield "warm_start_file", spec.warm_start.training_file, load_demonstrations
+        yield _Data("warm_start.training_file", spec.warm_start.training_file, each_demonstration, is_graded=False)
 
 
 def _graders(spec: JobSpec) -> Iterator[tuple[str, GraderSpec]]:
@@ -78,19 +101,29 @@ def _graders(spec: JobSpec) -> Iterator[tuple[str, GraderSpec]]:
         yield f"{IN_METHOD}.holdout_graders.{name}", grader
 
 
-def _template_problem(
-    spec: JobSpec, grader: GraderSpec, param: str, files: Mapping[str, Sequence[Sample]]
-) -> Problem | None:
-    """Rows that lack what a grader asks for are at fault where others have it; where none has it, the grader is."""
-    for field, samples in files.items():
+def _fault(spec: JobSpec, data: _Data, error: UserError) -> Problem:
+    """Whose fault it is: the file's where its rows cannot be read; where rows lack what a grader asks for, theirs if
+    others have it, and the grader's if none has.
+    """
+    code = CODES[data.field]
+    try:
+        exhaust(data.rows())
+    except UserError as unreadable:
+        return _problem(code, data.field, data.path, unreadable)
+    for param, grader in _graders(spec):
         try:
-            check_templates(grader, samples)
-        except UserError as error:
-            path = getattr(spec, field)
-            if any(_fits(grader, sample) for some in files.values() for sample in some):
-                return _problem(f"invalid_{field}", field, path, error, before=f"{path}: ")
-            return _problem("invalid_grader", param, path, error, before=f"{path}: ")
-    return None
+            check_templates(grader, data.rows())
+        except UserError as lacking:
+            readable = (file for file in _files(spec) if file.is_graded)
+            if any(_fits(grader, sample) for file in readable for sample in _readable(file)):
+                return _problem(code, data.field, data.path, lacking, before=f"{data.path}: ")
+            return _problem("invalid_grader", param, data.path, lacking, before=f"{data.path}: ")
+    return _problem(code, data.field, data.path, error)
+
+
+def _readable(data: _Data) -> Iterator[Sample]:
+    with suppress(UserError):
+        yield from data.rows()
 
 
 def _fits(grader: GraderSpec, sample: Sample) -> bool:
@@ -99,10 +132,6 @@ def _fits(grader: GraderSpec, sample: Sample) -> bool:
     except UserError:
         return False
     return True
-
-
-def _param(field: str) -> str:
-    return "warm_start.training_file" if field == "warm_start_file" else field
 
 
 def _problem(code: str, param: str, path: Path, error: UserError, *, before: str = "") -> Problem:

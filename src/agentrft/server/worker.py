@@ -26,6 +26,7 @@ from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, STOP_GRACE_S
 from agentrft.server.metric_events import event_data, event_message
 from agentrft.server.objects import steps_of
 from agentrft.server.records import RUNNABLE, Records
+from agentrft.server.rotation import hold_key
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables
@@ -175,8 +176,14 @@ def main() -> None:
     told = json.loads(sys.stdin.readline())
     settings = Settings(**{**told["settings"], "data_dir": Path(told["settings"]["data_dir"])})
     os.nice(told["nice"])
+    try:
+        # Looked at before the server: while that lives, the key that it told is the one in use.
+        key_lock = hold_key(settings.data_dir)
+    except UserError:
+        sys.exit(LOST)
     worker = Worker(settings, Sealer(told["secret_key"]), told["job_id"], owner=told["owner"], parent=told["parent"])
-    sys.exit(worker.run())
+    with key_lock:
+        sys.exit(worker.run())
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from agentrft.errors import UserError
-from agentrft.store import tables
+from agentrft.store import schema
 from agentrft.store.changes import Changes
 
 FILE_NAME = "agentrft.db"
@@ -55,8 +55,7 @@ class Database:
             self._engine = _server_engine(place)
             self.changes = Changes(self._engine, None)
         try:
-            with self.write() as connection:
-                _check_schema(connection, shown)
+            self._check_schema(shown)
         except DatabaseError as error:
             self.close()
             raise UserError(
@@ -68,9 +67,9 @@ class Database:
             raise
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, **options: bool) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start, so that what it reads cannot change under it."""
-        with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with self._engine.connect().execution_options(writes=True, **options) as connection, connection.begin():
             if self._engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
             yield connection
@@ -83,6 +82,15 @@ class Database:
 
     def close(self) -> None:
         self.changes.close()
+        self._engine.dispose()
+
+    def _check_schema(self, shown: str) -> None:
+        with self.read() as connection:
+            if schema.is_current(connection):
+                return
+        with self.write(migrates=True) as connection:
+            schema.bring_up_to_date(connection, shown)
+        # That connection does not look at foreign keys.
         self._engine.dispose()
 
 
@@ -101,8 +109,12 @@ def _sqlite_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if options.get("migrates", False):
+            # To change a column the table is copied and dropped, with what refers to it in place. Inside a transaction
+            # SQLite takes no notice of this.
+            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", False) else "BEGIN")
 
     return engine
 
@@ -142,16 +154,3 @@ def _use_write_ahead_log(connection: Any) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def _check_schema(connection: Connection, shown: str) -> None:
-    tables.metadata.create_all(connection, tables=[tables.schema_version])
-    found = connection.execute(select(tables.schema_version.c.version)).scalar()
-    if found is None:
-        tables.metadata.create_all(connection)
-        connection.execute(tables.schema_version.insert().values(version=tables.SCHEMA_VERSION))
-    elif found != tables.SCHEMA_VERSION:
-        raise UserError(
-            f"{shown}: written by another version of agentrft (schema {found}; this one has {tables.SCHEMA_VERSION}).",
-            "Use the version of agentrft that wrote it, or choose another.",
-        )

@@ -2,7 +2,10 @@
 
 from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-SCHEMA_VERSION = 2
+# The newest file in migrations/versions.
+REVISION = "0003"
+# What programs from before Alembic find here, so that they refuse the database.
+SHUT_OUT_VERSION = 3
 
 metadata = MetaData()
 

@@ -1,22 +1,24 @@
 """`/v1/files` and `/v1/uploads`: data comes in, whole or in parts, and is looked at before a job may use it."""
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, UploadFile
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
-from agentrft.data import load_demonstrations, load_samples
+from agentrft.data import each_demonstration, each_sample
 from agentrft.errors import UserError
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
-from agentrft.server.creation import content_path
+from agentrft.server.creation import PARTIAL_PREFIX, content_path
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import file_object, page, upload_object
 from agentrft.server.rows import FileRow, UploadRow
+from agentrft.server.validation import exhaust
 
 router = APIRouter()
 
@@ -80,17 +82,17 @@ def file_content(file_id: str, context: InContext) -> Response:
     if made is not None:
         return Response(made[1], media_type="text/csv")
     _row(file_id, context)
-    return Response(content_path(context.settings, file_id).read_bytes(), media_type="application/octet-stream")
+    return FileResponse(content_path(context.settings, file_id), media_type="application/octet-stream")
 
 
 @router.delete("/v1/files/{file_id}")
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
-    job_id = context.records.lists.user_of(str(content_path(context.settings, row.file_id)))
+    job_id = context.records.lists.users_of_files().get(row.file_id)
     if job_id is not None:
         raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
-    context.records.delete_file(row.file_id)
     content_path(context.settings, row.file_id).unlink(missing_ok=True)
+    context.records.delete_file(row.file_id)
     return {"id": row.file_id, "object": "file", "deleted": True}
 
 
@@ -143,13 +145,14 @@ def complete_upload(
     partial = _partial(context)
     with partial.open("wb") as whole:
         for part_id in body.part_ids:
-            whole.write(content_path(context.settings, part_id).read_bytes())
+            with content_path(context.settings, part_id).open("rb") as part:
+                shutil.copyfileobj(part, whole, CHUNK)
     size = partial.stat().st_size
     if size != upload.bytes:
         partial.unlink()
         message = f"The parts have {size} bytes, and the upload was created for {upload.bytes}."
         raise ApiError(400, message, param="part_ids", code="invalid_value")
-    if body.md5 is not None and hashlib.md5(partial.read_bytes()).hexdigest() != body.md5.lower():
+    if body.md5 is not None and _md5(partial) != body.md5.lower():
         partial.unlink()
         raise ApiError(400, "md5: the parts make another file.", param="md5", code="invalid_value")
     row = context.records.add_file(upload.filename, upload.purpose, size, None)
@@ -219,7 +222,7 @@ def _check_purpose(purpose: str) -> None:
 def _partial(context: Context) -> Path:
     folder = context.settings.files_dir
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".partial-{time.monotonic_ns()}"
+    return folder / f"{PARTIAL_PREFIX}{time.monotonic_ns()}"
 
 
 def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
@@ -234,6 +237,11 @@ def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
                 raise ApiError(413, f"At most {most} bytes are taken at once; use /v1/uploads.", code="too_large")
             target.write(chunk)
     return size
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _drop_parts(parts: dict[str, int], context: Context) -> None:
@@ -257,10 +265,10 @@ def _process(context: Context, row: FileRow) -> None:
 def _problem_of(path: Path) -> str | None:
     """Why no job could use it; whether it has prompts or demonstrations is for the job to say."""
     try:
-        load_samples(path)
+        exhaust(each_sample(path))
     except UserError as prompts:
         try:
-            load_demonstrations(path)
+            exhaust(each_demonstration(path))
         except UserError:
             return prompts.cause.replace(str(path), "the file")
     return None

@@ -1,0 +1,67 @@
+"""Deleting what nobody can use any more: expired files, uploads that were abandoned, and what a kill left half written.
+
+Bytes go first, then the row that knows of them: a kill in between leaves a row, which the next look finds again.
+Bytes that no row knows are left alone: they may be of another database.
+"""
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from agentrft.server.creation import PARTIAL_PREFIX, content_path
+
+if TYPE_CHECKING:
+    from agentrft.server.context import Context
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 10.0
+# A request that found a file shortly before it expired may still be making a job of it; one may be joining the parts of
+# gigabytes, or writing them.
+FILE_GRACE_S = 60.0
+UPLOAD_GRACE_S = 3600.0
+
+
+async def clean(context: "Context") -> None:
+    """At once, and again and again until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(clean_once, context)
+        except (OSError, SQLAlchemyError) as error:
+            logger.warning("what has expired could not be deleted, which is tried again: %s", error)
+        await asyncio.sleep(LOOK_S)
+
+
+def clean_once(context: "Context") -> None:
+    now = time.time()
+    _delete_files(context, now - FILE_GRACE_S)
+    _delete_uploads(context, now - UPLOAD_GRACE_S)
+    _delete_partial(context, now - UPLOAD_GRACE_S)
+
+
+def _delete_files(context: "Context", before: float) -> None:
+    expired = context.records.expired_files(before)
+    in_use = context.records.lists.users_of_files() if expired else {}
+    for file_id in expired:
+        if file_id not in in_use:
+            content_path(context.settings, file_id).unlink(missing_ok=True)
+            context.records.delete_file(file_id)
+
+
+def _delete_uploads(context: "Context", before: float) -> None:
+    for upload_id in context.records.expired_uploads(before):
+        for part_id in context.records.parts(upload_id):
+            content_path(context.settings, part_id).unlink(missing_ok=True)
+        context.records.delete_upload(upload_id)
+
+
+def _delete_partial(context: "Context", before: float) -> None:
+    for path in context.settings.files_dir.glob(f"{PARTIAL_PREFIX}*"):
+        try:
+            if path.stat().st_mtime < before:
+                path.unlink()
+        except FileNotFoundError:  # it has become whole
+            pass
