@@ -95,7 +95,14 @@ def test_an_alarm_that_pauses_a_job_says_why(client: OpenAI, files: dict[str, st
     newest = messages(client, job_id)[0]
     assert newest.startswith("paused by an alarm: ") and "agentrft train" not in newest
     assert client.fine_tuning.jobs.resume(job_id).status in ("queued", "running")
-    wait_for(client, job_id, "succeeded")
+    told = set()
+    while (job := client.fine_tuning.jobs.retrieve(job_id)).status != "succeeded":
+        assert job.status in ("queued", "running")
+        told.add(job.estimated_finish)
+        time.sleep(0.05)
+    assert job.estimated_finish is None and job.finished_at is not None
+    (first, *_) = sorted(told - {None}, key=int)
+    assert job.created_at < first < job.finished_at + 600, "from the first step on, it is said when the job will end"
 
 
 def test_a_fine_tuned_model_is_trained_further_and_kept_meanwhile(

@@ -36,7 +36,9 @@ def job_object(
         "object": "fine_tuning.job",
         "created_at": int(job.created_at),
         "finished_at": None if job.finished_at is None else int(job.finished_at),
-        "estimated_finish": None,
+        "estimated_finish": int(served.estimated_finish)
+        if job.status == "running" and served.estimated_finish
+        else None,
         "model": request["model"],
         "fine_tuned_model": model_name(job, served, organization) if is_done else None,
         "organization_id": organization,

@@ -180,7 +180,8 @@ class Records:
             status = _status(connection, job_id)
             if status not in RUNNABLE:
                 return False
-            values = {"lease_owner": owner, "lease_until": now + seconds}
+            # How long it takes is another matter for another worker.
+            values = {"lease_owner": owner, "lease_until": now + seconds, "estimated_finish": None}
             where = and_(t.served_jobs.c.job_id == job_id, or_(_is_free(now), t.served_jobs.c.lease_owner == owner))
             if connection.execute(update(t.served_jobs).where(where).values(**values)).rowcount == 0:
                 return False
@@ -208,6 +209,11 @@ class Records:
             column, where = t.served_jobs.c.crashes, t.served_jobs.c.job_id == job_id
             connection.execute(update(t.served_jobs).where(where).values(crashes=0 if reset else column + 1))
             return connection.execute(select(column).where(where)).scalar() or 0
+
+    def note_progress(self, job_id: str, estimated_finish: float | None) -> None:
+        """A step was committed: its worker has not died since, and the job will end at about this time."""
+        where = t.served_jobs.c.job_id == job_id
+        self._change(t.served_jobs, where, crashes=0, estimated_finish=estimated_finish)
 
     # --- files
 

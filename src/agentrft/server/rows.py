@@ -15,6 +15,7 @@ class ServedJob:
     lease_owner: str | None
     lease_until: float | None
     crashes: int
+    estimated_finish: float | None
 
 
 @dataclass(frozen=True)

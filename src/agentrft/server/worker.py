@@ -21,6 +21,7 @@ from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 from agentrft.job.progress import NoProgress
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
+from agentrft.server.estimate import seconds_left
 from agentrft.server.hosts import guarded
 from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, STOP_GRACE_S
 from agentrft.server.metric_events import event_data, event_message
@@ -147,8 +148,18 @@ class Teller(NoProgress):
         self.tell()
 
     def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
-        self._records.count_crash(self._job_id, reset=True)
+        self._records.note_progress(self._job_id, self._estimated_finish())
         self.tell()
+
+    def _estimated_finish(self) -> float | None:
+        job = self._store.get_job(self._job_id)
+        hyperparameters = job.hyperparameters or {}
+        left = seconds_left(
+            self._store.metrics(self._job_id), total_steps=job.total_steps or 0,
+            validates=job.spec["job"]["validation_file"] is not None,
+            eval_interval=hyperparameters.get("eval_interval", 1),
+        )  # fmt: skip
+        return None if left is None else time.time() + left
 
     def tell(self) -> None:
         """An event for every complete step that has none."""

@@ -3,7 +3,7 @@
 from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
 
 # The newest file in migrations/versions.
-REVISION = "0003"
+REVISION = "0004"
 # What programs from before Alembic find here, so that they refuse the database.
 SHUT_OUT_VERSION = 3
 
@@ -83,6 +83,7 @@ served_jobs = Table(
     Column("lease_owner", String(64)),
     Column("lease_until", Float),
     Column("crashes", Integer, nullable=False, default=0),
+    Column("estimated_finish", Float),
     Column("idempotency_key", String(255), unique=True),
     Column("request_digest", String(64), nullable=False),
 )

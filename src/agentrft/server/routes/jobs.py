@@ -168,6 +168,8 @@ def _wish(job_id: str, context: Context, wish: str) -> dict[str, Any]:
 
 def _go_on(context: Context, job: JobRow) -> bool:
     """Queue a job that stands still; whether it could be. What was wrong with its files stays wrong."""
+    # An end that nobody was told of yet is told: after this it is none.
+    tell_webhook(context, job.job_id)
     old: tuple[JobStatus, ...] = ("paused", "failed") if job.spec["files"] else ("paused",)
     if not context.records.move(job.job_id, old, "queued", event=("info", RESUMED)):
         return False

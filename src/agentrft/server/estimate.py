@@ -1,0 +1,33 @@
+"""When a running job will end, by what its last steps took."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentrft.server.metric_events import TRAIN, VALIDATION
+
+# Steps get longer or shorter as the model's answers do: the last few tell more than all.
+RECENT = 5
+
+
+def seconds_left(
+    metrics: Sequence[Mapping[str, Any]], *, total_steps: int, validates: bool, eval_interval: int
+) -> float | None:
+    """Seconds of the steps and validations that are not committed yet; None before the first step.
+
+    Args:
+        metrics: of all committed steps, in the order of their commits.
+    """
+    trained = [row for row in metrics if row["phase"] == TRAIN]
+    if not trained:
+        return None
+    left = total_steps - max(row["step"] for row in trained)
+    validated = [row for row in metrics if row["phase"] == VALIDATION]
+    due = {step for step in range(1, total_steps + 1) if step % eval_interval == 0 or step == total_steps}
+    validations_left = len(due - {row["step"] for row in validated}) if validates else 0
+    return left * _usual(trained) + validations_left * _usual(validated)
+
+
+def _usual(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Mean seconds of the last few; 0 where none is known yet."""
+    recent = [row["step_s"] for row in rows[-RECENT:]]
+    return sum(recent) / len(recent) if recent else 0.0
