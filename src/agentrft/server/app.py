@@ -79,7 +79,11 @@ def _lifespan(context: Context, key: str) -> Callable[[FastAPI], Any]:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         scheduler = Scheduler(context.settings, context.records, key)
         context.wake = scheduler.woken
-        app.state.inference = Inference(context.settings.data_dir, max_models=context.settings.max_models)
+        app.state.inference = Inference(
+            context.settings.data_dir,
+            max_models=context.settings.max_models,
+            max_adapters=context.settings.max_adapters,
+        )
         await asyncio.to_thread(files.look_at_uploaded, context)
         await asyncio.to_thread(jobs.look_at_created, context)
         tasks = [asyncio.create_task(scheduler.run()), asyncio.create_task(deliver(context))]
