@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from agentrft.engine import EmbeddedEngine, EngineLimits, Generation, Sampling
 from agentrft.models.forward import Forward, forward_of
+from agentrft.models.lora import LoraAdapter
 from tests.tiny_model import CONTEXT_TOKENS, VOCABULARY, TinyModel, padded_logprobs
 
 STOP_ID = 7
@@ -75,12 +76,12 @@ class Transcript:
 
 async def converse(
     engine: EmbeddedEngine, prompt: list[int], *, turns: int = 3, seed: int = 0, longest_wait_s: float = 0.003,
-    temperature: float = 1.0,
+    temperature: float = 1.0, adapter: LoraAdapter | None = None,
 ) -> Transcript:  # fmt: skip
     """A session of several turns; tool results depend on `seed` alone, the time they take does not."""
     source = random.Random(seed)
     transcript = Transcript()
-    session = await engine.open()
+    session = await engine.open(adapter)
     try:
         appended = prompt
         for turn in range(turns):

@@ -42,9 +42,9 @@ class RunningServer:
             default_headers=headers(weights(self.model, name), token),
         )  # fmt: skip
 
-    def engine(self, name: str = "base") -> EmbeddedEngine:
-        """The engine of a model that is in memory."""
-        return self.host._entries[weights(self.model, name).key].loading.result().engine
+    def engine(self) -> EmbeddedEngine:
+        """The engine of the base model, which is in memory, and of its adapters."""
+        return self.host._models._entries[weights(self.model).key].loading.result().served.engine
 
 
 def headers(wanted: Weights, token: str = TOKEN) -> dict[str, str]:

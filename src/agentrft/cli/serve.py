@@ -54,7 +54,12 @@ def serve(
         str | None, typer.Option(envvar="AGENTRFT_WEBHOOK_SECRET", help="whsec_…, signs what is told.")
     ] = None,
     require_key: Annotated[bool, typer.Option("--require-key", help="Also on loopback.")] = False,
-    max_models: Annotated[int, typer.Option("--max-models", min=1, help="Models that are kept loaded.")] = 4,
+    max_models: Annotated[
+        int, typer.Option("--max-models", min=1, help="Base models, and models trained whole, that are kept loaded.")
+    ] = 4,
+    max_adapters: Annotated[
+        int, typer.Option("--max-adapters", min=1, help="LoRA models that are kept loaded on each base model.")
+    ] = 32,
     debug: DebugOption = False,
 ) -> None:
     """Serve OpenAI's fine-tuning API: submit, watch and pause jobs, and chat with what they made."""
@@ -66,6 +71,7 @@ def serve(
         organization=organization, max_running_jobs=max_running_jobs, allowed_hosts=tuple(allow_host or ()),
         allowed_env=tuple(allow_env or ()),
         allow_code=allow_code, webhook_url=webhook_url, webhook_secret=webhook_secret, max_models=max_models,
+        max_adapters=max_adapters,
     )  # fmt: skip
     run(settings, host=host, port=port)
 

@@ -3,12 +3,13 @@
 Each pass of the model takes the next token of every sequence that is sampling, and chunks of the new tokens of
 those that are not there yet (prompts, tool results), up to a budget. A sequence whose rollout waits for a tool
 is in no pass and keeps its keys and values. A prompt that begins like another one copies that one's, and
-waits if they are still being computed: a group's prompt is computed once.
+waits if they are still being computed: a group's prompt is computed once. Sequences of different LoRA adapters, and of
+the model alone, are in the same passes.
 """
 
 import asyncio
-import functools
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -16,15 +17,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import torch
-
 from agentrft.engine.base import EngineFailure, Generation, Sampling
-from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
-from agentrft.engine.sampling import sample_tokens
+from agentrft.engine.kv_cache import KVCache
+from agentrft.engine.passes import Pass
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
-from agentrft.engine.slots import PrefixCopy, SlotTable
+from agentrft.engine.slots import SlotTable
 from agentrft.models.forward import Forward
 from agentrft.models.heads import heads_of
+from agentrft.models.lora import LoraAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,6 @@ class EmbeddedEngine:
         self._forward = forward
         self._limits = limits
         self._deterministic = deterministic
-        self._device = forward.device
         self._cache = KVCache(
             layers=config.num_hidden_layers,
             slots=limits.max_sequences,
@@ -98,6 +97,7 @@ class EmbeddedEngine:
             device=forward.device,
         )
         self._slots = SlotTable(limits.max_sequences, deterministic=deterministic)
+        self._spoiled: list[tuple[int, int]] = []
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
@@ -108,15 +108,19 @@ class EmbeddedEngine:
         self.counters: Counter[str] = Counter()
         self.busy_s = 0.0
 
-    async def open(self) -> EmbeddedSession:
+    async def open(self, adapter: LoraAdapter | None = None) -> EmbeddedSession:
         """Wait for a free slot of the cache and take it; first come, first served.
+
+        Args:
+            adapter: of this engine's model, from `PackedModel.lora`; None for the model alone. Nobody needs to tell the
+                engine when an adapter comes or goes: it has an adapter as long as a session of it is open.
 
         Raises:
             EngineFailure: the engine was closed, or is while this waits.
         """
         if self._broken is not None:
             raise self._broken
-        return EmbeddedSession(self, await self._slots.take())
+        return EmbeddedSession(self, await self._slots.take(adapter))
 
     async def update_weights(self, change: Callable[[Forward], None], policy_version: int) -> None:
         """Let `change` write the new policy into the model. No session may be open.
@@ -197,10 +201,11 @@ class EmbeddedEngine:
             if not work:
                 await self._wait_for_work(loop)
                 continue
-            compute = functools.partial(self._pass, work, self._slots.take_copies())
+            planned = Pass(work, self._slots.take_copies(), self._spoiled)
+            self._spoiled = []
             started = time.perf_counter()
             try:
-                tokens, logprobs = await loop.run_in_executor(self._executor, compute)
+                tokens, logprobs = await loop.run_in_executor(self._executor, planned.run, self._forward, self._cache)
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
@@ -248,37 +253,9 @@ class EmbeddedEngine:
             length = min(sequence.pending, budget)
             lengths.append((sequence, length))
             budget -= length
-        lengths.sort(key=lambda entry: entry[1] > 1)
+        # Those of the model alone first, then adapter by adapter: what stands together is computed together.
+        lengths.sort(key=lambda entry: (entry[1] > 1, id(entry[0].adapter) if entry[0].adapter else 0))
         return [PassItem.plan(s, s.request, length) for s, length in lengths if s.request is not None]
-
-    @torch.inference_mode()
-    def _pass(self, work: list[PassItem], copies: list[PrefixCopy]) -> tuple[list[int], list[float]]:
-        """One pass. Returns a token and its log-probability for each item that samples."""
-        for copy in copies:
-            self._cache.copy_prefix(copy.source, copy.target, copy.start, copy.tokens)
-        chunks, ids, positions, start = [], [], [], 0
-        for item in work:
-            chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))
-            ids += item.token_ids
-            positions += range(item.offset, item.offset + item.length)
-            start += item.length
-        singles = sum(item.length == 1 for item in work)
-        plan = CachedAttention(self._cache, chunks[:singles], chunks[singles:])
-        ready = [(i.request, c.start + c.length - 1) for i, c in zip(work, chunks, strict=True) if i.samples]
-        packed = functools.partial(torch.tensor, dtype=torch.long, device=self._device)
-        logits = self._forward(packed(ids), packed(positions), packed([position for _, position in ready]), plan)
-        if not ready:
-            return [], []
-        column = functools.partial(torch.tensor, dtype=torch.float32, device=self._device)
-        tokens, logprobs = sample_tokens(
-            logits,
-            column([request.sampling.temperature for request, _ in ready]),
-            column([request.sampling.top_p for request, _ in ready]),
-            column([_uniform24(request.uniform) for request, _ in ready]),
-        )
-        if not bool(torch.isfinite(logprobs).all()):
-            raise RuntimeError("the model's logits are not finite numbers: the policy has diverged")
-        return tokens.tolist(), logprobs.tolist()
 
     def _deliver(self, work: list[PassItem], tokens: list[int], logprobs: list[float]) -> None:
         self.counters["passes"] += 1
@@ -289,6 +266,9 @@ class EmbeddedEngine:
             token, logprob = next(results) if item.samples else (None, 0.0)
             self.counters["tokens_computed"] += item.length
             sequence = item.sequence
+            if not math.isfinite(logprob):
+                self._discard(item)
+                continue
             if item.epoch != sequence.epoch:
                 continue
             sequence.computed += item.length
@@ -307,6 +287,18 @@ class EmbeddedEngine:
                 done = Generation(request.sampled, request.logprobs, reason, self.policy_version)
                 request.future.set_result(done)
 
+    def _discard(self, item: PassItem) -> None:
+        """Fail a turn whose logits are no numbers; its keys and values must reach no other sequence."""
+        sequence, request = item.sequence, item.request
+        self._slots.forget_prefix(sequence.slot)
+        self._spoiled.append((sequence.slot, item.offset + item.length))
+        if item.epoch == sequence.epoch:
+            sequence.restart()
+        if sequence.request is request and not request.future.done():
+            what = "policy" if sequence.adapter is None else "adapter"
+            message = f"the model's logits are not finite numbers: the {what} has diverged"
+            request.future.set_exception(EngineFailure("forward", message))
+
     def _on_loop_end(self, task: asyncio.Task[None]) -> None:
         """A fault in the engine itself must reach the waiting turns, not leave them waiting."""
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -318,8 +310,3 @@ class EmbeddedEngine:
         for sequence in self._slots.open.values():
             if sequence.request is not None and not sequence.request.future.done():
                 sequence.request.future.set_exception(failure)
-
-
-def _uniform24(generator: random.Random) -> float:
-    """A uniform number that float32 holds exactly, so that it stays below 1."""
-    return generator.getrandbits(24) / (1 << 24)

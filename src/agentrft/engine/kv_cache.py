@@ -52,6 +52,11 @@ class KVCache:
         for cache in (*self.keys, *self.values):
             cache[blocks, target] = cache[blocks, source]
 
+    def wipe(self, slot: int, tokens: int) -> None:
+        """Zero the first `tokens` positions of a slot, and the rest of their blocks."""
+        for cache in (*self.keys, *self.values):
+            cache[: _blocks(tokens, self.block_tokens), slot] = 0
+
 
 def bytes_per_slot(config: PretrainedConfig, max_tokens: int, itemsize: int) -> int:
     """What one sequence of at most `max_tokens` takes in the cache."""

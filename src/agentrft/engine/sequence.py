@@ -5,6 +5,7 @@ import random
 from dataclasses import dataclass, field
 
 from agentrft.engine.base import Generation, Sampling
+from agentrft.models.lora import LoraAdapter
 
 
 @dataclass
@@ -24,10 +25,12 @@ class Sequence:
     """A session's context in slot `slot`: keys and values of `tokens[:computed]` are in the cache.
 
     `last_pass` numbers the engine's pass that it was last in. `epoch` counts restarts, so that a pass that was
-    under way during one is not taken for the new context.
+    under way during one is not taken for the new context. `adapter` computes it on top of the model, None for the model
+    alone.
     """
 
     slot: int
+    adapter: LoraAdapter | None = None
     epoch: int = 0
     last_pass: int = 0
     tokens: list[int] = field(default_factory=list)
@@ -38,6 +41,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens still to be computed before the next one can be sampled."""
         return len(self.tokens) - self.computed
+
+    @property
+    def owner(self) -> object:
+        """Whose keys and values these are: the adapter's, or None for the model's own."""
+        return None if self.adapter is None else self.adapter.owner
 
     @property
     def between_turns(self) -> bool:

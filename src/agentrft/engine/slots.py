@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agentrft.engine.base import EngineFailure
 from agentrft.engine.sequence import Sequence, common_prefix
+from agentrft.models.lora import LoraAdapter
 
 MIN_SHARED_TOKENS = 8
 
@@ -20,8 +21,19 @@ class PrefixCopy:
     tokens: int
 
 
+@dataclass(frozen=True)
+class _Retained:
+    """What a free slot still has: keys and values of `tokens`, as `owner` computed them."""
+
+    owner: object
+    tokens: list[int]
+
+
 class SlotTable:
     """Slots are given in the order they are asked for; a slot that was given back keeps its prefix until it is reused.
+
+    A prefix is used again only for the same adapter, or without one for the model itself: others compute other keys and
+    values from the same tokens.
 
     Args:
         deterministic: give slots only while no sequence is between turns, and forget all prefixes whenever no
@@ -34,19 +46,19 @@ class SlotTable:
     def __init__(self, slots: int, *, deterministic: bool) -> None:
         self._deterministic = deterministic
         self._free = sorted(range(slots), reverse=True)
-        self._waiting: deque[asyncio.Future[Sequence]] = deque()
-        self._retained: dict[int, list[int]] = {}
+        self._waiting: deque[tuple[asyncio.Future[Sequence], LoraAdapter | None]] = deque()
+        self._retained: dict[int, _Retained] = {}
         self._copies: list[PrefixCopy] = []
         self.open: dict[int, Sequence] = {}
 
-    async def take(self) -> Sequence:
-        """Wait for a free slot.
+    async def take(self, adapter: LoraAdapter | None = None) -> Sequence:
+        """Wait for a free slot, for a sequence of this adapter.
 
         Raises:
             EngineFailure: `refuse_waiting` was called meanwhile.
         """
         granted: asyncio.Future[Sequence] = asyncio.get_running_loop().create_future()
-        self._waiting.append(granted)
+        self._waiting.append((granted, adapter))
         self.grant()
         try:
             return await granted
@@ -58,7 +70,7 @@ class SlotTable:
     def give_back(self, sequence: Sequence) -> None:
         """Free the sequence's slot."""
         del self.open[sequence.slot]
-        self._retained[sequence.slot] = sequence.tokens[: sequence.computed]
+        self._retained[sequence.slot] = _Retained(sequence.owner, sequence.tokens[: sequence.computed])
         self._free.append(sequence.slot)
         self._free.sort(reverse=True)
         if self._deterministic and not self.open:
@@ -70,23 +82,27 @@ class SlotTable:
         if self._deterministic and any(sequence.between_turns for sequence in self.open.values()):
             return
         while self._free and self._waiting:
-            granted = self._waiting.popleft()
+            granted, adapter = self._waiting.popleft()
             if granted.done():
                 continue
-            sequence = Sequence(self._free.pop())
+            sequence = Sequence(self._free.pop(), adapter)
             self.open[sequence.slot] = sequence
             granted.set_result(sequence)
 
     def refuse_waiting(self, failure: EngineFailure) -> None:
         """Fail everyone who waits for a slot."""
         while self._waiting:
-            granted = self._waiting.popleft()
+            granted, _ = self._waiting.popleft()
             if not granted.done():
                 granted.set_exception(failure)
 
     def forget_prefixes(self) -> None:
         """Nothing in the cache is valid for sequences to come."""
         self._retained.clear()
+
+    def forget_prefix(self, slot: int) -> None:
+        """What an earlier sequence left in this slot is not valid."""
+        self._retained.pop(slot, None)
 
     def share_prefix(self, sequence: Sequence, ahead: list[Sequence]) -> int | None:
         """Plan to copy what another slot has already computed of the tokens that this sequence still needs.
@@ -100,13 +116,16 @@ class SlotTable:
         Returns:
             The tokens shared; None if one of `ahead` is about to compute more of them, worth waiting for.
         """
-        wanted, have = len(sequence.tokens) - 1, sequence.computed
+        wanted, have, owner = len(sequence.tokens) - 1, sequence.computed, sequence.owner
         best, donor = have, sequence.slot
-        computed = {slot: other.tokens[: other.computed] for slot, other in self.open.items() if other.computed > have}
-        for slot, tokens in (self._retained | computed).items():
+        own = [other for other in self.open.values() if other.owner is owner]
+        retained = {slot: kept.tokens for slot, kept in self._retained.items() if kept.owner is owner}
+        computed = {other.slot: other.tokens[: other.computed] for other in own if other.computed > have}
+        for slot, tokens in (retained | computed).items():
             shared = min(common_prefix(tokens, sequence.tokens), wanted) if len(tokens) > have else 0
             if shared > best:
                 best, donor = shared, slot
+        ahead = [other for other in ahead if other.owner is owner]
         coming = max((min(common_prefix(other.tokens, sequence.tokens), wanted) for other in ahead), default=0)
         if coming >= max(best + 1, have + MIN_SHARED_TOKENS):
             return None

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 
 from agentrft.models.forward import Forward, TransformersForward, forward_of
 from agentrft.models.merging import merged
-from agentrft.models.packed import Adapter, PackedModel
+from agentrft.models.packed import PackedModel
+from agentrft.models.projections import Adapter
 
 LORA_TARGETS = "all-linear"
 LORA_ALPHA_PER_RANK = 2

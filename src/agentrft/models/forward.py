@@ -1,5 +1,6 @@
 """What the engine and the learner run: packed tokens in, logits out, by one of two ways of computing a model."""
 
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from peft import PeftModel
@@ -7,6 +8,7 @@ from torch import Tensor, device, dtype, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
+from agentrft.models.lora import LoraAdapter
 from agentrft.models.packed import PackedModel
 
 
@@ -37,8 +39,16 @@ class Forward(Protocol):
         """Rows of `trunk` to logits [rows, vocabulary]."""
         ...
 
-    def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
-        """Logits [kept, vocabulary]: `head` of `trunk`."""
+    def __call__(
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan,
+        adapters: Sequence[LoraAdapter | None] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Logits [kept, vocabulary]: `head` of `trunk`.
+
+        Args:
+            adapters: each token's, without gradient, from `PackedModel.lora` of this model; None for a token of the
+                model as it is.
+        """
         ...
 
     def write(self, name: str, weight: Tensor) -> None:
@@ -60,8 +70,13 @@ class TransformersForward:
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
 
-    def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
+    def __call__(
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan,
+        adapters: Sequence[LoraAdapter | None] | None = None,
+    ) -> Tensor:  # fmt: skip
         """See `Forward`."""
+        if adapters is not None:
+            raise ValueError(f"a model of type '{self.config.model_type}' computes no adapters beside each other")
         return self.trunk(token_ids, position_ids, keep, plan)
 
     def head(self, rows: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 The engine and the learner compute with the very same weights here. A projection's weight is the frozen one plus the
 adapter's change, rounded once; its backward pass sends gradients to the adapters alone. So what was sampled is what is
-trained on to the last bit of the weights, and no adapter costs anything in the forward pass.
+trained on to the last bit of the weights, and no trained adapter costs anything in the forward pass. Without gradient
+rows may also have adapters of their own, which are not merged: see `models.lora`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -16,82 +17,15 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import AttentionPlan
 from agentrft.models.heads import heads_of
-from agentrft.models.layouts import Product, lay_out, pays
+from agentrft.models.layouts import lay_out, pays
+from agentrft.models.lora import LoraAdapter, LoraPart, LoraRows, Mixtures
 from agentrft.models.native import Kernels, kernels_for
 from agentrft.models.packed_ops import added_rms_norm, rms_norm, rotate, swiglu
+from agentrft.models.projections import Adapter, Projection
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 # Rows of the feed-forward part computed at once without gradient: what is in between then stays in a core's own cache.
 FEED_FORWARD_ROWS = 512
-
-
-@dataclass
-class Adapter:
-    """A LoRA adapter of some of a projection's rows: their weight is the frozen one + scale * up @ down.
-
-    Attributes:
-        rows: the outputs of the fused projection that it belongs to.
-        down, up: [rank, in] and [out, rank], in the model's dtype.
-        down_gradient, up_gradient: float32 tensors of the same shapes; backward adds to them.
-    """
-
-    rows: slice
-    down: Tensor
-    up: Tensor
-    down_gradient: Tensor
-    up_gradient: Tensor
-    scale: float
-
-
-@dataclass
-class Projection:
-    """A linear layer, or several of the same input as one: `weight` is [out, in] with all adapters merged.
-
-    `product` is that with the same weight laid out for the processor, where it pays.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    adapters: list[Adapter] = field(default_factory=list)
-    product: Product | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if self.adapters and torch.is_grad_enabled():
-            return _AdaptedLinear.apply(x, self)
-        return self.compute(x)
-
-    def compute(self, x: Tensor) -> Tensor:
-        """[tokens, in] to [tokens, out], without gradient."""
-        if self.product is not None:
-            return self.product(x, self.bias)
-        return nn.functional.linear(x, self.weight, self.bias)
-
-    def accumulate(self, x: Tensor, gradient: Tensor) -> None:
-        """Add the adapters' gradients: x is [tokens, in], gradient [tokens, out]."""
-        inner = x @ torch.cat([adapter.down for adapter in self.adapters]).T
-        ranks = [len(adapter.down) for adapter in self.adapters]
-        outer = []
-        for adapter, part in zip(self.adapters, inner.split(ranks, dim=1), strict=True):
-            own = gradient[:, adapter.rows]
-            adapter.up_gradient.add_(own.T @ part, alpha=adapter.scale)
-            outer.append(own @ adapter.up)
-        of_down = (torch.cat(outer, dim=1).T @ x).split(ranks)
-        for adapter, part in zip(self.adapters, of_down, strict=True):
-            adapter.down_gradient.add_(part, alpha=adapter.scale)
-
-
-class _AdaptedLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, projection: Projection) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.projection = projection
-        return projection.compute(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        ctx.projection.accumulate(x, gradients[0])
-        return gradients[0] @ ctx.projection.weight, None
 
 
 @dataclass
@@ -144,6 +78,7 @@ class PackedModel:
         self._kernels = kernels_for(self._embedding, head_dim)
         # Whose layout is out of date; made anew before the next pass.
         self._outdated = {id(p): p for p in projections} if pays(self._embedding, size) else None
+        self._mixtures = Mixtures()
         self._head_product = lay_out(self._head, self._kernels) if self._outdated is not None else None
 
     @staticmethod
@@ -153,14 +88,21 @@ class PackedModel:
         return (
             isinstance(model, PreTrainedModel)
             and config is not None
-            and config.model_type in SUPPORTED
-            and config.hidden_act == "silu"
+            and PackedModel.supports_config(config)
             and hasattr(model, "lm_head")
         )
 
-    def __call__(self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan) -> Tensor:
+    @staticmethod
+    def supports_config(config: PretrainedConfig) -> bool:
+        """Whether causal language models of this configuration can be computed here."""
+        return config.model_type in SUPPORTED and config.hidden_act == "silu"
+
+    def __call__(
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan,
+        adapters: Sequence[LoraAdapter | None] | None = None,
+    ) -> Tensor:  # fmt: skip
         """See `Forward`."""
-        return self.head(self.trunk(token_ids, position_ids, keep, plan))
+        return self.head(self.trunk(token_ids, position_ids, keep, plan, adapters=adapters))
 
     def head(self, rows: Tensor) -> Tensor:
         """See `Forward`."""
@@ -169,9 +111,13 @@ class PackedModel:
         return self._head_product(rows, None)
 
     def trunk(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
-    ) -> Tensor:
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False,
+        adapters: Sequence[LoraAdapter | None] | None = None,
+    ) -> Tensor:  # fmt: skip
         """See `Forward`: the normalised rows."""
+        if adapters is not None and torch.is_grad_enabled():
+            raise ValueError("rows have adapters of their own only where there is no gradient")
+        lora = None if adapters is None else LoraRows(adapters, self._mixtures, self.device)
         self._lay_out_outdated()
         x = nn.functional.embedding(token_ids, self._embedding)
         if torch.is_grad_enabled():
@@ -179,7 +125,7 @@ class PackedModel:
         cosine, sine = self._rotary(x, position_ids.unsqueeze(0))
         angles = cosine.transpose(0, 1), sine.transpose(0, 1)
         if self._kernels is not None and not torch.is_grad_enabled():
-            return self._run(self._kernels, x, angles, keep, plan)
+            return self._run(self._kernels, x, angles, keep, plan, lora)
         normed = rms_norm(x, self._layers[0].attention_norm, self._epsilon)
         for index in range(len(self._layers)):
             kept = keep if index == len(self._layers) - 1 else None
@@ -188,38 +134,43 @@ class PackedModel:
                     self._layer_with_gradient, index, x, normed, angles, plan, kept, use_reentrant=False
                 )
             else:
-                x, normed = self._layer_with_gradient(index, x, normed, angles, plan, kept)
+                x, normed = self._layer_with_gradient(index, x, normed, angles, plan, kept, lora)
         return normed
 
     def _layer_with_gradient(
         self, index: int, x: Tensor, normed: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan,
-        keep: Tensor | None,
+        keep: Tensor | None, lora: LoraRows | None = None,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """One layer, and the norm that follows it."""
         layer = self._layers[index]
-        attended = layer.output(self._attention(index, layer, normed, angles, plan))
+        attended = layer.output(self._attention(index, layer, normed, angles, plan, lora), lora)
         x, normed = added_rms_norm(x, attended, layer.mlp_norm, self._epsilon, self._kernels)
-        change = layer.down(swiglu(layer.gate_up(normed), self._kernels))
+        change = layer.down(swiglu(layer.gate_up(normed, lora), self._kernels), lora)
         if keep is not None:
             x, change = x[keep], change[keep]
         return added_rms_norm(x, change, self._norm_after(index), self._epsilon, self._kernels)
 
     def _run(
-        self, kernels: Kernels, x: Tensor, angles: tuple[Tensor, Tensor], keep: Tensor, plan: AttentionPlan
-    ) -> Tensor:
+        self, kernels: Kernels, x: Tensor, angles: tuple[Tensor, Tensor], keep: Tensor, plan: AttentionPlan,
+        lora: LoraRows | None,
+    ) -> Tensor:  # fmt: skip
         """All layers by the native kernels, without gradient; returns the normalised rows to keep.
 
         Each addition to `x` is left to the norm that follows it, and the last layer computes only what is kept.
         """
         normed = kernels.add_rms_norm(x, None, self._layers[0].attention_norm, self._epsilon)
+        loras = _split(lora, len(x))
         for index, layer in enumerate(self._layers):
-            attended = self._attention(index, layer, normed, angles, plan)
+            attended = self._attention(index, layer, normed, angles, plan, lora)
             if index == len(self._layers) - 1:
                 attended, x = attended[keep], x[keep]
-            change = layer.output(attended)
-            for own, rows in zip(x.split(FEED_FORWARD_ROWS), change.split(FEED_FORWARD_ROWS), strict=True):
+                lora = None if lora is None else lora.at(keep.tolist())
+                loras = _split(lora, len(x))
+            change = layer.output(attended, lora)
+            parts = zip(x.split(FEED_FORWARD_ROWS), change.split(FEED_FORWARD_ROWS), loras, strict=True)
+            for own, rows, own_lora in parts:
                 normed = kernels.add_rms_norm(own, rows, layer.mlp_norm, self._epsilon)
-                rows.copy_(layer.down(kernels.swiglu(layer.gate_up(normed))))
+                rows.copy_(layer.down(kernels.swiglu(layer.gate_up(normed, own_lora)), own_lora))
             normed = kernels.add_rms_norm(x, change, self._norm_after(index), self._epsilon)
         return normed
 
@@ -243,6 +194,28 @@ class PackedModel:
         projection, adapter.rows = self._places[name]
         projection.adapters.append(adapter)
 
+    def lora(self, layers: Mapping[str, tuple[Tensor, Tensor]], scale: float) -> LoraAdapter:
+        """An adapter for rows of this model, in its dtype and on its device; the model itself does not change.
+
+        Args:
+            layers: down [rank, in] and up [out, rank] by the name of the linear layer.
+
+        Raises:
+            ValueError: a layer is not among those that adapters can change, or has another shape.
+        """
+        parts: dict[Projection, list[LoraPart]] = {}
+        for name, (down, up) in sorted(layers.items()):
+            if name not in self._places:
+                raise ValueError(f"the model has no linear layer '{name}' that an adapter can change")
+            projection, rows = self._places[name]
+            expected = (len(down), projection.weight.shape[1]), (rows.stop - rows.start, len(down))
+            if (down.shape, up.shape) != expected:
+                raise ValueError(f"{name}: shapes {list(down.shape)} and {list(up.shape)} do not fit")
+            scaled = (up.float() * scale).T.contiguous()
+            own = LoraPart(rows.start, rows.stop, *(part.to(self.device, self.dtype) for part in (down, scaled)))
+            parts.setdefault(projection, []).append(own)
+        return LoraAdapter(parts)
+
     def _lay_out_outdated(self) -> None:
         for projection in (self._outdated or {}).values():
             projection.product = lay_out(projection.weight, self._kernels)
@@ -250,11 +223,12 @@ class PackedModel:
             self._outdated.clear()
 
     def _attention(
-        self, index: int, layer: _Layer, x: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan
-    ) -> Tensor:
+        self, index: int, layer: _Layer, x: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan,
+        lora: LoraRows | None,
+    ) -> Tensor:  # fmt: skip
         """[tokens, heads * head_dim], before the output projection."""
         heads, kv_heads = self._heads, self._kv_heads
-        projected = layer.query_key_value(x).view(len(x), heads + 2 * kv_heads, -1)
+        projected = layer.query_key_value(x, lora).view(len(x), heads + 2 * kv_heads, -1)
         both, value = projected[:, : heads + kv_heads], projected[:, heads + kv_heads :]
         if layer.query_norm is not None and layer.key_norm is not None:
             query, key = both[:, :heads], both[:, heads:]
@@ -303,3 +277,8 @@ class PackedModel:
 def _weight_of(module: nn.Module, name: str) -> Tensor | None:
     found = getattr(module, name, None)
     return None if found is None else found.weight.detach()
+
+
+def _split(lora: LoraRows | None, rows: int) -> Sequence[LoraRows | None]:
+    """As the rows of the feed-forward part are split."""
+    return [None] * max(1, -(-rows // FEED_FORWARD_ROWS)) if lora is None else lora.split(FEED_FORWARD_ROWS)

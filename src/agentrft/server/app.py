@@ -85,7 +85,11 @@ def _lifespan(context: Context, key: str, key_lock: IO[str]) -> Callable[[FastAP
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         scheduler = Scheduler(context.settings, context.records, key)
         context.wake = scheduler.woken
-        app.state.inference = Inference(context.settings.data_dir, max_models=context.settings.max_models)
+        app.state.inference = Inference(
+            context.settings.data_dir,
+            max_models=context.settings.max_models,
+            max_adapters=context.settings.max_adapters,
+        )
         await asyncio.to_thread(files.look_at_uploaded, context)
         await asyncio.to_thread(jobs.look_at_created, context)
         tasks = [asyncio.create_task(one) for one in (scheduler.run(), deliver(context), clean(context))]

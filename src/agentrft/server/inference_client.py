@@ -18,9 +18,9 @@ TOKEN_VARIABLE = "AGENTRFT_INFERENCE_TOKEN"
 class Inference:
     """One process for all models. Used from one event loop."""
 
-    def __init__(self, data_dir: Path, *, max_models: int) -> None:
+    def __init__(self, data_dir: Path, *, max_models: int, max_adapters: int) -> None:
         self._data_dir = data_dir
-        self._max_models = max_models
+        self._limits = ["--max-models", str(max_models), "--max-adapters", str(max_adapters)]
         self._token = secrets.token_urlsafe(32)
         self._process: asyncio.subprocess.Process | None = None
         self._base = ""
@@ -61,9 +61,9 @@ class Inference:
     async def _start(self) -> None:
         with (self._data_dir / "inference.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "agentrft.server.inference", "--port", "0",
-                "--max-models", str(self._max_models), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=log, env={**os.environ, TOKEN_VARIABLE: self._token},
+                sys.executable, "-m", "agentrft.server.inference", "--port", "0", *self._limits,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
+                env={**os.environ, TOKEN_VARIABLE: self._token},
             )  # fmt: skip
         assert self._process.stdout is not None
         try:

@@ -18,7 +18,8 @@ class Settings:
         allowed_env: variables that jobs may read as `${NAME}`, or as a judge's `api_key_env`.
         allow_code: whether jobs may run Python functions, commands and graders without a sandbox in the server's name.
         webhook_url, webhook_secret: where ends of jobs are told, and what the telling is signed with.
-        max_models: fine-tuned models that are kept loaded.
+        max_models: models with weights of their own that are kept loaded for chat.
+        max_adapters: fine-tuned models that are kept loaded on each of them.
     """
 
     data_dir: Path
@@ -32,6 +33,7 @@ class Settings:
     webhook_url: str | None = field(default=None, repr=False)
     webhook_secret: str | None = field(default=None, repr=False)
     max_models: int = 4
+    max_adapters: int = 32
 
     @property
     def files_dir(self) -> Path:

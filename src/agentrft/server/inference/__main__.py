@@ -24,17 +24,20 @@ ADDRESS = "127.0.0.1"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m agentrft.server.inference", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--max-models", type=int, default=4, help="models in memory at once")
+    parser.add_argument("--max-models", type=int, default=4, help="models with weights of their own in memory at once")
+    parser.add_argument("--max-adapters", type=int, default=32, help="adapters in memory on each of them")
     options = parser.parse_args()
     # Taken out, so that nothing that is started from here has it.
     token = os.environ.pop(TOKEN_VARIABLE, "")
     if not token:
         parser.error(f"set {TOKEN_VARIABLE}")
-    if options.max_models < 1:
-        parser.error("--max-models: at least 1")
+    for name in ("max_models", "max_adapters"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')}: at least 1")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     threading.Thread(target=_exit_with_parent, daemon=True, name="agentrft-parent").start()
-    asyncio.run(_serve(options.port, HostLimits(max_models=options.max_models), token))
+    limits = HostLimits(max_models=options.max_models, max_adapters=options.max_adapters)
+    asyncio.run(_serve(options.port, limits, token))
 
 
 async def _serve(port: int, limits: HostLimits, token: str) -> None:

@@ -1,28 +1,34 @@
-"""The models in memory: loaded when first asked for, the least recently used one given up for another."""
+"""The models in memory: base models with adapters that are computed on them, and models with weights of their own."""
 
 import asyncio
-import functools
-import itertools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
-from agentrft.engine import EmbeddedEngine, EngineFailure, EngineLimits, bytes_per_slot
+from agentrft.engine import EmbeddedEngine, EngineFailure, EngineLimits, Session, bytes_per_slot
 from agentrft.errors import UserError
+from agentrft.models.lora import LoraAdapter
 from agentrft.models.memory import device_memory
+from agentrft.models.packed import PackedModel
+from agentrft.server.inference.adapters import load_adapter
 from agentrft.server.inference.errors import ApiError
+from agentrft.server.inference.shelf import Shelf
 from agentrft.server.inference.token_texts import TokenTexts
-from agentrft.server.inference.weights import LoadedModel, Weights, load_weights
+from agentrft.server.inference.weights import LoadedModel, Weights, load_weights, shares_base
 
 logger = logging.getLogger(__name__)
 
 # Of the device's memory, for the KV caches of all models together.
 KV_CACHE_SHARE = 1 / 4
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,17 @@ class HostLimits:
     """Bounds of what is in memory, and of how long a request waits.
 
     Attributes:
-        max_sequences: turns that one model generates at once; more wait.
-        max_requests: requests that one model has at once, waiting ones included; more are refused.
+        max_models: that have weights of their own: base models, and fine-tuned ones that are no adapter on a base.
+        max_adapters: on each base model.
+        max_sequences: turns that one model generates at once, with all its adapters; more wait.
+        max_requests: requests that one fine-tuned or base model has at once, waiting ones included; more are refused.
         load_timeout_s: for a place in memory and for loading.
         turn_timeout_s: for one turn, with its wait for the engine.
     """
 
     max_models: int = 4
-    max_sequences: int = 16
+    max_adapters: int = 32
+    max_sequences: int = 64
     max_requests: int = 256
     load_timeout_s: float = 300.0
     turn_timeout_s: float = 600.0
@@ -45,36 +54,36 @@ class HostLimits:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A loaded model with its engine."""
+    """A loaded model with its engine, and the adapter that answers on top of it; None where the model itself does."""
 
     loaded: LoadedModel
     engine: EmbeddedEngine
     token_texts: TokenTexts
+    adapter: LoraAdapter | None = None
+
+    async def open(self) -> Session:
+        """See `EmbeddedEngine.open`."""
+        return await self.engine.open(self.adapter)
 
 
-@dataclass
-class _Entry:
-    """`last_used` numbers the leases of the host; those that are `leased` are not given up."""
+@dataclass(frozen=True)
+class _HostedModel:
+    """What has weights of its own, and the adapters on it."""
 
-    weights: Weights
-    loading: "asyncio.Task[ServedModel]"
-    leased: int = 0
-    last_used: int = 0
-
-    @property
-    def idle(self) -> bool:
-        return self.leased == 0 and self.loading.done()
+    served: ServedModel
+    adapters: Shelf[LoraAdapter]
 
 
 class ModelHost:
     """Keeps models loaded, and lends them to requests.
 
-    Each model has weights of its own in memory, with its adapter merged: no adapter costs anything in a pass, and each
-    fine-tuned model costs as much memory as its base, plus a KV cache. All models compute in one thread, in turns.
-    They are loaded in another, so that those in memory keep answering.
+    Fine-tuned models that are LoRA adapters share one copy of their base, its engine and its passes; each costs the
+    memory of its adapter. Where `PackedModel` does not compute the architecture, and where all weights were trained,
+    a fine-tuned model is a copy of its own. All models compute in one thread, in turns. They are loaded in another, so
+    that those in memory keep answering.
 
     Args:
-        load: reads weights; replaced in tests.
+        load: reads weights that are a model of their own; replaced in tests.
     """
 
     def __init__(
@@ -82,17 +91,16 @@ class ModelHost:
     ) -> None:
         self.limits = limits or HostLimits()
         self._load_weights = load
-        self._entries: dict[tuple[Any, ...], _Entry] = {}
-        self._waiting = 0
-        self._released = asyncio.Event()
-        self._leases = itertools.count(1)
+        self._models = Shelf[_HostedModel]("models", self.limits.max_models, self.limits.max_requests, _close)
+        self._shares_base: dict[str, bool] = {}
+        self._requests: Counter[tuple[Any, ...]] = Counter()
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-load")
 
     @property
-    def names(self) -> list[str]:
-        """Names of the models in memory, the least recently used first."""
-        return [entry.weights.name for entry in sorted(self._entries.values(), key=lambda entry: entry.last_used)]
+    def in_memory(self) -> list[tuple[str, list[str]]]:
+        """Names of the models that have weights of their own, each with its adapters', least recently used first."""
+        return [(name, [own for own, _ in model.adapters.loaded]) for name, model in self._models.loaded]
 
     @asynccontextmanager
     async def lease(self, weights: Weights) -> AsyncIterator[ServedModel]:
@@ -101,86 +109,67 @@ class ModelHost:
         Raises:
             ApiError: it cannot be loaded, or its place or loading took longer than `load_timeout_s`.
         """
-        entry = await self._take(weights)
-        try:
-            yield entry.loading.result()
-        except EngineFailure as failure:
-            if failure.kind == "broken":
-                self._forget(entry)
-            raise
-        finally:
-            self._give_back(entry)
+        with self._admitted(weights), ExitStack() as leases:
+            try:
+                async with asyncio.timeout(self.limits.load_timeout_s):
+                    model = await self._take(weights, leases)
+            except TimeoutError as error:
+                message = f"{weights.name} was not in memory within {self.limits.load_timeout_s:.0f} s."
+                raise ApiError(503, message, code="model_not_ready", retry=True) from error
+            yield model
 
     async def close(self) -> None:
         """Stop all engines; who still waits for a turn gets an error."""
-        entries, self._entries = list(self._entries.values()), {}
-        for entry in entries:
-            await _close(entry)
+        await self._models.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
         self._compute.shutdown(wait=False)
 
-    async def _take(self, weights: Weights) -> _Entry:
+    @contextmanager
+    def _admitted(self, weights: Weights) -> Iterator[None]:
+        count = self._requests[weights.key]
+        if count >= self.limits.max_requests:
+            raise ApiError(503, f"{weights.name} has {count} requests already.", code="overloaded", retry=True)
+        self._requests[weights.key] += 1
         try:
-            async with asyncio.timeout(self.limits.load_timeout_s):
-                entry = await self._place(weights)
-                entry.leased += 1
-                try:
-                    # Shielded: others may wait for the same model.
-                    await asyncio.shield(entry.loading)
-                except BaseException:
-                    self._give_back(entry)
-                    raise
-                return entry
-        except TimeoutError as error:
-            message = f"{weights.name} was not in memory within {self.limits.load_timeout_s:.0f} s."
-            raise ApiError(503, message, code="model_not_ready", retry=True) from error
-
-    async def _place(self, weights: Weights) -> _Entry:
-        """The entry of these weights; a new one as soon as there is a place for it."""
-        while True:
-            entry = self._entries.get(weights.key)
-            if entry is not None:
-                if entry.leased >= self.limits.max_requests:
-                    message = f"{weights.name} has {entry.leased} requests already."
-                    raise ApiError(503, message, code="overloaded", retry=True)
-                return entry
-            if len(self._entries) < self.limits.max_models:
-                loading = asyncio.create_task(self._load(weights), name="agentrft-load")
-                entry = self._entries[weights.key] = _Entry(weights, loading, last_used=next(self._leases))
-                loading.add_done_callback(functools.partial(self._on_loaded, entry))
-                return entry
-            idle = [entry for entry in self._entries.values() if entry.idle]
-            if idle:
-                evicted = min(idle, key=lambda entry: entry.last_used)
-                logger.info("%s is given up for %s", evicted.weights.name, weights.name)
-                self._forget(evicted)
-                await _close(evicted)
-            else:
-                await self._wait_for_release()
-
-    async def _wait_for_release(self) -> None:
-        if self._waiting >= self.limits.max_requests:
-            message = f"All {self.limits.max_models} models in memory are in use, and {self._waiting} requests wait."
-            raise ApiError(503, message, code="overloaded", retry=True)
-        self._waiting += 1
-        self._released.clear()
-        try:
-            await self._released.wait()
+            yield
         finally:
-            self._waiting -= 1
+            self._requests[weights.key] -= 1
+            if not self._requests[weights.key]:
+                del self._requests[weights.key]
 
-    async def _load(self, weights: Weights) -> ServedModel:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._loader, self._prepare, weights)
-        except UserError as error:
-            message = f"{weights.name} cannot be loaded: {error.cause} {error.remedy}"
-            raise ApiError(500, message, code="model_not_loadable") from error
-        except (OSError, RuntimeError, ValueError, KeyError, MemoryError, SafetensorError) as error:
-            logger.exception("%s cannot be loaded", weights.name)
-            message = f"{weights.name} cannot be loaded: {type(error).__name__}: {error}"
-            raise ApiError(500, message, code="model_not_loadable") from error
+    async def _take(self, weights: Weights, leases: ExitStack) -> ServedModel:
+        with _as_api_errors(weights.name):
+            folder = weights.adapter_folder()
+        if folder is None or not await self._on_its_base(weights):
+            return (await self._take_model(weights, leases)).served
+        base = await self._take_model(weights.of_base, leases)
+        forward = base.served.loaded.forward
+        if not isinstance(forward, PackedModel):
+            raise RuntimeError(f"{weights.base}: the architecture is supported, but its model is not packed")
+        entry = await base.adapters.take(
+            folder, weights.name, lambda: self._in_loader(weights.name, load_adapter, folder, forward), leases
+        )
+        return replace(base.served, adapter=entry.loading.result())
 
-    def _prepare(self, weights: Weights) -> ServedModel:
+    async def _take_model(self, weights: Weights, leases: ExitStack) -> _HostedModel:
+        entry = await self._models.take(
+            weights.key, weights.name, lambda: self._in_loader(weights.name, self._prepare, weights), leases
+        )
+        # Entered after the lease, so that it sees what the request fails with.
+        leases.push(lambda _, error, __: self._models.forget(entry) if _is_broken(error) else None)
+        return entry.loading.result()
+
+    async def _on_its_base(self, weights: Weights) -> bool:
+        """Whether the adapter shares its base with others. Found out once for each base model."""
+        if weights.base not in self._shares_base:
+            self._shares_base[weights.base] = await self._in_loader(weights.name, shares_base, weights.base)
+        return self._shares_base[weights.base]
+
+    async def _in_loader(self, name: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with _as_api_errors(name):
+            return await asyncio.get_running_loop().run_in_executor(self._loader, lambda: function(*args, **kwargs))
+
+    def _prepare(self, weights: Weights) -> _HostedModel:
         loaded = self._load_weights(weights)
         forward, context = loaded.forward, loaded.max_context_tokens
         budget = int(KV_CACHE_SHARE * device_memory(forward.device)) // self.limits.max_models
@@ -188,29 +177,32 @@ class ModelHost:
         if fitting < 1:
             raise UserError(f"a context of {context} tokens takes too much memory.", "Lower its max_context_tokens.")
         limits = EngineLimits(max_context_tokens=context, max_sequences=min(fitting, self.limits.max_sequences))
-        return ServedModel(
-            loaded, EmbeddedEngine(forward, limits, executor=self._compute), TokenTexts(loaded.tokenizer)
-        )
-
-    def _on_loaded(self, entry: _Entry, loading: "asyncio.Task[ServedModel]") -> None:
-        if loading.cancelled() or loading.exception() is not None:
-            self._forget(entry)
-        self._released.set()
-
-    def _give_back(self, entry: _Entry) -> None:
-        entry.leased -= 1
-        entry.last_used = next(self._leases)
-        self._released.set()
-
-    def _forget(self, entry: _Entry) -> None:
-        if self._entries.get(entry.weights.key) is entry:
-            del self._entries[entry.weights.key]
-        self._released.set()
+        engine = EmbeddedEngine(forward, limits, executor=self._compute)
+        adapters = Shelf[LoraAdapter]("adapters", self.limits.max_adapters, self.limits.max_requests, _drop)
+        return _HostedModel(ServedModel(loaded, engine, TokenTexts(loaded.tokenizer)), adapters)
 
 
-async def _close(entry: _Entry) -> None:
-    entry.loading.cancel()
-    loaded = await asyncio.gather(entry.loading, return_exceptions=True)
-    for model in loaded:
-        if isinstance(model, ServedModel):
-            await model.engine.close()
+@contextmanager
+def _as_api_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        message = f"{name} cannot be loaded: {error.cause} {error.remedy}"
+        raise ApiError(500, message, code="model_not_loadable") from error
+    except (OSError, RuntimeError, ValueError, KeyError, MemoryError, SafetensorError) as error:
+        logger.exception("%s cannot be loaded", name)
+        message = f"{name} cannot be loaded: {type(error).__name__}: {error}"
+        raise ApiError(500, message, code="model_not_loadable") from error
+
+
+def _is_broken(error: BaseException | None) -> bool:
+    return isinstance(error, EngineFailure) and error.kind == "broken"
+
+
+async def _close(model: _HostedModel) -> None:
+    await model.adapters.close()
+    await model.served.engine.close()
+
+
+async def _drop(_: LoraAdapter) -> None:
+    """Its memory is free when the last session of it is closed."""

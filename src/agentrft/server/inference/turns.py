@@ -90,7 +90,7 @@ class TurnSampler:
     """
 
     def __init__(self, model: ServedModel, settings: TurnSettings, *, timeout_s: float) -> None:
-        self._engine = model.engine
+        self._model = model
         self._settings = settings
         self._timeout_s = timeout_s
         codec, context = model.loaded.codec, model.loaded.max_context_tokens
@@ -154,7 +154,7 @@ class TurnSampler:
         settings, tokens, new_ids = self._settings, list[SampledToken](), self.prompt_ids
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                session = await self._engine.open()
+                session = await self._model.open()
             for part in range(self._max_tokens):
                 wanted = min(SLICE_TOKENS, self._max_tokens - len(tokens))
                 sampling = Sampling(

@@ -1,16 +1,12 @@
 """The weights that a request names, from a checkpoint's files to a model that an engine runs."""
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.errors import UserError
@@ -19,17 +15,12 @@ from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.forward import Forward, forward_of
-from agentrft.models.load import load_model, load_tokenizer
-from agentrft.models.merging import merged
+from agentrft.models.load import load_model, load_tokenizer, model_folder
+from agentrft.models.packed import PackedModel
+from agentrft.server.inference.adapters import merge_adapter
 from agentrft.spec.base import SpecModel
 
 DEFAULT_CONTEXT_TOKENS = 2048
-PEFT_PREFIX = "base_model.model."
-# Fields of PEFT's configuration that change what an adapter computes, with the values under which it is plain LoRA.
-_PLAIN_LORA: dict[str, tuple[Any, ...]] = {
-    "use_dora": (False, None), "fan_in_fan_out": (False, None), "bias": ("none", None), "modules_to_save": (None, []),
-    "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "lora_bias": (False, None),
-}  # fmt: skip
 
 
 class Weights(SpecModel):
@@ -53,6 +44,33 @@ class Weights(SpecModel):
         """The same for all names of the same weights."""
         return self.base, self.folder, self.dtype, self.max_context_tokens
 
+    @property
+    def of_base(self) -> "Weights":
+        """The base model, loaded as these weights want it."""
+        return self.model_copy(update={"name": self.base, "folder": None})
+
+    def files(self) -> Path | None:
+        """The folder of the checkpoint's files; None for the base model.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.folder is None:
+            return None
+        for part in (self.folder / ADAPTER, self.folder / MODEL, self.folder):
+            if any(part.glob("*.safetensors")):
+                return part
+        raise UserError(f"{self.name}: there are no weights in {self.folder}.", "The checkpoint may be deleted.")
+
+    def adapter_folder(self) -> Path | None:
+        """The folder of the adapter; None where the weights are a whole model.
+
+        Raises:
+            UserError: there are no weights.
+        """
+        files = self.files()
+        return files if files is not None and (files / ADAPTER_FILE).is_file() else None
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -64,8 +82,18 @@ class LoadedModel:
     max_context_tokens: int
 
 
+def shares_base(base: str) -> bool:
+    """Whether adapters of this base are computed on one copy of it; else each is merged into a copy of its own.
+
+    Raises:
+        UserError: the base model cannot be had.
+    """
+    config = AutoConfig.from_pretrained(model_folder(resolve_model(base)), local_files_only=True)
+    return PackedModel.supports_config(config)
+
+
 def load_weights(weights: Weights) -> LoadedModel:
-    """Load weights, an adapter merged into its base by the arithmetic of training and export.
+    """Load weights as a model of their own, an adapter merged into its base by the arithmetic of training and export.
 
     Raises:
         UserError: the files are missing, incomplete or of another model.
@@ -74,9 +102,8 @@ def load_weights(weights: Weights) -> LoadedModel:
     tokenizer = load_tokenizer(source)
     codec = load_codec(tokenizer, source.path_or_id)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    folder = _files_of(weights)
-    adapter = folder is not None and (folder / ADAPTER_FILE).is_file()
-    own = source if folder is None or adapter else ModelSource(weights.name, str(folder), True, folder.name)
+    files, adapter = weights.files(), weights.adapter_folder()
+    own = source if files is None or adapter else ModelSource(weights.name, str(files), True, files.name)
     model = load_model(own, _dtype(weights.dtype, device))
     model.to(device=device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
     model.requires_grad_(False)
@@ -89,18 +116,9 @@ def load_weights(weights: Weights) -> LoadedModel:
         )
     use_planned_attention(model, max_context_tokens=context)
     forward = forward_of(model)
-    if folder is not None and adapter:
-        _merge(model, forward, folder)
+    if adapter is not None:
+        merge_adapter(model, forward, adapter)
     return LoadedModel(forward, codec, tokenizer, context)
-
-
-def _files_of(weights: Weights) -> Path | None:
-    if weights.folder is None:
-        return None
-    for part in (weights.folder / ADAPTER, weights.folder / MODEL, weights.folder):
-        if any(part.glob("*.safetensors")):
-            return part
-    raise UserError(f"{weights.name}: there are no weights in {weights.folder}.", "The checkpoint may be deleted.")
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
@@ -109,35 +127,3 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
-
-
-def _merge(model: PreTrainedModel, forward: Forward, folder: Path) -> None:
-    """Write base plus adapter into `forward`."""
-    scale, state = _read_adapter(folder)
-    try:
-        for name in sorted(key.removesuffix(".lora_A.weight") for key in state if key.endswith(".lora_A.weight")):
-            weight = f"{name.removeprefix(PEFT_PREFIX)}.weight"
-            frozen = model.get_parameter(weight)
-            down, up = (state.pop(f"{name}.lora_{part}.weight").to(frozen) for part in "AB")
-            forward.write(weight, merged(frozen, up, down, scale))
-    except (AttributeError, KeyError, RuntimeError) as error:
-        raise UserError(f"{folder}: the adapter does not fit its base model: {error}", _REMEDY) from error
-    if state:
-        raise UserError(f"{folder}: the adapter has weights that are no LoRA: {sorted(state)[0]}", _REMEDY)
-
-
-def _read_adapter(folder: Path) -> tuple[float, dict[str, torch.Tensor]]:
-    """The factor on the adapter's product, and its weights by PEFT's names."""
-    try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        rank, alpha = config["r"], config["lora_alpha"]
-        state = load_file(folder / ADAPTER_FILE)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(f"{folder}: the adapter cannot be read: {error}", _REMEDY) from error
-    for name, plain in _PLAIN_LORA.items():
-        if config.get(name) not in plain:
-            raise UserError(f"{folder}: {name}={config[name]!r} is no plain LoRA.", _REMEDY)
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank), state
-
-
-_REMEDY = "Name the checkpoint of a job of this base model."

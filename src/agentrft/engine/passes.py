@@ -1,0 +1,66 @@
+"""One pass of the model: what was planned, to sampled tokens. It runs in the engine's computing thread."""
+
+import functools
+import random
+from dataclasses import dataclass
+
+import torch
+
+from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
+from agentrft.engine.sampling import sample_tokens
+from agentrft.engine.sequence import PassItem
+from agentrft.engine.slots import PrefixCopy
+from agentrft.models.forward import Forward
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A planned pass.
+
+    Attributes:
+        work: items of a single token come first.
+        copies: of prefixes, made before anything is computed.
+        spoiled: slots and how many of their tokens to wipe, before the copies.
+    """
+
+    work: list[PassItem]
+    copies: list[PrefixCopy]
+    spoiled: list[tuple[int, int]]
+
+    @torch.inference_mode()
+    def run(self, forward: Forward, cache: KVCache) -> tuple[list[int], list[float]]:
+        """A token and its log-probability for each item that samples; what is not finite had no finite logits."""
+        for slot, tokens in self.spoiled:
+            cache.wipe(slot, tokens)
+        for copy in self.copies:
+            cache.copy_prefix(copy.source, copy.target, copy.start, copy.tokens)
+        chunks, ids, positions, start = [], [], [], 0
+        for item in self.work:
+            chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))
+            ids += item.token_ids
+            positions += range(item.offset, item.offset + item.length)
+            start += item.length
+        singles = sum(item.length == 1 for item in self.work)
+        plan = CachedAttention(cache, chunks[:singles], chunks[singles:])
+        ready = [(i.request, c.start + c.length - 1) for i, c in zip(self.work, chunks, strict=True) if i.samples]
+        adapters = [item.sequence.adapter for item in self.work for _ in item.token_ids]
+        packed = functools.partial(torch.tensor, dtype=torch.long, device=forward.device)
+        logits = forward(
+            packed(ids), packed(positions), packed([position for _, position in ready]), plan,
+            adapters if any(adapters) else None,
+        )  # fmt: skip
+        if not ready:
+            return [], []
+        column = functools.partial(torch.tensor, dtype=torch.float32, device=forward.device)
+        tokens, logprobs = sample_tokens(
+            logits,
+            column([request.sampling.temperature for request, _ in ready]),
+            column([request.sampling.top_p for request, _ in ready]),
+            column([_uniform24(request.uniform) for request, _ in ready]),
+        )
+        return tokens.tolist(), logprobs.tolist()
+
+
+def _uniform24(generator: random.Random) -> float:
+    """A uniform number that float32 holds exactly, so that it stays below 1."""
+    return generator.getrandbits(24) / (1 << 24)
