@@ -8,6 +8,7 @@ The data cursor and all random numbers are functions of the job's seed and the s
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
 from agentrft.learner import Learner, Policy
+from agentrft.store import Artifacts
 
 STATE = "state.pt"
 ADAPTER = "adapter"
@@ -81,17 +83,20 @@ def load_state(folder: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def prune(job_folder: Path, keep_steps: set[int]) -> None:
+def prune(job_folder: Path, keep_steps: set[int], artifacts: Artifacts) -> None:
     """Delete the step checkpoints that are not in `keep_steps`, and those of a warm start that is over."""
-    for folder in (job_folder / "checkpoints").glob("step-*"):
-        if int(folder.name.removeprefix("step-")) not in keep_steps:
-            shutil.rmtree(folder)
+    _delete(job_folder, "step-", keep_steps, artifacts)
     if keep_steps:
-        prune_warm_start(job_folder, keep=None)
+        prune_warm_start(job_folder, None, artifacts)
 
 
-def prune_warm_start(job_folder: Path, keep: int | None) -> None:
+def prune_warm_start(job_folder: Path, keep: int | None, artifacts: Artifacts) -> None:
     """Delete the checkpoints of the warm start but that of batch `keep`."""
-    for folder in (job_folder / "checkpoints").glob("warm-start-*"):
-        if int(folder.name.removeprefix("warm-start-")) != keep:
-            shutil.rmtree(folder)
+    _delete(job_folder, "warm-start-", {keep}, artifacts)
+
+
+def _delete(job_folder: Path, prefix: str, keep: Collection[int | None], artifacts: Artifacts) -> None:
+    folder = job_folder / "checkpoints"
+    for name in list(artifacts.entries(folder)):
+        if name.startswith(prefix) and int(name.removeprefix(prefix)) not in keep:
+            artifacts.delete(folder / name)

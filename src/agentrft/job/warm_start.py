@@ -37,9 +37,10 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
         rows = demonstration_rows(runtime, chosen)
         loss = await runtime.compute(learner.supervised_update, rows)
         await runtime.compute(partial(save_checkpoint, warm_start_folder(folder, batch), learner, weights=False))
+        await store.artifacts.aside(store.artifacts.push, warm_start_folder(folder, batch))
         metrics = {"loss": loss, "demonstrations": len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
         store.commit_step(job_id, PHASE, batch, metrics)
-        prune_warm_start(folder, keep=batch)
+        await store.artifacts.aside(prune_warm_start, folder, batch, store.artifacts)
         progress.committed(PHASE, batch, metrics)
 
 

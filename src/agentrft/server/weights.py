@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentrft.job.checkpoint import ADAPTER, MODEL
 from agentrft.server.context import Context
-from agentrft.server.errors import ApiError
+from agentrft.server.errors import ApiError, not_found
 from agentrft.server.names import split_step
 from agentrft.server.objects import model_name
 from agentrft.server.rows import ServedJob
@@ -17,7 +18,7 @@ class ServedModel:
 
     Attributes:
         base: as a job's `model:` takes it.
-        folder: the checkpoint's; None for a base model.
+        folder: the checkpoint's, where it is or can be fetched to; None for a base model.
         job: that made it.
     """
 
@@ -42,6 +43,17 @@ def find_model(name: str, context: Context) -> ServedModel:
     known = ", ".join(model.name for model in list_models(context))
     raise ApiError(404, f"The model '{name}' does not exist here. These do: {known}.", param="model",
                    code="model_not_found")  # fmt: skip
+
+
+def fetch_weights(model: ServedModel, context: Context) -> Path | None:
+    """The checkpoint's folder with its weights in it; None for a base model.
+
+    Raises:
+        ApiError: they were deleted.
+    """
+    if model.folder is not None and not context.store.artifacts.fetch(model.folder, only=(ADAPTER, MODEL)):
+        raise not_found(f"'{model.name}': its weights are gone.", param="model", code="model_not_found")
+    return model.folder
 
 
 def list_models(context: Context) -> list[ServedModel]:
@@ -80,8 +92,7 @@ def _fine_tuned(context: Context) -> list[tuple[JobRow, ServedJob]]:
 
 def _steps(job: JobRow, context: Context) -> list[int]:
     """Checkpoints that are whole, newest first."""
-    folders = (context.store.job_folder(job.job_id) / "checkpoints").glob("step-*")
-    return sorted((int(folder.name.removeprefix("step-")) for folder in folders), reverse=True)
+    return sorted((step for step in context.store.checkpoints(job.job_id) if step <= job.step), reverse=True)
 
 
 def _at_step(name: str, job: JobRow, step: int | None, context: Context) -> ServedModel | None:

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
 from agentrft.data import load_demonstrations, load_samples
-from agentrft.errors import UserError
+from agentrft.errors import ArtifactsError, UserError
 from agentrft.graders import check_templates, create_grader
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
@@ -19,6 +19,7 @@ from agentrft.server.creation import read_request, request_digest
 from agentrft.server.errors import ApiError
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
+from agentrft.server.takeover import fetch_data, here
 from agentrft.server.webhooks import tell_webhook
 from agentrft.spec import JobSpec
 
@@ -179,8 +180,9 @@ def look_at_created(context: Context) -> None:
 def _validate(context: Context, job_id: str) -> None:
     """Look at the data as the job will; then it waits for its turn, or has failed."""
     job, served = context.job(job_id)
-    spec = JobSpec.model_validate(job.spec["job"])
+    spec = here(JobSpec.model_validate(job.spec["job"]), context.settings)
     try:
+        fetch_data(spec, context.store.artifacts)
         samples = load_samples(spec.training_file)
         if spec.validation_file is not None:
             samples += load_samples(spec.validation_file)
@@ -190,11 +192,12 @@ def _validate(context: Context, job_id: str) -> None:
             check_templates(grader, samples)
             create_grader(grader)
     except UserError as error:
+        code = "artifacts_unavailable" if isinstance(error, ArtifactsError) else "invalid_training_file"
         message = f"{error.cause} {error.remedy}".replace(f"{context.settings.files_dir}/", "")
         for path, file_id in ((spec.training_file, served.request["training_file"]),
                               (spec.validation_file, served.request["validation_file"])):  # fmt: skip
             message = message.replace(str(path), str(file_id))
-        if context.records.move(job_id, ("created",), "failed", error=f"[invalid_training_file]: {message}"):
+        if context.records.move(job_id, ("created",), "failed", error=f"[{code}]: {message}"):
             context.store.add_event(job_id, "error", message)
             tell_webhook(context, job_id)
         return
