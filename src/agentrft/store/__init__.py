@@ -1,4 +1,4 @@
-"""A job's durable record: one SQLite file per folder of runs, and the files of each job beside it.
+"""A job's durable record: one SQLite file per folder of runs, and the files of each job beside it, or in a bucket, too.
 
 What a method here has returned from is on disk, so a job that is killed at any moment loses nothing that was finished.
 """

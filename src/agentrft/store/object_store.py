@@ -61,6 +61,7 @@ class ObjectStore:
         self._kind = kind
         self._root = kind._strip_protocol(url).rstrip("/")
         self._filesystem: Any = None
+        self._is_connected = False
         self._connecting = threading.Lock()
 
     def put(self, path: Path, key: str) -> None:
@@ -139,9 +140,7 @@ class ObjectStore:
         until, wait_s = time.monotonic() + self._patience_s, FIRST_WAIT_S
         while True:
             try:
-                if self._filesystem is None:
-                    return self._connected(work)
-                return work(self._filesystem)
+                return self._call(work)
             except FileNotFoundError:
                 raise
             except PermissionError as error:
@@ -153,22 +152,32 @@ class ObjectStore:
             time.sleep(wait_s * random.uniform(0.5, 1.0))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
-    def _connected(self, work: Callable[[Any], T]) -> T:
-        """The first call: drivers read their credentials with it."""
+    def _call(self, work: Callable[[Any], T]) -> T:
+        """Drivers read their credentials with the first call that is answered."""
+        if self._is_connected:
+            return work(self._filesystem)
         with self._connecting, _lent(self._environment):
-            configured: dict[str, dict[str, Any]] = {}
-            set_conf_env(configured)
-            options = configured.get(self._protocol, {})
-            if self._protocol in S3:
-                options["config_kwargs"] = {**S3_CONFIG, **options.get("config_kwargs", {})}
-            options |= {"use_listings_cache": False, "skip_instance_cache": True}
-            filesystem = self._kind(**options)
-            if self._protocol in S3:
-                # It would try five times by itself, with waits of its own.
-                filesystem.retries = 1  # pyright: ignore[reportAttributeAccessIssue]
-            result = work(filesystem)
-        self._filesystem = filesystem
-        return result
+            if self._filesystem is None:
+                self._filesystem = self._open()
+            try:
+                result = work(self._filesystem)
+            except FileNotFoundError:
+                self._is_connected = True
+                raise
+            self._is_connected = True
+            return result
+
+    def _open(self) -> Any:
+        configured: dict[str, dict[str, Any]] = {}
+        set_conf_env(configured)
+        options = configured.get(self._protocol, {})
+        if self._protocol in S3:
+            options["config_kwargs"] = {**S3_CONFIG, **options.get("config_kwargs", {})}
+        filesystem: Any = self._kind(**options, use_listings_cache=False, skip_instance_cache=True)
+        if self._protocol in S3:
+            # It would try five times by itself, with waits of its own.
+            filesystem.retries = 1
+        return filesystem
 
     def _error(self, what: str, error: Exception, remedy: str) -> ArtifactsError:
         return ArtifactsError(f"{self.shown}: {what}: {self._said(error)}.", remedy)
