@@ -29,6 +29,10 @@ class EndpointError(UserError):
     exit_code = 3
 
 
+class ArtifactsError(UserError):
+    """The store that a server's files are kept in does not answer, or refuses."""
+
+
 class NotTrainableError(UserError):
     """The baseline shows that reinforcement has nothing to work with."""
 

@@ -46,6 +46,7 @@ class Live:
 
     Attributes:
         url: with `/v1`.
+        first: the data folder of the server whose PostgreSQL database it shares.
     """
 
     data_dir: Path
@@ -53,9 +54,14 @@ class Live:
     environment: dict[str, str] = field(default_factory=dict)
     url: str = ""
     process: subprocess.Popen[str] | None = None
+    first: Path | None = None
+
+    @property
+    def database(self) -> str | None:
+        return database_of(self.first or self.data_dir)
 
     def start(self, port: int = 0) -> "Live":
-        database = database_of(self.data_dir)
+        database = self.database
         given = ["--database", database] if database else []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agentrft.cli", "serve", "--port", str(port), "--data-dir", str(self.data_dir),
@@ -159,7 +165,7 @@ def lives(process: psutil.Process) -> bool:
 
 def open_store(server: Live) -> JobStore:
     """The record of the server's jobs, whether it runs or not."""
-    return JobStore(server.data_dir / "jobs", database=database_of(server.data_dir))
+    return JobStore(server.data_dir / "jobs", database=server.database)
 
 
 def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = 60) -> Any:

@@ -32,6 +32,15 @@ def serve(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8321,
     data_dir: DataDirOption = DEFAULT_DATA_DIR,
     database: DatabaseOption = None,
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            "--artifacts",
+            envvar="AGENTRFT_ARTIFACTS",
+            show_default="the data folder",
+            help="s3://bucket/prefix, where files, rollouts and checkpoints are kept for other machines, too.",
+        ),
+    ] = None,
     organization: Annotated[str, typer.Option("--organization", help="In the names of fine-tuned models.")] = "local",
     max_running_jobs: Annotated[int, typer.Option("--max-running-jobs", min=1, help="At once; others wait.")] = 1,
     allow_host: Annotated[
@@ -67,7 +76,8 @@ def serve(
     from agentrft.server.serve import is_loopback
 
     settings = settings_of(
-        data_dir=data_dir.absolute(), database=database, needs_key=require_key or not is_loopback(host),
+        data_dir=data_dir.absolute(), database=database, artifacts=artifacts,
+        needs_key=require_key or not is_loopback(host),
         organization=organization, max_running_jobs=max_running_jobs, allowed_hosts=tuple(allow_host or ()),
         allowed_env=tuple(allow_env or ()),
         allow_code=allow_code, webhook_url=webhook_url, webhook_secret=webhook_secret, max_models=max_models,

@@ -1,13 +1,11 @@
 """Checkpoints: all that the next step depends on, in a folder that is either whole or not there.
 
-    checkpoints/step-00007/state.pt    master weights, optimizer, counters (the learner's `state`)
-    checkpoints/step-00007/adapter/    the adapter in PEFT's format, or model/ with all weights
-
 The data cursor and all random numbers are functions of the job's seed and the step, so nothing else is needed.
 """
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +14,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
+from agentrft.job.layout import ADAPTER, MODEL, STATE
 from agentrft.learner import Learner, Policy
-
-STATE = "state.pt"
-ADAPTER = "adapter"
-MODEL = "model"
-
-
-def step_folder(job_folder: Path, step: int) -> Path:
-    return job_folder / "checkpoints" / f"step-{step:05d}"
-
-
-def warm_start_folder(job_folder: Path, batch: int) -> Path:
-    return job_folder / "checkpoints" / f"warm-start-{batch:05d}"
+from agentrft.store import Artifacts
 
 
 def save_checkpoint(folder: Path, learner: Learner, *, weights: bool = True) -> None:
@@ -81,17 +69,20 @@ def load_state(folder: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def prune(job_folder: Path, keep_steps: set[int]) -> None:
+def prune(job_folder: Path, keep_steps: set[int], artifacts: Artifacts) -> None:
     """Delete the step checkpoints that are not in `keep_steps`, and those of a warm start that is over."""
-    for folder in (job_folder / "checkpoints").glob("step-*"):
-        if int(folder.name.removeprefix("step-")) not in keep_steps:
-            shutil.rmtree(folder)
+    _delete(job_folder, "step-", keep_steps, artifacts)
     if keep_steps:
-        prune_warm_start(job_folder, keep=None)
+        prune_warm_start(job_folder, None, artifacts)
 
 
-def prune_warm_start(job_folder: Path, keep: int | None) -> None:
+def prune_warm_start(job_folder: Path, keep: int | None, artifacts: Artifacts) -> None:
     """Delete the checkpoints of the warm start but that of batch `keep`."""
-    for folder in (job_folder / "checkpoints").glob("warm-start-*"):
-        if int(folder.name.removeprefix("warm-start-")) != keep:
-            shutil.rmtree(folder)
+    _delete(job_folder, "warm-start-", {keep}, artifacts)
+
+
+def _delete(job_folder: Path, prefix: str, keep: Collection[int | None], artifacts: Artifacts) -> None:
+    folder = job_folder / "checkpoints"
+    for name in list(artifacts.entries(folder)):
+        if name.startswith(prefix) and int(name.removeprefix(prefix)) not in keep:
+            artifacts.delete(folder / name)

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from agentrft.chat import load_codec
 from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.errors import UserError
-from agentrft.job.checkpoint import ADAPTER, MODEL
+from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.job.references import ADAPTER_FILE, ModelReference
 from agentrft.learner import Policy
 from agentrft.models import ModelSource, resolve_model

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from agentrft.errors import UserError
-from agentrft.job.checkpoint import load_state, step_folder
+from agentrft.job.checkpoint import load_state
+from agentrft.job.layout import step_folder
 from agentrft.learner import Policy
 from agentrft.learner.policy import LORA_ALPHA_PER_RANK
 from agentrft.spec import JobSpec

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from agentrft.errors import AgentRFTError, Interrupted, JobFailedError, JobPaused
-from agentrft.job.checkpoint import step_folder
+from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused
 from agentrft.job.inputs import check_unchanged, file_digests
+from agentrft.job.layout import TRAIN, step_folder
 from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
 from agentrft.job.runtime import Runtime
@@ -52,6 +52,7 @@ async def run_job(
         UserError: the job cannot run as it is; its status is then "failed".
         Interrupted: a stop was requested; its status is then "interrupted" and it can be run again.
         JobPaused: an alarm that pauses rang; its status is then "paused" and it can be run again.
+        ArtifactsError: the store of its files does not answer; also then it is "paused".
     """
     with store.job_lock(job_id):
         store.recover(job_id)
@@ -62,7 +63,7 @@ async def run_job(
         except Interrupted:
             store.set_status(job_id, "interrupted")
             raise
-        except JobPaused as pause:
+        except (JobPaused, ArtifactsError) as pause:
             store.set_status(job_id, "paused", error=pause.cause, events=[("warning", pause.cause)])
             raise
         except AgentRFTError as error:
@@ -103,7 +104,8 @@ async def _run(
         store.record_hyperparameters(job_id, runtime.hyperparameters.as_dict())
         store.set_total_steps(job_id, runtime.hyperparameters.max_steps)
         progress.started(job_id, runtime.hyperparameters.max_steps)
-        if not step_folder(store.job_folder(job_id), 0).exists():
+        has_trained = any(row["phase"] == TRAIN for row in store.metrics(job_id))
+        if not has_trained and not step_folder(store.job_folder(job_id), 0).exists():
             await runtime.begin_with(starting_point(spec))
             await warm_start(runtime, store, job_id, progress, stop)
         trainer = Trainer(runtime, store, job_id, progress, stop)

@@ -12,11 +12,12 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from agentrft.errors import JobFailedError, NotTrainableError
-from agentrft.job.checkpoint import load_state, prune, save_checkpoint, step_folder
+from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.collect import Collector
+from agentrft.job.layout import TRAIN, VALIDATION, step_folder
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
-from agentrft.job.sampling import TRAIN, StepSampler
+from agentrft.job.sampling import StepSampler
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
@@ -28,7 +29,6 @@ from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 
-VALIDATION = "validation"
 WARM_UP_STEPS = 2
 
 
@@ -40,6 +40,7 @@ class Trainer:
         self._store = store
         self._job_id = job_id
         self._folder = store.job_folder(job_id)
+        self._artifacts = store.artifacts
         self._progress = progress
         self._stop = stop
         self._collector = Collector(runtime, progress=progress, stop=stop, store=store, job_id=job_id)
@@ -56,7 +57,7 @@ class Trainer:
         """Load the last committed step; before the first, keep the policy as it is as step 0."""
         last = max((row["step"] for row in self._trained()), default=0)
         if last == 0 and not step_folder(self._folder, 0).exists():
-            await self._runtime.compute(save_checkpoint, step_folder(self._folder, 0), self._learner)
+            await self._save(0)
         await self._runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, last)))
         self._last = last
         if last > 0:
@@ -76,6 +77,7 @@ class Trainer:
             NotTrainableError: the baseline left nothing to learn from.
             JobFailedError: a step in which no group was left after infrastructure failures.
             JobPaused: an alarm that pauses rang.
+            ArtifactsError: what was done could not be kept elsewhere.
             Interrupted: a stop was requested.
         """
         try:
@@ -94,7 +96,7 @@ class Trainer:
                 self._keep_best()
                 if step == 0:
                     self._judge_baseline(metrics)
-            self._prune(step)
+            await self._prune(step)
             self._watch.pause_if_asked(self._job_id)
             self._stop.check()
 
@@ -198,6 +200,7 @@ class Trainer:
         example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
         path = self._folder / "rollouts" / f"failed-{phase}-{step:05d}.parquet"
         write_rollouts(path, [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts])
+        self._artifacts.push(path)
         raise JobFailedError(
             f"{phase}, step {step}: {what}; the first one was: {example}",
             f"Read them with `agentrft rollouts {path}`, mend the endpoint, and go on with "
@@ -207,11 +210,18 @@ class Trainer:
     async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
         """Rollouts, then the checkpoint, then the record: a kill in between repeats the step's end and no more."""
         rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
-        write_rollouts(self._folder / "rollouts" / f"{phase}-{step:05d}.parquet", rows)
+        path = self._folder / "rollouts" / f"{phase}-{step:05d}.parquet"
+        write_rollouts(path, rows)
+        await self._artifacts.aside(self._artifacts.push, path)
         if phase == TRAIN:
-            await self._runtime.compute(save_checkpoint, step_folder(self._folder, step), self._learner)
+            await self._save(step)
         self._store.commit_step(self._job_id, phase, step, metrics)
         self._progress.committed(phase, step, metrics)
+
+    async def _save(self, step: int) -> None:
+        folder = step_folder(self._folder, step)
+        await self._runtime.compute(save_checkpoint, folder, self._learner)
+        await self._artifacts.aside(self._artifacts.push, folder)
 
     def _validation_is_due(self, step: int) -> bool:
         hyperparameters = self._runtime.hyperparameters
@@ -227,10 +237,10 @@ class Trainer:
         best = max(validated, key=lambda row: (row["reward_mean"], -row["step"]))
         self._store.set_best_step(self._job_id, best["step"])
 
-    def _prune(self, step: int) -> None:
+    async def _prune(self, step: int) -> None:
         """Keep the first, the last and the validated checkpoints."""
         validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
-        prune(self._folder, keep_steps=validated | {0, step})
+        await self._artifacts.aside(prune, self._folder, validated | {0, step}, self._artifacts)
 
     def _alarm(self, text: str, data: dict[str, Any]) -> None:
         self._event("warning", text, data)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from agentrft.data import Sample
-from agentrft.job.checkpoint import load_state, prune_warm_start, save_checkpoint, warm_start_folder
+from agentrft.job.checkpoint import load_state, prune_warm_start, save_checkpoint
+from agentrft.job.layout import WARM_START, warm_start_folder
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import samples_of_step
@@ -12,7 +13,6 @@ from agentrft.job.stop import Stop
 from agentrft.learner import TrainingRow
 from agentrft.store import JobStore
 
-PHASE = "warm_start"
 WARM_UP_BATCHES = 2
 
 
@@ -26,8 +26,8 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
         return
     folder = store.job_folder(job_id)
     batches = spec.n_epochs * -(-len(runtime.demonstrations) // spec.batch_size)
-    done = sum(row["phase"] == PHASE for row in store.metrics(job_id))
-    progress.phase(PHASE, done, batches)
+    done = sum(row["phase"] == WARM_START for row in store.metrics(job_id))
+    progress.phase(WARM_START, done, batches)
     learner = runtime.new_learner(learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES, decay_steps=batches)
     if done:
         await runtime.compute(learner.load_state, load_state(warm_start_folder(folder, done)))
@@ -37,10 +37,11 @@ async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: P
         rows = demonstration_rows(runtime, chosen)
         loss = await runtime.compute(learner.supervised_update, rows)
         await runtime.compute(partial(save_checkpoint, warm_start_folder(folder, batch), learner, weights=False))
+        await store.artifacts.aside(store.artifacts.push, warm_start_folder(folder, batch))
         metrics = {"loss": loss, "demonstrations": len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
-        store.commit_step(job_id, PHASE, batch, metrics)
-        prune_warm_start(folder, keep=batch)
-        progress.committed(PHASE, batch, metrics)
+        store.commit_step(job_id, WARM_START, batch, metrics)
+        await store.artifacts.aside(prune_warm_start, folder, batch, store.artifacts)
+        progress.committed(WARM_START, batch, metrics)
 
 
 def demonstration_rows(runtime: Runtime, demonstrations: Sequence[Sample]) -> list[TrainingRow]:

@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrft import __version__
+from agentrft.server.artifacts import ANSWER_AGE_S, ANSWER_PATIENCE_S, driver_environment, first_use, open_artifacts
 from agentrft.server.cleaning import clean
 from agentrft.server.context import Context
 from agentrft.server.errors import error_response, install_handlers
@@ -60,15 +61,19 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; its database is opened here, and its workers start with it.
 
     Raises:
-        UserError: the database, the key or `models.yaml` cannot be used.
+        UserError: the database, the artifact store, the key or `models.yaml` cannot be used.
     """
-    store = JobStore(settings.jobs_dir, database=settings.database)
+    environment = driver_environment()
+    artifacts = open_artifacts(settings, environment, patience_s=ANSWER_PATIENCE_S, max_age_s=ANSWER_AGE_S)
+    store = JobStore(settings.jobs_dir, database=settings.database, artifacts=artifacts)
     settings.files_dir.mkdir(parents=True, exist_ok=True)
     records = Records(store)
     key, key_lock = use_key(settings.data_dir, records)
+    first_use(settings, store, records, environment)
     context = Context(settings, store, records, Sealer(key), load_catalog(settings.data_dir))
+    lifespan = _lifespan(context, key, key_lock, environment)
     app = FastAPI(
-        title="agentrft", version=__version__, lifespan=_lifespan(context, key, key_lock), responses=ERRORS,
+        title="agentrft", version=__version__, lifespan=lifespan, responses=ERRORS,
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.context = context
@@ -80,10 +85,10 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _lifespan(context: Context, key: str, key_lock: IO[str]) -> Callable[[FastAPI], Any]:
+def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[str, str]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        scheduler = Scheduler(context.settings, context.records, key)
+        scheduler = Scheduler(context.settings, context.records, key, environment)
         context.wake = scheduler.woken
         app.state.inference = Inference(
             context.settings.data_dir,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from agentrft.errors import ArtifactsError
 from agentrft.server.creation import PARTIAL_PREFIX, content_path
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def clean(context: "Context") -> None:
     while True:
         try:
             await asyncio.to_thread(clean_once, context)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError, ArtifactsError) as error:
             logger.warning("what has expired could not be deleted, which is tried again: %s", error)
         await asyncio.sleep(LOOK_S)
 
@@ -47,14 +48,14 @@ def _delete_files(context: "Context", before: float) -> None:
     in_use = context.records.lists.users_of_files() if expired else {}
     for file_id in expired:
         if file_id not in in_use:
-            content_path(context.settings, file_id).unlink(missing_ok=True)
+            context.store.artifacts.delete(content_path(context.settings, file_id))
             context.records.delete_file(file_id)
 
 
 def _delete_uploads(context: "Context", before: float) -> None:
     for upload_id in context.records.expired_uploads(before):
         for part_id in context.records.parts(upload_id):
-            content_path(context.settings, part_id).unlink(missing_ok=True)
+            context.store.artifacts.delete(content_path(context.settings, part_id))
         context.records.delete_upload(upload_id)
 
 

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from agentrft.errors import EndpointError, UserError
+from agentrft.errors import ArtifactsError, EndpointError, UserError
 
 # What the SDK would try again without being told not to, and what will not get better by it.
 RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -61,6 +61,10 @@ def install_handlers(app: FastAPI) -> None:
     async def _user_error(request: Request, error: UserError) -> JSONResponse:
         code = "endpoint_unusable" if isinstance(error, EndpointError) else "invalid_value"
         return error_response(400, f"{error.cause} {error.remedy}", code=code)
+
+    @app.exception_handler(ArtifactsError)
+    async def _artifacts_error(request: Request, error: ArtifactsError) -> JSONResponse:
+        return error_response(503, f"{error.cause} {error.remedy}", code="artifacts_unavailable")
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:

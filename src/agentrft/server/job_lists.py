@@ -28,6 +28,7 @@ class TunedJob:
     job_id: str
     status: JobStatus
     weights: str
+    step: int
     best_step: int | None
     created_at: float
     finished_at: float | None
@@ -59,6 +60,10 @@ class JobLists:
             else:
                 found = list(_fitting(connection, metadata, start, oldest_first, limit + 1))
         return found[:limit], len(found) > limit
+
+    def all(self) -> list[str]:
+        with self._database.read() as connection:
+            return list(connection.execute(_served(t.jobs.c.job_id)).scalars())
 
     def tuned(self) -> list[TunedJob]:
         """All jobs, newest first."""
@@ -120,7 +125,7 @@ def _rows(connection: Connection, query: Any) -> list[Any]:
 def _tuned() -> Any:
     jobs, request = t.jobs.c, t.served_jobs.c.request
     return _served(
-        jobs.job_id, jobs.status, jobs.model, jobs.best_step, jobs.created_at, jobs.finished_at,
+        jobs.job_id, jobs.status, jobs.model, jobs.step, jobs.best_step, jobs.created_at, jobs.finished_at,
         request["model"].as_string(), request["suffix"].as_string(),
     )  # fmt: skip
 

@@ -107,17 +107,16 @@ def steps_of(job: JobRow, store: JobStore) -> list[dict[str, Any]]:
 
 def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: str) -> list[dict[str, Any]]:
     """A `fine_tuning.job.checkpoint` for each validated step that is kept, newest first."""
-    folder = store.job_folder(job.job_id) / "checkpoints"
+    kept = store.checkpoints(job.job_id)
     found = []
     for one in steps_of(job, store):
         step = one["step"]
-        path = folder / f"step-{step:05d}"
-        if step > 0 and path.is_dir() and (one["validation"] is not None or step == job.total_steps):
+        if step > 0 and step in kept and (one["validation"] is not None or step == job.total_steps):
             found.append(
                 {
                     "id": f"ftckpt_{hashlib.sha256(f'{job.job_id}/{step}'.encode()).hexdigest()[:24]}",
                     "object": "fine_tuning.job.checkpoint",
-                    "created_at": int(path.stat().st_mtime),
+                    "created_at": int(kept[step]),
                     "fine_tuned_model_checkpoint": f"{model_name(job, served, organization)}:ckpt-step-{step}",
                     "fine_tuning_job_id": job.job_id,
                     "step_number": step,

@@ -217,8 +217,8 @@ class Records:
 
     # --- files
 
-    def add_file(self, filename: str, purpose: str, size: int, expires_at: float | None) -> FileRow:
-        row = FileRow(new_id("file-"), filename, purpose, size, time.time(), expires_at, "uploaded", None)
+    def add_file(self, file_id: str, filename: str, purpose: str, size: int, expires_at: float | None) -> FileRow:
+        row = FileRow(file_id, filename, purpose, size, time.time(), expires_at, "uploaded", None)
         self._insert(t.files, vars(row))
         return row
 
@@ -259,11 +259,11 @@ class Records:
             values = {"status": status, "file_id": file_id}
             return connection.execute(update(t.uploads).where(where).values(**values)).rowcount == 1
 
-    def add_part(self, upload_id: str, size: int) -> tuple[str, float]:
-        """Its id, and when it came."""
-        part_id, now = new_id("part_"), time.time()
+    def add_part(self, part_id: str, upload_id: str, size: int) -> float:
+        """When it came."""
+        now = time.time()
         self._insert(t.upload_parts, {"part_id": part_id, "upload_id": upload_id, "bytes": size, "created_at": now})
-        return part_id, now
+        return now
 
     def parts(self, upload_id: str) -> dict[str, int]:
         """Sizes in bytes, by id."""
@@ -282,6 +282,12 @@ class Records:
         with self._database.write() as connection:
             connection.execute(delete(t.upload_parts).where(t.upload_parts.c.upload_id == upload_id))
             connection.execute(delete(t.uploads).where(t.uploads.c.upload_id == upload_id))
+
+    def pending_parts(self) -> list[str]:
+        """Parts of uploads that have not ended."""
+        query = select(t.upload_parts.c.part_id).join(t.uploads, t.uploads.c.upload_id == t.upload_parts.c.upload_id)
+        with self._database.read() as connection:
+            return list(connection.execute(query.where(t.uploads.c.status == "pending")).scalars())
 
     # --- keys
 

@@ -45,12 +45,19 @@ class Worker:
 
 
 class Scheduler:
-    """Starts workers and watches them. Everything else it reads from the database, so several may share one."""
+    """Starts workers and watches them. Everything else it reads from the database, so several may share one.
 
-    def __init__(self, settings: Settings, records: Records, secret_key: str) -> None:
+    Args:
+        driver_environment: what workers need of the environment to reach the artifact store, and jobs may not read.
+    """
+
+    def __init__(
+        self, settings: Settings, records: Records, secret_key: str, driver_environment: dict[str, str]
+    ) -> None:
         self._settings = settings
         self._records = records
         self._secret_key = secret_key
+        self._driver_environment = driver_environment if settings.artifacts is not None else {}
         self._workers: dict[str, Worker] = {}
         self._watching: set[asyncio.Task[None]] = set()
         self.woken = asyncio.Event()
@@ -101,7 +108,7 @@ class Scheduler:
             "settings": {**asdict(self._settings), "data_dir": str(self._settings.data_dir), "webhook_url": None,
                          "webhook_secret": None},
             "secret_key": self._secret_key, "job_id": job_id, "owner": owner, "nice": NICE,
-            "parent": os.getpid(),
+            "parent": os.getpid(), "driver_environment": self._driver_environment,
         }  # fmt: skip
         with (folder / "worker.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(

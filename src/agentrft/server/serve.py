@@ -16,6 +16,8 @@ GRACE_S = 10
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TERM|TMPDIR|PWD|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHON.*|XDG_.*|OMP_.*|GOMP_.*"
     r"|MKL_.*|OPENBLAS_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|TORCH.*|PYTORCH.*|TRANSFORMERS_.*|HF_.*|HUGGING.*|SSL_.*"
+    # Where credentials that expire are read again; not the credentials.
+    r"|AWS_ROLE_ARN|AWS_ROLE_SESSION_NAME|AWS_WEB_IDENTITY_TOKEN_FILE|AWS_CONTAINER_.*_(URI|FILE)"
     r"|https?_proxy|no_proxy|HTTPS?_PROXY|NO_PROXY|AGENTRFT_CACHE|COVERAGE_.*"
 )
 

@@ -11,6 +11,7 @@ class Settings:
     Attributes:
         data_dir: of files, jobs, the database where it is SQLite, `models.yaml` and `secret.key`.
         database: the URL of PostgreSQL; None for SQLite.
+        artifacts: the URL that files, rollouts and checkpoints are kept below; None for the data folder alone.
         needs_key: whether every request must carry an API key.
         organization: in the names of models.
         max_running_jobs: jobs that run at once here.
@@ -24,6 +25,7 @@ class Settings:
 
     data_dir: Path
     database: str | None = None
+    artifacts: str | None = field(default=None, repr=False)
     needs_key: bool = False
     organization: str = "local"
     max_running_jobs: int = 1

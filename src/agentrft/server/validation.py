@@ -13,7 +13,7 @@ from agentrft.spec import GraderSpec, JobSpec
 
 # A row's id is its line, and a digest.
 ROW = re.compile(r"\brow (\d+)-[0-9a-f]{8}\b")
-STORED = re.compile(r"\[(invalid_\w+|worker_died)(?: (.+?))?\]: (.*)", re.DOTALL)
+STORED = re.compile(r"\[(invalid_\w+|worker_died|artifacts_unavailable)(?: (.+?))?\]: (.*)", re.DOTALL)
 CODES = {
     "training_file": "invalid_training_file",
     "validation_file": "invalid_validation_file",

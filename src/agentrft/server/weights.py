@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.server.context import Context
-from agentrft.server.errors import ApiError
+from agentrft.server.errors import ApiError, not_found
 from agentrft.server.job_lists import ENDED, TunedJob
 from agentrft.server.names import fine_tuned_name, split_step
 from agentrft.server.objects import shown_status
@@ -16,7 +17,7 @@ class ServedModel:
 
     Attributes:
         base: as a job's `model:` takes it.
-        folder: the checkpoint's; None for a base model.
+        folder: the checkpoint's, where it is or can be fetched to; None for a base model.
         job: that made it.
     """
 
@@ -54,7 +55,24 @@ def find_start(name: str, context: Context) -> ServedModel:
         status = shown_status(model.job.status)
         raise ApiError(400, f"'{name}': its job is {status}; once that has ended, it can be trained further.",
                        param="model", code="model_in_use")  # fmt: skip
+    if model.folder is not None and not context.store.artifacts.fetch(model.folder):
+        raise _gone(model)
     return model
+
+
+def fetch_weights(model: ServedModel, context: Context) -> Path | None:
+    """The checkpoint's folder with its weights in it; None for a base model.
+
+    Raises:
+        ApiError: they were deleted.
+    """
+    if model.folder is not None and not context.store.artifacts.fetch(model.folder, only=(ADAPTER, MODEL)):
+        raise _gone(model)
+    return model.folder
+
+
+def _gone(model: ServedModel) -> ApiError:
+    return not_found(f"'{model.name}': its weights are gone.", param="model", code="model_not_found")
 
 
 def list_models(context: Context) -> list[ServedModel]:
@@ -98,8 +116,7 @@ def _name(job: TunedJob, context: Context) -> str:
 
 def _steps(job: TunedJob, context: Context) -> list[int]:
     """Checkpoints that are whole, newest first."""
-    folders = (context.store.job_folder(job.job_id) / "checkpoints").glob("step-*")
-    return sorted((int(folder.name.removeprefix("step-")) for folder in folders), reverse=True)
+    return sorted((step for step in context.store.checkpoints(job.job_id) if step <= job.step), reverse=True)
 
 
 def _at_step(name: str, job: TunedJob, step: int | None, context: Context) -> ServedModel | None:

@@ -17,10 +17,11 @@ from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
+from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobPaused, UserError
 from agentrft.job.progress import NoProgress
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
+from agentrft.server.artifacts import JOB_PATIENCE_S, open_artifacts
 from agentrft.server.estimate import seconds_left
 from agentrft.server.hosts import guarded
 from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, STOP_GRACE_S
@@ -30,6 +31,7 @@ from agentrft.server.records import RUNNABLE, Records
 from agentrft.server.rotation import hold_key
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
+from agentrft.server.takeover import here, take_over
 from agentrft.spec import JobSpec, expand_variables
 from agentrft.store import JobStore
 
@@ -41,10 +43,16 @@ class Worker:
 
     Args:
         parent: the process id of the server, without which the worker ends.
+        driver_environment: what the artifact store's driver reads. It is not in the process's environment, where what
+            the job runs would see it.
     """
 
-    def __init__(self, settings: Settings, sealer: Sealer, job_id: str, *, owner: str, parent: int) -> None:
-        self._store = JobStore(settings.jobs_dir, database=settings.database)
+    def __init__(
+        self, settings: Settings, sealer: Sealer, job_id: str, *, owner: str, parent: int,
+        driver_environment: dict[str, str],
+    ) -> None:  # fmt: skip
+        artifacts = open_artifacts(settings, driver_environment, patience_s=JOB_PATIENCE_S, guard=self._keep_lease)
+        self._store = JobStore(settings.jobs_dir, database=settings.database, artifacts=artifacts)
         self._records = Records(self._store)
         self._sealer = sealer
         self._settings = settings
@@ -79,12 +87,17 @@ class Worker:
             if store.get_job(job_id).status not in RUNNABLE:
                 return LOST
             spec = self._spec()
+            await store.artifacts.aside(take_over, spec, store, job_id)
             progress.spec = spec
             await run_job(spec, store, job_id, progress=progress, stop=stop)
         except Interrupted:
             self._records.settle(job_id, self._owner)
             return 0
         except JobPaused:
+            return 0
+        except ArtifactsError as error:
+            store.add_event(job_id, "error", f"{error} The job is paused; resume it then.")
+            self._records.move(job_id, ("queued", "interrupted", "running"), "paused", error=error.cause)
             return 0
         except AgentRFTError as error:
             # Where the job itself failed, it said so.
@@ -94,7 +107,19 @@ class Worker:
 
     def _spec(self) -> JobSpec:
         job = json.loads(self._sealer.open(self._records.sealed_spec(self._job_id)))
-        return JobSpec.model_validate(expand_variables(job, "job", allowed=self._settings.allowed_env))
+        spec = JobSpec.model_validate(expand_variables(job, "job", allowed=self._settings.allowed_env))
+        return here(spec, self._settings)
+
+    def _keep_lease(self) -> str | None:
+        """Prolong the lease; what is wished for.
+
+        Whoever lost it ends at once: another may run the job, elsewhere, and its status and files are that one's.
+        """
+        is_mine, wish = self._renew()
+        if not is_mine and not self._ended.is_set():
+            logger.error("%s: the lease is lost", self._job_id)
+            os._exit(LOST)
+        return wish
 
     async def _wait_for_earlier_worker(self, stop: Stop) -> None:
         """One that stood still and lost its lease holds the job's lock until it has ended."""
@@ -107,21 +132,21 @@ class Worker:
                 await asyncio.sleep(HEARTBEAT_S)
 
     def _beat(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
-        """Prolong the lease; stop the job where that is wished, the lease is lost or the server is gone.
+        """Prolong the lease; stop the job where that is wished or the server is gone, and at once if the lease is lost.
 
-        Of the last two nobody else takes care, so a job that does not stop is ended here.
+        When the server is gone nobody else takes care, so a job that does not stop is ended here.
         """
         alone_since: float | None = None
         while not self._ended.wait(HEARTBEAT_S):
-            is_mine, wish = self._renew()
-            is_alone = not is_mine or os.getppid() != self._parent
+            wish = self._keep_lease()
+            is_alone = os.getppid() != self._parent
             if wish is not None or is_alone:
                 loop.call_soon_threadsafe(stop.request)
             if not is_alone:
                 continue
             alone_since = alone_since or time.monotonic()
             if time.monotonic() - alone_since > STOP_GRACE_S:
-                logger.error("%s does not stop, and the server or the lease is gone", self._job_id)
+                logger.error("%s does not stop, and the server is gone", self._job_id)
                 os._exit(LOST)
 
     def _renew(self) -> tuple[bool, str | None]:
@@ -192,7 +217,10 @@ def main() -> None:
         key_lock = hold_key(settings.data_dir)
     except UserError:
         sys.exit(LOST)
-    worker = Worker(settings, Sealer(told["secret_key"]), told["job_id"], owner=told["owner"], parent=told["parent"])
+    worker = Worker(
+        settings, Sealer(told["secret_key"]), told["job_id"], owner=told["owner"], parent=told["parent"],
+        driver_environment=told["driver_environment"],
+    )  # fmt: skip
     with key_lock:
         sys.exit(worker.run())
 

@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +19,7 @@ from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
 from agentrft.store.numbers import finite
 from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout
+from agentrft.store.shared import Artifacts
 from agentrft.store.states import JobStatus, check_transition
 
 ID_PREFIX = "ftjob-"
@@ -37,13 +37,17 @@ class JobStore:
         output_dir: the folder of runs.
         create: make the folder and its database where they do not exist.
         database: the URL of another database than the file in that folder.
+        artifacts: where else the files of jobs are kept.
 
     Raises:
         UserError: the database is missing, unusable, or of another schema version.
     """
 
-    def __init__(self, output_dir: Path, *, create: bool = True, database: str | None = None) -> None:
+    def __init__(
+        self, output_dir: Path, *, create: bool = True, database: str | None = None, artifacts: Artifacts | None = None
+    ) -> None:
         self.output_dir = output_dir.absolute()
+        self.artifacts = artifacts or Artifacts()
         self.database = Database(database or self.output_dir / FILE_NAME, create=create)
 
     def close(self) -> None:
@@ -139,11 +143,15 @@ class JobStore:
     def set_best_step(self, job_id: str, step: int) -> None:
         self._change(job_id, best_step=step)
 
+    def checkpoints(self, job_id: str) -> dict[int, float]:
+        """The steps whose weights are kept, and since when, in seconds since the epoch."""
+        found = self.artifacts.entries(self.job_folder(job_id) / "checkpoints").items()
+        return {int(name.removeprefix("step-")): since for name, since in found if name.startswith("step-")}
+
     def delete_checkpoints(self, job_id: str, step: int | None) -> None:
         """Delete the weights of a step, or of all; what was measured stays."""
-        folder = self.job_folder(job_id) / "checkpoints"
-        for path in folder.glob("step-*" if step is None else f"step-{step:05d}"):
-            shutil.rmtree(path)
+        for kept in self.checkpoints(job_id) if step is None else (step,):
+            self.artifacts.delete(self.job_folder(job_id) / "checkpoints" / f"step-{kept:05d}")
 
     def record_files(self, job_id: str, digests: dict[str, str]) -> None:
         """What the job's data files were when they were looked at: `files` of its spec."""

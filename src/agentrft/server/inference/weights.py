@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.errors import UserError
-from agentrft.job.checkpoint import ADAPTER, MODEL
+from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention

@@ -120,7 +120,8 @@ def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any
         row["pass_threshold"] for row in context.store.metrics(job_id)
         if row["phase"] == VALIDATION and row["step"] == step
     )  # fmt: skip
-    return [_item(row["record"], run, threshold) for row in (read_rollouts(path) if path.is_file() else [])]
+    is_here = context.store.artifacts.fetch(path)
+    return [_item(row["record"], run, threshold) for row in (read_rollouts(path) if is_here else [])]
 
 
 def _item(record: dict[str, Any], run: dict[str, Any], threshold: float) -> dict[str, Any]:

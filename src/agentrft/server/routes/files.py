@@ -1,6 +1,7 @@
 """`/v1/files` and `/v1/uploads`: data comes in, whole or in parts, and is looked at before a job may use it."""
 
 import hashlib
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -12,13 +13,16 @@ from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
 from agentrft.data import each_demonstration, each_sample
-from agentrft.errors import UserError
+from agentrft.errors import ArtifactsError, UserError
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
 from agentrft.server.creation import PARTIAL_PREFIX, content_path
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import file_object, page, upload_object
+from agentrft.server.records import new_id
 from agentrft.server.rows import FileRow, UploadRow
 from agentrft.server.validation import exhaust
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter()
 
@@ -45,12 +49,11 @@ def create_file(
     _check_purpose(purpose)
     if (anchor is None) != (seconds is None) or anchor not in (None, "created_at"):
         raise ApiError(400, "expires_after: give the anchor 'created_at' and seconds.", param="expires_after")
-    partial = _partial(context)
+    partial, file_id = _partial(context), new_id("file-")
     size = _copy(file.file.read, partial, MOST_BYTES)
-    row = context.records.add_file(
-        file.filename or "file", purpose, size, None if seconds is None else time.time() + seconds
-    )
-    partial.rename(content_path(context.settings, row.file_id))
+    _keep(partial, file_id, context)
+    expires_at = None if seconds is None else time.time() + seconds
+    row = context.records.add_file(file_id, file.filename or "file", purpose, size, expires_at)
     background.add_task(_process, context, row)
     return file_object(row)
 
@@ -82,7 +85,7 @@ def file_content(file_id: str, context: InContext) -> Response:
     if made is not None:
         return Response(made[1], media_type="text/csv")
     _row(file_id, context)
-    return FileResponse(content_path(context.settings, file_id), media_type="application/octet-stream")
+    return FileResponse(_content(file_id, context), media_type="application/octet-stream")
 
 
 @router.delete("/v1/files/{file_id}")
@@ -91,7 +94,7 @@ def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     job_id = context.records.lists.users_of_files().get(row.file_id)
     if job_id is not None:
         raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
-    content_path(context.settings, row.file_id).unlink(missing_ok=True)
+    context.store.artifacts.delete(content_path(context.settings, row.file_id))
     context.records.delete_file(row.file_id)
     return {"id": row.file_id, "object": "file", "deleted": True}
 
@@ -128,8 +131,9 @@ def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, 
     if sum(context.records.parts(upload_id).values()) + size > MOST_UPLOAD_BYTES:
         partial.unlink()
         raise ApiError(400, "data: the upload would be too large.", param="data", code="invalid_value")
-    part_id, created_at = context.records.add_part(upload.upload_id, size)
-    partial.rename(content_path(context.settings, part_id))
+    part_id = new_id("part_")
+    _keep(partial, part_id, context)
+    created_at = context.records.add_part(part_id, upload.upload_id, size)
     return {"id": part_id, "object": "upload.part", "created_at": int(created_at), "upload_id": upload_id}
 
 
@@ -145,7 +149,7 @@ def complete_upload(
     partial = _partial(context)
     with partial.open("wb") as whole:
         for part_id in body.part_ids:
-            with content_path(context.settings, part_id).open("rb") as part:
+            with _content(part_id, context).open("rb") as part:
                 shutil.copyfileobj(part, whole, CHUNK)
     size = partial.stat().st_size
     if size != upload.bytes:
@@ -155,11 +159,13 @@ def complete_upload(
     if body.md5 is not None and _md5(partial) != body.md5.lower():
         partial.unlink()
         raise ApiError(400, "md5: the parts make another file.", param="md5", code="invalid_value")
-    row = context.records.add_file(upload.filename, upload.purpose, size, None)
+    file_id = new_id("file-")
+    _keep(partial, file_id, context)
+    row = context.records.add_file(file_id, upload.filename, upload.purpose, size, None)
     if not context.records.end_upload(upload_id, "completed", row.file_id):
         context.records.delete_file(row.file_id)
+        _discard(file_id, context)
         raise ApiError(400, f"{upload_id} has ended.", code="invalid_value")
-    partial.rename(content_path(context.settings, row.file_id))
     _drop_parts(parts, context)
     background.add_task(_process, context, row)
     ended = context.records.upload(upload_id)
@@ -246,7 +252,33 @@ def _md5(path: Path) -> str:
 
 def _drop_parts(parts: dict[str, int], context: Context) -> None:
     for part_id in parts:
-        content_path(context.settings, part_id).unlink(missing_ok=True)
+        _discard(part_id, context)
+
+
+def _keep(partial: Path, file_id: str, context: Context) -> None:
+    """Give a body that came its place, where it outlives this process and this machine."""
+    path = content_path(context.settings, file_id)
+    partial.rename(path)
+    try:
+        context.store.artifacts.push(path)
+    except ArtifactsError:
+        path.unlink()
+        raise
+
+
+def _discard(file_id: str, context: Context) -> None:
+    """Nothing names it any more, so it may stay where it cannot be deleted."""
+    try:
+        context.store.artifacts.delete(content_path(context.settings, file_id))
+    except ArtifactsError as error:
+        logger.warning("%s", error.cause)
+
+
+def _content(file_id: str, context: Context) -> Path:
+    path = content_path(context.settings, file_id)
+    if not context.store.artifacts.fetch(path):
+        raise not_found(f"The content of {file_id} is gone.", param="file_id", code="file_not_found")
+    return path
 
 
 def look_at_uploaded(context: Context) -> None:
@@ -258,7 +290,9 @@ def look_at_uploaded(context: Context) -> None:
 
 def _process(context: Context, row: FileRow) -> None:
     """Look at the rows of a file for training; others are taken as they are."""
-    problem = _problem_of(content_path(context.settings, row.file_id)) if row.purpose == "fine-tune" else None
+    path = content_path(context.settings, row.file_id)
+    context.store.artifacts.fetch(path)
+    problem = _problem_of(path) if row.purpose == "fine-tune" else None
     context.records.set_file_status(row.file_id, "processed" if problem is None else "error", problem)
 
 

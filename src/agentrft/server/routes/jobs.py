@@ -9,6 +9,7 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
+from agentrft.errors import ArtifactsError
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
@@ -17,7 +18,8 @@ from agentrft.server.errors import ApiError
 from agentrft.server.names import FINE_TUNED
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
-from agentrft.server.validation import problem_of
+from agentrft.server.takeover import fetch_data, here
+from agentrft.server.validation import Problem, problem_of
 from agentrft.server.webhooks import tell_webhook
 from agentrft.server.weights import find_start
 from agentrft.spec import JobSpec
@@ -190,8 +192,8 @@ def look_at_created(context: Context) -> None:
 def _validate(context: Context, job_id: str) -> None:
     """Look at the data as the job will; then it waits for its turn, or has failed."""
     job = context.store.get_job(job_id)
-    spec = JobSpec.model_validate(job.spec["job"])
-    problem = problem_of(spec)
+    spec = here(JobSpec.model_validate(job.spec["job"]), context.settings)
+    problem = _problem(spec, context)
     if problem is not None:
         event: tuple[EventLevel, str] = ("error", problem.message)
         if context.records.move(job_id, ("created",), "failed", error=problem.stored, event=event):
@@ -200,6 +202,14 @@ def _validate(context: Context, job_id: str) -> None:
     context.store.record_files(job_id, file_digests(spec))
     if context.records.move(job_id, ("created",), "queued", event=("info", VALIDATED)):
         context.wake.set()
+
+
+def _problem(spec: JobSpec, context: Context) -> Problem | None:
+    try:
+        fetch_data(spec, context.store.artifacts)
+    except ArtifactsError as error:
+        return Problem("artifacts_unavailable", None, f"{error.cause} {error.remedy}")
+    return problem_of(spec)
 
 
 async def _stream(context: Context, job_id: str) -> AsyncIterator[dict[str, str]]:

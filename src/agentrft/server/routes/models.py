@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import aiohttp
@@ -16,7 +17,7 @@ from agentrft.server.context import Context, check_limit
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import page, permission_object
 from agentrft.server.routes.files import InContext
-from agentrft.server.weights import ServedModel, delete_model, find_model, list_models
+from agentrft.server.weights import ServedModel, delete_model, fetch_weights, find_model, list_models
 
 router = APIRouter()
 
@@ -32,14 +33,15 @@ def models(context: InContext) -> dict[str, Any]:
 def download_adapter(model: str, context: InContext) -> Response:
     """The trained weights as a zip: PEFT's adapter, or the whole model where all weights were trained."""
     found = find_model(model, context)
-    if found.folder is None:
+    checkpoint = fetch_weights(found, context)
+    if checkpoint is None:
         raise ApiError(400, f"'{model}' is a base model.", param="model", code="invalid_value")
-    folder = next((found.folder / part for part in ("adapter", "model") if (found.folder / part).is_dir()), None)
+    folder = next((checkpoint / part for part in ("adapter", "model") if (checkpoint / part).is_dir()), None)
     if folder is None:
         raise not_found(f"'{model}': its weights are gone.", param="model", code="model_not_found")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.glob("[!.]*")):
             archive.write(path, path.name)
     return Response(content.getvalue(), media_type="application/zip")
 
@@ -107,14 +109,19 @@ def _object(model: ServedModel) -> dict[str, Any]:
             "owned_by": "agentrft" if model.job is None else "user"}  # fmt: skip
 
 
+def _weights(name: str, context: Context) -> tuple[ServedModel, Path | None]:
+    model = find_model(name, context)
+    return model, fetch_weights(model, context)
+
+
 async def _ask(request: Request, context: Context, body: dict[str, Any], path: str) -> Response:
     """Pass a request on to the process that has the models, and its answer back as it comes."""
     name = body.get("model")
     if not isinstance(name, str):
         raise ApiError(400, "model: a string is needed.", param="model", code="missing_required_parameter")
-    model = await asyncio.to_thread(find_model, name, context)
+    model, folder = await asyncio.to_thread(_weights, name, context)
     inference = request.app.state.inference
-    weights = {"name": name, "base": model.base, "folder": None if model.folder is None else str(model.folder)}
+    weights = {"name": name, "base": model.base, "folder": None if folder is None else str(folder)}
     if model.job is not None:
         job = await asyncio.to_thread(context.store.get_job, model.job.job_id)
         weights |= {
