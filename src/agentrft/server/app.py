@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +21,7 @@ from agentrft.server.names import load_catalog
 from agentrft.server.records import Records
 from agentrft.server.routes import evals, files, graders, health, jobs, models
 from agentrft.server.scheduler import Scheduler
+from agentrft.server.schemas.answers import ERRORS, describe
 from agentrft.server.sealing import Sealer, load_key
 from agentrft.server.settings import Settings
 from agentrft.server.webhooks import deliver
@@ -30,24 +30,6 @@ from agentrft.store import JobStore
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/healthz", "/readyz"})
-
-
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorBody(BaseModel):
-    """Every error of the API."""
-
-    error: ErrorDetail
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 401, 404, 405, 409, 413, 424, 503)
-}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -68,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.context = context
     app.state.answered = Counter()
     install_handlers(app)
+    describe(app)
     app.add_middleware(Guard, context=context, answered=app.state.answered)
     for group in (files, jobs, graders, models, evals, health):
         app.include_router(group.router)

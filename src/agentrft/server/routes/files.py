@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, UploadFile
 from fastapi.responses import Response
 from pydantic import BaseModel
 
@@ -16,7 +16,10 @@ from agentrft.server.context import Context, check_limit, context_of, result_fil
 from agentrft.server.creation import content_path
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import file_object, page, upload_object
+from agentrft.server.routes.parameters import FilesLimit, Order
 from agentrft.server.rows import FileRow, UploadRow
+from agentrft.server.schemas.answers import answers, answers_bytes
+from agentrft.server.schemas.files import DeletedFile, File, FilePage, Upload, UploadPart
 
 router = APIRouter()
 
@@ -30,7 +33,7 @@ PURPOSES = ("fine-tune", "evals", "user_data", "assistants", "batch", "vision")
 InContext = Annotated[Context, Depends(context_of)]
 
 
-@router.post("/v1/files")
+@router.post("/v1/files", **answers(File))
 def create_file(
     context: InContext,
     background: BackgroundTasks,
@@ -53,28 +56,26 @@ def create_file(
     return file_object(row)
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", **answers(FilePage))
 def list_files(
     context: InContext,
     after: str | None = None,
-    limit: Annotated[int, Query()] = 10000,
-    order: str = "desc",
+    limit: FilesLimit = 10000,
+    order: Order = "desc",
     purpose: str | None = None,
 ) -> dict[str, Any]:
-    if order not in ("asc", "desc"):
-        raise ApiError(400, "order: must be asc or desc.", param="order", code="invalid_value")
     rows = [row for row in context.records.files() if purpose in (None, row.purpose) and not _has_expired(row)]
     items = [file_object(row) for row in (rows if order == "desc" else rows[::-1])]
     return page(items, after=after, limit=check_limit(limit, 10000), with_ends=True)
 
 
-@router.get("/v1/files/{file_id}")
+@router.get("/v1/files/{file_id}", **answers(File))
 def retrieve_file(file_id: str, context: InContext) -> dict[str, Any]:
     made = _made_file(file_id, context)
     return file_object(_row(file_id, context)) if made is None else file_object(made[0])
 
 
-@router.get("/v1/files/{file_id}/content")
+@router.get("/v1/files/{file_id}/content", **answers_bytes("application/octet-stream", "text/csv"))
 def file_content(file_id: str, context: InContext) -> Response:
     made = _made_file(file_id, context)
     if made is not None:
@@ -83,7 +84,7 @@ def file_content(file_id: str, context: InContext) -> Response:
     return Response(content_path(context.settings, file_id).read_bytes(), media_type="application/octet-stream")
 
 
-@router.delete("/v1/files/{file_id}")
+@router.delete("/v1/files/{file_id}", **answers(DeletedFile))
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
     job_id = context.records.lists.user_of(str(content_path(context.settings, row.file_id)))
@@ -110,7 +111,7 @@ class UploadComplete(BaseModel):
     md5: str | None = None  # of the whole file, in hexadecimal
 
 
-@router.post("/v1/uploads")
+@router.post("/v1/uploads", **answers(Upload))
 def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
     _check_purpose(body.purpose)
     if not 0 < body.bytes <= MOST_UPLOAD_BYTES:
@@ -118,7 +119,7 @@ def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
     return upload_object(context.records.add_upload(body.filename, body.purpose, body.bytes, UPLOAD_S))
 
 
-@router.post("/v1/uploads/{upload_id}/parts")
+@router.post("/v1/uploads/{upload_id}/parts", **answers(UploadPart))
 def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, Any]:
     upload = _pending(upload_id, context)
     partial = _partial(context)
@@ -131,7 +132,7 @@ def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, 
     return {"id": part_id, "object": "upload.part", "created_at": int(created_at), "upload_id": upload_id}
 
 
-@router.post("/v1/uploads/{upload_id}/complete")
+@router.post("/v1/uploads/{upload_id}/complete", **answers(Upload))
 def complete_upload(
     upload_id: str, body: UploadComplete, context: InContext, background: BackgroundTasks
 ) -> dict[str, Any]:
@@ -164,7 +165,7 @@ def complete_upload(
     return upload_object(ended, row)
 
 
-@router.post("/v1/uploads/{upload_id}/cancel")
+@router.post("/v1/uploads/{upload_id}/cancel", **answers(Upload))
 def cancel_upload(upload_id: str, context: InContext) -> dict[str, Any]:
     _pending(upload_id, context)
     context.records.end_upload(upload_id, "cancelled")
