@@ -10,6 +10,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.job.tiny_job import VALIDATION_WORDS, prompt
 from tests.server.live import MODEL, Live, method, wait_for
 from tests.traffic.chaos_server import ChaosServer
 
@@ -214,9 +215,26 @@ def test_a_job_is_an_eval_and_its_rollouts_are_output_items(client: OpenAI, trai
     items = list(client.evals.runs.output_items.list(runs[0].id, eval_id=eval_id, limit=2))
     assert len(items) == 4 and all(item.results[0].name == "reward" for item in items)
     one = client.evals.runs.output_items.retrieve(items[1].id, eval_id=eval_id, run_id=runs[0].id)
-    assert one.sample.output[-1].role == "assistant" and one.datasource_item["messages"]
+    assert one.sample.output[-1].role == "assistant"
+    row = one.datasource_item
+    assert row["word"] in VALIDATION_WORDS and row["messages"] == prompt(str(row["word"]))
+    assert trained.created_at <= one.created_at <= runs[0].created_at <= trained.finished_at
+    assert len(list(client.evals.runs.output_items.list(runs[0].id, eval_id=eval_id, status="pass"))) + len(
+        list(client.evals.runs.output_items.list(runs[0].id, eval_id=eval_id, status="fail"))
+    ) == len(items)
+    assert not client.evals.runs.list(eval_id, status="failed").data
     with pytest.raises(openai.NotFoundError):
         client.evals.runs.list("eval_none")
+
+
+def test_evals_are_listed_by_the_age_of_their_jobs(client: OpenAI, trained: Any) -> None:
+    jobs = [job.eval_id for job in client.fine_tuning.jobs.list(limit=100)]  # type: ignore[attr-defined]
+    assert [one.id for one in client.evals.list(limit=2, order="desc")] == jobs
+    assert [one.id for one in client.evals.list(limit=100)] == jobs[::-1]
+    (found,) = [one for one in client.evals.list() if one.id == trained.eval_id]
+    assert found.metadata == {"kind": "trained"} and found.created_at == trained.created_at
+    with pytest.raises(openai.BadRequestError, match="order_by"):
+        client.evals.list(order_by="updated_at")
 
 
 def test_a_paused_job_of_the_queue_waits_until_it_is_resumed(

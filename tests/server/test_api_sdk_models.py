@@ -84,10 +84,16 @@ CALLS: dict[str, Callable[[OpenAI, Any, dict[str, str]], Any]] = {
     "graders.validate": lambda c, j, f: c.fine_tuning.alpha.graders.with_raw_response.validate(grader=CHECK),
     "models.list": lambda c, j, f: c.models.with_raw_response.list(),
     "models.retrieve": lambda c, j, f: c.models.with_raw_response.retrieve(j.fine_tuned_model),
+    "evals.list": lambda c, j, f: c.evals.with_raw_response.list(),
     "evals.retrieve": lambda c, j, f: c.evals.with_raw_response.retrieve(j.eval_id),
     "evals.runs": lambda c, j, f: c.evals.runs.with_raw_response.list(j.eval_id),
     "evals.run": lambda c, j, f: c.evals.runs.with_raw_response.retrieve(run_id(c, j), eval_id=j.eval_id),
     "evals.items": lambda c, j, f: c.evals.runs.output_items.with_raw_response.list(run_id(c, j), eval_id=j.eval_id),
+    "evals.item": lambda c, j, f: c.evals.runs.output_items.with_raw_response.retrieve(
+        c.evals.runs.output_items.list(run_id(c, j), eval_id=j.eval_id).data[0].id,
+        eval_id=j.eval_id,
+        run_id=run_id(c, j),
+    ),
     "chat": lambda c, j, f: c.chat.completions.with_raw_response.create(**CHAT),
     "chat with a call": lambda c, j, f: c.chat.completions.with_raw_response.create(**CHAT, tools=CHAT_TOOLS),
     "responses": lambda c, j, f: c.responses.with_raw_response.create(

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import IO, Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,6 +25,7 @@ from agentrft.server.records import Records
 from agentrft.server.rotation import use_key
 from agentrft.server.routes import evals, files, graders, health, jobs, models
 from agentrft.server.scheduler import Scheduler
+from agentrft.server.schemas.answers import ERRORS, describe
 from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.server.unchanged import Known, Memory, answer_again
@@ -37,24 +37,6 @@ logger = logging.getLogger(__name__)
 OPEN = frozenset({"/healthz", "/readyz"})
 # What clients ask for again and again, and what only the database says.
 POLLED = re.compile(r"/v1/fine_tuning/jobs/[^/]+(/events)?")
-
-
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str | None = None
-
-
-class ErrorBody(BaseModel):
-    """Every error of the API."""
-
-    error: ErrorDetail
-
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 401, 404, 405, 409, 413, 424, 503)
-}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -79,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.context = context
     app.state.answered = Counter()
     install_handlers(app)
+    describe(app)
     app.add_middleware(Guard, context=context, answered=app.state.answered)
     for group in (files, jobs, graders, models, evals, health):
         app.include_router(group.router)

@@ -170,9 +170,13 @@ def page(items: Sequence[dict[str, Any]], *, after: str | None, limit: int, with
         items = items[places[0] + 1 :] if places else []
     data = list(items[:limit])
     found: dict[str, Any] = {"object": "list", "data": data, "has_more": len(items) > limit}
-    if with_ends:
-        found |= {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
-    return found
+    return add_ends(found) if with_ends else found
+
+
+def add_ends(found: dict[str, Any]) -> dict[str, Any]:
+    """A page with the ids of its first and last item."""
+    ids = [item["id"] for item in found["data"]]
+    return {**found, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
 
 
 def _error(job: JobRow) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from agentrft.server.app import create_app
 from agentrft.server.settings import Settings
 
 GRACE_S = 10
+BACKLOG = 2048
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TERM|TMPDIR|PWD|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHON.*|XDG_.*|OMP_.*|GOMP_.*"
     r"|MKL_.*|OPENBLAS_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|TORCH.*|PYTORCH.*|TRANSFORMERS_.*|HF_.*|HUGGING.*|SSL_.*"
@@ -68,6 +69,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        # Whoever reads the address connects at once, and waits until the start is done; else he would be refused.
+        listening.listen(BACKLOG)
     except OSError as error:
         raise UserError(f"{host}:{port}: {error.strerror}.", "Choose another --port or --host.") from error
     return listening

@@ -52,7 +52,7 @@ def check_address(host: str, addresses: list[str]) -> None:
         raise OSError(errno.EACCES, what)
 
 
-class CheckedResolver(aiohttp.DefaultResolver):
+class CheckedResolver(aiohttp.ThreadedResolver):
     """Looks names up for aiohttp."""
 
     async def resolve(

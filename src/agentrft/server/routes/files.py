@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Query, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, UploadFile
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
@@ -19,7 +19,10 @@ from agentrft.server.creation import PARTIAL_PREFIX, content_path
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import file_object, page, upload_object
 from agentrft.server.records import new_id
+from agentrft.server.routes.parameters import FilesLimit, Order
 from agentrft.server.rows import FileRow, UploadRow
+from agentrft.server.schemas.answers import answers, answers_bytes
+from agentrft.server.schemas.files import DeletedFile, File, FilePage, Upload, UploadPart
 from agentrft.server.validation import exhaust
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ PURPOSES = ("fine-tune", "evals", "user_data", "assistants", "batch", "vision")
 InContext = Annotated[Context, Depends(context_of)]
 
 
-@router.post("/v1/files")
+@router.post("/v1/files", **answers(File))
 def create_file(
     context: InContext,
     background: BackgroundTasks,
@@ -58,28 +61,26 @@ def create_file(
     return file_object(row)
 
 
-@router.get("/v1/files")
+@router.get("/v1/files", **answers(FilePage))
 def list_files(
     context: InContext,
     after: str | None = None,
-    limit: Annotated[int, Query()] = 10000,
-    order: str = "desc",
+    limit: FilesLimit = 10000,
+    order: Order = "desc",
     purpose: str | None = None,
 ) -> dict[str, Any]:
-    if order not in ("asc", "desc"):
-        raise ApiError(400, "order: must be asc or desc.", param="order", code="invalid_value")
     rows = [row for row in context.records.files() if purpose in (None, row.purpose) and not _has_expired(row)]
     items = [file_object(row) for row in (rows if order == "desc" else rows[::-1])]
     return page(items, after=after, limit=check_limit(limit, 10000), with_ends=True)
 
 
-@router.get("/v1/files/{file_id}")
+@router.get("/v1/files/{file_id}", **answers(File))
 def retrieve_file(file_id: str, context: InContext) -> dict[str, Any]:
     made = _made_file(file_id, context)
     return file_object(_row(file_id, context)) if made is None else file_object(made[0])
 
 
-@router.get("/v1/files/{file_id}/content")
+@router.get("/v1/files/{file_id}/content", **answers_bytes("application/octet-stream", "text/csv"))
 def file_content(file_id: str, context: InContext) -> Response:
     made = _made_file(file_id, context)
     if made is not None:
@@ -88,7 +89,7 @@ def file_content(file_id: str, context: InContext) -> Response:
     return FileResponse(_content(file_id, context), media_type="application/octet-stream")
 
 
-@router.delete("/v1/files/{file_id}")
+@router.delete("/v1/files/{file_id}", **answers(DeletedFile))
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
     job_id = context.records.lists.users_of_files().get(row.file_id)
@@ -115,7 +116,7 @@ class UploadComplete(BaseModel):
     md5: str | None = None  # of the whole file, in hexadecimal
 
 
-@router.post("/v1/uploads")
+@router.post("/v1/uploads", **answers(Upload))
 def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
     _check_purpose(body.purpose)
     if not 0 < body.bytes <= MOST_UPLOAD_BYTES:
@@ -123,7 +124,7 @@ def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
     return upload_object(context.records.add_upload(body.filename, body.purpose, body.bytes, UPLOAD_S))
 
 
-@router.post("/v1/uploads/{upload_id}/parts")
+@router.post("/v1/uploads/{upload_id}/parts", **answers(UploadPart))
 def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, Any]:
     upload = _pending(upload_id, context)
     partial = _partial(context)
@@ -137,7 +138,7 @@ def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, 
     return {"id": part_id, "object": "upload.part", "created_at": int(created_at), "upload_id": upload_id}
 
 
-@router.post("/v1/uploads/{upload_id}/complete")
+@router.post("/v1/uploads/{upload_id}/complete", **answers(Upload))
 def complete_upload(
     upload_id: str, body: UploadComplete, context: InContext, background: BackgroundTasks
 ) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def complete_upload(
     return upload_object(ended, row)
 
 
-@router.post("/v1/uploads/{upload_id}/cancel")
+@router.post("/v1/uploads/{upload_id}/cancel", **answers(Upload))
 def cancel_upload(upload_id: str, context: InContext) -> dict[str, Any]:
     _pending(upload_id, context)
     context.records.end_upload(upload_id, "cancelled")

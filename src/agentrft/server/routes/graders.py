@@ -16,6 +16,8 @@ from agentrft.server.creation import check_safety, shown_method
 from agentrft.server.errors import ApiError
 from agentrft.server.hosts import check_host, guarded
 from agentrft.server.routes.files import InContext
+from agentrft.server.schemas.answers import answers
+from agentrft.server.schemas.graders import GraderRun, ToolRun, ValidatedGrader
 from agentrft.server.settings import Settings
 from agentrft.spec import GraderSpec, HttpToolSpec, expand_variables
 from agentrft.spec.loading import describe_errors
@@ -40,7 +42,7 @@ FUNCTION_CALL = "function_call"
 OF_THE_CALL = ("id", "call_id", "arguments", "trace_id", "item")
 
 
-@router.post("/v1/fine_tuning/alpha/graders/validate")
+@router.post("/v1/fine_tuning/alpha/graders/validate", **answers(ValidatedGrader))
 def validate_grader(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """The grader as it was given, if a job could use it."""
     grader = body.get("grader")
@@ -48,7 +50,7 @@ def validate_grader(context: InContext, body: Annotated[dict[str, Any], Body()])
     return {"grader": shown_method(grader)}
 
 
-@router.post("/v1/fine_tuning/alpha/graders/run")
+@router.post("/v1/fine_tuning/alpha/graders/run", **answers(GraderRun))
 async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """Grade one answer: the reward, its parts, and what went wrong by kind. A grader that fails has the reward 0 here,
     and its error; in a job its rollout would have none.
@@ -94,7 +96,7 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
     }
 
 
-@router.post("/v1/fine_tuning/alpha/tool/run")
+@router.post("/v1/fine_tuning/alpha/tool/run", **answers(ToolRun))
 async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """One real call of a tool, as a rollout would make it: the tool's fields, and beside them those of the call, as
     the tool itself gets them.

@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Body, Header, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Body, Header, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
@@ -18,6 +18,9 @@ from agentrft.server.errors import ApiError
 from agentrft.server.names import FINE_TUNED
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
+from agentrft.server.routes.parameters import Limit
+from agentrft.server.schemas.answers import answers
+from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage
 from agentrft.server.takeover import fetch_data, here
 from agentrft.server.validation import Problem, problem_of
 from agentrft.server.webhooks import tell_webhook
@@ -34,7 +37,7 @@ RESUMED = "The job was resumed"
 VALIDATED = "Files validated, moving job to queued state"
 
 
-@router.post("/v1/fine_tuning/jobs")
+@router.post("/v1/fine_tuning/jobs", **answers(Job))
 def create_job(
     context: InContext,
     background: BackgroundTasks,
@@ -67,10 +70,8 @@ def create_job(
     return context.job_object(job_id)
 
 
-@router.get("/v1/fine_tuning/jobs")
-def list_jobs(
-    request: Request, context: InContext, after: str | None = None, limit: Annotated[int, Query()] = 20
-) -> dict[str, Any]:
+@router.get("/v1/fine_tuning/jobs", **answers(JobPage))
+def list_jobs(request: Request, context: InContext, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
     """Newest first; `metadata[key]=value` and `metadata=null` choose."""
     wanted = {
         name[len(METADATA_PREFIX) : -1]: value
@@ -86,22 +87,22 @@ def list_jobs(
     return {"object": "list", "data": [context.job_object(job_id) for job_id in ids], "has_more": has_more}
 
 
-@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", response_model=None)
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", **answers(Job))
 def retrieve_job(fine_tuning_job_id: str, context: InContext) -> Response:
     return _polled(context.job_object(fine_tuning_job_id))
 
 
-@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel")
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel", **answers(Job))
 def cancel_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
     return _wish(fine_tuning_job_id, context, "cancel")
 
 
-@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause")
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/pause", **answers(Job))
 def pause_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
     return _wish(fine_tuning_job_id, context, "pause")
 
 
-@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume")
+@router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/resume", **answers(Job))
 def resume_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
     job, served = context.job(fine_tuning_job_id)
     if served.wish == "pause":
@@ -115,12 +116,12 @@ def resume_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
     return context.job_object(job.job_id)
 
 
-@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/events", response_model=None)
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/events", **answers(EventPage, streams=True))
 def list_events(
     fine_tuning_job_id: str,
     context: InContext,
     after: str | None = None,
-    limit: Annotated[int, Query()] = 20,
+    limit: Limit = 20,
     stream: bool = False,
 ) -> Response:
     """Newest first; with `stream=true` as server-sent events, oldest first, until the job has ended."""
@@ -134,9 +135,9 @@ def list_events(
     return _polled(page([event_object(event) for event in found], after=None, limit=limit))
 
 
-@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints")
+@router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints", **answers(CheckpointPage))
 def list_checkpoints(
-    fine_tuning_job_id: str, context: InContext, after: str | None = None, limit: Annotated[int, Query()] = 10
+    fine_tuning_job_id: str, context: InContext, after: str | None = None, limit: Limit = 10
 ) -> dict[str, Any]:
     job, served = context.job(fine_tuning_job_id)
     items = checkpoints(job, served, context.store, context.settings.organization)

@@ -6,10 +6,10 @@ import json
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import aiohttp
-from fastapi import APIRouter, Body, Query, Request
+from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,10 @@ from agentrft.server.context import Context, check_limit
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import page, permission_object
 from agentrft.server.routes.files import InContext
+from agentrft.server.routes.parameters import Limit
+from agentrft.server.schemas.answers import answers, answers_bytes
+from agentrft.server.schemas.chat import ChatCompletion, ModelResponse
+from agentrft.server.schemas.models import DeletedModel, DeletedPermission, Model, ModelList, PermissionPage
 from agentrft.server.weights import ServedModel, delete_model, fetch_weights, find_model, list_models
 
 router = APIRouter()
@@ -24,12 +28,12 @@ router = APIRouter()
 PASSED_ON = ("content-type", "x-should-retry")
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", **answers(ModelList))
 def models(context: InContext) -> dict[str, Any]:
     return {"object": "list", "data": [_object(model) for model in list_models(context)]}
 
 
-@router.get("/v1/models/{model:path}/adapter")
+@router.get("/v1/models/{model:path}/adapter", **answers_bytes("application/zip"))
 def download_adapter(model: str, context: InContext) -> Response:
     """The trained weights as a zip: PEFT's adapter, or the whole model where all weights were trained."""
     found = find_model(model, context)
@@ -46,23 +50,23 @@ def download_adapter(model: str, context: InContext) -> Response:
     return Response(content.getvalue(), media_type="application/zip")
 
 
-@router.get("/v1/models/{model:path}")
+@router.get("/v1/models/{model:path}", **answers(Model))
 def retrieve_model(model: str, context: InContext) -> dict[str, Any]:
     return _object(find_model(model, context))
 
 
-@router.delete("/v1/models/{model:path}")
+@router.delete("/v1/models/{model:path}", **answers(DeletedModel))
 def remove_model(model: str, context: InContext) -> dict[str, Any]:
     delete_model(model, context)
     return {"id": model, "object": "model", "deleted": True}
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@router.post("/v1/chat/completions", **answers(ChatCompletion, streams=True))
 async def chat_completions(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> Response:
     return await _ask(request, context, body, "/v1/chat/completions")
 
 
-@router.post("/v1/responses", response_model=None)
+@router.post("/v1/responses", **answers(ModelResponse, streams=True))
 async def responses(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> Response:
     return await _ask(request, context, body, "/v1/responses")
 
@@ -73,31 +77,31 @@ class PermissionCreate(BaseModel):
     project_ids: Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
-@router.post("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions")
+@router.post("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions", **answers(PermissionPage))
 def create_permissions(checkpoint: str, body: PermissionCreate, context: InContext) -> dict[str, Any]:
     find_model(checkpoint, context)
     made = [context.records.add_permission(checkpoint, project_id) for project_id in body.project_ids]
     return page([permission_object(row) for row in made], after=None, limit=len(made), with_ends=True)
 
 
-@router.get("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions")
+@router.get("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions", **answers(PermissionPage))
 def list_permissions(
     checkpoint: str,
     context: InContext,
     after: str | None = None,
-    limit: Annotated[int, Query()] = 10,
-    order: str = "descending",
+    limit: Limit = 10,
+    order: Literal["ascending", "descending"] = "descending",
     project_id: str | None = None,
 ) -> dict[str, Any]:
-    if order not in ("ascending", "descending"):
-        raise ApiError(400, "order: must be ascending or descending.", param="order", code="invalid_value")
     find_model(checkpoint, context)
     rows = [row for row in context.records.permissions(checkpoint) if project_id in (None, row.project_id)]
     items = [permission_object(row) for row in (rows[::-1] if order == "ascending" else rows)]
     return page(items, after=after, limit=check_limit(limit, 100), with_ends=True)
 
 
-@router.delete("/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions/{permission_id}")
+@router.delete(
+    "/v1/fine_tuning/checkpoints/{checkpoint:path}/permissions/{permission_id}", **answers(DeletedPermission)
+)
 def delete_permission(checkpoint: str, permission_id: str, context: InContext) -> dict[str, Any]:
     if not context.records.delete_permission(checkpoint, permission_id):
         raise not_found(f"There is no permission '{permission_id}'.", param="permission_id", code="not_found")
