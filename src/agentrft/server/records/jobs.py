@@ -1,27 +1,18 @@
-"""What a server keeps beside its jobs: requests, files, uploads, keys, permissions and webhook deliveries.
+"""Jobs as the server knows them: requests, wishes, and whose they are."""
 
-Every method is one short transaction, on disk when it returns.
-"""
-
-import hashlib
-import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
-from agentrft.server.job_lists import JobLists
-from agentrft.server.rows import FileRow, KeyRow, PermissionRow, ServedJob, UploadRow
-from agentrft.store import EventLevel, JobStatus, JobStore
+from agentrft.server.records.base import RecordsBase
+from agentrft.server.rows import ServedJob
+from agentrft.store import EventLevel, JobStatus
 from agentrft.store import tables as t
 from agentrft.store.jobs import event_values
 from agentrft.store.states import check_transition
 
-CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-KEY_PREFIX = "sk-agentrft-"
-ENDED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 RUNNABLE: tuple[JobStatus, ...] = ("queued", "running", "interrupted")
 # Which jobs a wish moves, and where to, once nobody runs them; without a wish they wait to go on.
 SETTLED: dict[str | None, tuple[tuple[JobStatus, ...], JobStatus]] = {
@@ -33,20 +24,7 @@ SETTLED: dict[str | None, tuple[tuple[JobStatus, ...], JobStatus]] = {
 SAME_REQUEST_S = 900.0
 
 
-def new_id(prefix: str, length: int = 24) -> str:
-    return prefix + "".join(secrets.choice(CHARACTERS) for _ in range(length))
-
-
-class Records:
-    """The server's tables in a store's database."""
-
-    def __init__(self, store: JobStore) -> None:
-        self.store = store
-        self.lists = JobLists(store.database)
-        self._database = store.database
-
-    # --- jobs
-
+class JobRecords(RecordsBase):
     def create_job(
         self, record: dict[str, Any], request: dict[str, Any], sealed_spec: str, *, model: str, seed: int, digest: str,
         idempotency_key: str | None,
@@ -215,184 +193,6 @@ class Records:
         where = t.served_jobs.c.job_id == job_id
         self._change(t.served_jobs, where, crashes=0, estimated_finish=estimated_finish)
 
-    # --- files
-
-    def add_file(self, file_id: str, filename: str, purpose: str, size: int, expires_at: float | None) -> FileRow:
-        row = FileRow(file_id, filename, purpose, size, time.time(), expires_at, "uploaded", None)
-        self._insert(t.files, vars(row))
-        return row
-
-    def file(self, file_id: str) -> FileRow | None:
-        return self._one(t.files, FileRow, t.files.c.file_id == file_id)
-
-    def files(self) -> list[FileRow]:
-        """Newest first."""
-        return self._all(t.files, FileRow)
-
-    def set_file_status(self, file_id: str, status: str, details: str | None = None) -> None:
-        self._change(t.files, t.files.c.file_id == file_id, status=status, status_details=details)
-
-    def delete_file(self, file_id: str) -> None:
-        self._delete(t.files, t.files.c.file_id == file_id)
-
-    def expired_files(self, before: float) -> list[str]:
-        """Those that expired before a time."""
-        query = select(t.files.c.file_id).where(t.files.c.expires_at < before)
-        with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
-
-    # --- uploads
-
-    def add_upload(self, filename: str, purpose: str, size: int, seconds: float) -> UploadRow:
-        now = time.time()
-        row = UploadRow(new_id("upload_"), filename, purpose, size, now, now + seconds, "pending", None)
-        self._insert(t.uploads, vars(row))
-        return row
-
-    def upload(self, upload_id: str) -> UploadRow | None:
-        return self._one(t.uploads, UploadRow, t.uploads.c.upload_id == upload_id)
-
-    def end_upload(self, upload_id: str, status: str, file_id: str | None = None) -> bool:
-        """Whether it was still pending."""
-        with self._database.write() as connection:
-            where = and_(t.uploads.c.upload_id == upload_id, t.uploads.c.status == "pending")
-            values = {"status": status, "file_id": file_id}
-            return connection.execute(update(t.uploads).where(where).values(**values)).rowcount == 1
-
-    def add_part(self, part_id: str, upload_id: str, size: int) -> float:
-        """When it came."""
-        now = time.time()
-        self._insert(t.upload_parts, {"part_id": part_id, "upload_id": upload_id, "bytes": size, "created_at": now})
-        return now
-
-    def parts(self, upload_id: str) -> dict[str, int]:
-        """Sizes in bytes, by id."""
-        query = select(t.upload_parts.c.part_id, t.upload_parts.c.bytes).where(t.upload_parts.c.upload_id == upload_id)
-        with self._database.read() as connection:
-            return {part_id: size for part_id, size in connection.execute(query)}
-
-    def expired_uploads(self, before: float) -> list[str]:
-        """Those whose time was over before a time, whatever became of them."""
-        query = select(t.uploads.c.upload_id).where(t.uploads.c.expires_at < before)
-        with self._database.read() as connection:
-            return list(connection.execute(query).scalars())
-
-    def delete_upload(self, upload_id: str) -> None:
-        """With what is known of its parts."""
-        with self._database.write() as connection:
-            connection.execute(delete(t.upload_parts).where(t.upload_parts.c.upload_id == upload_id))
-            connection.execute(delete(t.uploads).where(t.uploads.c.upload_id == upload_id))
-
-    def pending_parts(self) -> list[str]:
-        """Parts of uploads that have not ended."""
-        query = select(t.upload_parts.c.part_id).join(t.uploads, t.uploads.c.upload_id == t.upload_parts.c.upload_id)
-        with self._database.read() as connection:
-            return list(connection.execute(query.where(t.uploads.c.status == "pending")).scalars())
-
-    # --- keys
-
-    def create_key(self, name: str) -> tuple[KeyRow, str]:
-        """A new key; the second value is shown once and stored nowhere."""
-        key = new_id(KEY_PREFIX, 40)
-        row = KeyRow(new_id("key_", 12), name, time.time(), None)
-        self._insert(t.api_keys, {**vars(row), "digest": _digest(key)})
-        return row, key
-
-    def keys(self) -> list[KeyRow]:
-        return self._all(t.api_keys, KeyRow)
-
-    def revoke_key(self, key_id: str) -> bool:
-        where = and_(t.api_keys.c.key_id == key_id, t.api_keys.c.revoked_at.is_(None))
-        return self._change(t.api_keys, where, revoked_at=time.time()) == 1
-
-    def is_valid_key(self, key: str) -> bool:
-        where = and_(t.api_keys.c.digest == _digest(key), t.api_keys.c.revoked_at.is_(None))
-        with self._database.read() as connection:
-            return connection.execute(select(func.count()).select_from(t.api_keys).where(where)).scalar_one() == 1
-
-    def has_keys(self) -> bool:
-        return any(key.revoked_at is None for key in self.keys())
-
-    # --- permissions
-
-    def add_permission(self, checkpoint: str, project_id: str) -> PermissionRow:
-        """A new one, or the one that is there."""
-        where = and_(t.permissions.c.checkpoint == checkpoint, t.permissions.c.project_id == project_id)
-        found = self._one(t.permissions, PermissionRow, where)
-        if found is None:
-            found = PermissionRow(new_id("cp_"), checkpoint, project_id, time.time())
-            self._insert(t.permissions, vars(found))
-        return found
-
-    def permissions(self, checkpoint: str) -> list[PermissionRow]:
-        """Newest first."""
-        return self._all(t.permissions, PermissionRow, t.permissions.c.checkpoint == checkpoint)
-
-    def delete_permission(self, checkpoint: str, permission_id: str) -> bool:
-        where = and_(t.permissions.c.checkpoint == checkpoint, t.permissions.c.permission_id == permission_id)
-        return self._delete(t.permissions, where) == 1
-
-    # --- webhooks
-
-    def add_delivery(self, event_id: str, url: str, body: str) -> bool:
-        """Whether it is new; an event is delivered once to a URL however often it is added."""
-        with self._database.write() as connection:
-            known = connection.execute(
-                select(func.count()).select_from(t.deliveries).where(t.deliveries.c.event_id == event_id)
-            ).scalar_one()
-            if known:
-                return False
-            connection.execute(
-                insert(t.deliveries).values(event_id=event_id, url=url, body=body, attempts=0, due_at=time.time())
-            )
-            return True
-
-    def due_deliveries(self) -> list[dict[str, Any]]:
-        table = t.deliveries.c
-        query = select(t.deliveries).where(table.delivered_at.is_(None), table.due_at <= time.time())
-        with self._database.read() as connection:
-            return [dict(row._mapping) for row in connection.execute(query.order_by(table.number))]
-
-    def note_delivery(self, event_id: str, *, error: str | None, due_at: float | None) -> None:
-        """An attempt: done where `due_at` is None."""
-        table = t.deliveries.c
-        values: dict[str, Any] = {"attempts": table.attempts + 1, "error": error}
-        values |= {"delivered_at": time.time()} if due_at is None else {"due_at": due_at}
-        self._change(t.deliveries, table.event_id == event_id, **values)
-
-    # --- inside
-
-    def _insert(self, table: Table, values: dict[str, Any]) -> None:
-        with self._database.write() as connection:
-            connection.execute(insert(table).values(**values))
-
-    def _change(self, table: Table, where: Any, **values: Any) -> int:
-        with self._database.write() as connection:
-            return connection.execute(update(table).where(where).values(**values)).rowcount
-
-    def _delete(self, table: Table, where: Any) -> int:
-        with self._database.write() as connection:
-            return connection.execute(delete(table).where(where)).rowcount
-
-    def _one(self, table: Table, kind: Any, where: Any) -> Any:
-        with self._database.read() as connection:
-            return next(iter(_rows(connection, _columns(table, kind).where(where), kind)), None)
-
-    def _all(self, table: Table, kind: Any, where: Any = True) -> list[Any]:
-        order = table.c.number.desc() if "number" in table.c else table.c.job_id
-        query = _columns(table, kind) if where is True else _columns(table, kind).where(where)
-        with self._database.read() as connection:
-            return _rows(connection, query.order_by(order), kind)
-
-
-def _columns(table: Table, kind: Any) -> Select[Any]:
-    return select(*(table.c[field.name] for field in fields(kind)))
-
-
-def _rows(connection: Connection, query: Select[Any], kind: Any) -> list[Any]:
-    names = [field.name for field in fields(kind)]
-    return [kind(**{name: row._mapping[name] for name in names}) for row in connection.execute(query)]
-
 
 def _status(connection: Connection, job_id: str) -> JobStatus:
     return connection.execute(select(t.jobs.c.status).where(t.jobs.c.job_id == job_id)).scalar_one()
@@ -406,7 +206,3 @@ def _set_status(connection: Connection, job_id: str, new: JobStatus, error: str 
 
 def _is_free(now: float) -> Any:
     return or_(t.served_jobs.c.lease_until.is_(None), t.served_jobs.c.lease_until < now)
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
