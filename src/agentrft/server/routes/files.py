@@ -6,11 +6,11 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, UploadFile
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from agentrft.data import each_demonstration, each_sample
 from agentrft.errors import ArtifactsError, UserError
@@ -22,7 +22,7 @@ from agentrft.server.records import new_id
 from agentrft.server.routes.parameters import FilesLimit, Order
 from agentrft.server.rows import FileRow, UploadRow
 from agentrft.server.schemas.answers import answers, answers_bytes
-from agentrft.server.schemas.files import DeletedFile, File, FilePage, Upload, UploadPart
+from agentrft.server.schemas.files import DeletedFile, File, FilePage, Purpose, Upload, UploadPart
 from agentrft.server.validation import exhaust
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ MOST_UPLOAD_BYTES = 8 * 1024 * 1024 * 1024
 MOST_PART_BYTES = 64 * 1024 * 1024
 UPLOAD_S = 3600.0
 CHUNK = 1024 * 1024
-PURPOSES = ("fine-tune", "evals", "user_data", "assistants", "batch", "vision")
 
 InContext = Annotated[Context, Depends(context_of)]
 
@@ -44,13 +43,12 @@ def create_file(
     context: InContext,
     background: BackgroundTasks,
     file: UploadFile,
-    purpose: Annotated[str, Form()],
-    anchor: Annotated[str | None, Form(alias="expires_after[anchor]")] = None,
+    purpose: Annotated[Purpose, Form()],
+    anchor: Annotated[Literal["created_at"] | None, Form(alias="expires_after[anchor]")] = None,
     seconds: Annotated[int | None, Form(alias="expires_after[seconds]", ge=3600, le=2592000)] = None,
 ) -> dict[str, Any]:
     """Upload a file; it is checked in the background, and ends as `processed` or `error`."""
-    _check_purpose(purpose)
-    if (anchor is None) != (seconds is None) or anchor not in (None, "created_at"):
+    if (anchor is None) != (seconds is None):
         raise ApiError(400, "expires_after: give the anchor 'created_at' and seconds.", param="expires_after")
     partial, file_id = _partial(context), new_id("file-")
     size = _copy(file.file.read, partial, MOST_BYTES)
@@ -104,8 +102,8 @@ class UploadCreate(BaseModel):
     """Body of `uploads.create`."""
 
     filename: str
-    purpose: str
-    bytes: int
+    purpose: Purpose
+    bytes: Annotated[int, Field(ge=1, le=MOST_UPLOAD_BYTES)]
     mime_type: str
 
 
@@ -118,9 +116,6 @@ class UploadComplete(BaseModel):
 
 @router.post("/v1/uploads", **answers(Upload))
 def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
-    _check_purpose(body.purpose)
-    if not 0 < body.bytes <= MOST_UPLOAD_BYTES:
-        raise ApiError(400, f"bytes: must be 1 to {MOST_UPLOAD_BYTES}.", param="bytes", code="invalid_value")
     return upload_object(context.records.add_upload(body.filename, body.purpose, body.bytes, UPLOAD_S))
 
 
@@ -219,11 +214,6 @@ def _pending(upload_id: str, context: Context) -> UploadRow:
 
 def _has_expired(row: FileRow) -> bool:
     return row.expires_at is not None and row.expires_at < time.time()
-
-
-def _check_purpose(purpose: str) -> None:
-    if purpose not in PURPOSES:
-        raise ApiError(400, f"purpose: must be one of {', '.join(PURPOSES)}.", param="purpose", code="invalid_value")
 
 
 def _partial(context: Context) -> Path:

@@ -9,6 +9,15 @@ from pydantic import BaseModel
 from agentrft.server.schemas.base import ErrorBody
 
 EVENT_STREAM = "text/event-stream"
+# Of one event of a stream.
+SERVER_SENT_EVENT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string"}, "data": {"type": "string", "description": "JSON, or `[DONE]` at the end"}
+    },
+    "required": ["data"],
+    "additionalProperties": False,
+}  # fmt: skip
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 404, 405, 409, 413, 424, 503)
 }
@@ -18,7 +27,7 @@ def answers(model: type[BaseModel], *, streams: bool = False) -> dict[str, Any]:
     """Arguments of a route whose 200 is this object, or, where the request wants it, server-sent events."""
     described: dict[str, Any] = {"model": model}
     if streams:
-        described["content"] = {EVENT_STREAM: {"schema": {"type": "string"}}}
+        described["content"] = {EVENT_STREAM: {"schema": SERVER_SENT_EVENT}}
     return {"response_model": None, "responses": {200: described}}
 
 
