@@ -64,7 +64,9 @@ async def run_job(
             store.set_status(job_id, "interrupted")
             raise
         except (JobPaused, ArtifactsError) as pause:
-            store.set_status(job_id, "paused", error=pause.cause, events=[("warning", pause.cause)])
+            # How a paused job goes on is said by whoever runs it.
+            told = f"{pause.cause} {pause.remedy}" if isinstance(pause, ArtifactsError) else pause.cause
+            store.set_status(job_id, "paused", error=pause.cause, events=[("warning", told)])
             raise
         except AgentRFTError as error:
             # How to go on is said by whoever runs the job.

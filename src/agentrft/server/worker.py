@@ -91,14 +91,15 @@ class Worker:
             progress.spec = spec
             await run_job(spec, store, job_id, progress=progress, stop=stop)
         except Interrupted:
+            # The lease is given up here, not lost.
+            self._ended.set()
             self._records.settle(job_id, self._owner)
-            return 0
         except JobPaused:
-            return 0
+            pass
         except ArtifactsError as error:
-            store.add_event(job_id, "error", f"{error} The job is paused; resume it then.")
-            self._records.move(job_id, ("queued", "interrupted", "running"), "paused", error=error.cause)
-            return 0
+            # Before the job began; where it ran, it said so itself.
+            event = ("error", f"{error.cause} {error.remedy} The job is paused; resume it then.")
+            self._records.move(job_id, ("queued", "interrupted", "running"), "paused", error=error.cause, event=event)
         except AgentRFTError as error:
             # Where the job itself failed, it said so.
             event = ("error", str(error))
