@@ -19,7 +19,7 @@ from agentrft.job.references import ModelReference
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
-from agentrft.models.load import load_model, load_tokenizer
+from agentrft.models.load import dtype_on, load_model, load_tokenizer
 from agentrft.models.memory import device_memory
 from agentrft.rollout import CallRules, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
@@ -75,7 +75,7 @@ class Runtime:
         self.tokenizer = tokenizer
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         self.engine_device = _engine_device(spec, self.device)
-        self.dtype = _dtype(spec, self.device)
+        self.dtype = dtype_on(self.device, spec.dtype)
         # One thread for all that computes, an engine with a model of its own aside: OpenMP gives each calling thread a
         # pool of its own, and several pools on the same cores make each other sleep between any two operations.
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
@@ -224,13 +224,6 @@ def _engine_device(spec: JobSpec, learner: torch.device) -> torch.device:
         )
     # "cuda" is the first one, so that both names of it are the same device.
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
-
-
-def _dtype(spec: JobSpec, device: torch.device) -> torch.dtype:
-    if spec.dtype != "auto":
-        return torch.bfloat16 if spec.dtype == "bfloat16" else torch.float32
-    fast_bfloat16 = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast_bfloat16 else torch.float32
 
 
 def _call_rules(spec: JobSpec, toolbox: Toolbox) -> CallRules:

@@ -1,6 +1,7 @@
 """A model's weights and tokenizer in memory, from wherever the source says they are."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
@@ -19,6 +20,14 @@ from agentrft.models.memory import keep_freed_memory
 
 HUB_TIMEOUT_S = 10.0
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+
+def dtype_on(device: torch.device, name: Literal["auto", "bfloat16", "float32"]) -> torch.dtype:
+    """What a job's `dtype` is on a device: "auto" is bfloat16 where the device multiplies it natively."""
+    if name == "auto":
+        is_fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        return torch.bfloat16 if is_fast else torch.float32
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
 
 
 def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:

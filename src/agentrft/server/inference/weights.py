@@ -15,7 +15,7 @@ from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.forward import Forward, forward_of
-from agentrft.models.load import load_model, load_tokenizer, model_folder
+from agentrft.models.load import dtype_on, load_model, load_tokenizer, model_folder
 from agentrft.models.packed import PackedModel
 from agentrft.server.inference.adapters import merge_adapter
 from agentrft.spec.base import SpecModel
@@ -104,7 +104,7 @@ def load_weights(weights: Weights) -> LoadedModel:
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     files, adapter = weights.files(), weights.adapter_folder()
     own = source if files is None or adapter else ModelSource(weights.name, str(files), True, files.name)
-    model = load_model(own, _dtype(weights.dtype, device))
+    model = load_model(own, dtype_on(device, weights.dtype))
     model.to(device=device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
     model.requires_grad_(False)
     longest = getattr(model.config, "max_position_embeddings", None)
@@ -119,11 +119,3 @@ def load_weights(weights: Weights) -> LoadedModel:
     if adapter is not None:
         merge_adapter(model, forward, adapter)
     return LoadedModel(forward, codec, tokenizer, context)
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    """As a job's `dtype`: "auto" is bfloat16 where the device is fast at it."""
-    if name == "auto":
-        fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if name == "bfloat16" else torch.float32
