@@ -9,7 +9,8 @@ import torch
 
 from agentrft.errors import UserError
 from agentrft.job import NoProgress, Stop, create_job, run_job
-from agentrft.job.checkpoint import load_state, step_folder
+from agentrft.job.checkpoint import load_state
+from agentrft.job.layout import step_folder
 from agentrft.spec import load_job
 from tests.job.ended import Ended
 from tests.job.tiny_job import write_job
