@@ -47,13 +47,13 @@ def first_use(settings: Settings, store: JobStore, records: Records, environment
     if not isinstance(artifacts, SharedArtifacts):
         return
     try:
-        is_new = artifacts.is_new()
-        if not is_new:
-            artifacts.mark()
-            return
-        artifacts.probe()
-        _push_all(artifacts, settings, store, records)
+        if artifacts.is_new():
+            artifacts.probe()
+            _push_all(artifacts, settings, store, records)
         artifacts.mark()
+        # Connected now, the one that answers requests never needs the credentials when workers are started beside it.
+        assert isinstance(store.artifacts, SharedArtifacts)
+        store.artifacts.is_new()
     except ArtifactsError as error:
         raise UserError(f"--artifacts {error.cause}", error.remedy) from error
 

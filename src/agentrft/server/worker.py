@@ -92,6 +92,8 @@ class Worker:
             progress.spec = spec
             await run_job(spec, store, job_id, progress=progress, stop=stop)
         except Interrupted:
+            # The lease is given up here, not lost.
+            self._ended.set()
             self._records.settle(job_id, self._owner)
             return 0
         except JobPaused:
