@@ -18,7 +18,7 @@ from openai import OpenAI
 from tests.cli.commands import ENVIRONMENT, run_alone
 from tests.job.tiny_job import PHASES, TOOL, prompt, serving
 from tests.server.buckets import BUCKET, SECRET, bucket, environment, flaky
-from tests.server.live import MODEL, Live, live, method, open_store, until, upload, wait_for, workers
+from tests.server.live import MODEL, Live, live, lives, method, open_store, until, upload, wait_for, workers
 from tests.traffic.chaos_server import ChaosServer, ok
 
 KEY = Fernet.generate_key().decode()
@@ -149,6 +149,32 @@ def test_a_paused_job_goes_on_from_its_last_step_on_another_machine_though_the_s
         assert 0 < len(done) < len(PHASES) and metrics[: len(done)] == done
         assert [(row["phase"], row["step"]) for row in metrics] == PHASES
         assert store.failed > 10
+        assert all(times == 1 for key, times in tools.executed.items() if key)
+
+
+def test_a_job_of_a_machine_that_is_lost_in_the_middle_of_a_step_goes_on_by_itself_on_another(
+    s3: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    arguments = ("--artifacts", f"s3://{BUCKET}/lost")
+    with serving(ChaosServer(default=ok(delay_s=0.1))) as tools:
+        with live(tmp_path / "one", tiny_model, *arguments, **variables(s3)) as server:
+            client = server.client()
+            job_id = create(client, upload(client, tmp_path / "rows"), tools.url)
+            with open_store(server) as record:
+                until(lambda: record.pending_rollouts(job_id, "train", 2), "the second step", timeout_s=300)
+                (worker,) = workers(server)
+                server.kill()
+                worker.kill()
+                until(lambda: not lives(worker), "it is gone")
+                done = record.metrics(job_id)
+            other = elsewhere(server, tmp_path / "two", s3, tiny_model)
+        try:
+            wait_for(other.client(), job_id, "succeeded", timeout_s=400)
+            with open_store(other) as record:
+                metrics = record.metrics(job_id)
+        finally:
+            other.stop()
+        assert metrics[: len(done)] == done and [(row["phase"], row["step"]) for row in metrics] == PHASES
         assert all(times == 1 for key, times in tools.executed.items() if key)
 
 
