@@ -93,6 +93,13 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     tuned = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     assert greedy(tuned, tokenizer, last_prompt(tokenizer, conversation)) == answer
+    archive = client.get(f"/models/{job.fine_tuned_model}/merged", cast_to=httpx.Response).content
+    with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
+        zipped.extractall(tmp_path / "merged")
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    own = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    assert greedy(merged, own, last_prompt(tokenizer, conversation)) == answer
+    assert not list((server.data_dir / "files").glob(".partial-*")), "what was downloaded is not kept twice"
     assert tool_calls(tools), "the tool was really called"
 
 

@@ -55,8 +55,11 @@ class TrainedWeights:
         return self.reference.label
 
 
-def describe_weights(reference: ModelReference, store: JobStore | None) -> TrainedWeights:
+def describe_weights(reference: ModelReference, store: JobStore | None, *, model: str | None = None) -> TrainedWeights:
     """What a reference's weights were trained from, read from its files.
+
+    Args:
+        model: what the job's `model:` says, where there is no store to look it up in.
 
     Raises:
         UserError: the reference is the base model, or its files are incomplete.
@@ -73,7 +76,8 @@ def describe_weights(reference: ModelReference, store: JobStore | None) -> Train
     if (folder / ADAPTER_CONFIG).is_file():
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         rank, named = config["r"], config["base_model_name_or_path"]
-    model = store.get_job(reference.job_id).model if store and reference.job_id else named
+    if model is None:
+        model = store.get_job(reference.job_id).model if store and reference.job_id else named
     source = resolve_model(model)
     base = str(model_folder(source)) if source.is_local else source.path_or_id
     with safe_open(next(folder.glob("*.safetensors")), framework="pt") as file:

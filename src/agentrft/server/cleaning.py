@@ -6,6 +6,7 @@ Bytes that no row knows are left alone: they may be of another database.
 
 import asyncio
 import logging
+import shutil
 import time
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,9 @@ def _delete_partial(context: "Context", before: float) -> None:
     for path in context.settings.files_dir.glob(f"{PARTIAL_PREFIX}*"):
         try:
             if path.stat().st_mtime < before:
-                path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
         except FileNotFoundError:  # it has become whole
             pass

@@ -1,6 +1,7 @@
 """What every route of the API works with."""
 
 import asyncio
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ class Context:
 
     Attributes:
         wake: tells the scheduler that there is something to do.
+        merging: held while weights are merged: the memory is for one at a time.
         background: tasks that the application keeps alive.
     """
 
@@ -35,6 +37,7 @@ class Context:
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     background: set[asyncio.Task[Any]] = field(default_factory=set)
+    merging: threading.Lock = field(default_factory=threading.Lock)
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:
         """Raises ApiError if the server has no such job."""

@@ -4,5 +4,7 @@ LEASE_S = 10.0
 HEARTBEAT_S = 1.0
 # A stop ends at the next safe point. An update of a large model may be far from one; killed, it loses nothing.
 STOP_GRACE_S = 6.0
+# Training yields to the answers of the API.
+NICE = 5
 # The exit code of a worker whose job is another's.
 LOST = 75

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from agentrft.server.leases import LOST, STOP_GRACE_S
+from agentrft.server.leases import LOST, NICE, STOP_GRACE_S
 from agentrft.server.records import RUNNABLE, Records, new_id
 from agentrft.server.settings import Settings
 from agentrft.server.validation import Problem
@@ -26,8 +26,6 @@ LOOK_S = 0.5
 # Until what a killed worker left is in the record.
 NOTE_S = 2.0
 MOST_CRASHES = 3
-# Training yields to the answers of the API.
-NICE = 5
 
 
 @dataclass

@@ -60,13 +60,18 @@ def find_start(name: str, context: Context) -> ServedModel:
     return model
 
 
-def fetch_weights(model: ServedModel, context: Context) -> Path | None:
+def fetch_weights(model: ServedModel, context: Context, *, whole: bool = False) -> Path | None:
     """The checkpoint's folder with its weights in it; None for a base model.
+
+    Args:
+        whole: also with the learner's state.
 
     Raises:
         ApiError: they were deleted.
     """
-    if model.folder is not None and not context.store.artifacts.fetch(model.folder, only=(ADAPTER, MODEL)):
+    if model.folder is not None and not context.store.artifacts.fetch(
+        model.folder, only=() if whole else (ADAPTER, MODEL)
+    ):
         raise _gone(model)
     return model.folder
 

@@ -1,9 +1,7 @@
 """`/v1/models`, what they answer (`/v1/chat/completions`, `/v1/responses`), and who may use a checkpoint."""
 
 import asyncio
-import io
 import json
-import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +11,9 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.server.context import Context, check_limit
+from agentrft.server.downloads import merged, zipped
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects import page, permission_object
 from agentrft.server.routes.files import InContext
@@ -36,18 +36,18 @@ def models(context: InContext) -> dict[str, Any]:
 @router.get("/v1/models/{model:path}/adapter", **answers_bytes("application/zip"))
 def download_adapter(model: str, context: InContext) -> Response:
     """The trained weights as a zip: PEFT's adapter, or the whole model where all weights were trained."""
-    found = find_model(model, context)
-    checkpoint = fetch_weights(found, context)
-    if checkpoint is None:
-        raise ApiError(400, f"'{model}' is a base model.", param="model", code="invalid_value")
-    folder = next((checkpoint / part for part in ("adapter", "model") if (checkpoint / part).is_dir()), None)
+    checkpoint = _checkpoint(model, find_model(model, context), context)
+    folder = next((checkpoint / part for part in (ADAPTER, MODEL) if (checkpoint / part).is_dir()), None)
     if folder is None:
         raise not_found(f"'{model}': its weights are gone.", param="model", code="model_not_found")
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for path in sorted(folder.glob("[!.]*")):
-            archive.write(path, path.name)
-    return Response(content.getvalue(), media_type="application/zip")
+    return zipped(folder, context)
+
+
+@router.get("/v1/models/{model:path}/merged", **answers_bytes("application/zip"))
+def download_merged(model: str, context: InContext) -> Response:
+    """The whole model as a zip, for transformers, vLLM and others: the adapter is merged into its base."""
+    found = find_model(model, context)
+    return merged(found, _checkpoint(model, found, context, whole=True), context)
 
 
 @router.get("/v1/models/{model:path}", **answers(Model))
@@ -106,6 +106,13 @@ def delete_permission(checkpoint: str, permission_id: str, context: InContext) -
     if not context.records.delete_permission(checkpoint, permission_id):
         raise not_found(f"There is no permission '{permission_id}'.", param="permission_id", code="not_found")
     return {"id": permission_id, "object": "checkpoint.permission", "deleted": True}
+
+
+def _checkpoint(name: str, model: ServedModel, context: Context, *, whole: bool = False) -> Path:
+    checkpoint = fetch_weights(model, context, whole=whole)
+    if checkpoint is None:
+        raise ApiError(400, f"'{name}' is a base model.", param="model", code="invalid_value")
+    return checkpoint
 
 
 def _object(model: ServedModel) -> dict[str, Any]:
