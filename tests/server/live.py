@@ -133,7 +133,7 @@ def method(tool_url: str, **changes: Any) -> dict[str, Any]:
     return {"type": "reinforcement", "reinforcement": inner}
 
 
-def wait_for(client: OpenAI, job_id: str, *statuses: str, timeout_s: float = 120) -> Any:
+def wait_for(client: OpenAI, job_id: str, *statuses: str, timeout_s: float = 300) -> Any:
     """The job, once its status is one of these."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -168,7 +168,7 @@ def open_store(server: Live) -> JobStore:
     return JobStore(server.data_dir / "jobs", database=server.database)
 
 
-def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = 60) -> Any:
+def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = 180) -> Any:
     """The first value that counts as true."""
     deadline = time.monotonic() + timeout_s
     while not (found := is_so()):

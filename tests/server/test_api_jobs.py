@@ -117,7 +117,7 @@ def test_a_file_that_a_job_waits_with_is_not_deleted(client: OpenAI, files: dict
 def test_a_grader_that_cannot_be_made_fails_the_job_before_it_waits(client: OpenAI, files: dict[str, str]) -> None:
     grader = {"type": "python", "source": "def grade(:"}
     job = create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
-    job = wait_for(client, job.id, "failed", timeout_s=20)
+    job = wait_for(client, job.id, "failed")
     assert "syntax" in job.error.message.lower()
 
 
@@ -136,7 +136,7 @@ def test_unknown_fields_of_the_method_are_shown_again_and_warned_of(client: Open
 def test_a_grader_that_rows_do_not_fit_fails_the_job_and_names_them(client: OpenAI, files: dict[str, str]) -> None:
     grader = {**ECHO, "reference": "{{ item.answer }}"}
     job = create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
-    job = wait_for(client, job.id, "failed", timeout_s=20)
+    job = wait_for(client, job.id, "failed")
     assert (job.error.code, job.error.param) == ("invalid_grader", "method.reinforcement.grader")
     assert "'item' has no key 'answer'" in job.error.message
 
@@ -243,7 +243,7 @@ def test_a_paused_job_of_the_queue_waits_until_it_is_resumed(
     long = method(tools.url, hyperparameters={"max_steps": 60, "n_epochs": 50, "eval_interval": 60})
     running = [create(client, files, method=long, extra_body={"dtype": "float32"}).id for _ in range(2)]
     for job_id in running:
-        wait_for(client, job_id, "running", timeout_s=60)
+        wait_for(client, job_id, "running")
     waiting = create(client, files, method=method(tools.url)).id
     urgent = create(client, files, method=method(tools.url), extra_body={"priority": 5}).id
     for job_id in (waiting, urgent):
@@ -255,7 +255,7 @@ def test_a_paused_job_of_the_queue_waits_until_it_is_resumed(
     for job_id in running:
         wait_for(client, job_id, "cancelled", timeout_s=15)
     assert time.monotonic() - started < 10
-    wait_for(client, urgent, "running", "succeeded", timeout_s=60)
+    wait_for(client, urgent, "running", "succeeded")
     assert client.fine_tuning.jobs.retrieve(waiting).status == "paused"
     assert client.fine_tuning.jobs.resume(waiting).status in ("queued", "running")
     for job_id in (waiting, urgent):
