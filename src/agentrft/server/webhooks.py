@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from standardwebhooks import Webhook
 
+from agentrft.server.job_lists import ENDED
 from agentrft.traffic import public_url
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ENDED = {"succeeded", "failed", "cancelled"}
 LOOK_S = 1.0
 TIMEOUT_S = 15.0
 # Seconds until each further attempt, as the scheme advises: growing, a day in all.

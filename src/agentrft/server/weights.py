@@ -55,8 +55,7 @@ def find_start(name: str, context: Context) -> ServedModel:
         status = shown_status(model.job.status)
         raise ApiError(400, f"'{name}': its job is {status}; once that has ended, it can be trained further.",
                        param="model", code="model_in_use")  # fmt: skip
-    if model.folder is not None and not context.store.artifacts.fetch(model.folder):
-        raise _gone(model)
+    fetch_weights(model, context, whole=True)
     return model
 
 
@@ -72,12 +71,8 @@ def fetch_weights(model: ServedModel, context: Context, *, whole: bool = False) 
     if model.folder is not None and not context.store.artifacts.fetch(
         model.folder, only=() if whole else (ADAPTER, MODEL)
     ):
-        raise _gone(model)
+        raise not_found(f"'{model.name}': its weights are gone.", param="model", code="model_not_found")
     return model.folder
-
-
-def _gone(model: ServedModel) -> ApiError:
-    return not_found(f"'{model.name}': its weights are gone.", param="model", code="model_not_found")
 
 
 def list_models(context: Context) -> list[ServedModel]:

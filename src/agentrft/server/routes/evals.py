@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
+from agentrft.job.layout import VALIDATION
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation import content_path
 from agentrft.server.errors import not_found
@@ -21,7 +22,6 @@ from agentrft.store import JobRow, read_rollouts
 
 router = APIRouter()
 
-VALIDATION = "validation"
 RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 
 

@@ -15,6 +15,7 @@ from agentrft.job.secrets import stored_spec
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation import read_request, request_digest
 from agentrft.server.errors import ApiError
+from agentrft.server.job_lists import ENDED
 from agentrft.server.names import FINE_TUNED
 from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
 from agentrft.server.routes.files import InContext
@@ -30,7 +31,6 @@ from agentrft.store import EventLevel, JobRow, JobStatus
 
 router = APIRouter()
 
-ENDED = ("succeeded", "failed", "cancelled")
 STREAM_LOOK_S = 0.5
 METADATA_PREFIX = "metadata["
 RESUMED = "The job was resumed"
