@@ -2,6 +2,7 @@ import importlib.util
 import json
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def test_the_built_in_model_answers_a_question(cache: Path) -> None:
     answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     assert "Paris" in tokenizer.decode(answer)
     assert int(answer[-1]) == tokenizer.eos_token_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_models_that_threads_load_at_once_are_whole(tiny_model: Path) -> None:
+    source = resolve_model(str(tiny_model))
+    with ThreadPoolExecutor(4) as pool:
+        models = list(pool.map(lambda _: load_model(source, torch.float32), range(16)))
+    for model in [*models, load_model(source, torch.float32)]:
+        assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+        assert not any(parameter.is_meta for parameter in model.parameters())
 
 
 def test_a_folder_loads_like_the_built_in_model(cache: Path) -> None:

@@ -214,13 +214,13 @@ async def test_where_the_architecture_takes_no_adapters_each_is_merged_into_a_co
 
 
 def test_requests_to_several_models_at_once_get_each_its_own_answer(tiny_model: Path) -> None:
-    named = {"white": "white", "green": "light green"}
+    base = greedy_by_transformers(tiny_model, None, prompt("apple"), 20)
+    expected = {"white": "white", "green": "light green", "base": base}
     with running(tiny_model) as server, ThreadPoolExecutor(12) as pool:
-        answers = [(name, pool.submit(ask, server.client(name), max_tokens=20)) for name in [*named, "base"] * 4]
-        base = greedy_by_transformers(tiny_model, None, prompt("apple"), 20)
+        answers = [(name, pool.submit(ask, server.client(name), max_tokens=20)) for name in [*expected] * 4]
 
         for name, answer in answers:
-            assert answer.result().choices[0].message.content == named.get(name, base), name
+            assert answer.result().choices[0].message.content == expected[name], name
         assert len(server.host.in_memory) == 1
 
 

@@ -1,6 +1,7 @@
 """A model's weights and tokenizer in memory, from wherever the source says they are."""
 
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import torch
@@ -20,6 +21,10 @@ from agentrft.models.memory import keep_freed_memory
 
 HUB_TIMEOUT_S = 10.0
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+
+# While transformers loads a model it replaces a method of its own base class. Two loads at once put it back in the
+# wrong order, and from then on no model of the process has tied weights.
+_loading = Lock()
 
 
 def dtype_on(device: torch.device, name: Literal["auto", "bfloat16", "float32"]) -> torch.dtype:
@@ -41,7 +46,7 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
     keep_freed_memory()
     folder = model_folder(source)
     try:
-        with quiet_transformers():
+        with _loading, quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise _unusable(source, error) from error
