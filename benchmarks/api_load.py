@@ -118,20 +118,25 @@ class Step(NamedTuple):
     trained_tokens: float
 
 
-async def steps_until(client: OpenAI, job_id: str, last: int) -> dict[int, Step]:
-    """The steps so far, once there are this many."""
+async def steps_until(client: OpenAI, job_id: str, last: int, steps: dict[int, Step]) -> None:
+    """Wait until there are this many steps, and fill in those so far.
+
+    Raises:
+        RuntimeError: the job ended before.
+    """
     while True:
-        events = await asyncio.to_thread(lambda: client.fine_tuning.jobs.list_events(job_id, limit=20).data)
-        steps: dict[int, Step] = {}
+        events = await asyncio.to_thread(lambda: client.fine_tuning.jobs.list_events(job_id, limit=40).data)
         for event in events:
             data: Any = event.data
+            if event.level == "error":
+                raise RuntimeError(event.message)
             if event.type == "metrics" and data["step"] > 0:
                 train = data["agentrft"]["train"]
                 rollouts = train["rollouts"] - train["outcomes"].get("infra_failed", 0)
                 sampled = train["sampled_tokens_mean"] * rollouts
                 steps[data["step"]] = Step(data["timing"]["step"]["full_iteration"], sampled, train["unique_tokens"])
         if max(steps, default=0) >= last:
-            return steps
+            return
         await asyncio.sleep(0.5)
 
 
@@ -160,18 +165,19 @@ async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_i
     sides: dict[bool, list[Step]] = {False: [], True: []}
     used = {side: {"server": 0.0, "clients": 0.0, "seconds": 0.0} for side in sides}
     processes = {"server": psutil.Process(server), "clients": psutil.Process(clients.process.pid)}
+    steps: dict[int, Step] = {}
     step = 1
-    await steps_until(client, job_id, step)
+    await steps_until(client, job_id, step, steps)
     for number in range(arguments.rounds):
         for side in (False, True) if number % 2 == 0 else (True, False):
             clients.let(side)
             # The step in which they begin or end belongs to neither side.
             step += 1
-            await steps_until(client, job_id, step)
+            await steps_until(client, job_id, step, steps)
             before = {name: sum(process.cpu_times()[:2]) for name, process in processes.items()}
             started = time.perf_counter()
-            found = await steps_until(client, job_id, step + WINDOW_STEPS)
-            own = [found[one] for one in range(step + 1, step + WINDOW_STEPS + 1)]
+            await steps_until(client, job_id, step + WINDOW_STEPS, steps)
+            own = [steps[one] for one in range(step + 1, step + WINDOW_STEPS + 1)]
             step += WINDOW_STEPS
             sides[side] += own
             used[side]["seconds"] += time.perf_counter() - started

@@ -10,8 +10,8 @@ import torch
 from agentrft.errors import UserError
 from agentrft.job import NoProgress, Stop, create_job, run_job
 from agentrft.job.checkpoint import load_state
-from agentrft.job.layout import step_folder
 from agentrft.spec import load_job
+from agentrft.store.layout import step_folder
 from tests.job.ended import Ended
 from tests.job.tiny_job import write_job
 from tests.traffic.chaos_server import ChaosServer

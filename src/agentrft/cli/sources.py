@@ -8,6 +8,7 @@ from typing import Any
 from agentrft.cli.targets import open_store
 from agentrft.errors import UserError
 from agentrft.store import JobRow, JobStore, read_rollouts, rollout_row
+from agentrft.store.layout import rollouts_folder
 
 FILE_NAME = re.compile(r"(failed-)?(?P<phase>[a-z_]+)-(?P<step>\d+)")
 PHASES = ("train", "validation")
@@ -39,7 +40,7 @@ def _newest(store: JobStore, job: JobRow, phase: str | None, step: int | None) -
         if rows:
             return source, rows
     found = [
-        path for path in (store.job_folder(job.job_id) / "rollouts").glob("*.parquet") if FILE_NAME.match(path.stem)
+        path for path in rollouts_folder(store.job_folder(job.job_id)).glob("*.parquet") if FILE_NAME.match(path.stem)
     ]
     fitting = [path for path in found if _fits(path, phase, step)]
     if not fitting:

@@ -14,6 +14,7 @@ from agentrft.cli.targets import OutputDirOption, check_inputs, folder_option, o
 from agentrft.errors import AgentRFTError, UserError
 from agentrft.spec import JobSpec
 from agentrft.store import JobStore
+from agentrft.store.layout import checkpoints_folder
 
 
 def train(
@@ -117,7 +118,7 @@ def _result(store: JobStore, job_id: str) -> dict[str, Any]:
         "train_reward_first": trained[0] if trained else None,
         "train_reward_last": trained[-1] if trained else None,
         "output_dir": str(store.output_dir),
-        "checkpoints": str(store.job_folder(job_id) / "checkpoints"),
+        "checkpoints": str(checkpoints_folder(store.job_folder(job_id))),
     }
 
 

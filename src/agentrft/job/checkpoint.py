@@ -14,9 +14,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
-from agentrft.job.layout import ADAPTER, MODEL, STATE
 from agentrft.learner import Learner, Policy
 from agentrft.store import Artifacts
+from agentrft.store.layout import ADAPTER, MODEL, STATE, checkpoints_folder
 
 
 def save_checkpoint(folder: Path, learner: Learner, *, weights: bool = True) -> None:
@@ -82,7 +82,7 @@ def prune_warm_start(job_folder: Path, keep: int | None, artifacts: Artifacts) -
 
 
 def _delete(job_folder: Path, prefix: str, keep: Collection[int | None], artifacts: Artifacts) -> None:
-    folder = job_folder / "checkpoints"
+    folder = checkpoints_folder(job_folder)
     for name in list(artifacts.entries(folder)):
         if name.startswith(prefix) and int(name.removeprefix(prefix)) not in keep:
             artifacts.delete(folder / name)

@@ -19,7 +19,6 @@ from transformers import PreTrainedTokenizerFast
 from agentrft.chat import load_codec
 from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.errors import UserError
-from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.job.references import ADAPTER_FILE, ModelReference
 from agentrft.learner import Policy
 from agentrft.models import ModelSource, resolve_model
@@ -27,6 +26,7 @@ from agentrft.models.convert import quiet_transformers
 from agentrft.models.forward import TransformersForward
 from agentrft.models.load import load_model, load_tokenizer, model_folder
 from agentrft.store import JobStore
+from agentrft.store.layout import ADAPTER, MODEL
 
 ADAPTER_CONFIG = "adapter_config.json"
 

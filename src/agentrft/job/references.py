@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from agentrft.errors import UserError
 from agentrft.job.checkpoint import load_state
-from agentrft.job.layout import step_folder
 from agentrft.learner import Policy
 from agentrft.learner.policy import LORA_ALPHA_PER_RANK
 from agentrft.spec import JobSpec
 from agentrft.store import JobStore
+from agentrft.store.layout import step_folder
 
 BASE = "base"
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -84,10 +84,7 @@ def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
             "Write `base`, a job's id, JOB@best, JOB@last, JOB@STEP (0 is the warm start) or an adapter's folder.",
         )
     job = store.find_job(match["job"])
-    steps = sorted(
-        int(folder.name.removeprefix("step-"))
-        for folder in (store.job_folder(job.job_id) / "checkpoints").glob("step-*")
-    )
+    steps = sorted(store.checkpoints(job.job_id))
     if not steps:
         raise UserError(f"job {job.job_id} has no checkpoint yet.", "Wait for its first step, or resume it.")
     wanted = match["step"] or "best"

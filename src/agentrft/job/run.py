@@ -5,7 +5,6 @@ from typing import Any
 
 from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused
 from agentrft.job.inputs import check_unchanged, file_digests
-from agentrft.job.layout import TRAIN, step_folder
 from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
 from agentrft.job.runtime import Runtime
@@ -15,6 +14,7 @@ from agentrft.job.train import Trainer
 from agentrft.job.warm_start import warm_start
 from agentrft.spec import JobSpec
 from agentrft.store import JobRow, JobStore
+from agentrft.store.layout import TRAIN, step_folder
 
 # As hosted Agent RFT says it.
 COMPLETED = "The job has successfully completed"

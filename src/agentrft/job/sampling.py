@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from agentrft.data import Sample
 from agentrft.job.collect import Collector
-from agentrft.job.layout import TRAIN
 from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import Difficulty, samples_of_step
 from agentrft.job.tasks import rollout_tasks
 from agentrft.rollout import Rollout
+from agentrft.store.layout import TRAIN
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 from agentrft.errors import JobFailedError, NotTrainableError
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.collect import Collector
-from agentrft.job.layout import TRAIN, VALIDATION, step_folder
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
 from agentrft.job.sampling import StepSampler
@@ -28,6 +27,7 @@ from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
+from agentrft.store.layout import TRAIN, VALIDATION, rollouts_file, step_folder
 
 WARM_UP_STEPS = 2
 
@@ -140,7 +140,7 @@ class Trainer:
 
     def _stored_rollouts(self, step: int) -> list[Rollout]:
         """Of a committed training step."""
-        rows = read_rollouts(self._folder / "rollouts" / f"{TRAIN}-{step:05d}.parquet")
+        rows = read_rollouts(rollouts_file(self._folder, TRAIN, step))
         return [Rollout.from_dict(row["record"]) for row in rows]
 
     def _trained(self) -> list[dict[str, Any]]:
@@ -198,7 +198,7 @@ class Trainer:
     def _fail(self, phase: str, step: int, what: str, rollouts: list[Rollout]) -> NoReturn:
         """End the job where nothing has a reward; the rollouts are kept beside the record, for reading."""
         example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
-        path = self._folder / "rollouts" / f"failed-{phase}-{step:05d}.parquet"
+        path = rollouts_file(self._folder, f"failed-{phase}", step)
         write_rollouts(path, [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts])
         self._artifacts.push(path)
         raise JobFailedError(
@@ -210,7 +210,7 @@ class Trainer:
     async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
         """Rollouts, then the checkpoint, then the record: a kill in between repeats the step's end and no more."""
         rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
-        path = self._folder / "rollouts" / f"{phase}-{step:05d}.parquet"
+        path = rollouts_file(self._folder, phase, step)
         write_rollouts(path, rows)
         await self._artifacts.aside(self._artifacts.push, path)
         if phase == TRAIN:

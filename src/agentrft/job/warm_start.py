@@ -5,13 +5,13 @@ from functools import partial
 
 from agentrft.data import Sample
 from agentrft.job.checkpoint import load_state, prune_warm_start, save_checkpoint
-from agentrft.job.layout import WARM_START, warm_start_folder
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import samples_of_step
 from agentrft.job.stop import Stop
 from agentrft.learner import TrainingRow
 from agentrft.store import JobStore
+from agentrft.store.layout import WARM_START, warm_start_folder
 
 WARM_UP_BATCHES = 2
 

@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Mapping
 
 from agentrft.errors import ArtifactsError, UserError
-from agentrft.job.layout import TRAIN
 from agentrft.server.records import Records
 from agentrft.server.settings import Settings
 from agentrft.store import Artifacts, JobStore, ObjectStore, SharedArtifacts
+from agentrft.store.layout import TRAIN, checkpoints_folder, rollouts_file
 
 # Whoever waits for an answer of the API does not wait long; a job can.
 START_PATIENCE_S, ANSWER_PATIENCE_S, JOB_PATIENCE_S = 3.0, 10.0, 600.0
@@ -63,11 +63,11 @@ def _push_all(artifacts: SharedArtifacts, settings: Settings, store: JobStore, r
     paths += [settings.files_dir / part_id for part_id in records.pending_parts()]
     for job_id in records.lists.all():
         folder, committed = store.job_folder(job_id), store.metrics(job_id)
-        paths += [folder / "rollouts" / f"{row['phase']}-{row['step']:05d}.parquet" for row in committed]
+        paths += [rollouts_file(folder, row["phase"], row["step"]) for row in committed]
         last = max((row["step"] for row in committed if row["phase"] == TRAIN), default=0)
         # A later one is of a step that was cut off.
         paths += [
-            path for path in (folder / "checkpoints").glob("*-*")
+            path for path in checkpoints_folder(folder).glob("*-*")
             if not path.name.startswith(".") and (path.name.startswith("warm") or int(path.name[-5:]) <= last)
         ]  # fmt: skip
     for path in paths:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentrft.job.layout import TRAIN, VALIDATION
+from agentrft.store.layout import TRAIN, VALIDATION
 
 # Steps get longer or shorter as the model's answers do: the last few tell more than all.
 RECENT = 5

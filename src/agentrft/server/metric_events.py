@@ -8,8 +8,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentrft.job.layout import TRAIN, VALIDATION
 from agentrft.server.grader_panels import grader_errors, grader_scores, grader_timing, grader_usage
+from agentrft.store.layout import TRAIN, VALIDATION
 
 
 def told_steps(

@@ -3,10 +3,17 @@
 from pathlib import Path
 
 from agentrft.errors import UserError
-from agentrft.job.layout import TRAIN, WARM_START, step_folder, warm_start_folder
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec
 from agentrft.store import Artifacts, JobStore, SharedArtifacts
+from agentrft.store.layout import (
+    TRAIN,
+    WARM_START,
+    checkpoints_folder,
+    rollouts_file,
+    step_folder,
+    warm_start_folder,
+)
 
 
 def here(spec: JobSpec, settings: Settings) -> JobSpec:
@@ -52,8 +59,8 @@ def take_over(spec: JobSpec, store: JobStore, job_id: str) -> None:
     trained = [row["step"] for row in committed if row["phase"] == TRAIN]
     warmed = sum(row["phase"] == WARM_START for row in committed)
     last = max(trained, default=0)
-    kept = artifacts.entries(folder / "checkpoints")
-    for path in (folder / "checkpoints").glob("[!.]*"):
+    kept = artifacts.entries(checkpoints_folder(folder))
+    for path in checkpoints_folder(folder).glob("[!.]*"):
         # Of a step that was cut off here, or that was deleted elsewhere.
         if path.name not in kept or _number(path) > (warmed if path.name.startswith("warm") else last):
             artifacts.forget(path)
@@ -73,7 +80,7 @@ def _needed(spec: JobSpec, folder: Path, trained: list[int], warmed: int, *, has
             return [warm_start_folder(folder, warmed)]
         return [] if spec.start_from is None else [spec.start_from]
     read = trained if spec.hyperparameters.sample_by == "difficulty" else [last]
-    return [step_folder(folder, last), *(folder / "rollouts" / f"{TRAIN}-{step:05d}.parquet" for step in read)]
+    return [step_folder(folder, last), *(rollouts_file(folder, TRAIN, step) for step in read)]
 
 
 def _number(path: Path) -> int:

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.server.context import Context
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.job_lists import ENDED, TunedJob
 from agentrft.server.names import fine_tuned_name, split_step
 from agentrft.server.objects import shown_status
+from agentrft.store.layout import ADAPTER, MODEL, step_folder
 
 
 @dataclass(frozen=True)
@@ -127,5 +127,5 @@ def _at_step(name: str, job: TunedJob, step: int | None, context: Context) -> Se
         step = job.best_step if job.best_step in steps else max(steps, default=None)
     if step is None or step not in steps:
         return None
-    folder = context.store.job_folder(job.job_id) / "checkpoints" / f"step-{step:05d}"
+    folder = step_folder(context.store.job_folder(job.job_id), step)
     return ServedModel(name, job.weights, folder, job, step, int(job.finished_at or job.created_at))

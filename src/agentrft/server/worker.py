@@ -99,11 +99,11 @@ class Worker:
         except ArtifactsError as error:
             # Before the job began; where it ran, it said so itself.
             event = ("error", f"{error.cause} {error.remedy} The job is paused; resume it then.")
-            self._records.move(job_id, ("queued", "interrupted", "running"), "paused", error=error.cause, event=event)
+            self._records.move(job_id, RUNNABLE, "paused", error=error.cause, event=event)
         except AgentRFTError as error:
             # Where the job itself failed, it said so.
             event = ("error", str(error))
-            self._records.move(job_id, ("queued", "interrupted", "running"), "failed", error=str(error), event=event)
+            self._records.move(job_id, RUNNABLE, "failed", error=str(error), event=event)
         return 0
 
     def _spec(self) -> JobSpec:

@@ -17,6 +17,7 @@ from agentrft.errors import UserError
 from agentrft.store import tables
 from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
+from agentrft.store.layout import checkpoints_folder, step_folder
 from agentrft.store.numbers import finite
 from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout
 from agentrft.store.shared import Artifacts
@@ -145,13 +146,13 @@ class JobStore:
 
     def checkpoints(self, job_id: str) -> dict[int, float]:
         """The steps whose weights are kept, and since when, in seconds since the epoch."""
-        found = self.artifacts.entries(self.job_folder(job_id) / "checkpoints").items()
+        found = self.artifacts.entries(checkpoints_folder(self.job_folder(job_id))).items()
         return {int(name.removeprefix("step-")): since for name, since in found if name.startswith("step-")}
 
     def delete_checkpoints(self, job_id: str, step: int | None) -> None:
         """Delete the weights of a step, or of all; what was measured stays."""
         for kept in self.checkpoints(job_id) if step is None else (step,):
-            self.artifacts.delete(self.job_folder(job_id) / "checkpoints" / f"step-{kept:05d}")
+            self.artifacts.delete(step_folder(self.job_folder(job_id), kept))
 
     def record_files(self, job_id: str, digests: dict[str, str]) -> None:
         """What the job's data files were when they were looked at: `files` of its spec."""

@@ -10,7 +10,6 @@ from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.errors import UserError
-from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
@@ -19,6 +18,7 @@ from agentrft.models.load import dtype_on, load_model, load_tokenizer, model_fol
 from agentrft.models.packed import PackedModel
 from agentrft.server.inference.adapters import merge_adapter
 from agentrft.spec.base import SpecModel
+from agentrft.store.layout import ADAPTER, MODEL
 
 DEFAULT_CONTEXT_TOKENS = 2048
 

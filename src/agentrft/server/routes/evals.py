@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 
-from agentrft.job.layout import VALIDATION
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation import content_path
 from agentrft.server.errors import not_found
@@ -19,6 +18,7 @@ from agentrft.server.routes.parameters import Limit, Order
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.evals import Eval, EvalPage, OutputItem, OutputItemPage, Run, RunPage
 from agentrft.store import JobRow, read_rollouts
+from agentrft.store.layout import VALIDATION, rollouts_file, rollouts_folder
 
 router = APIRouter()
 
@@ -95,7 +95,7 @@ def _eval(job_id: str, context: Context) -> dict[str, Any]:
 def _runs(job_id: str, context: Context) -> dict[str, dict[str, Any]]:
     job, served = context.job(job_id)
     model = model_name(job, served, context.settings.organization)
-    written_at = context.store.artifacts.entries(context.store.job_folder(job_id) / "rollouts")
+    written_at = context.store.artifacts.entries(rollouts_folder(context.store.job_folder(job_id)))
     found = {}
     for row in context.store.metrics(job_id):
         if row["phase"] == VALIDATION:
@@ -139,4 +139,4 @@ def _validation_file(job: JobRow, context: Context) -> Path | None:
 
 
 def _rollouts_path(job_id: str, step: int, context: Context) -> Path:
-    return context.store.job_folder(job_id) / "rollouts" / f"{VALIDATION}-{step:05d}.parquet"
+    return rollouts_file(context.store.job_folder(job_id), VALIDATION, step)

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
-from agentrft.job.layout import ADAPTER, MODEL
 from agentrft.server.context import Context, check_limit
 from agentrft.server.downloads import merged, zipped
 from agentrft.server.errors import ApiError, not_found
@@ -22,6 +21,7 @@ from agentrft.server.schemas.answers import answers, answers_bytes
 from agentrft.server.schemas.chat import ChatCompletion, ModelResponse
 from agentrft.server.schemas.models import DeletedModel, DeletedPermission, Model, ModelList, PermissionPage
 from agentrft.server.weights import ServedModel, delete_model, fetch_weights, find_model, list_models
+from agentrft.store.layout import ADAPTER, MODEL
 
 router = APIRouter()
 

@@ -1,0 +1,32 @@
+"""What a job leaves, by name: the phases of its record, and what is in its folder.
+
+checkpoints/step-00007/state.pt       master weights, optimizer, counters (the learner's `state`)
+checkpoints/step-00007/adapter/       the adapter in PEFT's format, or model/ with all weights
+checkpoints/warm-start-00003/         of the warm start's last batch
+rollouts/train-00007.parquet          of a step, and validation-00007.parquet
+"""
+
+from pathlib import Path
+
+WARM_START, TRAIN, VALIDATION = "warm_start", "train", "validation"
+STATE, ADAPTER, MODEL = "state.pt", "adapter", "model"
+
+
+def checkpoints_folder(job_folder: Path) -> Path:
+    return job_folder / "checkpoints"
+
+
+def step_folder(job_folder: Path, step: int) -> Path:
+    return checkpoints_folder(job_folder) / f"step-{step:05d}"
+
+
+def warm_start_folder(job_folder: Path, batch: int) -> Path:
+    return checkpoints_folder(job_folder) / f"warm-start-{batch:05d}"
+
+
+def rollouts_folder(job_folder: Path) -> Path:
+    return job_folder / "rollouts"
+
+
+def rollouts_file(job_folder: Path, phase: str, step: int) -> Path:
+    return rollouts_folder(job_folder) / f"{phase}-{step:05d}.parquet"
