@@ -217,8 +217,11 @@ class _Worker:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
         body = json.dumps(message).encode()
-        stdin.write(struct.pack(">I", len(body)) + body)
-        await stdin.drain()
+        try:
+            stdin.write(struct.pack(">I", len(body)) + body)
+            await stdin.drain()
+        except RuntimeError as error:  # what uvloop says of a pipe that is closed
+            raise ConnectionResetError(str(error)) from error
         (length,) = struct.unpack(">I", await stdout.readexactly(4))
         if length > MAX_REPLY_BYTES:
             raise GraderFailure(self._grader, "bad_answer", "the worker's reply is too long")

@@ -5,20 +5,16 @@ Bytes that no row knows are left alone: they may be of another database.
 """
 
 import asyncio
-import logging
 import shutil
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from agentrft.errors import ArtifactsError
+from agentrft.server.background import keep_doing
 from agentrft.server.creation import PARTIAL_PREFIX, content_path
 
 if TYPE_CHECKING:
     from agentrft.server.context import Context
-
-logger = logging.getLogger(__name__)
 
 LOOK_S = 10.0
 # A request that found a file shortly before it expired may still be making a job of it; one may be joining the parts of
@@ -29,12 +25,7 @@ UPLOAD_GRACE_S = 3600.0
 
 async def clean(context: "Context") -> None:
     """At once, and again and again until cancelled."""
-    while True:
-        try:
-            await asyncio.to_thread(clean_once, context)
-        except (OSError, SQLAlchemyError, ArtifactsError) as error:
-            logger.warning("what has expired could not be deleted, which is tried again: %s", error)
-        await asyncio.sleep(LOOK_S)
+    await keep_doing("deleting what has expired", partial(asyncio.to_thread, clean_once, context), every_s=LOOK_S)
 
 
 def clean_once(context: "Context") -> None:

@@ -13,8 +13,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from agentrft.server.background import keep_doing
 from agentrft.server.leases import LOST, NICE, STOP_GRACE_S
 from agentrft.server.records import RUNNABLE, Records, new_id
 from agentrft.server.settings import Settings
@@ -63,25 +62,18 @@ class Scheduler:
     async def run(self) -> None:
         """Until cancelled; then all workers are stopped, and their jobs wait to go on."""
         try:
-            while True:
-                try:
-                    await asyncio.to_thread(self._end_what_does_not_run)
-                    await self._start_what_may_run()
-                    self._kill_what_does_not_stop()
-                except (OSError, SQLAlchemyError) as error:
-                    logger.warning("the jobs could not be looked at, which is tried again: %s", error)
-                try:
-                    async with asyncio.timeout(LOOK_S):
-                        await self.woken.wait()
-                except TimeoutError:
-                    pass
-                self.woken.clear()
+            await keep_doing("looking at the jobs", self._look, every_s=LOOK_S, woken=self.woken)
         finally:
             await self._stop_all()
 
     @property
     def running(self) -> list[str]:
         return sorted(self._workers)
+
+    async def _look(self) -> None:
+        await asyncio.to_thread(self._end_what_does_not_run)
+        await self._start_what_may_run()
+        self._kill_what_does_not_stop()
 
     def _end_what_does_not_run(self) -> None:
         """Wishes for jobs that no worker has."""
@@ -113,12 +105,15 @@ class Scheduler:
                 sys.executable, "-m", "agentrft.server.worker", stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(told).encode() + b"\n")
         self._workers[job_id] = Worker(process, owner)
         task = asyncio.create_task(self._watch(job_id, self._workers[job_id]), name=f"agentrft-watch-{job_id}")
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(told).encode() + b"\n")
+        except (RuntimeError, ConnectionError):  # uvloop says the former of a pipe that is closed
+            logger.warning("%s: its worker died before it was told what to do", job_id)
 
     async def _watch(self, job_id: str, worker: Worker) -> None:
         code = await worker.process.wait()

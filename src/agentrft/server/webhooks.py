@@ -9,11 +9,13 @@ import json
 import logging
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from standardwebhooks import Webhook
 
+from agentrft.server.background import keep_doing
 from agentrft.server.job_lists import ENDED
 from agentrft.traffic import public_url
 
@@ -48,15 +50,17 @@ def tell_webhook(context: "Context", job_id: str) -> None:
 async def deliver(context: "Context") -> None:
     """Send what is due, until cancelled; also what jobs ended while nobody looked."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        while True:
-            await asyncio.to_thread(_note_ended, context)
-            for row in await asyncio.to_thread(context.records.due_deliveries):
-                error = await _send(context, session, row)
-                attempts = row["attempts"]
-                waits = error is not None and attempts < len(WAITS_S)
-                due_at = time.time() + WAITS_S[attempts] if waits else None
-                await asyncio.to_thread(context.records.note_delivery, row["event_id"], error=error, due_at=due_at)
-            await asyncio.sleep(LOOK_S)
+        await keep_doing("sending webhooks", partial(_deliver_due, context, session), every_s=LOOK_S)
+
+
+async def _deliver_due(context: "Context", session: aiohttp.ClientSession) -> None:
+    await asyncio.to_thread(_note_ended, context)
+    for row in await asyncio.to_thread(context.records.due_deliveries):
+        error = await _send(context, session, row)
+        attempts = row["attempts"]
+        waits = error is not None and attempts < len(WAITS_S)
+        due_at = time.time() + WAITS_S[attempts] if waits else None
+        await asyncio.to_thread(context.records.note_delivery, row["event_id"], error=error, due_at=due_at)
 
 
 def _note_ended(context: "Context") -> None:
