@@ -1,8 +1,8 @@
 """Two hundred clients that poll a running job's status and events, beside its training.
 
-    python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 8]
+    python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 16]
 
-One server, one job of the built-in model on the quickstart's data. Windows of steps with and without clients take
+One server, one job of the built-in model, without tools. Windows of steps with and without clients take
 turns; how much longer a step with the same tokens takes in the one than in the other is the price of being watched. The
 clients are on the same machine, so theirs is in it: what the server and the clients take of a core is told apart. The
 last line on standard output is a JSON object.
@@ -10,6 +10,7 @@ last line on standard output is a JSON object.
 
 import argparse
 import asyncio
+import json
 import multiprocessing
 import subprocess
 import sys
@@ -24,38 +25,31 @@ from openai import OpenAI
 
 from benchmarks.harness import OURS, ROOT, machine, report
 
-EXAMPLE = ROOT / "examples" / "medical_coding"
-WINDOW_STEPS = 5
-TOOL = {
-    "name": "search", "description": "Search ICD-10-CM codes.",
-    "parameters": {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
-}  # fmt: skip
+WINDOW_STEPS = 3
+THINGS = ("rain", "bread", "a harbour", "chess", "a long night", "ants", "snow", "an old clock")
+GRADER = "def grade(sample, item):\n    text = sample['output_text']\n    return text.count('e') / max(1, len(text))\n"
 
 
-def start(client: OpenAI, tool_url: str) -> str:
-    ids = {}
-    for name in ("train", "demonstrations"):
-        with (EXAMPLE / "data" / f"{name}.jsonl").open("rb") as file:
-            made = client.files.create(file=file, purpose="fine-tune")
-        ids[name] = client.files.wait_for_processing(made.id, poll_interval=0.2).id
-    source = (EXAMPLE / "grader.py").read_text()
+def start(client: OpenAI) -> str:
+    """A job whose steps are short and much alike: one prompt, eight answers, all of them trained on."""
+    rows = [{"messages": [{"role": "user", "content": f"Write a line about {one}."}]} for one in THINGS]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    made = client.files.create(file=("train.jsonl", content), purpose="fine-tune")
+    training_file = client.files.wait_for_processing(made.id, poll_interval=0.2).id
     job = client.fine_tuning.jobs.create(
         model="smollm2-135m",
-        training_file=ids["train"],
+        training_file=training_file,
         seed=0,
         method={
             "type": "reinforcement",
             "reinforcement": {
-                "tools": [{**TOOL, "server_url": tool_url}],
-                "grader": {"type": "python", "source": source, "trusted": True},
-                "max_episode_steps": 3,
+                "grader": {"type": "python", "source": GRADER, "trusted": True},
                 "hyperparameters": {
-                    "n_epochs": 50, "batch_size": 4, "compute_multiplier": 1, "max_tokens_per_turn": 56,
-                    "max_context_tokens": 640, "max_steps": 500,
+                    "n_epochs": 50, "batch_size": 1, "compute_multiplier": 1, "max_tokens_per_turn": 24,
+                    "max_context_tokens": 128,
                 },
             },
         },  # type: ignore[arg-type,typeddict-unknown-key]
-        extra_body={"warm_start": {"training_file": ids["demonstrations"], "batch_size": 4}},
     )  # fmt: skip
     return job.id
 
@@ -140,30 +134,42 @@ async def steps_until(client: OpenAI, job_id: str, last: int, steps: dict[int, S
         await asyncio.sleep(0.5)
 
 
-def slowdown(alone: list[Step], watched: list[Step]) -> tuple[float, float]:
-    """By how much being watched lengthens a step, as a share, and the half width of its 95 % interval.
+class Window(NamedTuple):
+    """Steps that followed each other, of one of the rounds."""
 
-    Steps differ in what the model wrote, by far more than is to be measured: a least-squares fit of their length to the
-    tokens sampled, the tokens trained on and whether clients polled tells one from the other.
+    round: int
+    watched: bool
+    steps: list[Step]
+
+
+def slowdown(windows: list[Window]) -> tuple[float, float, float]:
+    """By how much being watched lengthens a step, as a share, and its 95 % interval.
+
+    Steps differ in what the model wrote, and the machine's own speed drifts, both by more than is to be measured. A
+    least-squares fit of the logarithm of their length to the round, the tokens sampled, the tokens trained on and
+    whether clients polled tells these from each other.
     """
-    steps = [*alone, *watched]
-    seconds = numpy.array([step.seconds for step in steps])
-    flags = [0.0] * len(alone) + [1.0] * len(watched)
-    columns = [[1.0, step.sampled_tokens, step.trained_tokens, flag] for step, flag in zip(steps, flags, strict=True)]
-    design = numpy.array(columns)
-    found, *_ = numpy.linalg.lstsq(design, seconds, rcond=None)
-    residuals = seconds - design @ found
-    variance = residuals @ residuals / (len(steps) - design.shape[1])
-    error = numpy.sqrt(variance * numpy.linalg.inv(design.T @ design)[-1, -1])
-    usual = seconds.mean() - found[-1] * numpy.mean(flags)
-    return float(found[-1] / usual), float(1.96 * error / usual)
+    rounds = max(window.round for window in windows) + 1
+    rows = [
+        [step.seconds, *(float(window.round == one) for one in range(rounds)), step.sampled_tokens, step.trained_tokens,
+         float(window.watched)]
+        for window in windows for step in window.steps
+    ]  # fmt: skip
+    table = numpy.array(rows)
+    lengths, design = numpy.log(table[:, 0]), table[:, 1:]
+    found, *_ = numpy.linalg.lstsq(design, lengths, rcond=None)
+    residuals = lengths - design @ found
+    variance = residuals @ residuals / (len(design) - design.shape[1])
+    error = 1.96 * numpy.sqrt(variance * numpy.linalg.pinv(design.T @ design)[-1, -1])
+    low, middle, high = numpy.expm1([found[-1] - error, found[-1], found[-1] + error])
+    return float(middle), float(low), float(high)
 
 
 async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_id: str, server: int) -> dict[str, Any]:
     urls = [f"{url}/fine_tuning/jobs/{job_id}", f"{url}/fine_tuning/jobs/{job_id}/events?limit=20"]
     clients = Clients(urls, arguments.clients, arguments.interval_s)
-    sides: dict[bool, list[Step]] = {False: [], True: []}
-    used = {side: {"server": 0.0, "clients": 0.0, "seconds": 0.0} for side in sides}
+    windows: list[Window] = []
+    used = {side: {"server": 0.0, "clients": 0.0, "seconds": 0.0} for side in (False, True)}
     processes = {"server": psutil.Process(server), "clients": psutil.Process(clients.process.pid)}
     steps: dict[int, Step] = {}
     step = 1
@@ -179,7 +185,7 @@ async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_i
             await steps_until(client, job_id, step + WINDOW_STEPS, steps)
             own = [steps[one] for one in range(step + 1, step + WINDOW_STEPS + 1)]
             step += WINDOW_STEPS
-            sides[side] += own
+            windows.append(Window(number, side, own))
             used[side]["seconds"] += time.perf_counter() - started
             for name, process in processes.items():
                 used[side][name] += sum(process.cpu_times()[:2]) - before[name]
@@ -187,16 +193,16 @@ async def measure(arguments: argparse.Namespace, url: str, client: OpenAI, job_i
             print(f"round {number + 1} {'watched' if side else 'alone'}: {seconds}", file=sys.stderr, flush=True)
     told = clients.end()
     latencies = sorted(told["latencies"])
-    share, error = slowdown(sides[False], sides[True])
+    share, low, high = slowdown(windows)
     return {
         "clients": arguments.clients,
         "requests": len(latencies),
         "failed": told["failed"],
         "p50_ms": round(1000 * latencies[len(latencies) // 2], 1),
         "p99_ms": round(1000 * latencies[int(0.99 * len(latencies))], 1),
-        "steps_a_side": len(sides[True]),
+        "steps_a_side": arguments.rounds * WINDOW_STEPS,
         "slowdown": round(share, 3),
-        "slowdown_95": [round(share - error, 3), round(share + error, 3)],
+        "slowdown_95": [round(low, 3), round(high, 3)],
         "cores_used": {
             "watched" if side else "alone": {
                 name: round(one[name] / one["seconds"], 3) for name in ("server", "clients")
@@ -210,10 +216,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--interval-s", type=float, default=5.0)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=16)
     arguments = parser.parse_args()
-    subprocess.run([str(OURS), "make_data.py"], cwd=EXAMPLE, check=True, stdout=subprocess.DEVNULL)
-    tools = subprocess.Popen([str(OURS), "server.py", "--port", "8766"], cwd=EXAMPLE, stdout=subprocess.DEVNULL)
     with tempfile.TemporaryDirectory() as folder:
         command = [str(OURS), "-m", "agentrft.cli", "serve", "--port", "0", "--data-dir", folder, "--allow-code"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -221,14 +225,12 @@ def main() -> None:
             assert server.stdout is not None
             url = server.stdout.readline().split()[-1]
             client = OpenAI(base_url=url, api_key="none")
-            job_id = start(client, "http://127.0.0.1:8766/tools/search")
+            job_id = start(client)
             summary = asyncio.run(measure(arguments, url, client, job_id, server.pid))
             client.fine_tuning.jobs.cancel(job_id)
         finally:
             server.terminate()
             server.wait(30)
-            tools.terminate()
-            tools.wait()
     report("api_load", {"machine": machine(2), "summary": summary})
 
 

@@ -26,7 +26,6 @@ class Context:
     Attributes:
         wake: tells the scheduler that there is something to do.
         merging: held while weights are merged: the memory is for one at a time.
-        background: tasks that the application keeps alive.
     """
 
     settings: Settings
@@ -36,7 +35,6 @@ class Context:
     catalog: Catalog
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    background: set[asyncio.Task[Any]] = field(default_factory=set)
     merging: threading.Lock = field(default_factory=threading.Lock)
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:

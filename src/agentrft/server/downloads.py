@@ -37,9 +37,9 @@ def merged(model: ServedModel, checkpoint: Path, context: Context) -> FileRespon
     Raises:
         ApiError: another merge or this one took too long, or the base model cannot be had.
     """
-    folder = _temporary(context)
     if not context.merging.acquire(timeout=MERGE_S):
         raise ApiError(503, "Other models are being merged; try again later.", code="overloaded")
+    folder = _temporary(context)
     try:
         told = {"name": model.name, "base": model.base, "checkpoint": str(checkpoint), "out": str(folder / "merged")}
         ended = subprocess.run(
