@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 import tempfile
@@ -81,13 +82,13 @@ class Clients:
 
 def _run_clients(urls: list[str], count: int, interval_s: float, polls: Any, ends: Any, told: Any) -> None:
     latencies: list[float] = []
-    failed = 0
+    failed, parent = 0, os.getppid()
 
     async def poll(session: aiohttp.ClientSession, number: int) -> None:
         nonlocal failed
         # As clients come: not all at once.
         await asyncio.sleep(interval_s * number / count)
-        while not ends.is_set():
+        while not ends.is_set() and os.getppid() == parent:
             for url in urls if polls.is_set() else ():
                 started = time.perf_counter()
                 async with session.get(url) as answer:

@@ -13,6 +13,8 @@ from agentrft.errors import ArtifactsError, EndpointError, UserError
 # What the SDK would try again without being told not to, and what will not get better by it.
 RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
 WORTH_A_RETRY = frozenset({408, 429, 503})
+# Where a request's scope has its id.
+REQUEST_ID = "agentrft.request_id"
 
 
 class ApiError(Exception):
@@ -50,8 +52,17 @@ def error_response(
     return response
 
 
+def broken_response(scope: Mapping[str, Any]) -> JSONResponse:
+    """To a request that something unforeseen happened to."""
+    return error_response(500, f"Something broke here; the log names it by {scope[REQUEST_ID]}.", code="internal")
+
+
 def install_handlers(app: FastAPI) -> None:
     """Every error that leaves the application has the same shape."""
+
+    @app.exception_handler(Exception)
+    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+        return broken_response(request.scope)
 
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
