@@ -9,12 +9,14 @@ import torch
 from openai.lib._pydantic import to_strict_json_schema
 from peft import PeftModel
 from pydantic import BaseModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from agentrft.chat import load_codec
 from agentrft.job.checkpoint import save_weights
 from agentrft.learner import Learner, Policy, TrainingRow
+from agentrft.models import resolve_model
 from agentrft.models.attention import use_planned_attention
+from agentrft.models.load import load_model
 from agentrft.server.inference.constraints import OutputFormat
 from agentrft.server.inference.weights import Weights
 from tests.job.tiny_job import WORDS, one_thread, prompt
@@ -41,13 +43,18 @@ ANSWERS = {
 }
 
 
+def plain(model: Path) -> PreTrainedModel:
+    """The model by transformers. Servers of the same process may be loading theirs, so it takes its turn."""
+    return load_model(resolve_model(str(model)), torch.float32)
+
+
 @functools.cache
 def checkpoint(model: Path, name: str) -> Path:
     """The folder of a checkpoint that gives one of `ANSWERS`; trained once for all tests."""
     answer, is_adapter = ANSWERS[name]
     tokenizer = AutoTokenizer.from_pretrained(model)
     codec = load_codec(tokenizer, "tiny")
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    network = plain(model)
     use_planned_attention(network, max_context_tokens=CONTEXT_TOKENS)
     with one_thread():
         policy = Policy(network, lora_rank=8 if is_adapter else None, seed=0)
@@ -89,7 +96,7 @@ def greedy_by_transformers(model: Path, folder: Path | None, messages: list[dict
     """The same greedy answer without any of our engine: PEFT's merge and transformers' generate."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     codec = load_codec(tokenizer, "tiny")
-    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    network = plain(model)
     if folder is not None:
         network = PeftModel.from_pretrained(network, folder / "adapter").merge_and_unload()
     ids = codec.prompt_ids(messages)

@@ -14,7 +14,6 @@ import torch
 from openai import InternalServerError
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
 
 from agentrft.engine import EngineFailure, Sampling
 from agentrft.models.packed import PackedModel
@@ -22,7 +21,7 @@ from agentrft.server.inference.errors import ApiError
 from agentrft.server.inference.host import HostLimits, ModelHost
 from agentrft.server.inference.weights import LoadedModel, Weights, load_weights
 from tests.job.tiny_job import prompt
-from tests.server.inference_models import checkpoint, greedy_by_transformers, weights
+from tests.server.inference_models import checkpoint, greedy_by_transformers, plain, weights
 from tests.server.inference_server import ask, headers, running
 
 
@@ -31,7 +30,7 @@ def eight(model: Path, folder: Path) -> list[Weights]:
     made = []
     for rank in range(1, 9):
         torch.manual_seed(rank)
-        network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        network = plain(model)
         config = LoraConfig(r=rank, lora_alpha=8, use_rslora=rank % 2 == 0, target_modules="all-linear")
         network = get_peft_model(network, config)
         for name, parameter in network.named_parameters():
