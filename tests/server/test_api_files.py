@@ -81,6 +81,14 @@ def test_an_upload_in_parts_is_the_file(client: OpenAI) -> None:
         client.uploads.parts.create(upload.id, data=b"more")
 
 
+def test_the_largest_upload_can_be_announced(client: OpenAI) -> None:
+    size = 8 * 1024**3
+    upload = client.uploads.create(bytes=size, filename="all.jsonl", mime_type="text/jsonl", purpose="fine-tune")
+    assert client.uploads.cancel(upload.id).bytes == size
+    with pytest.raises(openai.BadRequestError, match="less than or equal"):
+        client.uploads.create(bytes=size + 1, filename="all.jsonl", mime_type="text/jsonl", purpose="fine-tune")
+
+
 def test_an_upload_that_lacks_bytes_is_refused_and_may_be_cancelled(client: OpenAI) -> None:
     upload = client.uploads.create(bytes=100, filename="a.jsonl", mime_type="text/jsonl", purpose="fine-tune")
     part = client.uploads.parts.create(upload.id, data=b"12")

@@ -1,9 +1,21 @@
 """The tables. Times are in seconds since the epoch; JSON columns hold what the caller passed, without secrets."""
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 # The newest file in migrations/versions.
-REVISION = "0004"
+REVISION = "0005"
 # What programs from before Alembic find here, so that they refuse the database.
 SHUT_OUT_VERSION = 3
 
@@ -95,7 +107,7 @@ files = Table(
     Column("file_id", String(64), nullable=False, unique=True),
     Column("filename", Text, nullable=False),
     Column("purpose", String(32), nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("status", String(16), nullable=False),
@@ -109,7 +121,7 @@ uploads = Table(
     Column("upload_id", String(64), nullable=False, unique=True),
     Column("filename", Text, nullable=False),
     Column("purpose", String(32), nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     Column("status", String(16), nullable=False),
@@ -122,7 +134,7 @@ upload_parts = Table(
     Column("number", Integer, primary_key=True),
     Column("part_id", String(64), nullable=False, unique=True),
     Column("upload_id", ForeignKey("uploads.upload_id"), nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
 )
 
