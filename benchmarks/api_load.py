@@ -11,6 +11,7 @@ what the bare server's clients cost no server can save. The last line on standar
 import argparse
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
 import numpy
 import psutil
 from openai import OpenAI
@@ -158,7 +160,7 @@ async def measure(
     for number in range(arguments.rounds):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
             if side == BARE:
-                sizes = [len(client.with_raw_response.get(one[3:], cast_to=object).content) for one in paths]
+                sizes = [len(client.get(one.removeprefix("/v1"), cast_to=httpx.Response).content) for one in paths]
                 clients.poll(side, bare_port, tuple(f"/{size}" for size in sizes))
             else:
                 clients.poll(*((side, port, paths) if side == WATCHED else ()))
@@ -200,6 +202,8 @@ def main() -> None:
     parser.add_argument("--interval-s", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=12)
     arguments = parser.parse_args()
+    # Ended, it ends the server, which would go on training beside the next run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder:
         command = [str(OURS), "-m", "agentrft.cli", "serve", "--port", "0", "--data-dir", folder, "--allow-code"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)

@@ -46,8 +46,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
         self._answer: asyncio.Future[int] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+    def connection_made(self, transport: Any) -> None:  # uvloop's are no subclasses of asyncio's
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
