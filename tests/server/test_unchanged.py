@@ -1,5 +1,6 @@
 """Answers that are polled are given again, and never once they are out of date."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,62 @@ async def test_other_questions_have_their_own_answers(store: JobStore):
 async def test_errors_and_streams_are_made_anew(app: CountingApp, store: JobStore):
     memory = Memory(store.database.changes)
     assert [(await ask(app, memory))[0] for _ in range(2)] == [b"1", b"2"]
+
+
+class SlowApp(CountingApp):
+    """Takes until it is let; the first answer of a stream takes for ever."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.may_answer = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_in_time(message: Any) -> None:
+            is_stream = self._content_type != b"application/json"
+            if message["type"] == "http.response.body" and self.asked == 1 and is_stream:
+                await asyncio.Event().wait()
+            await send(message)
+
+        await self.may_answer.wait()
+        await super().__call__(scope, receive, send_in_time)
+
+
+async def ask_at_once(app: SlowApp, memory: Memory, clients: int) -> list[asyncio.Task[tuple[bytes, Any]]]:
+    asking = [asyncio.create_task(ask(app, memory)) for _ in range(clients)]
+    await asyncio.sleep(0.05)
+    app.may_answer.set()
+    await asyncio.wait(asking, timeout=0.5)
+    return asking
+
+
+async def test_those_who_ask_at_once_share_the_work(store: JobStore):
+    app = SlowApp()
+    asking = await ask_at_once(app, Memory(store.database.changes), 20)
+    assert [one.result() for one in asking] == [(b"1", "the route")] * 20
+    assert app.asked == 1
+
+
+async def test_an_error_is_shared_with_nobody(store: JobStore):
+    asking = await ask_at_once(SlowApp(status=404), Memory(store.database.changes), 5)
+    assert sorted(one.result()[0] for one in asking) == [b"1", b"2", b"3", b"4", b"5"]
+
+
+async def test_a_stream_holds_up_nobody_else(store: JobStore):
+    first, *others = await ask_at_once(SlowApp(content_type=b"text/event-stream"), Memory(store.database.changes), 4)
+    assert not first.done()
+    assert sorted(one.result()[0] for one in others) == [b"2", b"3", b"4"]
+    first.cancel()
+
+
+async def test_one_who_is_cut_off_while_others_wait_leaves_them_their_answer(store: JobStore):
+    app, memory = SlowApp(), Memory(store.database.changes)
+    first = asyncio.create_task(ask(app, memory))
+    await asyncio.sleep(0.05)
+    others = [asyncio.create_task(ask(app, memory)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    first.cancel()
+    app.may_answer.set()
+    assert len(await asyncio.wait_for(asyncio.gather(*others), 5)) == 3
 
 
 async def test_a_database_that_does_not_answer_costs_the_memory_and_no_request(store: JobStore):

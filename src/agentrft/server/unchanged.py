@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ from agentrft.store.changes import Changes
 logger = logging.getLogger(__name__)
 
 JSON = b"application/json"
+# A path and its query.
+Question = tuple[str, bytes]
 # Of answers that are kept at once; each is a page of events at most.
 MOST_ANSWERS = 512
 
@@ -34,7 +35,9 @@ class Known:
     def __init__(self, stamp: object) -> None:
         self.stamp = stamp
         self.keys: set[str] = set()
-        self.answers: dict[tuple[str, bytes], Answer] = {}
+        self.answers: dict[Question, Answer] = {}
+        # What is being worked on; becomes None where the answer is for one client alone.
+        self.coming: dict[Question, asyncio.Future[Answer | None]] = {}
 
 
 class Memory:
@@ -62,28 +65,51 @@ class Memory:
 
 
 async def answer_again(app: ASGIApp, known: Known, scope: Scope, receive: Receive, send: Send) -> None:
-    """The answer that was given to the same request, else `app`'s, which is kept if it is a whole JSON document."""
+    """The answer that was given to the same request, else `app`'s, which is kept if it is a whole JSON document.
+
+    Of those who ask at once one has it made, and the others wait for it: else a change of a job that hundreds poll
+    would be looked up by all of them.
+    """
     asked = scope["path"], scope["query_string"]
     kept = known.answers.get(asked)
-    if kept is None:
-        await app(scope, receive, _keep(known, asked, scope, send))
-        return
-    scope["route"] = kept.route
-    # A copy: who passes it on adds headers.
-    await send({**kept.start})
-    await send(kept.body)
+    if kept is None and asked in known.coming:
+        kept = await asyncio.shield(known.coming[asked])
+    if kept is not None:
+        scope["route"] = kept.route
+        # A copy: who passes it on adds headers.
+        await send({**kept.start})
+        await send(kept.body)
+    elif asked in known.coming:
+        await app(scope, receive, send)
+    else:
+        await _make(app, known, asked, scope, receive, send)
 
 
-def _keep(known: Known, asked: tuple[str, bytes], scope: Scope, send: Send) -> Callable[[Message], Any]:
+async def _make(app: ASGIApp, known: Known, asked: Question, scope: Scope, receive: Receive, send: Send) -> None:
+    coming = known.coming[asked] = asyncio.get_running_loop().create_future()
     start: Message | None = None
+
+    def told(answer: Answer | None) -> None:
+        # Before anything is sent: nobody waits for a client that is slow to read.
+        if known.coming.get(asked) is coming:
+            del known.coming[asked]
+            coming.set_result(answer)
 
     async def keep(message: Message) -> None:
         nonlocal start
         if message["type"] == "http.response.start":
             is_document = message["status"] == 200 and dict(message["headers"]).get(b"content-type") == JSON
             start = {**message, "headers": list(message["headers"])} if is_document else None
-        elif start is not None and not message.get("more_body") and len(known.answers) < MOST_ANSWERS:
-            known.answers[asked] = Answer(start, message, scope.get("route"))
+            if not is_document:
+                told(None)
+        elif start is not None and not message.get("more_body"):
+            answer = Answer(start, message, scope.get("route"))
+            if len(known.answers) < MOST_ANSWERS:
+                known.answers[asked] = answer
+            told(answer)
         await send(message)
 
-    return keep
+    try:
+        await app(scope, receive, keep)
+    finally:
+        told(None)
