@@ -151,6 +151,20 @@ def test_a_server_that_is_not_there_is_refused() -> None:
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+def test_a_server_that_never_answers_is_given_up_in_time(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentrft.tools.mcp.OPEN_TIMEOUT_S", 3.0)
+    program = "import sys, time; print('reading the catalogue', file=sys.stderr, flush=True); time.sleep(600)"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"
+        spec = http_spec(url, timeout_s=600) if transport == "http" else stdio_spec(args=["-c", program])
+        started = time.monotonic()
+        with pytest.raises(EndpointError, match="no answer within 3 s") as refused:
+            create_toolbox([spec])
+    assert time.monotonic() - started < 30
+    assert ("it said: reading the catalogue" in str(refused.value)) == (transport == "stdio")
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"command": None}, {"server_url": "http://h.example/"}, {"headers": {"A": "b"}}, {"require_approval": "always"}],

@@ -242,7 +242,7 @@ class McpServer:
         def ask() -> None:
             nonlocal found
             try:
-                found = asyncio.run(asyncio.wait_for(self._list_tools_by_any_protocol(), OPEN_TIMEOUT_S))
+                found = asyncio.run(self._list_tools_by_any_protocol())
             except BaseException as error:  # handed over to the thread that waits
                 found = error
 
@@ -267,10 +267,12 @@ class McpServer:
                 raise refused from None
 
     async def _list_tools(self) -> list[ToolDefinition]:
+        """Raises TimeoutError where there is no answer in time, which another protocol would not change, else
+        ConnectionError."""
         with tempfile.TemporaryFile("w+", errors="replace") as errors:
             try:
                 self._starting = asyncio.Semaphore(PROCESSES_STARTING)
-                async with self.connected({}, errors) as client:
+                async with asyncio.timeout(OPEN_TIMEOUT_S), self.connected({}, errors) as client:
                     tools, cursor = [], None
                     while True:
                         page = await client.list_tools(cursor=cursor)
@@ -278,7 +280,9 @@ class McpServer:
                         cursor = page.next_cursor
                         if cursor is None:
                             break
-            except BaseException as error:
+            except TimeoutError as error:
+                raise TimeoutError(f"no answer within {OPEN_TIMEOUT_S:g} s{last_words(errors)}") from error
+            except BaseException as error:  # the SDK's groups, and cancellations of its own that it lets out
                 raise ConnectionError(f"{reason_of(error)}{last_words(errors)}") from error
             finally:
                 self._starting = asyncio.Semaphore(PROCESSES_STARTING)
