@@ -36,8 +36,9 @@ GRADER = "def grade(sample, item):\n    text = sample['output_text']\n    return
 
 
 def start(client: OpenAI) -> str:
-    """A job whose steps are short and much alike: one prompt, eight answers, all of them trained on."""
-    rows = [{"messages": [{"role": "user", "content": f"Write a line about {one}."}]} for one in THINGS]
+    """A job whose steps are short and much alike: one prompt, and eight answers that are cut off at the same length and
+    all trained on, by so little that it is the same model in the last step."""
+    rows = [{"messages": [{"role": "user", "content": f"Tell me a long story about {one}."}]} for one in THINGS]
     content = "\n".join(map(json.dumps, rows)).encode()
     made = client.files.create(file=("train.jsonl", content), purpose="fine-tune")
     training_file = client.files.wait_for_processing(made.id, poll_interval=0.2).id
@@ -51,7 +52,7 @@ def start(client: OpenAI) -> str:
                 "grader": {"type": "python", "source": GRADER, "trusted": True},
                 "hyperparameters": {
                     "n_epochs": 50, "batch_size": 1, "compute_multiplier": 1, "max_tokens_per_turn": 24,
-                    "max_context_tokens": 128,
+                    "max_context_tokens": 128, "learning_rate_multiplier": 1e-3,
                 },
             },
         },  # type: ignore[arg-type,typeddict-unknown-key]
@@ -200,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--interval-s", type=float, default=5.0)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=24)
     arguments = parser.parse_args()
     # Ended, it ends the server, which would go on training beside the next run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Request
 
 from agentrft.server.errors import ApiError, not_found
+from agentrft.server.event_texts import EventTexts
 from agentrft.server.metric_events import metrics_csv
 from agentrft.server.names import Catalog
 from agentrft.server.objects import job_object, steps_of
@@ -33,9 +34,13 @@ class Context:
     records: Records
     sealer: Sealer
     catalog: Catalog
+    event_texts: EventTexts = field(init=False)
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     merging: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.event_texts = EventTexts(self.store)
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:
         """Raises ApiError if the server has no such job."""
@@ -62,7 +67,7 @@ class Context:
         )  # fmt: skip
 
     def result_csv(self, job: JobRow) -> str:
-        return metrics_csv(steps_of(job, self.store))
+        return metrics_csv(steps_of(job, self.store.metrics(job.job_id)))
 
 
 def result_file_id(job_id: str) -> str:

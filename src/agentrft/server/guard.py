@@ -3,8 +3,8 @@
 import asyncio
 import hmac
 import logging
+import random
 import re
-import uuid
 from collections import Counter
 
 from starlette.datastructures import Headers
@@ -39,7 +39,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id, status = f"req_{uuid.uuid4().hex}", 0
+        request_id, status = f"req_{random.getrandbits(128):032x}", 0
         scope[REQUEST_ID] = request_id
 
         async def send_with_id(message: Message) -> None:

@@ -95,10 +95,10 @@ def event_number(an_event_id: str) -> int:
     return int(digits) if digits.isdecimal() and len(digits) <= 24 and int(digits) < 2**62 else 0
 
 
-def steps_of(job: JobRow, store: JobStore) -> list[dict[str, Any]]:
+def steps_of(job: JobRow, metrics: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """`told_steps` of a job, as far as it is."""
     return told_steps(
-        store.metrics(job.job_id),
+        metrics,
         validates=job.spec["job"]["validation_file"] is not None,
         eval_interval=(job.hyperparameters or {}).get("eval_interval", 1),
         last=job.total_steps or 0,
@@ -109,7 +109,7 @@ def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: s
     """A `fine_tuning.job.checkpoint` for each validated step that is kept, newest first."""
     kept = store.checkpoints(job.job_id)
     found = []
-    for one in steps_of(job, store):
+    for one in steps_of(job, store.metrics(job.job_id)):
         step = one["step"]
         if step > 0 and step in kept and (one["validation"] is not None or step == job.total_steps):
             found.append(

@@ -39,7 +39,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         )
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S,
-        timeout_keep_alive=75, lifespan="on",
+        timeout_keep_alive=75, lifespan="on", proxy_headers=False,
     )  # fmt: skip
     listening = _listen(host, port)
     print(f"agentrft serves http://{host}:{listening.getsockname()[1]}/v1", flush=True)

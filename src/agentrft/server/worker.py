@@ -33,7 +33,8 @@ from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
 from agentrft.server.takeover import here, take_over
 from agentrft.spec import JobSpec, expand_variables
-from agentrft.store import JobStore
+from agentrft.store import JobRow, JobStore
+from agentrft.store.numbers import finite
 
 logger = logging.getLogger(__name__)
 
@@ -162,42 +163,45 @@ class Worker:
 
 
 class Teller(NoProgress):
-    """Makes events of what a job commits."""
+    """Makes events of what a job commits: one for every complete step, once."""
 
     def __init__(self, store: JobStore, records: Records, job_id: str) -> None:
         self._store = store
         self._records = records
         self._job_id = job_id
+        # Read once, for jobs of thousands of steps: nobody else commits while this worker runs.
+        self._metrics: list[dict[str, Any]] = []
+        self._told: set[int] = set()
         self.spec: JobSpec | None = None
 
     def started(self, job_id: str, total_steps: int) -> None:
-        self.tell()
+        self._metrics = self._store.metrics(job_id)
+        self._told = {event.data["step"] for event in self._store.events(job_id) if "scores" in event.data}
+        for message, data in self._untold(self._store.get_job(job_id)):
+            self._store.add_event(job_id, "info", message, data)
 
     def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
-        self._records.note_progress(self._job_id, self._estimated_finish())
-        self.tell()
-
-    def _estimated_finish(self) -> float | None:
         job = self._store.get_job(self._job_id)
+        self._metrics.append({"phase": phase, "step": step, **finite(metrics)})
+        self._records.note_progress(self._job_id, self._estimated_finish(job), self._untold(job))
+
+    def _estimated_finish(self, job: JobRow) -> float | None:
         hyperparameters = job.hyperparameters or {}
         left = seconds_left(
-            self._store.metrics(self._job_id), total_steps=job.total_steps or 0,
+            self._metrics, total_steps=job.total_steps or 0,
             validates=job.spec["job"]["validation_file"] is not None,
             eval_interval=hyperparameters.get("eval_interval", 1),
         )  # fmt: skip
         return None if left is None else time.time() + left
 
-    def tell(self) -> None:
-        """An event for every complete step that has none."""
-        job = self._store.get_job(self._job_id)
+    def _untold(self, job: JobRow) -> list[tuple[str, dict[str, Any]]]:
+        """Message and data of an event for every complete step that has none."""
         if self.spec is None or job.hyperparameters is None:
-            return
-        total = job.total_steps or 0
-        known = {event.data.get("step") for event in self._store.events(self._job_id) if "scores" in event.data}
-        for told in steps_of(job, self._store):
-            if told["step"] not in known:
-                data = event_data(told, total, graders_of(self.spec))
-                self._store.add_event(self._job_id, "info", event_message(told, total), data)
+            return []
+        total, graders = job.total_steps or 0, graders_of(self.spec)
+        untold = [told for told in steps_of(job, self._metrics) if told["step"] not in self._told]
+        self._told.update(told["step"] for told in untold)
+        return [(event_message(told, total), event_data(told, total, graders)) for told in untold]
 
 
 def graders_of(spec: JobSpec) -> list[tuple[str, str]]:

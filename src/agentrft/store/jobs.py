@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from agentrft.errors import UserError
@@ -27,6 +27,9 @@ ID_PREFIX = "ftjob-"
 ID_CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOBS_SHOWN = 5
 METRICS_FILE = "metrics.jsonl"
+EVENT = tables.events.c
+# The fields of `Event`.
+EVENTS = select(EVENT.created_at, EVENT.level, EVENT.message, EVENT.data, EVENT.number)
 
 
 class JobStore:
@@ -188,27 +191,29 @@ class JobStore:
         with self.database.write() as connection:
             connection.execute(insert(tables.events).values(event_values(job_id, level, message, data)))
 
-    def events(self, job_id: str) -> list[Event]:
-        """The job's events, oldest first."""
-        table = tables.events
-        query = select(table.c.created_at, table.c.level, table.c.message, table.c.data, table.c.number)
-        with self.database.read() as connection:
-            rows = connection.execute(query.where(table.c.job_id == job_id).order_by(table.c.number))
-            return [Event(*row) for row in rows]
+    def events(self, job_id: str, *, after: int = 0) -> list[Event]:
+        """The job's events, oldest first.
 
-    def newest_events(self, job_id: str, *, limit: int, before: int | None = None) -> list[Event]:
-        """The newest so many, newest first.
+        Args:
+            after: only those of a greater number.
+        """
+        return self._events(EVENTS.where(EVENT.job_id == job_id, EVENT.number > after).order_by(EVENT.number))
+
+    def newest_events(self, job_id: str, *, limit: int, before: int | None = None) -> list[int]:
+        """The numbers of the newest so many, newest first.
 
         Args:
             before: only those of a smaller number.
         """
-        table = tables.events
-        query = select(table.c.created_at, table.c.level, table.c.message, table.c.data, table.c.number)
-        query = query.where(table.c.job_id == job_id).order_by(table.c.number.desc()).limit(limit)
+        query = select(EVENT.number).where(EVENT.job_id == job_id).order_by(EVENT.number.desc()).limit(limit)
         if before is not None:
-            query = query.where(table.c.number < before)
+            query = query.where(EVENT.number < before)
         with self.database.read() as connection:
-            return [Event(*row) for row in connection.execute(query)]
+            return list(connection.execute(query).scalars())
+
+    def events_of(self, numbers: Sequence[int]) -> list[Event]:
+        """Those with these numbers, oldest first."""
+        return self._events(EVENTS.where(EVENT.number.in_(numbers)).order_by(EVENT.number)) if numbers else []
 
     # --- the step in progress
 
@@ -277,6 +282,10 @@ class JobStore:
         replace_file(self.job_folder(job_id) / METRICS_FILE, "".join(lines).encode())
 
     # --- inside
+
+    def _events(self, query: Select[Any]) -> list[Event]:
+        with self.database.read() as connection:
+            return [Event(*row) for row in connection.execute(query)]
 
     def _job(self, connection: Connection, job_id: str) -> JobRow:
         row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()

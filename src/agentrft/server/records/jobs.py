@@ -188,10 +188,20 @@ class JobRecords(RecordsBase):
             connection.execute(update(t.served_jobs).where(where).values(crashes=0 if reset else column + 1))
             return connection.execute(select(column).where(where)).scalar() or 0
 
-    def note_progress(self, job_id: str, estimated_finish: float | None) -> None:
-        """A step was committed: its worker has not died since, and the job will end at about this time."""
-        where = t.served_jobs.c.job_id == job_id
-        self._change(t.served_jobs, where, crashes=0, estimated_finish=estimated_finish)
+    def note_progress(
+        self, job_id: str, estimated_finish: float | None, events: Sequence[tuple[str, dict[str, Any]]]
+    ) -> None:
+        """A step was committed: its worker has not died since, and the job will end at about this time.
+
+        Args:
+            events: messages and data of what is told with it.
+        """
+        told = [event_values(job_id, "info", message, data) for message, data in events]
+        values = {"crashes": 0, "estimated_finish": estimated_finish}
+        with self._database.write() as connection:
+            connection.execute(update(t.served_jobs).where(t.served_jobs.c.job_id == job_id).values(**values))
+            if told:
+                connection.execute(insert(t.events), told)
 
 
 def _status(connection: Connection, job_id: str) -> JobStatus:

@@ -89,7 +89,7 @@ def list_jobs(request: Request, context: InContext, after: str | None = None, li
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", **answers(Job))
 def retrieve_job(fine_tuning_job_id: str, context: InContext) -> Response:
-    return _polled(context.job_object(fine_tuning_job_id))
+    return _polled(json.dumps(context.job_object(fine_tuning_job_id), ensure_ascii=False))
 
 
 @router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel", **answers(Job))
@@ -131,8 +131,10 @@ def list_events(
     limit = check_limit(limit, 100)
     # Clients poll this: no more is read than one page.
     before = None if after is None else event_number(after)
-    found = context.store.newest_events(job_id, limit=limit + 1, before=before)
-    return _polled(page([event_object(event) for event in found], after=None, limit=limit))
+    numbers = context.store.newest_events(job_id, limit=limit + 1, before=before)
+    data = ", ".join(context.event_texts.of(numbers[:limit]))
+    has_more = "true" if len(numbers) > limit else "false"
+    return _polled(f'{{"object": "list", "data": [{data}], "has_more": {has_more}}}')
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints", **answers(CheckpointPage))
@@ -144,9 +146,9 @@ def list_checkpoints(
     return page(items, after=after, limit=check_limit(limit, 100), with_ends=True)
 
 
-def _polled(value: dict[str, Any]) -> Response:
+def _polled(text: str) -> Response:
     """An answer that many clients ask for again and again: it is JSON already, and nobody needs to look through it."""
-    return Response(json.dumps(value, ensure_ascii=False), media_type="application/json")
+    return Response(text, media_type="application/json")
 
 
 def _wish(job_id: str, context: Context, wish: str) -> dict[str, Any]:
@@ -217,10 +219,9 @@ async def _stream(context: Context, job_id: str) -> AsyncIterator[dict[str, str]
     last = 0
     while True:
         job = await asyncio.to_thread(context.store.get_job, job_id)
-        for event in await asyncio.to_thread(context.store.events, job_id):
-            if event.number > last:
-                last = event.number
-                yield {"data": json.dumps(event_object(event), ensure_ascii=False)}
+        for event in await asyncio.to_thread(context.store.events, job_id, after=last):
+            last = event.number
+            yield {"data": json.dumps(event_object(event), ensure_ascii=False)}
         if job.status in ENDED:
             yield {"data": "[DONE]"}
             return
