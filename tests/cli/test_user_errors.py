@@ -78,6 +78,15 @@ def test_an_unknown_field_given_with_set(folder: Path, tiny_model: Path) -> None
     assert_one_message(ran, 2, "unknown field 'max_stepz'; did you mean 'max_steps'?")
 
 
+def test_a_value_that_none_of_the_alternatives_takes(folder: Path, tiny_model: Path) -> None:
+    write_job(folder, tiny_model, NOWHERE, hyperparameters={"n_epochs": 100})
+    assert_one_message(
+        run_alone("train", "job.yaml", folder=folder),
+        2,
+        "hyperparameters.n_epochs: Input should be less than or equal to 50; or: Input should be 'auto' (found 100)",
+    )
+
+
 def test_a_broken_grader(folder: Path, tiny_model: Path) -> None:
     write_job(folder, tiny_model, NOWHERE, grader={"type": "python", "source": "def grade(sample, item:\n"})
     assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "grader 'python'")

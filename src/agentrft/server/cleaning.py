@@ -7,7 +7,6 @@ Bytes that no row knows are left alone: they may be of another database.
 import asyncio
 import shutil
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from agentrft.server.background import keep_doing
@@ -25,7 +24,7 @@ UPLOAD_GRACE_S = 3600.0
 
 async def clean(context: "Context") -> None:
     """At once, and again and again until cancelled."""
-    await keep_doing("deleting what has expired", partial(asyncio.to_thread, clean_once, context), every_s=LOOK_S)
+    await keep_doing("deleting what has expired", lambda: asyncio.to_thread(clean_once, context), every_s=LOOK_S)
 
 
 def clean_once(context: "Context") -> None:

@@ -19,6 +19,8 @@ METHOD_FIELDS = (
     "response_format", "grader", "holdout_graders", "alarms", "max_episode_steps", "hyperparameters",
 )  # fmt: skip
 SECRET_MAPPINGS = ("headers", "env")
+# As pydantic calls the alternatives of a plain field.
+ALTERNATIVE = re.compile(r"(constrained-)?(int|float|str|bool)|literal\[.*\]")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -122,24 +124,29 @@ def _unknown(field: str, known: tuple[str, ...] | list[str]) -> str:
 
 def describe_errors(error: ValidationError) -> str:
     """All that is wrong, each with its field and without secrets."""
-    lines = []
+    lines: list[str] = []
+    wrong: dict[str, list[Any]] = {}
     for problem in error.errors():
         *parents, last = problem["loc"] or ("job",)
-        where = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             model = _model_at(JobSpec, parents)
             known = sorted(model.model_fields) if model else []
             prefix = ".".join(str(part) for part in parents)
             lines.append(f"{prefix + ': ' if prefix else ''}{_unknown(str(last), known)}")
         else:
-            shown = problem.get("input")
-            # A URL may have a password or a key in its query.
-            secret = any(name in where for name in SECRET_MAPPINGS) or (
-                where.endswith("url") and any(mark in str(shown) for mark in "@?")
-            )
-            showable = isinstance(shown, str | int | float | bool) and not secret
-            found = f" (found {shown!r})" if showable else ""
-            lines.append(f"{where}: {problem['msg']}{found}")
+            # A field that may be a number or "auto" is wrong in two ways at once.
+            named = parents if parents and ALTERNATIVE.fullmatch(str(last)) else problem["loc"]
+            wrong.setdefault(".".join(str(part) for part in named), []).append(problem)
+    for where, problems in wrong.items():
+        shown = problems[0].get("input")
+        # A URL may have a password or a key in its query.
+        secret = any(name in where for name in SECRET_MAPPINGS) or (
+            where.endswith("url") and any(mark in str(shown) for mark in "@?")
+        )
+        showable = isinstance(shown, str | int | float | bool) and not secret
+        found = f" (found {shown!r})" if showable else ""
+        reasons = "; or: ".join(dict.fromkeys(problem["msg"] for problem in problems))
+        lines.append(f"{where}: {reasons}{found}")
     return lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines))
 
 
