@@ -89,3 +89,16 @@ def test_a_paused_job_stays_paused_when_nothing_is_wished(records: Records) -> N
     records.store.set_status(job_id, "paused")
     records.settle(job_id, "one")
     assert status(records, job_id) == "paused"
+
+
+def test_looking_whether_a_lease_is_held_tells_of_wishes_and_other_owners_and_writes_nothing(records: Records) -> None:
+    job_id = running(records, "one")
+    before = records.store.database.changes.stamp()
+    assert records.held(job_id, "one") == (True, None)
+    assert records.held(job_id, "two") == (False, None)
+    assert records.held("ftjob-none", "one") == (False, None)
+    assert records.store.database.changes.stamp() == before
+    records.wish(job_id, "cancel")
+    assert records.held(job_id, "one") == (True, "cancel")
+    records.release(job_id, "one")
+    assert records.held(job_id, "one") == (False, "cancel")

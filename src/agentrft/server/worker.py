@@ -24,7 +24,7 @@ from agentrft.job.stop import Stop
 from agentrft.server.artifacts import JOB_PATIENCE_S, open_artifacts
 from agentrft.server.estimate import seconds_left
 from agentrft.server.hosts import guarded
-from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, STOP_GRACE_S
+from agentrft.server.leases import HEARTBEAT_S, LEASE_S, LOST, RENEW_S, STOP_GRACE_S
 from agentrft.server.metric_events import event_data, event_message
 from agentrft.server.objects import steps_of
 from agentrft.server.records import RUNNABLE, Records
@@ -113,7 +113,7 @@ class Worker:
         return here(spec, self._settings)
 
     def _keep_lease(self) -> str | None:
-        """Prolong the lease; what is wished for.
+        """Prolong the lease where that is due; what is wished for.
 
         Whoever lost it ends at once: another may run the job, elsewhere, and its status and files are that one's.
         """
@@ -152,8 +152,13 @@ class Worker:
                 os._exit(LOST)
 
     def _renew(self) -> tuple[bool, str | None]:
-        """As `Records.renew`. A database that does not answer takes the lease only when it has run out."""
+        """As `Records.renew`, which it is when due.
+
+        A database that does not answer takes the lease only when it has run out.
+        """
         try:
+            if self._leased_until - time.monotonic() > LEASE_S - RENEW_S:
+                return self._records.held(self._job_id, self._owner)
             is_mine, wish = self._records.renew(self._job_id, self._owner, LEASE_S)
         except SQLAlchemyError as error:
             logger.warning("%s: the lease was not prolonged: %s", self._job_id, error)

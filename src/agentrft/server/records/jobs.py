@@ -177,6 +177,13 @@ class JobRecords(RecordsBase):
             wish = connection.execute(select(t.served_jobs.c.wish).where(t.served_jobs.c.job_id == job_id)).scalar()
             return changed == 1, wish
 
+    def held(self, job_id: str, owner: str) -> tuple[bool, str | None]:
+        """Whether a lease is one's own, and what is wished for; nothing is written."""
+        table = t.served_jobs.c
+        with self._database.read() as connection:
+            row = connection.execute(select(table.lease_owner, table.wish).where(table.job_id == job_id)).first()
+        return (False, None) if row is None else (row.lease_owner == owner, row.wish)
+
     def release(self, job_id: str, owner: str) -> None:
         where = and_(t.served_jobs.c.job_id == job_id, t.served_jobs.c.lease_owner == owner)
         self._change(t.served_jobs, where, lease_owner=None, lease_until=None)
