@@ -20,7 +20,9 @@ class EventTexts:
 
     def of(self, numbers: Sequence[int]) -> list[str]:
         """Those with these numbers, in this order."""
-        texts = {number: self._kept[number] for number in numbers if number in self._kept}
+        # Another thread may put an empty one in its place meanwhile.
+        kept = self._kept
+        texts = {number: kept[number] for number in numbers if number in kept}
         for event in self._store.events_of([number for number in numbers if number not in texts]):
             texts[event.number] = json.dumps(event_object(event), ensure_ascii=False)
         if len(self._kept) > MOST_TEXTS:
