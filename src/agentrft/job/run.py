@@ -73,7 +73,7 @@ async def run_job(
             shown = error.cause if isinstance(error, JobFailedError) else str(error)
             store.set_status(job_id, "failed", error=shown, events=[("error", shown)])
             raise
-        except BaseException as error:
+        except BaseException as error:  # whatever it was, the job is no longer "running"
             store.set_status(job_id, "interrupted", error=f"{type(error).__name__}: {error}")
             raise
         if warm_start_only:

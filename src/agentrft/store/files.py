@@ -22,7 +22,7 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException:  # a Ctrl-C leaves no half a file either
         os.unlink(temporary)
         raise
 

@@ -38,7 +38,7 @@ class CachedTool(WrappedTool):
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             result = await self._tool.call(call, trace_id=trace_id, attempt=attempt, item=item)
-        except BaseException as error:
+        except BaseException as error:  # others wait for this answer, and would for ever
             del self._answers[key]
             if isinstance(error, asyncio.CancelledError):
                 answer.cancel()

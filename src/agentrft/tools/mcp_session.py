@@ -75,7 +75,7 @@ class McpSession:
             async with server.connected(headers, self._errors) as client:
                 self.ready.set_result(client)
                 await self._closing.wait()
-        except BaseException as error:
+        except BaseException as error:  # the SDK's groups; a cancellation is passed on
             self.reason = server.redactor.message(reason_of(error))
             if not self.ready.done():
                 self.ready.set_exception(ConnectionError(self.reason))
