@@ -49,9 +49,12 @@ def agent(url: str, threads: int) -> dict[str, Any]:
         "max_context_tokens": hyperparameters["max_context_tokens"],
         "max_episode_steps": reinforcement["max_episode_steps"],
         "tool": {
-            "name": tool["name"], "description": tool["description"], "parameters": tool["parameters"], "url": url,
+            "name": tool["name"],
+            "description": tool["description"],
+            "parameters": tool["parameters"],
+            "url": url,
         },
-    }  # fmt: skip
+    }
 
 
 def data_folder() -> Path:

@@ -51,12 +51,16 @@ def start(client: OpenAI) -> str:
             "reinforcement": {
                 "grader": {"type": "python", "source": GRADER, "trusted": True},
                 "hyperparameters": {
-                    "n_epochs": 50, "batch_size": 1, "compute_multiplier": 1, "max_tokens_per_turn": 24,
-                    "max_context_tokens": 128, "learning_rate_multiplier": 1e-3,
+                    "n_epochs": 50,
+                    "batch_size": 1,
+                    "compute_multiplier": 1,
+                    "max_tokens_per_turn": 24,
+                    "max_context_tokens": 128,
+                    "learning_rate_multiplier": 1e-3,
                 },
             },
         },  # type: ignore[arg-type,typeddict-unknown-key]
-    )  # fmt: skip
+    )
     return job.id
 
 
@@ -107,10 +111,17 @@ def slowdown(windows: list[Window], side: str) -> dict[str, Any]:
     """
     rounds = max(window.round for window in windows) + 1
     rows = [
-        [step.seconds, *(float(window.round == one) for one in range(rounds)), step.sampled_tokens, step.trained_tokens,
-         float(window.side == side)]
-        for window in windows if window.side in (ALONE, side) for step in window.steps
-    ]  # fmt: skip
+        [
+            step.seconds,
+            *(float(window.round == one) for one in range(rounds)),
+            step.sampled_tokens,
+            step.trained_tokens,
+            float(window.side == side),
+        ]
+        for window in windows
+        if window.side in (ALONE, side)
+        for step in window.steps
+    ]
     table = numpy.array(rows)
     lengths, design = numpy.log(table[:, 0]), table[:, 1:]
     found, *_ = numpy.linalg.lstsq(design, lengths, rcond=None)

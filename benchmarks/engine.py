@@ -27,9 +27,14 @@ def configuration(model: Path, threads: int, *, equal_lengths: bool) -> dict[str
     prompts = [[source.randrange(*IDS) for _ in range(source.randint(*PROMPT_TOKENS))] for _ in range(SEQUENCES)]
     lengths = [MOST_TOKENS if equal_lengths else source.randint(FEWEST_TOKENS, MOST_TOKENS) for _ in prompts]
     return {
-        "model": str(model), "threads": threads, "dtype": "bfloat16", "prompts": prompts, "max_tokens": lengths,
-        "temperature": 1.0, "top_p": 1.0,
-    }  # fmt: skip
+        "model": str(model),
+        "threads": threads,
+        "dtype": "bfloat16",
+        "prompts": prompts,
+        "max_tokens": lengths,
+        "temperature": 1.0,
+        "top_p": 1.0,
+    }
 
 
 def main() -> None:

@@ -41,9 +41,15 @@ def configuration(model: Path, threads: int, *, prompt: int, sampled: int, rollo
         "rewards": [float(index % 2) for index in range(rollouts)],
     }
     return {
-        "model": str(model), "threads": threads, "dtype": "bfloat16", "lora_rank": LORA_RANK,
-        "lora_alpha": 2 * LORA_RANK, "learning_rate": 1e-5, "temperature": 1.0, "groups": [group],
-    }  # fmt: skip
+        "model": str(model),
+        "threads": threads,
+        "dtype": "bfloat16",
+        "lora_rank": LORA_RANK,
+        "lora_alpha": 2 * LORA_RANK,
+        "learning_rate": 1e-5,
+        "temperature": 1.0,
+        "groups": [group],
+    }
 
 
 def model_flops(config: PretrainedConfig, group: dict[str, Any]) -> float:

@@ -42,9 +42,14 @@ def point(model: Path, threads: int, rounds: int, *, prompt: int, rollouts: int)
     """Both measurements of one shape. A group of one has no baseline to learn from, so it has no update."""
     config = update_configuration(model, threads, prompt=prompt, sampled=SAMPLED, rollouts=rollouts)
     generation = {
-        "model": str(model), "threads": threads, "dtype": "bfloat16", "temperature": 1.0, "top_p": 1.0,
-        "prompts": [config["groups"][0]["prompt_ids"]] * rollouts, "max_tokens": [SAMPLED] * rollouts,
-    }  # fmt: skip
+        "model": str(model),
+        "threads": threads,
+        "dtype": "bfloat16",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "prompts": [config["groups"][0]["prompt_ids"]] * rollouts,
+        "max_tokens": [SAMPLED] * rollouts,
+    }
     generated = fastest(GENERATION, generation, rounds)
     measured = {
         "prompt": prompt,
@@ -60,8 +65,10 @@ def point(model: Path, threads: int, rounds: int, *, prompt: int, rollouts: int)
 
 def draw(by_rollouts: list[dict[str, Any]], by_prompt: list[dict[str, Any]]) -> None:
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 7))
-    columns = ((by_rollouts, "rollouts", f"rollouts a sample (prompt of {PROMPT} tokens)"),
-               (by_prompt, "prompt", f"tokens of the prompt ({GROUP} rollouts)"))  # fmt: skip
+    columns = (
+        (by_rollouts, "rollouts", f"rollouts a sample (prompt of {PROMPT} tokens)"),
+        (by_prompt, "prompt", f"tokens of the prompt ({GROUP} rollouts)"),
+    )
     for column, (points, along, label) in enumerate(columns):
         for row, (measure, names, title) in enumerate(
             (("update_s", UPDATES, "seconds an update"), ("rollouts_per_s", GENERATION, "rollouts/s"))

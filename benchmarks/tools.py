@@ -75,9 +75,14 @@ async def bare(url: str, calls: int, connections: int) -> dict[str, Any]:
     async def one(session: aiohttp.ClientSession, number: int) -> bool:
         trace_id, call_id = f"trace_{number:032x}", f"call_{number}"
         body = {
-            "type": "function_call", "id": f"fc_{number}", "call_id": call_id, "name": "search",
-            "arguments": ARGUMENTS, "trace_id": trace_id, "item": ITEM,
-        }  # fmt: skip
+            "type": "function_call",
+            "id": f"fc_{number}",
+            "call_id": call_id,
+            "name": "search",
+            "arguments": ARGUMENTS,
+            "trace_id": trace_id,
+            "item": ITEM,
+        }
         headers = {"X-Trace-Id": trace_id, "X-Attempt": "1", "Idempotency-Key": trace_id + call_id}
         async with session.post(url, json=body, headers=headers) as response:
             return response.status == 200 and "output" in await response.json()
@@ -134,9 +139,15 @@ def main() -> None:
     versions = {"aiohttp": version("aiohttp")}
     report(
         "tools",
-        {"machine": machine(2), "versions": versions, "limit": LIMIT, "calls_per_s": rates, "runs": runs,
-         "summary": summary},
-    )  # fmt: skip
+        {
+            "machine": machine(2),
+            "versions": versions,
+            "limit": LIMIT,
+            "calls_per_s": rates,
+            "runs": runs,
+            "summary": summary,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -10,12 +10,28 @@ SYSTEM_PROMPT = "Find the ICD-10-CM code for the diagnosis. Search for it, then 
 
 PATIENTS = ("Woman", "Man", "Teacher", "Farmer", "Nurse", "Driver", "Student", "Retired cook", "Painter", "Welder")
 MISHAPS = (
-    "struck by a soccer ball", "struck by a tennis racquet", "struck by a hockey stick", "struck by a golf ball",
-    "hit by a baseball bat", "bitten by a sea lion", "bitten by a squirrel", "bitten by a rat", "pecked by a chicken",
-    "pecked by a turkey", "walked into furniture", "walked into a lamppost", "fall from a playground swing",
-    "fall from a ladder", "fall from a cliff", "fall from a tree", "contact with a garden tool",
-    "contact with a hot toaster", "contact with a hot stove", "hurt by a lawn mower", "accident on a ski lift",
-)  # fmt: skip
+    "struck by a soccer ball",
+    "struck by a tennis racquet",
+    "struck by a hockey stick",
+    "struck by a golf ball",
+    "hit by a baseball bat",
+    "bitten by a sea lion",
+    "bitten by a squirrel",
+    "bitten by a rat",
+    "pecked by a chicken",
+    "pecked by a turkey",
+    "walked into furniture",
+    "walked into a lamppost",
+    "fall from a playground swing",
+    "fall from a ladder",
+    "fall from a cliff",
+    "fall from a tree",
+    "contact with a garden tool",
+    "contact with a hot toaster",
+    "contact with a hot stove",
+    "hurt by a lawn mower",
+    "accident on a ski lift",
+)
 TEMPLATES = (
     "{patient}, {age}: {first} once, now {term}, {second} in May.",
     "{patient} of {age}. Past: {first}. Known {term}. Also {second}.",

@@ -134,9 +134,7 @@ class Setting:
         grader = EndpointGrader(grader_spec, notify=lambda level, text: self.heard.append(text))
         toolbox = toolbox_of(tool)
         engine = ScriptedEngine([self.write(CALL), self.write("red")] * 2)
-        runner = RolloutRunner(
-            engine=engine, codec=self.write.codec, toolbox=toolbox, grader=grader, limits=LIMITS
-        )  # fmt: skip
+        runner = RolloutRunner(engine=engine, codec=self.write.codec, toolbox=toolbox, grader=grader, limits=LIMITS)
 
         async def one(index: int) -> Rollout:
             task = RolloutTask(SAMPLE, step=1, index=index, temperature=1.0, top_p=1.0, seed=0, policy_version=3)
@@ -155,8 +153,10 @@ async def test_no_rollout_is_scored_wrongly_and_every_fault_is_counted_as_the_se
     started = time.monotonic()
     async with tool, grader:
         rollouts = await asyncio.wait_for(Setting(write, tool.url, grader.url).run(ROLLOUTS), 300)
-    print(f"{ROLLOUTS} rollouts, {sum(tool.faults.values())} + {sum(grader.faults.values())} faults, "
-          f"{time.monotonic() - started:.1f} s")  # fmt: skip
+    print(
+        f"{ROLLOUTS} rollouts, {sum(tool.faults.values())} + {sum(grader.faults.values())} faults, "
+        f"{time.monotonic() - started:.1f} s"
+    )
     assert {rollout.outcome for rollout in rollouts} == {"graded", "infra_failed"}
     for rollout in rollouts:
         if rollout.outcome == "graded":

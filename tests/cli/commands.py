@@ -42,14 +42,22 @@ def run_here(*arguments: str) -> Ran:
 def run_alone(*arguments: str, folder: Path) -> Ran:
     """Run the command as a user does."""
     ended = subprocess.run(
-        [sys.executable, "-m", "agentrft.cli", *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True,
-        text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
+        [sys.executable, "-m", "agentrft.cli", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
     return Ran(ended.returncode, ended.stdout, ended.stderr)
 
 
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "agentrft.cli", *arguments], cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "agentrft.cli", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

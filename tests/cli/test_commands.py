@@ -243,9 +243,12 @@ def test_exports_compute_what_the_policy_does_without_agentrft(folder: Path) -> 
     }
     assert "<tool_call>" in (folder / "merged" / "chat_template.jinja").read_text()
     alone = subprocess.run(
-        [sys.executable, "-c", PLAIN_TRANSFORMERS, "merged", json.dumps(ids)], env=ENVIRONMENT, capture_output=True,
-        text=True, timeout=TIMEOUT_S,
-    )  # fmt: skip
+        [sys.executable, "-c", PLAIN_TRANSFORMERS, "merged", json.dumps(ids)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
     assert alone.returncode == 0, alone.stderr
     assert torch.allclose(torch.tensor(json.loads(alone.stdout)), expected, atol=LOGITS_TOLERANCE)
 

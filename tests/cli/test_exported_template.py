@@ -28,9 +28,12 @@ PLAIN = {"name": "now", "parameters": {"type": "object", "properties": {}}}
 UNUSUAL = {"name": "pick", "parameters": {"type": "object", "oneOf": [{"required": ["a"]}], "properties": {"a": {}}}}
 ALL_REQUIRED = {
     "name": "move",
-    "parameters": {"type": "object", "properties": {"x": {"type": "number"}, "y": {"type": "number"}},
-                   "required": ["y", "x"]},
-}  # fmt: skip
+    "parameters": {
+        "type": "object",
+        "properties": {"x": {"type": "number"}, "y": {"type": "number"}},
+        "required": ["y", "x"],
+    },
+}
 TOOLS = [{"type": "function", "function": one} for one in (SEARCH, PLAIN, UNUSUAL, ALL_REQUIRED)]
 
 

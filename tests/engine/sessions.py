@@ -75,9 +75,15 @@ class Transcript:
 
 
 async def converse(
-    engine: EmbeddedEngine, prompt: list[int], *, turns: int = 3, seed: int = 0, longest_wait_s: float = 0.003,
-    temperature: float = 1.0, adapter: LoraAdapter | None = None,
-) -> Transcript:  # fmt: skip
+    engine: EmbeddedEngine,
+    prompt: list[int],
+    *,
+    turns: int = 3,
+    seed: int = 0,
+    longest_wait_s: float = 0.003,
+    temperature: float = 1.0,
+    adapter: LoraAdapter | None = None,
+) -> Transcript:
     """A session of several turns; tool results depend on `seed` alone, the time they take does not."""
     source = random.Random(seed)
     transcript = Transcript()

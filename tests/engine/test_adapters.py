@@ -48,11 +48,16 @@ async def test_adapters_of_different_ranks_in_one_batch_say_what_peft_says(
         ours: list[LoraAdapter | None] = [None, *(adapter.on(made[0]) for adapter in adapters)]
         transcripts = await asyncio.gather(
             *(
-                converse(engine, random_ids(random.Random(seed), PROMPTS[seed % 2]), seed=seed, temperature=0.0,
-                         adapter=ours[seed % 4])
+                converse(
+                    engine,
+                    random_ids(random.Random(seed), PROMPTS[seed % 2]),
+                    seed=seed,
+                    temperature=0.0,
+                    adapter=ours[seed % 4],
+                )
                 for seed in range(12)
             )
-        )  # fmt: skip
+        )
         assert engine.counters["passes"] < engine.counters["tokens_sampled"] / 2, "they were not computed together"
     references = [model.plain, *(adapter.reference for adapter in adapters)]
     for number, reference in enumerate(references):

@@ -50,9 +50,12 @@ def portable_kernels(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], K
 @pytest.mark.parametrize("architecture", ["llama", "llama_wide", "qwen3_wide"])
 @pytest.mark.parametrize("operators", ["native", "portable", "torch"])
 async def test_in_bfloat16_they_agree_within_its_resolution(
-    shared_model: Callable[..., TinyModel], monkeypatch: pytest.MonkeyPatch, architecture: str, operators: str,
+    shared_model: Callable[..., TinyModel],
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    operators: str,
     portable_kernels: Callable[[], Kernels | None],
-) -> None:  # fmt: skip
+) -> None:
     kernels = {"native": load_kernels, "portable": portable_kernels, "torch": lambda: None}[operators]()
     if kernels is None and operators != "torch":
         pytest.skip("no C++ compiler here")

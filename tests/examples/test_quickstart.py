@@ -9,10 +9,18 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "medical_coding" / "quickstart.py"
 KEYS = {
-    "job", "validation_reward_warm_start", "validation_reward_trained", "validation_reward_greedy_warm_start",
-    "validation_reward_greedy_trained", "exact_match_warm_start", "exact_match_trained", "tool_calls_warm_start",
-    "tool_calls_trained", "steps", "minutes",
-}  # fmt: skip
+    "job",
+    "validation_reward_warm_start",
+    "validation_reward_trained",
+    "validation_reward_greedy_warm_start",
+    "validation_reward_greedy_trained",
+    "exact_match_warm_start",
+    "exact_match_trained",
+    "tool_calls_warm_start",
+    "tool_calls_trained",
+    "steps",
+    "minutes",
+}
 
 
 @pytest.mark.slow

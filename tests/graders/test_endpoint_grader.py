@@ -145,13 +145,27 @@ async def test_a_redirect_is_not_followed(server: Server, make) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        "", "not json", "null", "[1]", "1.0", "{}", '{"Score": 1}',
-        '{"score": null}', '{"score": "1.0"}', '{"score": true}', '{"score": NaN}', '{"score": Infinity}',
-        '{"score": 1e999}', '{"score": [1]}', '{"score": 1' + "0" * 400 + "}",
-        '{"score": 1, "sub_scores": {"a": "x"}}', '{"score": 1, "sub_scores": [1]}',
-        '{"score": 1, "padding": "' + "x" * 1_100_000 + '"}', b"\xff\xfe\xfa".decode("latin-1"),
+        "",
+        "not json",
+        "null",
+        "[1]",
+        "1.0",
+        "{}",
+        '{"Score": 1}',
+        '{"score": null}',
+        '{"score": "1.0"}',
+        '{"score": true}',
+        '{"score": NaN}',
+        '{"score": Infinity}',
+        '{"score": 1e999}',
+        '{"score": [1]}',
+        '{"score": 1' + "0" * 400 + "}",
+        '{"score": 1, "sub_scores": {"a": "x"}}',
+        '{"score": 1, "sub_scores": [1]}',
+        '{"score": 1, "padding": "' + "x" * 1_100_000 + '"}',
+        b"\xff\xfe\xfa".decode("latin-1"),
     ],
-)  # fmt: skip
+)
 async def test_an_answer_without_a_finite_score_is_a_failure(server: Server, make, body: str) -> None:
     server.answers = [answered(body)]
     assert (await failure(make())).kind == "bad_answer"

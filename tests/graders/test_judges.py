@@ -107,8 +107,9 @@ async def test_a_score_model_is_asked_in_a_schema_and_its_result_read(server: Ju
     (body,) = server.bodies
     assert body["model"] == "judge"
     assert body["messages"] == [
-        {"role": "system", "content": "Judge."}, {"role": "user", "content": "Capital of France? -> Paris"},
-    ]  # fmt: skip
+        {"role": "system", "content": "Judge."},
+        {"role": "user", "content": "Capital of France? -> Paris"},
+    ]
     assert (body["temperature"], body["seed"], body["max_completion_tokens"]) == (0.5, 7, 100)
     assert "top_p" not in body
     schema = body["response_format"]["json_schema"]["schema"]

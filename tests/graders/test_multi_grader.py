@@ -14,8 +14,11 @@ SAMPLE = GraderSample("the code is E11")
 
 def string_check(reference: str = "{{ item.answer }}", operation: str = "like") -> dict[str, Any]:
     return {
-        "type": "string_check", "input": "{{ sample.output_text }}", "reference": reference, "operation": operation,
-    }  # fmt: skip
+        "type": "string_check",
+        "input": "{{ sample.output_text }}",
+        "reference": reference,
+        "operation": operation,
+    }
 
 
 def python(source: str) -> dict[str, Any]:
@@ -31,10 +34,13 @@ async def test_scores_are_combined_by_the_formula_and_kept_as_sub_scores() -> No
         "0.75 * right + 0.25 * max(similar, short)",
         right=string_check(),
         similar={
-            "type": "text_similarity", "input": "a b c d", "reference": "a b x d", "evaluation_metric": "rouge_1",
+            "type": "text_similarity",
+            "input": "a b c d",
+            "reference": "a b x d",
+            "evaluation_metric": "rouge_1",
         },
         short=python("def grade(sample, item):\n    return 1 / (1 + len(sample['output_text']))"),
-    )  # fmt: skip
+    )
     grader = create_grader(spec)
     try:
         grade = await grader.grade(SAMPLE, item={"answer": "E11"}, trace_id="t")
@@ -105,7 +111,7 @@ async def test_what_each_grader_took_keeps_its_name() -> None:
     assert grade.uses("multi") == {
         "a": GraderUse({"timeout": 1}, {"total_tokens": 5}, 0.5),
         "b": GraderUse({"timeout": 2}, {"total_tokens": 7}, 0.25),
-    }  # fmt: skip
+    }
     assert (grade.faults, grade.usage) == ({"timeout": 3}, {"total_tokens": 12})
 
 
@@ -129,9 +135,7 @@ async def test_a_formula_without_a_value_is_the_multi_graders_own_fault() -> Non
     graders = {"a": Fixed(Grade(0.0, usage={"total_tokens": 5}, latency_s=0.5))}
     with pytest.raises(GraderFailure) as failed:
         await MultiGrader(multi("1 / a", a=string_check()), graders).grade(SAMPLE, item={}, trace_id="t")
-    assert failed.value.uses == {
-        "a": GraderUse({}, {"total_tokens": 5}, 0.5), "multi": GraderUse({"formula": 1}, {})
-    }  # fmt: skip
+    assert failed.value.uses == {"a": GraderUse({}, {"total_tokens": 5}, 0.5), "multi": GraderUse({"formula": 1}, {})}
 
 
 async def test_graders_run_at_the_same_time() -> None:

@@ -68,15 +68,11 @@ ATTEMPTS = {
     "reads a key from its environment": "return float(bool(set(os.environ) - {'LC_CTYPE', 'PWD'}))",
     "reads a key of process 1": "return float(b'sk-' in open('/proc/1/environ', 'rb').read())",
     "connects to the network": "import socket; socket.create_connection(('127.0.0.1', item['port']), 2); return 1.0",
-    "opens a raw socket through ctypes": (
-        "import ctypes; return float(ctypes.CDLL(None).socket(2, 1, 0) >= 0)"
-    ),
+    "opens a raw socket through ctypes": ("import ctypes; return float(ctypes.CDLL(None).socket(2, 1, 0) >= 0)"),
     "starts a program": (
         "import subprocess, sys; return float(subprocess.run([sys.executable, '-c', '']).returncode == 0)"
     ),
-    "starts a program through ctypes": (
-        "import ctypes; return float(ctypes.CDLL(None).system(b'true') == 0)"
-    ),
+    "starts a program through ctypes": ("import ctypes; return float(ctypes.CDLL(None).system(b'true') == 0)"),
     "forks through ctypes": (
         "import ctypes; pid = ctypes.CDLL(None).fork()\nif pid == 0: os._exit(0)\nreturn float(pid > 0)"
     ),
@@ -84,9 +80,7 @@ ATTEMPTS = {
     "writes to the system": "open('/usr/lib/x.py', 'w').write('x'); return 1.0",
     "writes beside Python": "import sys; open(os.path.join(sys.prefix, 'x.py'), 'w').write('x'); return 1.0",
     "writes at the root": "open('/x', 'w').write('x'); return 1.0",
-    "writes through a link": (
-        "os.symlink(item['path'], '/tmp/link'); open('/tmp/link', 'a').write('x'); return 1.0"
-    ),
+    "writes through a link": ("os.symlink(item['path'], '/tmp/link'); open('/tmp/link', 'a').write('x'); return 1.0"),
     "leaves its root by a relative path": "return float('root' in open('/tmp/../../../../etc/shadow').read())",
     "signals the parent": "import signal; os.kill(item['pid'], signal.SIGTERM); return 1.0",
     "traces another process": "import ctypes; return float(ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0)",
@@ -94,7 +88,7 @@ ATTEMPTS = {
     "mounts": "import ctypes; return float(ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None) == 0)",
     "gets more rights": "os.setuid(0); return float(os.getuid() == 0)",
     "loads a kernel module": "import ctypes; return float(ctypes.CDLL(None).syscall(175, 0, 0, b'') == 0)",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
@@ -171,7 +165,8 @@ async def test_files_in_memory_are_bounded(make: Make) -> None:
 
 
 async def test_an_endless_loop_is_ended_at_its_time_out(make: Make) -> None:
-    grader = make("""
+    grader = make(
+        """
         def grade(sample, item):
             while not item.get("rest"):
                 try:
@@ -180,7 +175,9 @@ async def test_an_endless_loop_is_ended_at_its_time_out(make: Make) -> None:
                 except BaseException:
                     pass
             return 0.0
-    """, timeout_s=1.0)  # fmt: skip
+    """,
+        timeout_s=1.0,
+    )
     started = time.monotonic()
     assert (await outcome(grader)).startswith("timeout")
     assert time.monotonic() - started < 10

@@ -41,13 +41,19 @@ class ForkServer:
         """
         if self._process is None:
             environment = {
-                **os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "TOKENIZERS_PARALLELISM": "false",
                 "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
-            }  # fmt: skip
+            }
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.job.fork_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                text=True, env=environment, cwd=ROOT,
-            )  # fmt: skip
+                [sys.executable, "-m", "tests.job.fork_server"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                cwd=ROOT,
+            )
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {"job_file": str(job_file), "job_id": job_id, "kill_at": kill_at}
         self._process.stdin.write(json.dumps(request) + "\n")

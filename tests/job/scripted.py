@@ -132,9 +132,12 @@ async def roll_out(
     toolbox.resources += [hooks] if hooks is not None else []
     calls = replace(limits.calls, max_calls_of=toolbox.max_calls)
     runner = RolloutRunner(
-        engine=engine, codec=codec or write.codec, toolbox=toolbox,
-        grader=grader or WordGrader(), limits=replace(limits, calls=calls),
-    )  # fmt: skip
+        engine=engine,
+        codec=codec or write.codec,
+        toolbox=toolbox,
+        grader=grader or WordGrader(),
+        limits=replace(limits, calls=calls),
+    )
     task = RolloutTask(sample, step=1, index=0, temperature=1.0, top_p=1.0, seed=0, policy_version=3)
     try:
         return await runner.run(task, await engine.open()), engine

@@ -47,9 +47,11 @@ async def test_arguments_that_do_not_fit_the_schema_are_answered_with_why(
     write: Write, arguments: dict[str, Any], error: str
 ) -> None:
     schema = {
-        "type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"],
+        "type": "object",
+        "properties": {"word": {"type": "string"}},
+        "required": ["word"],
         "additionalProperties": False,
-    }  # fmt: skip
+    }
     async with ChaosServer() as server:
         turns = [write_call("lookup", arguments), CALL, "red"]
         rollout, _ = await roll_out(write, turns, server, parameters=schema)
@@ -140,9 +142,11 @@ async def test_a_rollout_that_fails_is_ended_and_its_second_attempt_begins_anew(
     async with HookServer() as server:
         await roll_out(write, [CALL, "red"] * 2, server, hooks=hooks_at(server), grader=WordGrader(broken=True))
         assert server.hooks == [
-            ("rollout_start", 1, None), ("rollout_end", 1, "infra_failed"),
-            ("rollout_start", 2, None), ("rollout_end", 2, "infra_failed"),
-        ]  # fmt: skip
+            ("rollout_start", 1, None),
+            ("rollout_end", 1, "infra_failed"),
+            ("rollout_start", 2, None),
+            ("rollout_end", 2, "infra_failed"),
+        ]
 
 
 async def test_a_rollout_that_cannot_begin_is_infra_failed_and_ended(write: Write) -> None:

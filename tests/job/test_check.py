@@ -52,8 +52,12 @@ async def test_a_sound_job_passes_and_nothing_of_it_is_stored(tiny_model: Path, 
     assert 0 < report.data.prompt_tokens_median <= report.data.prompt_tokens_max < 256
     (tool,) = report.tools
     assert (tool.name, tool.source, tool.status, tool.answer, tool.characters) == (
-        "lookup", "demonstration", "ok", "text", 4,
-    )  # fmt: skip
+        "lookup",
+        "demonstration",
+        "ok",
+        "text",
+        4,
+    )
     assert tool.burst is not None and (tool.burst.calls, tool.burst.refused, tool.burst.failed) == (BURST, 0, 0)
     assert tool.burst.p50_s <= tool.burst.p95_s <= tool.burst.p99_s <= tool.burst.seconds
 
@@ -258,10 +262,16 @@ async def test_a_holdout_that_fails_is_a_warning(tiny_model: Path, tmp_path: Pat
 async def test_mcp_and_python_tools_are_called_and_burst_like_any_other(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def lookup(word: str) -> dict:\n    return {'word': word}\n")
     tools = [
-        {"type": "mcp", "server_label": "catalogue", "command": sys.executable, "args": [str(MCP_SERVER)],
-         "allowed_tools": ["search"], "examples": {"search": {"query": "saw"}}},
+        {
+            "type": "mcp",
+            "server_label": "catalogue",
+            "command": sys.executable,
+            "args": [str(MCP_SERVER)],
+            "allowed_tools": ["search"],
+            "examples": {"search": {"query": "saw"}},
+        },
         {"type": "python", "function": "mine:lookup"},
-    ]  # fmt: skip
+    ]
     job_file = write_job(tmp_path, tiny_model, "http://127.0.0.1:9")
     job = yaml.safe_load(job_file.read_text())
     job["method"]["reinforcement"]["tools"] = tools
@@ -269,8 +279,9 @@ async def test_mcp_and_python_tools_are_called_and_burst_like_any_other(tiny_mod
     report = await checked(job_file, burst=3)
     assert report.exit_code == 0, report.findings
     assert [(tool.name, tool.source, tool.answer) for tool in report.tools] == [
-        ("search", "example", "text"), ("lookup", "demonstration", "json"),
-    ]  # fmt: skip
+        ("search", "example", "text"),
+        ("lookup", "demonstration", "json"),
+    ]
     assert all(tool.burst is not None and tool.burst.failed == 0 for tool in report.tools)
 
 

@@ -257,11 +257,12 @@ async def test_holdout_graders_score_and_never_train_and_their_failures_cost_not
 ) -> None:
     holdouts = {
         "short": {
-            "type": "python", "trusted": True,
+            "type": "python",
+            "trusted": True,
             "source": "def grade(sample, item):\n    return 1 - len(sample['output_text']) / 100\n",
         },
         "broken": {"type": "python", "trusted": True, "source": "def grade(sample, item):\n    return 1 / 0\n"},
-    }  # fmt: skip
+    }
     async with ChaosServer() as server:
         job_file = write_job(tmp_path, tiny_model, server.url, holdout_graders=holdouts, **NO_VALIDATION)
         store, job_id = await run_new(job_file)

@@ -113,9 +113,12 @@ async def test_what_was_sampled_ahead_survives_an_interruption(
 
 def test_a_deterministic_job_is_on_policy(tmp_path: Path) -> None:
     path = write_job(
-        tmp_path, Path("model"), "http://127.0.0.1:1/tool", deterministic=True,
+        tmp_path,
+        Path("model"),
+        "http://127.0.0.1:1/tool",
+        deterministic=True,
         hyperparameters={"max_off_policy_steps": 1},
-    )  # fmt: skip
+    )
     with pytest.raises(UserError, match="max_off_policy_steps: a deterministic job has one fixed schedule"):
         load_job(path)
 

@@ -24,8 +24,18 @@ from tests.job.tiny_job import TOOL, write_job
 
 MCP_SERVER = Path(__file__).parents[1] / "tools" / "mcp_server.py"
 PLACES = [
-    "TOOL", "PLAIN", "PASSWORD", "QUERY", "MCP", "START", "END", "ENDPOINT", "JUDGE", "JUDGE_HEADER", "HOLDOUT",
-]  # fmt: skip
+    "TOOL",
+    "PLAIN",
+    "PASSWORD",
+    "QUERY",
+    "MCP",
+    "START",
+    "END",
+    "ENDPOINT",
+    "JUDGE",
+    "JUDGE_HEADER",
+    "HOLDOUT",
+]
 SECRETS = {place: f"sk-planted-{place.lower()}-0123456789abcdef" for place in PLACES}
 
 
@@ -74,25 +84,40 @@ def write(folder: Path, model: Path, host: str) -> Path:
 
     message = {"role": "user", "content": "{{ sample.output_text }}"}
     judge = {
-        "type": "score_model", "model": "j", "base_url": f"http://{host}/v1", "api_key_env": "JUDGE",
-        "headers": key("JUDGE_HEADER"), "input": [message],
-    }  # fmt: skip
+        "type": "score_model",
+        "model": "j",
+        "base_url": f"http://{host}/v1",
+        "api_key_env": "JUDGE",
+        "headers": key("JUDGE_HEADER"),
+        "input": [message],
+    }
     job_file = write_job(folder, model, f"http://{host}/tool", validation_file=None, warm_start=None)
     job = yaml.safe_load(job_file.read_text())
     inner = job["method"]["reinforcement"]
     inner["tools"] = [
-        {**TOOL, "server_url": f"http://user:{SECRETS['PASSWORD']}@{host}/tool?code={SECRETS['QUERY']}",
-         "headers": {"X-Tool": "${TOOL}"}},
+        {
+            **TOOL,
+            "server_url": f"http://user:{SECRETS['PASSWORD']}@{host}/tool?code={SECRETS['QUERY']}",
+            "headers": {"X-Tool": "${TOOL}"},
+        },
         {"name": "plain", "format": "plain", "server_url": f"http://{host}/plain", "headers": key("PLAIN")},
-        {"type": "mcp", "server_label": "catalogue", "command": sys.executable, "args": [str(MCP_SERVER)],
-         "env": {"CATALOGUE_KEY": "${MCP}"}, "allowed_tools": ["secret"]},
-    ]  # fmt: skip
+        {
+            "type": "mcp",
+            "server_label": "catalogue",
+            "command": sys.executable,
+            "args": [str(MCP_SERVER)],
+            "env": {"CATALOGUE_KEY": "${MCP}"},
+            "allowed_tools": ["secret"],
+        },
+    ]
     inner["on_rollout_start"] = {"url": f"http://{host}/start", "headers": key("START")}
     inner["on_rollout_end"] = {"url": f"http://{host}/end", "headers": key("END")}
     server = {"type": "endpoint", "url": f"http://{host}/grade", "headers": key("ENDPOINT")}
     inner["grader"] = {
-        "type": "multi", "graders": {"server": server, "judge": judge}, "calculate_output": "server + judge",
-    }  # fmt: skip
+        "type": "multi",
+        "graders": {"server": server, "judge": judge},
+        "calculate_output": "server + judge",
+    }
     inner["holdout_graders"] = {"other": {**server, "headers": key("HOLDOUT")}}
     inner["hyperparameters"] |= {"max_steps": 2, "batch_size": 2, "max_tokens_per_turn": 64, "max_context_tokens": 512}
     job_file.write_text(yaml.safe_dump(job))
@@ -100,9 +125,12 @@ def write(folder: Path, model: Path, host: str) -> Path:
 
 
 async def test_planted_secrets_are_in_no_file_log_event_answer_or_message(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     caplog.set_level("DEBUG")
     monkeypatch.setattr(endpoint_module, "BACKOFF_S", 0.01)
     for place, secret in SECRETS.items():

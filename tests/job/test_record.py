@@ -88,10 +88,14 @@ async def test_header_values_are_nowhere_but_in_requests_and_are_sent_again_afte
     monkeypatch.setenv("PLANTED_KEY", SECRET)
     async with Echo() as server:
         job_file = write_job(
-            tmp_path, tiny_model, server.url, validation_file=None, warm_start=None,
+            tmp_path,
+            tiny_model,
+            server.url,
+            validation_file=None,
+            warm_start=None,
             tool={"headers": {"Authorization": "Bearer ${PLANTED_KEY}"}, "retries": 0},
             hyperparameters={"max_steps": 2, "batch_size": 1, "temperature": 0.3},
-        )  # fmt: skip
+        )
         spec = load_job(job_file)
         store, job_id = create_job(spec, source=job_file)
         with store:

@@ -166,9 +166,12 @@ async def test_one_unrepeatable_call_among_several_broken_ones_forbids_a_second_
         ]
         tools = {spec.name: HttpTool(spec, backoff_s=0.01) for spec in specs}
         runner = RolloutRunner(
-            engine=engine, codec=write.codec, toolbox=toolbox_of(*tools.values()),
-            grader=WordGrader(), limits=LIMITS,
-        )  # fmt: skip
+            engine=engine,
+            codec=write.codec,
+            toolbox=toolbox_of(*tools.values()),
+            grader=WordGrader(),
+            limits=LIMITS,
+        )
         rollout = await runner.run(RolloutTask(SAMPLE, 1, 0, 1.0, 1.0, 0, 3), await engine.open())
         for tool in tools.values():
             await tool.close()

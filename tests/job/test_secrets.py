@@ -85,14 +85,17 @@ def test_the_secrets_of_every_part_of_a_job_are_hidden_and_come_back(
                 "calculate_output": "judge + server",
                 "graders": {
                     "judge": {
-                        "type": "score_model", "model": "j", "base_url": "http://127.0.0.1:9/v1", "headers": hidden,
+                        "type": "score_model",
+                        "model": "j",
+                        "base_url": "http://127.0.0.1:9/v1",
+                        "headers": hidden,
                         "input": [message],
                     },
                     "server": {"type": "endpoint", "url": "http://127.0.0.1:9/grade", "headers": hidden},
                 },
             },
         },
-    }  # fmt: skip
+    }
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     spec = load_job(path)

@@ -63,11 +63,18 @@ def make_model(folder: Path) -> Path:
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=len(tokenizer), hidden_size=48, intermediate_size=96, num_hidden_layers=2,
-            num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
         )
-    )  # fmt: skip
+    )
     use_planned_attention(model, max_context_tokens=512)
     codec = load_codec(tokenizer, "tiny")
     policy = Policy(model, lora_rank=None, seed=0)
@@ -98,10 +105,17 @@ def write_job(folder: Path, model: Path, url: str, **changes: Any) -> Path:
     demonstrations = [{"messages": demonstration(word, colour)} for word, colour in zip(WORDS, COLOURS, strict=False)]
     write_rows(folder / "demonstrations.jsonl", demonstrations)
     hyperparameters = {
-        "batch_size": 2, "compute_multiplier": 0.5, "max_steps": 3, "eval_interval": 1, "max_tokens_per_turn": 48,
-        "max_episode_steps": 4, "max_context_tokens": 256, "lora_rank": 4, "learning_rate_multiplier": 5,
+        "batch_size": 2,
+        "compute_multiplier": 0.5,
+        "max_steps": 3,
+        "eval_interval": 1,
+        "max_tokens_per_turn": 48,
+        "max_episode_steps": 4,
+        "max_context_tokens": 256,
+        "lora_rank": 4,
+        "learning_rate_multiplier": 5,
         **changes.pop("hyperparameters", {}),
-    }  # fmt: skip
+    }
     tool = {**TOOL, "server_url": url, "timeout_s": 20.0, "outage_deadline_s": 3.0, **changes.pop("tool", {})}
     inner = {
         "tools": [tool],
@@ -109,10 +123,16 @@ def write_job(folder: Path, model: Path, url: str, **changes: Any) -> Path:
         "hyperparameters": hyperparameters,
     }
     job = {
-        "model": str(model), "training_file": "train.jsonl", "validation_file": "validation.jsonl", "seed": 7,
-        "dtype": "float32", "output_dir": "runs", "method": {"type": "reinforcement", "reinforcement": inner},
-        "warm_start": {"training_file": "demonstrations.jsonl", "batch_size": 2, "learning_rate": 1e-3}, **changes,
-    }  # fmt: skip
+        "model": str(model),
+        "training_file": "train.jsonl",
+        "validation_file": "validation.jsonl",
+        "seed": 7,
+        "dtype": "float32",
+        "output_dir": "runs",
+        "method": {"type": "reinforcement", "reinforcement": inner},
+        "warm_start": {"training_file": "demonstrations.jsonl", "batch_size": 2, "learning_rate": 1e-3},
+        **changes,
+    }
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(job))
     return path

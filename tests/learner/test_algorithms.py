@@ -9,9 +9,14 @@ from agentrft.learner.algorithms import ALGORITHMS, LossInputs, LossOutput
 
 
 def run(
-    name: str, *, ratios: list[float], advantages: list[float], rollout: list[int] | None = None,
-    step_tokens: int | None = None, step_rollouts: int = 1,
-) -> tuple[LossOutput, list[float]]:  # fmt: skip
+    name: str,
+    *,
+    ratios: list[float],
+    advantages: list[float],
+    rollout: list[int] | None = None,
+    step_tokens: int | None = None,
+    step_rollouts: int = 1,
+) -> tuple[LossOutput, list[float]]:
     """The loss of tokens with these importance ratios, and its gradient by their log-probabilities."""
     sampling = torch.linspace(-1.0, -2.0, len(ratios))
     logprobs = (sampling + torch.tensor(ratios).log()).requires_grad_(True)

@@ -29,9 +29,13 @@ def group(seed: int, rollouts: int = 3) -> TrainingGroup:
 def updated(algorithm: str, groups: list[TrainingGroup], max_tokens: int) -> tuple[list[torch.Tensor], Learner, object]:
     policy = Policy(tiny_model("llama").planned, lora_rank=4, seed=0)
     learner = Learner(
-        policy, algorithm=algorithm, learning_rate=1e-3, temperature=1.0, max_grad_norm=1.0,
+        policy,
+        algorithm=algorithm,
+        learning_rate=1e-3,
+        temperature=1.0,
+        max_grad_norm=1.0,
         max_tokens_per_pass=max_tokens,
-    )  # fmt: skip
+    )
     metrics = learner.update(groups)
     return policy.masters, learner, metrics
 

@@ -60,7 +60,11 @@ def test_the_rollouts_to_read_are_those_whose_reward_is_furthest_above_the_holdo
         return Rollout(name, 1, "s", 1, 0, "graded", [], [], reward=reward, holdout_scores=scores)
 
     rollouts = [
-        rollout("a", 1.0, honest=0.9), rollout("b", 1.0, honest=0.0), rollout("c", 0.5, honest=0.0),
-        rollout("d", 0.0, honest=1.0), rollout("e", None, honest=0.0), rollout("f", 1.0),
-    ]  # fmt: skip
+        rollout("a", 1.0, honest=0.9),
+        rollout("b", 1.0, honest=0.0),
+        rollout("c", 0.5, honest=0.0),
+        rollout("d", 0.0, honest=1.0),
+        rollout("e", None, honest=0.0),
+        rollout("f", 1.0),
+    ]
     assert most_suspicious(rollouts, "honest") == ["b", "c", "a"]

@@ -21,9 +21,11 @@ START_S = 60
 def environment(url: str) -> dict[str, str]:
     """What a server is started with to reach it."""
     return {
-        "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "planted-id", "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": url,
+        "AWS_ACCESS_KEY_ID": "planted-id",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_DEFAULT_REGION": "us-east-1",
-    }  # fmt: skip
+    }
 
 
 @contextmanager

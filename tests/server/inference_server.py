@@ -38,9 +38,12 @@ class RunningServer:
     def client(self, name: str = "base", *, token: str = TOKEN) -> OpenAI:
         """OpenAI's client, for the base model or one of the checkpoints."""
         return OpenAI(
-            base_url=self.url, api_key="unused", max_retries=0, timeout=60.0,
+            base_url=self.url,
+            api_key="unused",
+            max_retries=0,
+            timeout=60.0,
             default_headers=headers(weights(self.model, name), token),
-        )  # fmt: skip
+        )
 
     def engine(self) -> EmbeddedEngine:
         """The engine of the base model, which is in memory, and of its adapters."""
@@ -83,8 +86,11 @@ def running_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
     environment = {**os.environ, "AGENTRFT_INFERENCE_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "agentrft.server.inference", *arguments],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
     try:
         assert process.stdout is not None
         yield process, f"http://127.0.0.1:{json.loads(process.stdout.readline())['port']}/v1"
@@ -96,6 +102,9 @@ def running_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
 def ask(client: OpenAI, word: str = "apple", **changes: Any) -> Any:
     """One completion of the tiny model's question, greedy unless said otherwise."""
     asked: dict[str, Any] = {
-        "model": "tiny", "messages": [{"role": "user", "content": f"Colour of {word}?"}], "temperature": 0, **changes
-    }  # fmt: skip
+        "model": "tiny",
+        "messages": [{"role": "user", "content": f"Colour of {word}?"}],
+        "temperature": 0,
+        **changes,
+    }
     return client.chat.completions.create(**asked)

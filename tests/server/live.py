@@ -32,12 +32,18 @@ from tests.store.databases import database_of
 START_S = 60
 ENDED = ("succeeded", "failed", "cancelled")
 MODEL = "tiny"
-WORKER = "agentrft.server.worker"
+WORKER = "agentrft.server.workers.worker"
 PYTHON_GRADER = {"type": "python", "name": "length", "source": GRADER, "trusted": True}
 HYPERPARAMETERS = {
-    "batch_size": 2, "compute_multiplier": 0.5, "max_steps": 3, "eval_interval": 1, "max_tokens_per_turn": 48,
-    "max_context_tokens": 256, "lora_rank": 4, "learning_rate_multiplier": 5,
-}  # fmt: skip
+    "batch_size": 2,
+    "compute_multiplier": 0.5,
+    "max_steps": 3,
+    "eval_interval": 1,
+    "max_tokens_per_turn": 48,
+    "max_context_tokens": 256,
+    "lora_rank": 4,
+    "learning_rate_multiplier": 5,
+}
 
 
 @dataclass
@@ -64,11 +70,24 @@ class Live:
         database = self.database
         given = ["--database", database] if database else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "agentrft.cli", "serve", "--port", str(port), "--data-dir", str(self.data_dir),
-             "--allow-code", *given, *self.arguments],
-            env={**ENVIRONMENT, **self.environment}, stdout=subprocess.PIPE, stderr=(self.data_dir / "log").open("a"),
+            [
+                sys.executable,
+                "-m",
+                "agentrft.cli",
+                "serve",
+                "--port",
+                str(port),
+                "--data-dir",
+                str(self.data_dir),
+                "--allow-code",
+                *given,
+                *self.arguments,
+            ],
+            env={**ENVIRONMENT, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=(self.data_dir / "log").open("a"),
             text=True,
-        )  # fmt: skip
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("agentrft serves "), (self.data_dir / "log").read_text()
@@ -127,9 +146,11 @@ def method(tool_url: str, **changes: Any) -> dict[str, Any]:
     """A job in the API's shape."""
     inner = {
         "tools": [{**TOOL, "server_url": tool_url, "timeout_s": 20, "outage_deadline_s": 5}],
-        "grader": PYTHON_GRADER, "max_episode_steps": 4, **changes,
+        "grader": PYTHON_GRADER,
+        "max_episode_steps": 4,
+        **changes,
         "hyperparameters": {**HYPERPARAMETERS, **changes.pop("hyperparameters", {})},
-    }  # fmt: skip
+    }
     return {"type": "reinforcement", "reinforcement": inner}
 
 

@@ -14,8 +14,11 @@ from tests.server.live import MODEL, PYTHON_GRADER, live, method, upload, wait_f
 from tests.traffic.chaos_server import ChaosServer, hang
 
 CHECK: dict[str, Any] = {
-    "type": "string_check", "input": "{{ sample.output_text }}", "reference": "{{ item.word }}", "operation": "ilike"
-}  # fmt: skip
+    "type": "string_check",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.word }}",
+    "operation": "ilike",
+}
 SIMILAR = {**CHECK, "type": "text_similarity", "evaluation_metric": "fuzzy_match"}
 del SIMILAR["operation"]
 MULTI = {"type": "multi", "graders": {"a": CHECK, "b": PYTHON_GRADER}, "calculate_output": "a / b"}
@@ -58,8 +61,16 @@ def _filled(url: str, client: OpenAI, files: dict[str, str], tool_url: str, hang
         request = {"model": MODEL, "training_file": files["train"], "method": short, **given}
         return client.fine_tuning.jobs.create(**request).id
 
-    trained = wait_for(client, create(PYTHON_GRADER, validation_file=files["validation"], metadata={"kind": "done"},
-                                      extra_body={"dtype": "float32"}), "succeeded")  # fmt: skip
+    trained = wait_for(
+        client,
+        create(
+            PYTHON_GRADER,
+            validation_file=files["validation"],
+            metadata={"kind": "done"},
+            extra_body={"dtype": "float32"},
+        ),
+        "succeeded",
+    )
     failed = wait_for(client, create({**CHECK, "reference": "{{ item.none }}"}), "failed").id
     running = wait_for(client, create(tool=hanging_url, extra_body={"dtype": "float32"}), "running").id
     # The only place is taken from here on.
@@ -120,33 +131,65 @@ def _bodies(
     files: dict[str, str], bad: str, tool_url: str, models: list[str], parts: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
     job = {
-        "model": MODEL, "training_file": files["train"], "validation_file": files["validation"], "seed": 1,
-        "suffix": "mine", "metadata": {"a": "b"}, "method": method(tool_url),
-        "warm_start": {"training_file": files["demonstrations"]}, "priority": 1,
-    }  # fmt: skip
+        "model": MODEL,
+        "training_file": files["train"],
+        "validation_file": files["validation"],
+        "seed": 1,
+        "suffix": "mine",
+        "metadata": {"a": "b"},
+        "method": method(tool_url),
+        "warm_start": {"training_file": files["demonstrations"]},
+        "priority": 1,
+    }
     graders = [CHECK, SIMILAR, PYTHON_GRADER, MULTI]
     chats = [
-        {"model": name, "messages": prompt("apple"), "max_tokens": 8, "tools": [FUNCTION], "n": 2, "logprobs": True,
-         "stream": stream, "temperature": 0.5, "stop": ["x"], "tool_choice": "auto"}
-        for name in models for stream in (False, True)
-    ]  # fmt: skip
+        {
+            "model": name,
+            "messages": prompt("apple"),
+            "max_tokens": 8,
+            "tools": [FUNCTION],
+            "n": 2,
+            "logprobs": True,
+            "stream": stream,
+            "temperature": 0.5,
+            "stop": ["x"],
+            "tool_choice": "auto",
+        }
+        for name in models
+        for stream in (False, True)
+    ]
     responses = [
-        {"model": name, "input": "Colour of apple?", "max_output_tokens": 8, "stream": stream, "instructions": "Short.",
-         "tools": [{"type": "function", "strict": False, **TOOL}], "metadata": {"a": "b"}}
-        for name in models for stream in (False, True)
-    ]  # fmt: skip
-    tool = {**TOOL, "server_url": tool_url, "arguments": {"word": "apple"}, "item": {"word": "apple"},
-            "timeout_s": 5, "outage_deadline_s": 0}  # fmt: skip
+        {
+            "model": name,
+            "input": "Colour of apple?",
+            "max_output_tokens": 8,
+            "stream": stream,
+            "instructions": "Short.",
+            "tools": [{"type": "function", "strict": False, **TOOL}],
+            "metadata": {"a": "b"},
+        }
+        for name in models
+        for stream in (False, True)
+    ]
+    tool = {
+        **TOOL,
+        "server_url": tool_url,
+        "arguments": {"word": "apple"},
+        "item": {"word": "apple"},
+        "timeout_s": 5,
+        "outage_deadline_s": 0,
+    }
     return {
         "POST /v1/fine_tuning/jobs": [job, {**job, "training_file": bad}],
         "POST /v1/fine_tuning/alpha/graders/validate": [{"grader": grader} for grader in graders],
         "POST /v1/fine_tuning/alpha/graders/run": [
             {"grader": grader, "model_sample": text, "item": item}
-            for grader in graders for text, item in (("an apple", {"word": "apple"}), ("", {}))
+            for grader in graders
+            for text, item in (("an apple", {"word": "apple"}), ("", {}))
         ],
         "POST /v1/fine_tuning/alpha/tool/run": [tool],
         "POST /v1/chat/completions": chats,
         "POST /v1/responses": responses,
         "POST /v1/fine_tuning/checkpoints/{checkpoint}/permissions": [{"project_ids": ["p", "q"]}],
         "POST /v1/uploads/{upload_id}/complete": [{"part_ids": [part]} for part in parts],
-    }  # fmt: skip
+    }

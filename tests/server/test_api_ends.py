@@ -20,9 +20,11 @@ COMPLETED = "The job has successfully completed"
 
 def create(client: OpenAI, files: dict[str, str], tool_url: str, **changes: Any) -> str:
     job = client.fine_tuning.jobs.create(
-        model=MODEL, training_file=files["train"], method=method(tool_url, **changes),  # type: ignore[arg-type]
+        model=MODEL,
+        training_file=files["train"],
+        method=method(tool_url, **changes),  # type: ignore[arg-type]
         extra_body={"dtype": "float32"},
-    )  # fmt: skip
+    )
     return job.id
 
 
@@ -131,6 +133,8 @@ def test_a_fine_tuned_model_is_trained_further_and_kept_meanwhile(
 def train_further(client: OpenAI, files: dict[str, str], tool_url: str, name: str, **hyperparameters: Any) -> Any:
     changed = {**ONE_STEP, **hyperparameters}
     return client.fine_tuning.jobs.create(
-        model=name, training_file=files["train"], method=method(tool_url, hyperparameters=changed),  # type: ignore[arg-type]
+        model=name,
+        training_file=files["train"],
+        method=method(tool_url, hyperparameters=changed),  # type: ignore[arg-type]
         extra_body={"dtype": "float32"},
-    )  # fmt: skip
+    )

@@ -17,8 +17,14 @@ TOKENS = {"strict": 10, "kind": 3}
 
 
 def judge(url: str, model: str) -> dict[str, Any]:
-    return {"type": "score_model", "model": model, "base_url": url, "retries": 0, "outage_deadline_s": 0,
-            "input": [{"role": "user", "content": "{{ sample.output_text }}"}]}  # fmt: skip
+    return {
+        "type": "score_model",
+        "model": model,
+        "base_url": url,
+        "retries": 0,
+        "outage_deadline_s": 0,
+        "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
+    }
 
 
 @pytest.fixture
@@ -30,8 +36,11 @@ def judges(httpserver: HTTPServer) -> str:
         message = {"role": "assistant", "content": json.dumps({"steps": [], "result": 1})}
         if body["model"] == "kind" and body["messages"][0]["content"] == "nonsense":
             message["content"] = "I would rather not say"
-        usage = {"prompt_tokens": TOKENS[body["model"]], "completion_tokens": 1,
-                 "total_tokens": TOKENS[body["model"]] + 1}  # fmt: skip
+        usage = {
+            "prompt_tokens": TOKENS[body["model"]],
+            "completion_tokens": 1,
+            "total_tokens": TOKENS[body["model"]] + 1,
+        }
         completion = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
         return Response(json.dumps(completion), content_type="application/json")
 
@@ -78,8 +87,14 @@ def test_a_field_of_a_tool_that_cannot_be_honoured_is_named(
 
 
 def test_a_call_may_be_written_as_the_tool_itself_gets_it(client: OpenAI, tools: ChaosServer) -> None:
-    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "arguments": '{"word": "apple"}',
-            "trace_id": "trace_1", "item": {"word": "apple"}}  # fmt: skip
+    call = {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "call_1",
+        "arguments": '{"word": "apple"}',
+        "trace_id": "trace_1",
+        "item": {"word": "apple"},
+    }
     answer = run_tool(client, {**TOOL, "url": tools.url, **call})
     assert (answer["call_id"], answer["trace_id"], answer["output"]) == ("call_1", "trace_1", "fine")
 

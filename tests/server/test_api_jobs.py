@@ -21,16 +21,24 @@ ECHO: Any = {"type": "string_check", "input": "{{ sample.output_text }}", "refer
 def trained(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
     """A job that succeeded."""
     job = client.fine_tuning.jobs.create(
-        model=MODEL, training_file=files["train"], validation_file=files["validation"], seed=7,
-        method=method(tools.url, hyperparameters={"max_steps": 2}), extra_body={"dtype": "float32"},  # type: ignore[arg-type]
+        model=MODEL,
+        training_file=files["train"],
+        validation_file=files["validation"],
+        seed=7,
+        method=method(tools.url, hyperparameters={"max_steps": 2}),
+        extra_body={"dtype": "float32"},  # type: ignore[arg-type]
         metadata={"kind": "trained"},
-    )  # fmt: skip
+    )
     return wait_for(client, job.id, "succeeded", timeout_s=180)
 
 
 def create(client: OpenAI, files: dict[str, str], **given: Any) -> Any:
-    request = {"model": MODEL, "training_file": files["train"], "method": {"type": "reinforcement", "reinforcement": {
-        "grader": ECHO}}, **given}  # fmt: skip
+    request = {
+        "model": MODEL,
+        "training_file": files["train"],
+        "method": {"type": "reinforcement", "reinforcement": {"grader": ECHO}},
+        **given,
+    }
     return client.fine_tuning.jobs.create(**request)
 
 
@@ -94,10 +102,15 @@ def test_tools_may_not_be_at_addresses_of_the_machine_itself(
     "grader",
     [
         {"type": "endpoint", "url": "http://127.0.0.1:9", "headers": HEADERS},
-        {"type": "model", "model": "j", "prompt": "{final_answer}", "base_url": "http://127.0.0.1:9",
-         "api_key_env": "AGENTRFT_SECRET_KEY"},
+        {
+            "type": "model",
+            "model": "j",
+            "prompt": "{final_answer}",
+            "base_url": "http://127.0.0.1:9",
+            "api_key_env": "AGENTRFT_SECRET_KEY",
+        },
     ],
-)  # fmt: skip
+)
 def test_jobs_may_not_read_the_servers_environment(client: OpenAI, files: dict[str, str], grader: Any) -> None:
     with pytest.raises(openai.BadRequestError, match="AGENTRFT_SECRET_KEY may not be read here"):
         create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
@@ -128,8 +141,9 @@ def test_unknown_fields_of_the_method_are_shown_again_and_warned_of(client: Open
     assert job.method.to_dict()["reinforcement"]["hyperparameters"]["reasoning_effort"] == "high"
     warnings = [one.message for one in client.fine_tuning.jobs.list_events(job.id).data if one.level == "warn"]
     assert sorted(text.split(":")[0] for text in warnings) == [
-        "method.reinforcement.colour", "method.reinforcement.hyperparameters.reasoning_effort",
-    ]  # fmt: skip
+        "method.reinforcement.colour",
+        "method.reinforcement.hyperparameters.reasoning_effort",
+    ]
     client.fine_tuning.jobs.cancel(job.id)
 
 
@@ -197,9 +211,7 @@ def test_a_checkpoint_can_be_asked_and_permitted(client: OpenAI, trained: Any) -
     assert {one.project_id for one in made.data} == {"proj_a", "proj_b"}
     listed = client.fine_tuning.checkpoints.permissions.list(checkpoint)
     assert {one.id for one in listed.data} == {one.id for one in made.data}
-    gone = client.fine_tuning.checkpoints.permissions.delete(
-        made.data[0].id, fine_tuned_model_checkpoint=checkpoint
-    )  # fmt: skip
+    gone = client.fine_tuning.checkpoints.permissions.delete(made.data[0].id, fine_tuned_model_checkpoint=checkpoint)
     assert gone.deleted
     left = client.fine_tuning.checkpoints.permissions.list(checkpoint, project_id="proj_b").data
     assert [one.id for one in left] == [made.data[1].id]

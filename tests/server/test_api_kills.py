@@ -15,8 +15,8 @@ import pytest
 from openai import OpenAI
 
 from agentrft.server.records import Records
-from agentrft.server.rows import ServedJob
-from agentrft.server.scheduler import MOST_CRASHES
+from agentrft.server.records.rows import ServedJob
+from agentrft.server.workers.scheduler import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving
 from tests.server.live import ENDED, MODEL, Live, live, lives, method, open_store, until, upload, wait_for, workers
@@ -25,9 +25,11 @@ from tests.traffic.chaos_server import ChaosServer, hang, ok
 STEPS = 4
 WARM_START_BATCHES = 2
 ROLLOUTS = 8
-PHASES = [("warm_start", batch) for batch in range(1, WARM_START_BATCHES + 1)] + [("validation", 0)] + [
-    (phase, step) for step in range(1, STEPS + 1) for phase in ("train", "validation")
-]  # fmt: skip
+PHASES = (
+    [("warm_start", batch) for batch in range(1, WARM_START_BATCHES + 1)]
+    + [("validation", 0)]
+    + [(phase, step) for step in range(1, STEPS + 1) for phase in ("train", "validation")]
+)
 CANCELLED_WITHIN_S = 10
 # A worker looks once a second whether its server lives; after the grace of a stop it ends by force.
 # A worker that is still importing looks for its server when that is done.
@@ -155,10 +157,13 @@ def create(client: OpenAI, files: dict[str, str], tool_url: str, **changes: Any)
     hyperparameters = {"max_steps": STEPS, **changes.pop("hyperparameters", {})}
     warm_start = {"training_file": files["demonstrations"], "batch_size": 2, "learning_rate": 1e-3}
     return client.fine_tuning.jobs.create(
-        model=MODEL, training_file=files["train"], validation_file=files["validation"], seed=7,
+        model=MODEL,
+        training_file=files["train"],
+        validation_file=files["validation"],
+        seed=7,
         method=method(tool_url, hyperparameters=hyperparameters),  # type: ignore[arg-type]
         extra_body={"dtype": "float32", "warm_start": warm_start, **changes},
-    ).id  # fmt: skip
+    ).id
 
 
 def told_steps(client: OpenAI, job_id: str) -> dict[str, int]:

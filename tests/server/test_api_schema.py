@@ -49,9 +49,13 @@ def cases(operation: Any, there: World) -> list[tuple[Any, bool]]:
 
         @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
         @settings(
-            max_examples=-(-EXAMPLES // 2), deadline=None, database=None, phases=[Phase.generate], derandomize=True,
+            max_examples=-(-EXAMPLES // 2),
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            derandomize=True,
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         def collect(case: Any, data: st.DataObject) -> None:
             known = data.draw(st.sampled_from([True, False]))
             if known:
@@ -133,10 +137,13 @@ def test_generated_requests_get_the_answers_that_are_described_and_never_5xx(the
             except FailureGroup as failures:
                 shown = "; ".join(f"{one.title}: {one.message[:300]}" for one in failures.exceptions)  # type: ignore[attr-defined]
                 wrong.append(f"{operation.label}: {answer.status_code} {shown} {case.as_curl_command()[:600]}")
-    print(f"{seen.total()} cases of {len(seen)} operations: " + "; ".join(
-        f"{statuses[known].total()} with {what}: {dict(sorted(statuses[known].items()))}"
-        for known, what in ((True, "what is there"), (False, "anything"))
-    ))  # fmt: skip
+    print(
+        f"{seen.total()} cases of {len(seen)} operations: "
+        + "; ".join(
+            f"{statuses[known].total()} with {what}: {dict(sorted(statuses[known].items()))}"
+            for known, what in ((True, "what is there"), (False, "anything"))
+        )
+    )
     never = {operation.label for operation in operations} - done
     print(f"never 200: {sorted(never)}")
     assert not wrong, "\n".join(wrong[:10])

@@ -17,13 +17,19 @@ from tests.server.live import MODEL, PYTHON_GRADER, method, wait_for
 from tests.traffic.chaos_server import ChaosServer
 
 CHECK: Any = {
-    "type": "string_check", "name": "right", "input": "{{ sample.output_text }}", "reference": "{{ item.word }}",
+    "type": "string_check",
+    "name": "right",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.word }}",
     "operation": "ilike",
-}  # fmt: skip
+}
 SIMILAR: Any = {
-    "type": "text_similarity", "name": "near", "input": "{{ sample.output_text }}", "reference": "{{ item.word }}",
+    "type": "text_similarity",
+    "name": "near",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.word }}",
     "evaluation_metric": "fuzzy_match",
-}  # fmt: skip
+}
 CHAT: Any = {"model": MODEL, "messages": prompt("apple"), "temperature": 0, "max_tokens": 32}
 CHAT_TOOLS: Any = [{"type": "function", "function": TOOL}]
 
@@ -32,9 +38,13 @@ CHAT_TOOLS: Any = [{"type": "function", "function": TOOL}]
 def job(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
     given = method(tools.url, hyperparameters={"max_steps": 1}, grader=SIMILAR)
     made = client.fine_tuning.jobs.create(
-        model=MODEL, training_file=files["train"], validation_file=files["validation"], method=given,  # type: ignore[arg-type]
-        seed=7, extra_body={"dtype": "float32"},
-    )  # fmt: skip
+        model=MODEL,
+        training_file=files["train"],
+        validation_file=files["validation"],
+        method=given,  # type: ignore[arg-type]
+        seed=7,
+        extra_body={"dtype": "float32"},
+    )
     return wait_for(client, made.id, "succeeded", timeout_s=120)
 
 
@@ -121,8 +131,15 @@ def test_a_grader_that_fails_says_how_by_its_flag(client: OpenAI) -> None:
     broken = {**PYTHON_GRADER, "source": "def grade(sample, item):\n    return 1 / 0"}
     assert errors(broken)["python_grader_runtime_error"] is True
     assert "ZeroDivisionError" in errors(broken)["python_grader_runtime_error_details"]
-    judge = {"type": "score_model", "name": "j", "model": "m", "base_url": "http://127.0.0.1:9/v1", "retries": 0,
-             "outage_deadline_s": 0, "input": [{"role": "user", "content": "{{ sample.output_text }}"}]}  # fmt: skip
+    judge = {
+        "type": "score_model",
+        "name": "j",
+        "model": "m",
+        "base_url": "http://127.0.0.1:9/v1",
+        "retries": 0,
+        "outage_deadline_s": 0,
+        "input": [{"role": "user", "content": "{{ sample.output_text }}"}],
+    }
     assert errors(judge)["model_grader_server_error"] is True
 
 

@@ -24,9 +24,10 @@ SECRET = "sk-planted-in-a-header-0123456789"
 GRADER_SECRET = "sk-planted-in-a-grader-0123456789"
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 FUNCTION = {
-    "name": "lookup", "description": "Look a word up.",
+    "name": "lookup",
+    "description": "Look a word up.",
     "parameters": {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]},
-}  # fmt: skip
+}
 
 
 class Theirs:
@@ -86,14 +87,17 @@ def rows(words: list[str]) -> bytes:
     return b"".join(
         json.dumps(
             {
-                "messages": [{"role": "developer", "content": "Use the tool."},
-                             {"role": "user", "content": f"Colour of {word}?"}],
+                "messages": [
+                    {"role": "developer", "content": "Use the tool."},
+                    {"role": "user", "content": f"Colour of {word}?"},
+                ],
                 "tools": [{"type": "function", "function": FUNCTION}],
                 "word": word,
             }
-        ).encode() + b"\n"
+        ).encode()
+        + b"\n"
         for word in words
-    )  # fmt: skip
+    )
 
 
 def hosted_method(url: str) -> dict[str, Any]:
@@ -102,18 +106,25 @@ def hosted_method(url: str) -> dict[str, Any]:
         "type": "reinforcement",
         "reinforcement": {
             "tools": [
-                {"name": "lookup", "server_url": f"{url}/tools/lookup", "headers": {
-                    "Authorization": f"Bearer {SECRET}"}}
+                {
+                    "name": "lookup",
+                    "server_url": f"{url}/tools/lookup",
+                    "headers": {"Authorization": f"Bearer {SECRET}"},
+                }
             ],
             "grader": {"type": "endpoint", "url": f"{url}/grade", "headers": {"X-Grader-Key": GRADER_SECRET}},
             "max_episode_steps": 4,
             "response_format": {"type": "text"},
             "hyperparameters": {
-                "n_epochs": 1, "batch_size": 2, "compute_multiplier": 0.5, "eval_interval": 2, "eval_samples": 1,
+                "n_epochs": 1,
+                "batch_size": 2,
+                "compute_multiplier": 0.5,
+                "eval_interval": 2,
+                "eval_samples": 1,
                 "reasoning_effort": "medium",
             },
         },
-    }  # fmt: skip
+    }
 
 
 async def test_a_job_in_the_hosted_shape_succeeds_and_shows_no_header_value(tmp_path: Path, tiny_model: Path) -> None:
@@ -126,9 +137,13 @@ async def test_a_job_in_the_hosted_shape_succeeds_and_shows_no_header_value(tmp_
         for one in (train, valid):
             client.files.wait_for_processing(one.id, poll_interval=0.05)
         made = client.fine_tuning.jobs.create(
-            model="gpt-4o-2024-08-06", training_file=train.id, validation_file=valid.id, suffix="mine", seed=1,
+            model="gpt-4o-2024-08-06",
+            training_file=train.id,
+            validation_file=valid.id,
+            suffix="mine",
+            seed=1,
             method=hosted_method(url),  # type: ignore[arg-type]
-        )  # fmt: skip
+        )
         said.append(str(made.to_dict(warnings=False)))
         job = wait_for(client, made.id, "succeeded", timeout_s=180)
         said.append(str(job.to_dict(warnings=False)))
@@ -138,10 +153,16 @@ async def test_a_job_in_the_hosted_shape_succeeds_and_shows_no_header_value(tmp_
         said.append(str(client.evals.runs.list(job.eval_id).data))  # type: ignore[attr-defined]
         with pytest.raises(openai.BadRequestError) as refused:
             client.fine_tuning.jobs.create(
-                model="gpt-4o-2024-08-06", training_file=train.id,
-                method={"type": "reinforcement", "reinforcement": {  # type: ignore[typeddict-item]
-                    **hosted_method(url)["reinforcement"], "max_episode_steps": "many"}},
-            )  # fmt: skip
+                model="gpt-4o-2024-08-06",
+                training_file=train.id,
+                method={
+                    "type": "reinforcement",
+                    "reinforcement": {  # type: ignore[typeddict-item]
+                        **hosted_method(url)["reinforcement"],
+                        "max_episode_steps": "many",
+                    },
+                },
+            )
         said.append(str(refused.value))
         assert "***" in said[0] and job.method.to_dict(warnings=False)["reinforcement"]["max_episode_steps"] == 4
         return job.fine_tuned_model or ""
@@ -250,8 +271,10 @@ def test_code_in_the_servers_name_is_refused_unless_it_was_allowed(tmp_path: Pat
         ]:
             with pytest.raises(openai.BadRequestError, match=what):
                 client.fine_tuning.jobs.create(
-                    model="tiny", training_file=train.id, method={"type": "reinforcement", "reinforcement": inner}  # type: ignore[typeddict-item]
-                )  # fmt: skip
+                    model="tiny",
+                    training_file=train.id,
+                    method={"type": "reinforcement", "reinforcement": inner},  # type: ignore[typeddict-item]
+                )
         with pytest.raises(openai.BadRequestError, match="trusted"):
             client.fine_tuning.alpha.graders.run(grader=trusted, model_sample="x")  # type: ignore[arg-type]
     finally:

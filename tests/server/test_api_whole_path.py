@@ -25,8 +25,10 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     validated = client.fine_tuning.alpha.graders.validate(grader=PYTHON_GRADER)  # type: ignore[arg-type]
     assert validated.grader is not None
     run = client.fine_tuning.alpha.graders.run(
-        grader=PYTHON_GRADER, model_sample="0123456789", item={"word": "apple"}  # type: ignore[arg-type]
-    )  # fmt: skip
+        grader=PYTHON_GRADER,
+        model_sample="0123456789",
+        item={"word": "apple"},  # type: ignore[arg-type]
+    )
     assert isinstance(run, GraderRunResponse) and run.reward == 0.5 and not run.metadata.errors.other_error
     tried = client.post(
         "/fine_tuning/alpha/tool/run",
@@ -36,11 +38,18 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     assert (tried["type"], tried["output"], tried["trace_id"]) == ("function_call_output", "fine", "trace_mine")
 
     job = client.fine_tuning.jobs.create(
-        model=MODEL, training_file=files["train"], validation_file=files["validation"], suffix="mine", seed=7,
-        metadata={"team": "colours"}, method=method(tools.url, hyperparameters={"max_steps": 4}),  # type: ignore[arg-type]
-        extra_body={"dtype": "float32",
-                    "warm_start": {"training_file": files["demonstrations"], "batch_size": 2, "learning_rate": 1e-3}},
-    )  # fmt: skip
+        model=MODEL,
+        training_file=files["train"],
+        validation_file=files["validation"],
+        suffix="mine",
+        seed=7,
+        metadata={"team": "colours"},
+        method=method(tools.url, hyperparameters={"max_steps": 4}),  # type: ignore[arg-type]
+        extra_body={
+            "dtype": "float32",
+            "warm_start": {"training_file": files["demonstrations"], "batch_size": 2, "learning_rate": 1e-3},
+        },
+    )
     assert job.id.startswith("ftjob-") and job.status in ("validating_files", "queued", "running")
 
     wait_for(client, job.id, "running")
@@ -70,8 +79,12 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     assert len(csv) == 6 and "train_tools/lookup/latency_mean_s" in csv[0]
 
     first = client.chat.completions.create(
-        model=job.fine_tuned_model, messages=prompt("apple"), tools=[CHAT_TOOL], temperature=0, max_tokens=48  # type: ignore[arg-type]
-    )  # fmt: skip
+        model=job.fine_tuned_model,
+        messages=prompt("apple"),
+        tools=[CHAT_TOOL],
+        temperature=0,
+        max_tokens=48,  # type: ignore[arg-type]
+    )
     (call,) = first.choices[0].message.tool_calls or []
     assert call.type == "function" and call.function.name == "lookup"
     assert first.choices[0].finish_reason == "tool_calls"
@@ -81,8 +94,12 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
         {"role": "tool", "tool_call_id": call.id, "content": "fine"},
     ]
     last = client.chat.completions.create(
-        model=job.fine_tuned_model, messages=conversation, tools=[CHAT_TOOL], temperature=0, max_tokens=48  # type: ignore[arg-type]
-    )  # fmt: skip
+        model=job.fine_tuned_model,
+        messages=conversation,
+        tools=[CHAT_TOOL],
+        temperature=0,
+        max_tokens=48,  # type: ignore[arg-type]
+    )
     answer = last.choices[0].message.content
     assert answer and last.choices[0].finish_reason == "stop" and last.usage and last.usage.completion_tokens > 0
 

@@ -57,9 +57,13 @@ def objects(url: str, prefix: str) -> list[str]:
 def create(client: OpenAI, files: dict[str, str], tool_url: str) -> str:
     warm_start = {"training_file": files["demonstrations"], "batch_size": 2, "learning_rate": 1e-3}
     return client.fine_tuning.jobs.create(
-        model=MODEL, training_file=files["train"], validation_file=files["validation"], seed=7,
-        method=method(tool_url), extra_body={"dtype": "float32", "warm_start": warm_start},  # type: ignore[arg-type]
-    ).id  # fmt: skip
+        model=MODEL,
+        training_file=files["train"],
+        validation_file=files["validation"],
+        seed=7,
+        method=method(tool_url),
+        extra_body={"dtype": "float32", "warm_start": warm_start},  # type: ignore[arg-type]
+    ).id
 
 
 def answers(client: OpenAI, job_id: str, files: dict[str, str]) -> dict[str, Any]:
@@ -70,8 +74,12 @@ def answers(client: OpenAI, job_id: str, files: dict[str, str]) -> dict[str, Any
     archive = client.get(f"/models/{job.fine_tuned_model}/adapter", cast_to=httpx.Response).content
     assert job.fine_tuned_model is not None
     said = client.chat.completions.create(
-        model=job.fine_tuned_model, messages=prompt("apple"), tools=[CHAT_TOOL], temperature=0, max_tokens=48  # type: ignore[arg-type]
-    )  # fmt: skip
+        model=job.fine_tuned_model,
+        messages=prompt("apple"),
+        tools=[CHAT_TOOL],
+        temperature=0,
+        max_tokens=48,  # type: ignore[arg-type]
+    )
     return {
         "contents": {name: client.files.content(file_id).content for name, file_id in files.items()},
         "checkpoints": [one.fine_tuned_model_checkpoint for one in client.fine_tuning.jobs.checkpoints.list(job_id)],
@@ -93,8 +101,10 @@ def test_another_machine_answers_with_files_checkpoints_weights_and_rollouts_of_
         with pytest.raises(openai.BadRequestError, match="AWS_SECRET_ACCESS_KEY may not be read"):
             stealing = {**TOOL, "server_url": tools.url, "headers": {"X": "${AWS_SECRET_ACCESS_KEY}"}}
             client.fine_tuning.jobs.create(
-                model=MODEL, training_file=files["train"], method=method(tools.url, tools=[stealing])  # type: ignore[arg-type]
-            )  # fmt: skip
+                model=MODEL,
+                training_file=files["train"],
+                method=method(tools.url, tools=[stealing]),  # type: ignore[arg-type]
+            )
         job_id = create(client, files, tools.url)
         (worker,) = until(lambda: workers(server), "a worker")
         assert "AWS_SECRET_ACCESS_KEY" not in worker.environ()

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from agentrft.server.background import keep_doing
+from agentrft.server.background.loop import keep_doing
 
 
 async def test_whatever_it_raises_it_is_done_again(caplog: pytest.LogCaptureFixture) -> None:

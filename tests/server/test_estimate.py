@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agentrft.server.estimate import seconds_left
+from agentrft.server.workers.estimate import seconds_left
 
 
 def rows(phase: str, steps: range, seconds: float) -> list[dict[str, Any]]:

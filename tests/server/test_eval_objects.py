@@ -6,7 +6,7 @@ from typing import Any
 
 from agentrft.graders import Grade
 from agentrft.rollout import Rollout
-from agentrft.server.eval_objects import item_object, samples_of
+from agentrft.server.objects.evals import item_object, samples_of
 from tests.job.tiny_job import prompt
 
 RUN: dict[str, Any] = {"id": "evalrun_1", "eval_id": "eval_1", "model": "ft:m", "created_at": 1000}
@@ -15,8 +15,12 @@ SHOTS = [*prompt("apple"), {"role": "assistant", "content": "red"}, *prompt("sto
 
 def item(sample_id: str, folder: Path, **changes: Any) -> dict[str, Any]:
     messages = [*SHOTS, {"role": "assistant", "content": "grey"}]
-    record = Rollout("trace_1", 1, sample_id, 0, 0, "graded", [], messages, grade=Grade(1.0), reward=1.0,
-                     started_at=900.5).as_dict() | changes  # fmt: skip
+    record = (
+        Rollout(
+            "trace_1", 1, sample_id, 0, 0, "graded", [], messages, grade=Grade(1.0), reward=1.0, started_at=900.5
+        ).as_dict()
+        | changes
+    )
     return item_object(record, RUN, 1.0, samples_of(folder / "rows").get(sample_id))
 
 

@@ -26,9 +26,11 @@ def test_what_nobody_foresaw_is_an_answer_that_the_log_explains(
     error = answer.json()["error"]
     request_id = answer.headers["x-request-id"]
     assert error == {
-        "message": f"Something broke here; the log names it by {request_id}.", "type": "server_error", "param": None,
+        "message": f"Something broke here; the log names it by {request_id}.",
+        "type": "server_error",
+        "param": None,
         "code": "internal",
-    }  # fmt: skip
+    }
     assert answer.headers["x-should-retry"] == "false"
     (record,) = (record for record in caplog.records if record.name == "agentrft.server.guard")
     assert record.message == f"{request_id}: GET {path}"

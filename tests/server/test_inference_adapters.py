@@ -153,12 +153,11 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "half of it": (lambda a: change_tensors(a, lambda n, t: None if "lora_B" in n else t), "is no LoRA of rank"),
     "not finite": (lambda a: change_tensors(a, lambda n, t: t * float("inf")), "no finite numbers"),
     "wide": (
-        lambda a: change_tensors(a, lambda n, t: torch.cat([t, t], dim=1) if "lora_A" in n else t), "does not fit"
+        lambda a: change_tensors(a, lambda n, t: torch.cat([t, t], dim=1) if "lora_A" in n else t),
+        "does not fit",
     ),
-    "cut off": (
-        lambda a: (a / "adapter_model.safetensors").write_bytes(b"\x10" + bytes(9)) and None, "cannot be read"
-    ),
-}  # fmt: skip
+    "cut off": (lambda a: (a / "adapter_model.safetensors").write_bytes(b"\x10" + bytes(9)) and None, "cannot be read"),
+}
 
 
 @pytest.mark.parametrize("broken", list(BROKEN))

@@ -48,10 +48,11 @@ def test_adapters_all_weights_and_the_base_answer_at_once(server: RunningServer)
     async def answers() -> list[str]:
         names = ["white", "green", "whole", "base"] * 2
         asked = [
-            AsyncOpenAI(base_url=server.url, api_key="-", default_headers=headers(weights(server.model, name)))
-            .chat.completions.create(model="tiny", messages=prompt("apple"), temperature=0, max_tokens=12)
+            AsyncOpenAI(
+                base_url=server.url, api_key="-", default_headers=headers(weights(server.model, name))
+            ).chat.completions.create(model="tiny", messages=prompt("apple"), temperature=0, max_tokens=12)
             for name in names
-        ]  # fmt: skip
+        ]
         return [answer.choices[0].message.content or "" for answer in await asyncio.gather(*asked)]
 
     found = asyncio.run(answers())
@@ -263,10 +264,21 @@ def test_what_is_not_supported_is_an_error_that_names_the_field(
 
 def test_what_clients_send_and_changes_nothing_is_accepted(server: RunningServer) -> None:
     answer = ask(
-        server.client("white"), user="u", metadata={"a": "b"}, store=True, service_tier="auto", safety_identifier="s",
-        prompt_cache_key="k", logit_bias={}, frequency_penalty=0, modalities=["text"], parallel_tool_calls=True,
-        stop=None, tools=None, seed=None,
-    )  # fmt: skip
+        server.client("white"),
+        user="u",
+        metadata={"a": "b"},
+        store=True,
+        service_tier="auto",
+        safety_identifier="s",
+        prompt_cache_key="k",
+        logit_bias={},
+        frequency_penalty=0,
+        modalities=["text"],
+        parallel_tool_calls=True,
+        stop=None,
+        tools=None,
+        seed=None,
+    )
 
     assert answer.choices[0].message.content == "white"
 

@@ -76,21 +76,30 @@ def test_a_text_stream_adds_up_to_the_whole_answer(server: RunningServer) -> Non
 
     assert streamed.output_text == LONG_ANSWER == respond(client).output_text
     assert kinds[:4] == [
-        "response.created", "response.in_progress", "response.output_item.added", "response.content_part.added",
-    ]  # fmt: skip
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
     assert kinds.count("response.output_text.delta") > 1
     assert kinds[-4:] == [
-        "response.output_text.done", "response.content_part.done", "response.output_item.done", "response.completed",
-    ]  # fmt: skip
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
 
 
 def test_a_stream_of_a_call(server: RunningServer) -> None:
     events = list(respond(server.client(), tools=[FLAT_TOOL], stream=True))
 
     assert [event.type for event in events[2:]] == [
-        "response.output_item.added", "response.function_call_arguments.delta",
-        "response.function_call_arguments.done", "response.output_item.done", "response.completed",
-    ]  # fmt: skip
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert json.loads(events[3].delta) == json.loads(events[4].arguments) == ARGUMENTS
     assert events[6].response.output[0] == events[5].item

@@ -18,9 +18,12 @@ from tests.job.tiny_job import prompt
 
 ROWS, VALIDATION_ROWS = 5000, 1000
 GRADER = {
-    "type": "string_check", "name": "right", "input": "{{ sample.output_text }}", "reference": "{{ item.word }}",
+    "type": "string_check",
+    "name": "right",
+    "input": "{{ sample.output_text }}",
+    "reference": "{{ item.word }}",
     "operation": "eq",
-}  # fmt: skip
+}
 
 
 class Work:
@@ -76,9 +79,11 @@ def test_a_large_file_is_read_once_a_row_at_a_time_when_it_comes_and_once_for_a_
             training, validation = uploaded(ROWS), uploaded(VALIDATION_ROWS)
             assert work.read == ROWS + VALIDATION_ROWS
             body = {
-                "model": "tiny", "training_file": training, "validation_file": validation,
+                "model": "tiny",
+                "training_file": training,
+                "validation_file": validation,
                 "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
-            }  # fmt: skip
+            }
             job_id = client.post("/v1/fine_tuning/jobs", json=body).json()["id"]
             job = client.get(f"/v1/fine_tuning/jobs/{job_id}").json()
         finally:

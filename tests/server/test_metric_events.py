@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agentrft.server.metric_events import event_data
+from agentrft.server.objects.metrics import event_data
 
 TWO = [("right", "string_check"), ("style", "score_model")]
 PANELS = {
@@ -10,9 +10,14 @@ PANELS = {
     "style": {"latency_mean_s": 0.7, "usage": {"total_tokens": 12}, "faults": {"bad_answer": 3}},
 }
 STEP: dict[str, Any] = {
-    "reward_mean": 0.5, "rollouts": 4, "outcomes": {"graded": 4}, "sub_scores": {"right": 1.0, "style": 0.25},
-    "judge_tokens": {"total_tokens": 12}, "grader_latency_mean_s": 0.8, "faults": {"grader:bad_answer": 3},
-}  # fmt: skip
+    "reward_mean": 0.5,
+    "rollouts": 4,
+    "outcomes": {"graded": 4},
+    "sub_scores": {"right": 1.0, "style": 0.25},
+    "judge_tokens": {"total_tokens": 12},
+    "grader_latency_mean_s": 0.8,
+    "faults": {"grader:bad_answer": 3},
+}
 
 
 def told(train: dict[str, Any] | None, validation: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -25,8 +30,9 @@ def test_scores_tokens_errors_and_latency_stand_under_the_grader_that_they_are_o
     assert [one["train_reward_mean"] for one in data["scores"]["graders"]] == [1.0, 0.25]
     assert data["usage"]["graders"] == [{"name": "right"}, {"name": "style", "total_tokens": 12}]
     assert data["errors"]["graders"] == [
-        {"name": "right", "valid_timeout_error_count": 1}, {"name": "style", "train_bad_answer_error_count": 3}
-    ]  # fmt: skip
+        {"name": "right", "valid_timeout_error_count": 1},
+        {"name": "style", "train_bad_answer_error_count": 3},
+    ]
     assert data["timing"]["graders"] == [
         {"name": "right", "train_execution_latency_mean": 0.1, "valid_execution_latency_mean": 0.2},
         {"name": "style", "train_execution_latency_mean": 0.7, "valid_execution_latency_mean": None},

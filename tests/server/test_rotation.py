@@ -9,9 +9,9 @@ import pytest
 from cryptography.fernet import Fernet
 
 from agentrft.errors import UserError
+from agentrft.server.encryption.rotation import hold_key, rotate, use_key
+from agentrft.server.encryption.sealing import FILE_NAME, VARIABLE, Sealer, write_key
 from agentrft.server.records import Records
-from agentrft.server.rotation import hold_key, rotate, use_key
-from agentrft.server.sealing import FILE_NAME, VARIABLE, Sealer, write_key
 from agentrft.store import JobStore
 from tests.job.tiny_job import serving
 from tests.server.live import MODEL, Live, live, method, open_store, upload, wait_for, workers
@@ -25,8 +25,8 @@ import os, signal, sys
 from pathlib import Path
 from sqlalchemy import Engine, event
 from agentrft.server.records import Records
-from agentrft.server.rotation import rotate, use_key
-from agentrft.server.sealing import Sealer
+from agentrft.server.encryption.rotation import rotate, use_key
+from agentrft.server.encryption.sealing import Sealer
 from agentrft.store import JobStore
 
 data_dir, database = Path(sys.argv[1]), sys.argv[2] or None
@@ -78,9 +78,7 @@ print(point, *sorted(set(outcomes)))
 
 def sealed_jobs(records: Records, key: str, count: int = 3) -> None:
     for _ in range(count):
-        records.create_job(
-            {}, {}, Sealer(key).seal("secret"), model="m", seed=0, digest="", idempotency_key=None
-        )  # fmt: skip
+        records.create_job({}, {}, Sealer(key).seal("secret"), model="m", seed=0, digest="", idempotency_key=None)
 
 
 def test_a_rotation_that_is_killed_at_any_step_is_finished_or_undone_by_the_next_start(tmp_path: Path) -> None:
@@ -167,8 +165,10 @@ def test_a_server_and_what_is_left_of_a_killed_one_keep_their_key_and_their_job_
         client = server.client()
         files = upload(client, tmp_path / "rows")
         job = client.fine_tuning.jobs.create(
-            model=MODEL, training_file=files["train"], method=method(tools.url)  # type: ignore[arg-type]
-        )  # fmt: skip
+            model=MODEL,
+            training_file=files["train"],
+            method=method(tools.url),  # type: ignore[arg-type]
+        )
         wait_for(client, job.id, "running")
         [worker] = workers(server)
         worker.suspend()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agentrft.server.validation import Problem, problem_of, stored_problem
+from agentrft.server.creation.validation import Problem, problem_of, stored_problem
 from agentrft.spec import JobSpec
 from tests.job.tiny_job import demonstration, prompt
 
@@ -21,10 +21,16 @@ def problem(folder: Path, rows: dict[str, list[Any]], grader: Any = WORD, **more
         (folder / name).write_text("".join(f"{json.dumps(row)}\n" for row in some))
     return problem_of(
         JobSpec.model_validate(
-            {"model": "m", "training_file": folder / "file-train", "validation_file": folder / "file-valid",
-             "warm_start": {"training_file": folder / "file-demo"}, "grader": grader, **more}
+            {
+                "model": "m",
+                "training_file": folder / "file-train",
+                "validation_file": folder / "file-valid",
+                "warm_start": {"training_file": folder / "file-demo"},
+                "grader": grader,
+                **more,
+            }
         )
-    )  # fmt: skip
+    )
 
 
 def test_a_job_whose_files_and_graders_fit_has_no_problem(tmp_path: Path) -> None:
@@ -53,8 +59,12 @@ def test_a_faulty_row_is_named_with_its_file_and_line(tmp_path: Path, file: str,
 def test_a_row_that_lacks_what_the_grader_reads_is_at_fault_where_others_have_it(
     tmp_path: Path, file: str, code: str
 ) -> None:
-    found = problem(tmp_path, {file: [{"messages": prompt("apple")}]} if file == "file-valid" else {
-        file: [ROW, {"messages": prompt("apple")}]})  # fmt: skip
+    found = problem(
+        tmp_path,
+        {file: [{"messages": prompt("apple")}]}
+        if file == "file-valid"
+        else {file: [ROW, {"messages": prompt("apple")}]},
+    )
     line = 1 if file == "file-valid" else 2
     assert found is not None and (found.code, found.param) == (code, code.removeprefix("invalid_"))
     assert found.message.startswith(f"{file}: ") and f"line {line}: grader 'string_check', reference" in found.message

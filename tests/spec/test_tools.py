@@ -42,8 +42,9 @@ def test_folders_of_recordings_are_taken_from_the_job_files() -> None:
 def test_a_stored_job_reads_back_as_itself() -> None:
     spec = job(
         [{**SEARCH, "cache": True}, {"type": "python", "function": "tools:add"}],
-        tool_choice={"type": "function", "name": "add"}, on_rollout_start="http://127.0.0.1:1/start",
-    )  # fmt: skip
+        tool_choice={"type": "function", "name": "add"},
+        on_rollout_start="http://127.0.0.1:1/start",
+    )
     assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 

@@ -32,13 +32,15 @@ def required(**properties: Any) -> dict[str, Any]:
         (required(a={"const": "fixed"}), {"a": "fixed"}),
         (required(a=required(b={"type": "string"})), {"a": {"b": "example"}}),
         ({**required(a={"$ref": "#/$defs/x"}), "$defs": {"x": {"type": "integer"}}}, {"a": 1}),
-        (required(a={"allOf": [required(b={"type": "integer"}), required(c={"type": "boolean"})]}),
-         {"a": {"b": 1, "c": True}}),
+        (
+            required(a={"allOf": [required(b={"type": "integer"}), required(c={"type": "boolean"})]}),
+            {"a": {"b": 1, "c": True}},
+        ),
         ({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "integer", "default": 4}}}, {"b": 4}),
         ({"type": "object", "examples": [{"q": "best"}]}, {"q": "best"}),
         (required(a={"type": "string", "examples": ["mine"]}), {"a": "mine"}),
     ],
-)  # fmt: skip
+)
 def test_what_a_schema_says_itself_comes_first_and_then_the_least_that_fits(
     schema: dict[str, Any], arguments: dict[str, Any]
 ) -> None:
@@ -52,9 +54,16 @@ def test_a_schema_that_contains_itself_ends() -> None:
 
 
 LEAVES = st.sampled_from(
-    [{"type": "string"}, {"type": "integer", "minimum": -2, "maximum": 3}, {"type": "number"}, {"type": "boolean"},
-     {"enum": [1, "a"]}, {"type": "string", "minLength": 20}, {"type": "null"}]
-)  # fmt: skip
+    [
+        {"type": "string"},
+        {"type": "integer", "minimum": -2, "maximum": 3},
+        {"type": "number"},
+        {"type": "boolean"},
+        {"enum": [1, "a"]},
+        {"type": "string", "minLength": 20},
+        {"type": "null"},
+    ]
+)
 SCHEMAS = st.recursive(
     LEAVES,
     lambda inner: (

@@ -41,9 +41,13 @@ def server_url() -> Iterator[str]:
 
 def stdio_spec(**fields: Any) -> McpToolSpec:
     spec = {
-        "type": "mcp", "server_label": "catalogue", "command": sys.executable, "args": [str(SERVER)],
-        "env": {"CATALOGUE_KEY": SECRET}, **fields,
-    }  # fmt: skip
+        "type": "mcp",
+        "server_label": "catalogue",
+        "command": sys.executable,
+        "args": [str(SERVER)],
+        "env": {"CATALOGUE_KEY": SECRET},
+        **fields,
+    }
     return McpToolSpec.model_validate(spec)
 
 

@@ -63,8 +63,9 @@ async def test_what_was_recorded_is_replayed_without_the_endpoint(tmp_path: Path
         await toolbox.close()
     lines = [json.loads(line) for line in (tmp_path / "calls" / "search.jsonl").read_text().splitlines()]
     assert [(line["arguments"], line["output"], line["status"]) for line in lines] == [
-        ('{"a": 1, "b": 2}', "one", "ok"), ("{}", "no such thing", "client_error"),
-    ]  # fmt: skip
+        ('{"a": 1, "b": 2}', "one", "ok"),
+        ("{}", "no such thing", "client_error"),
+    ]
     replay = toolbox_at("http://127.0.0.1:1/", replay=tmp_path / "calls")
     await replay.probe()
     again = [await run(replay.tools["search"], '{"b": 2, "a": 1}'), await run(replay.tools["search"], "{}")]

@@ -52,7 +52,7 @@ def load(config: dict[str, Any]) -> Repetition:
         generation_kwargs={"max_new_tokens": config["max_tokens_per_turn"]},
         # The first turn is not an iteration.
         max_tool_calling_iterations=config["max_episode_steps"] - 1,
-    )  # fmt: skip
+    )
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=no_reward,

@@ -125,7 +125,7 @@ def train(config: dict[str, Any], seed: int, after_step: AfterStep) -> dict[str,
         epsilon=0.2,
         delta=3.0,
         beta=0.0,
-    )  # fmt: skip
+    )
     reporting = Reporting(after_step, folder)
     trainer = Scheduled(
         model=model,

@@ -107,7 +107,7 @@ def load(config: dict[str, Any]) -> Repetition:
         epsilon=0.2,
         delta=3.0,
         beta=0.0,
-    )  # fmt: skip
+    )
     trainer = RecordedRollouts(
         model=model,
         reward_funcs=lambda completions, **_: [0.0] * len(completions),

@@ -20,13 +20,13 @@ MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "error": "[red]e
 def check(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job's file, or a stored job: its warm start.")],
     burst: Annotated[
-        int | None, typer.Option("--burst", min=0, help="Calls at once of each tool; 0 for none.", show_default="the "
-                                 "job's peak")
+        int | None,
+        typer.Option("--burst", min=0, help="Calls at once of each tool; 0 for none.", show_default="the job's peak"),
     ] = None,
     output_dir: OutputDirOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
-) -> None:  # fmt: skip
+) -> None:
     """Look at data, tools and grader before training, attack the grader, and estimate time and tokens.
 
     Calls each tool for real, and rolls out one step of the base model. Exit code 0: nothing would fail the job.
@@ -42,10 +42,12 @@ def check(
     async def work(stop: "Stop") -> "CheckReport":
         return await stop.or_stopped(
             check_job(
-                target.spec, reference=reference, burst=burst,
+                target.spec,
+                reference=reference,
+                burst=burst,
                 say=lambda part: output.console.print(f"[dim]{part} ...[/]"),
             )
-        )  # fmt: skip
+        )
 
     report = run_stoppable(work, output)
     output.emit(report.as_dict())

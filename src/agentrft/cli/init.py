@@ -58,5 +58,6 @@ def init(
     output.console.print(
         f"Next:\n  cd {directory}\n  python tool_server.py &\n  agentrft baseline job.yaml --warm-start\n"
         "  agentrft train --resume latest",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+        markup=False,
+        soft_wrap=True,
+    )

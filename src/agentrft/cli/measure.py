@@ -106,9 +106,15 @@ def evaluate(
         raise UserError("--greedy and --temperature exclude each other.", "Give one of them.")
     store, data, (found,) = _resolve([reference], job, output_dir)
     measured = _measure(
-        _spec_for(found, store, data), found, output, k=k, temperature=0.0 if greedy else temperature, split=split,
-        limit=limit, write_to=out,
-    )  # fmt: skip
+        _spec_for(found, store, data),
+        found,
+        output,
+        k=k,
+        temperature=0.0 if greedy else temperature,
+        split=split,
+        limit=limit,
+        write_to=out,
+    )
     output.emit(_as_dict(measured, split))
     output.console.print(summary_table({measured.label: measured.summary}))
 
@@ -197,19 +203,33 @@ def _spec_for(reference: "ModelReference", store: JobStore | None, data: "JobSpe
 
 
 def _measure(
-    spec: "JobSpec", reference: "ModelReference", output: Output, *, k: int, temperature: float | None,
-    limit: int | None, split: str = "validation", write_to: Path | None = None,
-) -> "Evaluation":  # fmt: skip
+    spec: "JobSpec",
+    reference: "ModelReference",
+    output: Output,
+    *,
+    k: int,
+    temperature: float | None,
+    limit: int | None,
+    split: str = "validation",
+    write_to: Path | None = None,
+) -> "Evaluation":
     from agentrft.job import evaluate
 
     with ConsoleProgress(output.console) as progress:
         return run_stoppable(
             lambda stop: evaluate(
-                spec, reference, rollouts_per_sample=k, temperature=temperature, progress=progress, stop=stop,
-                split=split, limit=limit, write_to=write_to,
+                spec,
+                reference,
+                rollouts_per_sample=k,
+                temperature=temperature,
+                progress=progress,
+                stop=stop,
+                split=split,
+                limit=limit,
+                write_to=write_to,
             ),
             output,
-        )  # fmt: skip
+        )
 
 
 def _as_dict(measured: "Evaluation", split: str) -> dict[str, Any]:

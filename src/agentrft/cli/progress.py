@@ -140,9 +140,10 @@ class ConsoleProgress:
         if self._rewards:
             mean = sum(self._rewards) / len(self._rewards)
             facts.add_row(
-                "now", f"reward {mean:.3f}  tool calls {self._tool_calls / max(1, self._done):.1f}  "
+                "now",
+                f"reward {mean:.3f}  tool calls {self._tool_calls / max(1, self._done):.1f}  "
                 f"{self._tokens / elapsed:.0f} tokens/s  {escape(_outcomes(self._outcomes))}",
-            )  # fmt: skip
+            )
         if self._train:
             facts.add_row(f"step {self._train['step']}", _train_text(self._train))
         if self._validations:

@@ -76,13 +76,20 @@ def serve(
     from agentrft.server.serve import is_loopback
 
     settings = settings_of(
-        data_dir=data_dir.absolute(), database=database, artifacts=artifacts,
+        data_dir=data_dir.absolute(),
+        database=database,
+        artifacts=artifacts,
         needs_key=require_key or not is_loopback(host),
-        organization=organization, max_running_jobs=max_running_jobs, allowed_hosts=tuple(allow_host or ()),
+        organization=organization,
+        max_running_jobs=max_running_jobs,
+        allowed_hosts=tuple(allow_host or ()),
         allowed_env=tuple(allow_env or ()),
-        allow_code=allow_code, webhook_url=webhook_url, webhook_secret=webhook_secret, max_models=max_models,
+        allow_code=allow_code,
+        webhook_url=webhook_url,
+        webhook_secret=webhook_secret,
+        max_models=max_models,
         max_adapters=max_adapters,
-    )  # fmt: skip
+    )
     run(settings, host=host, port=port)
 
 
@@ -94,7 +101,7 @@ def add_model(
 ) -> None:
     """Give weights a public name, in models.yaml of a server's data folder; read when it starts."""
     output = Output(as_json=as_json)
-    from agentrft.server.names import add_model as add
+    from agentrft.server.models.catalog import add_model as add
 
     if weights.startswith((".", "~")) or (Path(weights).is_dir() and "/" in weights):
         weights = str(Path(weights).expanduser().absolute())
@@ -154,7 +161,7 @@ def rotate_secret(
     """Store secrets with a new key from now on. Refused while a server runs."""
     output = Output(as_json=as_json)
     records = _records(data_dir, database)
-    from agentrft.server.rotation import rotate
+    from agentrft.server.encryption.rotation import rotate
 
     count = rotate(data_dir.absolute(), records)
     output.emit({"jobs": count})

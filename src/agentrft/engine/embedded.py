@@ -79,9 +79,13 @@ class EmbeddedEngine:
     """
 
     def __init__(
-        self, forward: Forward, limits: EngineLimits, *, deterministic: bool = False,
+        self,
+        forward: Forward,
+        limits: EngineLimits,
+        *,
+        deterministic: bool = False,
         executor: ThreadPoolExecutor | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         config = forward.config
         heads = heads_of(config)
         self._forward = forward

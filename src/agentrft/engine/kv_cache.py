@@ -27,9 +27,16 @@ class KVCache:
     """
 
     def __init__(
-        self, *, layers: int, slots: int, kv_heads: int, max_tokens: int, head_dim: int, dtype: torch.dtype,
+        self,
+        *,
+        layers: int,
+        slots: int,
+        kv_heads: int,
+        max_tokens: int,
+        head_dim: int,
+        dtype: torch.dtype,
         device: torch.device,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.block_tokens = CPU_BLOCK_TOKENS if device.type == "cpu" else max_tokens
         shape = (2, layers, _blocks(max_tokens, self.block_tokens), slots, kv_heads, self.block_tokens, head_dim)
         self._lazy = LazyZeros(shape, dtype) if device.type == "cpu" else None

@@ -46,9 +46,12 @@ class Pass:
         adapters = [item.sequence.adapter for item in self.work for _ in item.token_ids]
         packed = functools.partial(torch.tensor, dtype=torch.long, device=forward.device)
         logits = forward(
-            packed(ids), packed(positions), packed([position for _, position in ready]), plan,
+            packed(ids),
+            packed(positions),
+            packed([position for _, position in ready]),
+            plan,
             adapters if any(adapters) else None,
-        )  # fmt: skip
+        )
         if not ready:
             return [], []
         column = functools.partial(torch.tensor, dtype=torch.float32, device=forward.device)

@@ -100,9 +100,15 @@ class GraderFailure(Exception):
     """
 
     def __init__(
-        self, grader: str, kind: str, message: str, *, faults: Mapping[str, int] | None = None,
-        usage: Mapping[str, int] | None = None, others: Mapping[str, GraderUse] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        grader: str,
+        kind: str,
+        message: str,
+        *,
+        faults: Mapping[str, int] | None = None,
+        usage: Mapping[str, int] | None = None,
+        others: Mapping[str, GraderUse] | None = None,
+    ) -> None:
         super().__init__(f"grader '{grader}': {kind}: {message}")
         self.faults = dict(faults or {kind: 1})
         self.usage = dict(usage or {})

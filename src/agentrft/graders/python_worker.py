@@ -40,27 +40,64 @@ SECCOMP_MODE_FILTER = 2
 
 # Linux system calls by number: x86_64, aarch64. -1 where an architecture has none.
 BARRED = {
-    "fork": (57, -1), "vfork": (58, -1), "execve": (59, 221), "execveat": (322, 281), "ptrace": (101, 117),
-    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "socket": (41, 198), "mount": (165, 40),
-    "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97), "setns": (308, 268),
-    "bpf": (321, 280), "perf_event_open": (298, 241), "keyctl": (250, 219), "add_key": (248, 217),
-    "request_key": (249, 218), "init_module": (175, 105), "finit_module": (313, 273), "kexec_load": (246, 104),
-    "userfaultfd": (323, 282), "open_by_handle_at": (304, 265), "io_uring_setup": (425, 425), "open_tree": (428, 428),
-    "move_mount": (429, 429), "fsopen": (430, 430), "fsmount": (432, 432), "memfd_create": (319, 279),
-    "memfd_secret": (447, 447), "shmget": (29, 194),
-}  # fmt: skip
+    "fork": (57, -1),
+    "vfork": (58, -1),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "socket": (41, 198),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "kexec_load": (246, 104),
+    "userfaultfd": (323, 282),
+    "open_by_handle_at": (304, 265),
+    "io_uring_setup": (425, 425),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsmount": (432, 432),
+    "memfd_create": (319, 279),
+    "memfd_secret": (447, 447),
+    "shmget": (29, 194),
+}
 CLONE, CLONE3 = (56, 220), 435
 CLONE_THREAD = 0x10000
 AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_CALLS = 0x40000000
 
 NETWORK_EVENTS = {
-    "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostbyaddr", "socket.gethostbyname",
-    "socket.getnameinfo", "socket.sendmsg", "socket.sendto",
-}  # fmt: skip
+    "socket.bind",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyaddr",
+    "socket.gethostbyname",
+    "socket.getnameinfo",
+    "socket.sendmsg",
+    "socket.sendto",
+}
 PROCESS_EVENTS = {
-    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn", "subprocess.Popen",
-}  # fmt: skip
+    "os.exec",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "pty.spawn",
+    "subprocess.Popen",
+}
 
 
 def main() -> None:
@@ -144,18 +181,25 @@ def _bar_system_calls(libc: ctypes.CDLL) -> None:
     load, jump_equal, jump_at_least, jump_bits, give_back = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, kill, not_permitted, not_there = 0x7FFF0000, 0x80000000, 0x00050000 | 1, 0x00050000 | 38
     program = [
-        (load, 0, 0, 4), (jump_equal, 1, 0, AUDIT_ARCHITECTURES[machine]), (give_back, 0, 0, kill),
-        (load, 0, 0, 0), (jump_at_least, 0, 1, X32_CALLS), (give_back, 0, 0, not_permitted),
-    ]  # fmt: skip
+        (load, 0, 0, 4),
+        (jump_equal, 1, 0, AUDIT_ARCHITECTURES[machine]),
+        (give_back, 0, 0, kill),
+        (load, 0, 0, 0),
+        (jump_at_least, 0, 1, X32_CALLS),
+        (give_back, 0, 0, not_permitted),
+    ]
     for numbers in BARRED.values():
         if numbers[place] >= 0:
             program += [(jump_equal, 0, 1, numbers[place]), (give_back, 0, 0, not_permitted)]
     # The C library falls back from clone3, whose flags a filter cannot read, to clone.
     program += [(jump_equal, 0, 1, CLONE3), (give_back, 0, 0, not_there)]
     program += [
-        (jump_equal, 0, 3, CLONE[place]), (load, 0, 0, 16), (jump_bits, 1, 0, CLONE_THREAD),
-        (give_back, 0, 0, not_permitted), (give_back, 0, 0, allow),
-    ]  # fmt: skip
+        (jump_equal, 0, 3, CLONE[place]),
+        (load, 0, 0, 16),
+        (jump_bits, 1, 0, CLONE_THREAD),
+        (give_back, 0, 0, not_permitted),
+        (give_back, 0, 0, allow),
+    ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     filter_program = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(filter_program), 0, 0) != 0:

@@ -54,12 +54,34 @@ def _working_bubblewrap() -> str:
 def _arguments(worker: Path | None) -> list[str]:
     size = ["--size", str(TMP_BYTES)]
     arguments = [
-        "--unshare-all", "--unshare-user", "--uid", "65534", "--gid", "65534", "--hostname", "grader",
-        "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL",
+        "--unshare-all",
+        "--unshare-user",
+        "--uid",
+        "65534",
+        "--gid",
+        "65534",
+        "--hostname",
+        "grader",
+        "--die-with-parent",
+        "--new-session",
+        "--clearenv",
+        "--cap-drop",
+        "ALL",
         # Before the binds: Python itself may be below /tmp.
-        "--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm", *size, "--tmpfs", "/tmp",
-        "--ro-bind", "/usr", "/usr",
-    ]  # fmt: skip
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        *size,
+        "--tmpfs",
+        "/dev/shm",
+        *size,
+        "--tmpfs",
+        "/tmp",
+        "--ro-bind",
+        "/usr",
+        "/usr",
+    ]
     for folder in map(Path, SYSTEM_FOLDERS):
         if folder.is_symlink():
             arguments += ["--symlink", str(folder.readlink()), str(folder)]

@@ -29,10 +29,18 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Evaluation": "evaluation", "evaluate": "evaluation", "NoProgress": "progress", "Progress": "progress",
-    "ModelReference": "references", "resolve_reference": "references", "create_job": "run", "resume_job": "run",
-    "run_job": "run", "Runtime": "runtime", "Stop": "stop",
-}  # fmt: skip
+    "Evaluation": "evaluation",
+    "evaluate": "evaluation",
+    "NoProgress": "progress",
+    "Progress": "progress",
+    "ModelReference": "references",
+    "resolve_reference": "references",
+    "create_job": "run",
+    "resume_job": "run",
+    "run_job": "run",
+    "Runtime": "runtime",
+    "Stop": "stop",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -77,6 +77,9 @@ async def _grade(grader: Any, sample: GraderSample, item: dict[str, Any], trace_
     except GraderFailure as failure:
         return {"after": None, "failure": str(failure)}
     return {
-        "after": grade.score, "sub_scores": grade.sub_scores, "reason": grade.reason, "usage": grade.usage,
+        "after": grade.score,
+        "sub_scores": grade.sub_scores,
+        "reason": grade.reason,
+        "usage": grade.usage,
         "latency_s": grade.latency_s,
-    }  # fmt: skip
+    }

@@ -128,12 +128,14 @@ class Trainer:
             "waited_s": waited_s,
             "engine_busy_s": sampled.engine_busy_s,
             "bottleneck": bottleneck(
-                sampled.rollouts, rollout_s=sampled.rollout_s, engine_busy_s=sampled.engine_busy_s,
+                sampled.rollouts,
+                rollout_s=sampled.rollout_s,
+                engine_busy_s=sampled.engine_busy_s,
                 update_s=update.seconds,
             ),
             "step_s": time.perf_counter() - started,
             "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in sampled.rollouts) / sampled.rollout_s,
-        }  # fmt: skip
+        }
         await self._commit(TRAIN, step, sampled.rollouts, metrics)
         self._sampler.note(step, sampled.rollouts)
         self._watch.look(step, metrics, sampled.rollouts)

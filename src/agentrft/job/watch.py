@@ -39,9 +39,13 @@ class Watch:
         for key in sorted(now.keys() - self._rang - set(told)):
             alarm = now[key]
             data = {
-                "alarm": key, "step": step, "value": alarm.value, "threshold": alarm.threshold,
-                "action": alarm.action, "trace_ids": rollouts_that_show(alarm, rollouts),
-            }  # fmt: skip
+                "alarm": key,
+                "step": step,
+                "value": alarm.value,
+                "threshold": alarm.threshold,
+                "action": alarm.action,
+                "trace_ids": rollouts_that_show(alarm, rollouts),
+            }
             shown = " Read " + ", ".join(data["trace_ids"]) + "." if data["trace_ids"] else ""
             self._tell(f"step {step}: {alarm.text}{shown}", data)
             if alarm.action == "pause":

@@ -58,9 +58,12 @@ class Policy:
             model.requires_grad_(True)
         else:
             config = LoraConfig(
-                r=lora_rank, lora_alpha=LORA_ALPHA_PER_RANK * lora_rank, target_modules=LORA_TARGETS, lora_dropout=0.0,
+                r=lora_rank,
+                lora_alpha=LORA_ALPHA_PER_RANK * lora_rank,
+                target_modules=LORA_TARGETS,
+                lora_dropout=0.0,
                 task_type="CAUSAL_LM",
-            )  # fmt: skip
+            )
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 # peft still asks for a property that transformers renamed.
                 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)

@@ -110,9 +110,15 @@ class _TiledAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, tiles: list[Tile], bias: Tensor, scaling: float,
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tiles: list[Tile],
+        bias: Tensor,
+        scaling: float,
         keep_probabilities: bool,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         heads, tokens, head_dim = query.shape
         kv_heads = len(key)
         kernels = kernels_for(query, head_dim)

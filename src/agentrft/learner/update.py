@@ -81,9 +81,17 @@ class Learner:
     """
 
     def __init__(
-        self, policy: Policy, *, algorithm: str, learning_rate: float, temperature: float, max_grad_norm: float,
-        warm_up_steps: int = 0, decay_steps: int | None = None, max_tokens_per_pass: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        policy: Policy,
+        *,
+        algorithm: str,
+        learning_rate: float,
+        temperature: float,
+        max_grad_norm: float,
+        warm_up_steps: int = 0,
+        decay_steps: int | None = None,
+        max_tokens_per_pass: int | None = None,
+    ) -> None:
         self.policy = policy
         self._algorithm = ALGORITHMS[algorithm]
         self._temperature = temperature

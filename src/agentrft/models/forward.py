@@ -40,9 +40,13 @@ class Forward(Protocol):
         ...
 
     def __call__(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan,
+        self,
+        token_ids: Tensor,
+        position_ids: Tensor,
+        keep: Tensor,
+        plan: AttentionPlan,
         adapters: Sequence[LoraAdapter | None] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Logits [kept, vocabulary]: `head` of `trunk`.
 
         Args:
@@ -71,9 +75,13 @@ class TransformersForward:
         self.dtype, self.device = parameter.dtype, parameter.device
 
     def __call__(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan,
+        self,
+        token_ids: Tensor,
+        position_ids: Tensor,
+        keep: Tensor,
+        plan: AttentionPlan,
         adapters: Sequence[LoraAdapter | None] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See `Forward`."""
         if adapters is not None:
             raise ValueError(f"a model of type '{self.config.model_type}' computes no adapters beside each other")

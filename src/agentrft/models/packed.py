@@ -98,9 +98,13 @@ class PackedModel:
         return config.model_type in SUPPORTED and config.hidden_act == "silu"
 
     def __call__(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan,
+        self,
+        token_ids: Tensor,
+        position_ids: Tensor,
+        keep: Tensor,
+        plan: AttentionPlan,
         adapters: Sequence[LoraAdapter | None] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See `Forward`."""
         return self.head(self.trunk(token_ids, position_ids, keep, plan, adapters=adapters))
 
@@ -111,9 +115,15 @@ class PackedModel:
         return self._head_product(rows, None)
 
     def trunk(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False,
+        self,
+        token_ids: Tensor,
+        position_ids: Tensor,
+        keep: Tensor,
+        plan: AttentionPlan,
+        *,
+        recompute: bool = False,
         adapters: Sequence[LoraAdapter | None] | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """See `Forward`: the normalised rows."""
         if adapters is not None and torch.is_grad_enabled():
             raise ValueError("rows have adapters of their own only where there is no gradient")
@@ -138,9 +148,15 @@ class PackedModel:
         return normed
 
     def _layer_with_gradient(
-        self, index: int, x: Tensor, normed: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan,
-        keep: Tensor | None, lora: LoraRows | None = None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self,
+        index: int,
+        x: Tensor,
+        normed: Tensor,
+        angles: tuple[Tensor, Tensor],
+        plan: AttentionPlan,
+        keep: Tensor | None,
+        lora: LoraRows | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """One layer, and the norm that follows it."""
         layer = self._layers[index]
         attended = layer.output(self._attention(index, layer, normed, angles, plan, lora), lora)
@@ -151,9 +167,14 @@ class PackedModel:
         return added_rms_norm(x, change, self._norm_after(index), self._epsilon, self._kernels)
 
     def _run(
-        self, kernels: Kernels, x: Tensor, angles: tuple[Tensor, Tensor], keep: Tensor, plan: AttentionPlan,
+        self,
+        kernels: Kernels,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        keep: Tensor,
+        plan: AttentionPlan,
         lora: LoraRows | None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """All layers by the native kernels, without gradient; returns the normalised rows to keep.
 
         Each addition to `x` is left to the norm that follows it, and the last layer computes only what is kept.
@@ -223,9 +244,14 @@ class PackedModel:
             self._outdated.clear()
 
     def _attention(
-        self, index: int, layer: _Layer, x: Tensor, angles: tuple[Tensor, Tensor], plan: AttentionPlan,
+        self,
+        index: int,
+        layer: _Layer,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        plan: AttentionPlan,
         lora: LoraRows | None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """[tokens, heads * head_dim], before the output projection."""
         heads, kv_heads = self._heads, self._kv_heads
         projected = layer.query_key_value(x, lora).view(len(x), heads + 2 * kv_heads, -1)

@@ -23,9 +23,12 @@ def rms_norm(
 
 
 def added_rms_norm(
-    x: Float[Tensor, "rows width"], delta: Float[Tensor, "rows width"], weight: Float[Tensor, "width"], epsilon: float,
+    x: Float[Tensor, "rows width"],
+    delta: Float[Tensor, "rows width"],
+    weight: Float[Tensor, "width"],
+    epsilon: float,
     kernels: Kernels | None,
-) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows width"]]:  # fmt: skip
+) -> tuple[Float[Tensor, "rows width"], Float[Tensor, "rows width"]]:
     """x + delta, and `rms_norm` of it; as one operator where there are kernels for it."""
     if kernels is not None:
         return _AddedRMSNorm.apply(x, delta, weight, epsilon, kernels)

@@ -110,9 +110,15 @@ class RolloutRunner:
     """Runs rollouts against one engine, one set of tools and one grader; safe to call concurrently."""
 
     def __init__(
-        self, *, engine: Engine, codec: ChatCodec, toolbox: Toolbox, grader: Grader, limits: RolloutLimits,
+        self,
+        *,
+        engine: Engine,
+        codec: ChatCodec,
+        toolbox: Toolbox,
+        grader: Grader,
+        limits: RolloutLimits,
         holdouts: Mapping[str, Grader] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._engine = engine
         self._codec = codec
         self._toolbox = toolbox
@@ -148,9 +154,16 @@ class RolloutRunner:
         episode = _Episode(task, trace_id, attempt, tools, list(task.sample.messages))
         started = time.perf_counter()
         record = Rollout(
-            trace_id, attempt, task.sample.sample_id, task.step, task.index, "infra_failed", episode.turns,
-            episode.messages, row_starts=episode.row_starts,
-        )  # fmt: skip
+            trace_id,
+            attempt,
+            task.sample.sample_id,
+            task.step,
+            task.index,
+            "infra_failed",
+            episode.turns,
+            episode.messages,
+            row_starts=episode.row_starts,
+        )
         begun = []
         try:
             for resource in self._toolbox.resources:
@@ -258,9 +271,13 @@ class RolloutRunner:
             message = f"sampled by version {generation.policy_version}, where {task.policy_version} was expected"
             raise EngineFailure("policy_version", message)
         turn = Turn(
-            appended, generation.token_ids, generation.logprobs, generation.finish_reason, generation.policy_version,
+            appended,
+            generation.token_ids,
+            generation.logprobs,
+            generation.finish_reason,
+            generation.policy_version,
             generation_s=time.perf_counter() - started,
-        )  # fmt: skip
+        )
         episode.turns.append(turn)
         prompt = episode.context + appended
         episode.context = prompt + generation.token_ids

@@ -11,20 +11,20 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentrft import __version__
 from agentrft.server.artifacts import ANSWER_AGE_S, ANSWER_PATIENCE_S, driver_environment, first_use, open_artifacts
-from agentrft.server.cleaning import clean
+from agentrft.server.background.expiry import clean
+from agentrft.server.background.webhooks import deliver
 from agentrft.server.context import Context
+from agentrft.server.encryption.rotation import use_key
+from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import install_handlers
 from agentrft.server.guard import Guard
-from agentrft.server.inference_client import Inference
-from agentrft.server.names import load_catalog
+from agentrft.server.inference.client import Inference
+from agentrft.server.models.catalog import load_catalog
 from agentrft.server.records import Records
-from agentrft.server.rotation import use_key
 from agentrft.server.routes import evals, files, graders, health, jobs, models
-from agentrft.server.scheduler import Scheduler
 from agentrft.server.schemas.answers import ERRORS, describe
-from agentrft.server.sealing import Sealer
 from agentrft.server.settings import Settings
-from agentrft.server.webhooks import deliver
+from agentrft.server.workers.scheduler import Scheduler
 from agentrft.store import JobStore
 
 
@@ -53,9 +53,13 @@ def create_app(settings: Settings) -> Application:
     context = Context(settings, store, records, Sealer(key), load_catalog(settings.data_dir))
     lifespan = _lifespan(context, key, key_lock, environment)
     app = Application(
-        title="agentrft", version=__version__, lifespan=lifespan, responses=ERRORS,
-        docs_url=None, redoc_url=None,
-    )  # fmt: skip
+        title="agentrft",
+        version=__version__,
+        lifespan=lifespan,
+        responses=ERRORS,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.context = context
     app.state.answered = Counter()
     install_handlers(app)

@@ -23,9 +23,13 @@ def driver_environment() -> dict[str, str]:
 
 
 def open_artifacts(
-    settings: Settings, environment: Mapping[str, str], *, patience_s: float, max_age_s: float = 0.0,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    patience_s: float,
+    max_age_s: float = 0.0,
     guard: Callable[[], object] | None = None,
-) -> Artifacts:  # fmt: skip
+) -> Artifacts:
     """As the server was told. Nothing is connected yet.
 
     Raises:
@@ -67,9 +71,10 @@ def _push_all(artifacts: SharedArtifacts, settings: Settings, store: JobStore, r
         last = max((row["step"] for row in committed if row["phase"] == TRAIN), default=0)
         # A later one is of a step that was cut off.
         paths += [
-            path for path in checkpoints_folder(folder).glob("*-*")
+            path
+            for path in checkpoints_folder(folder).glob("*-*")
             if not path.name.startswith(".") and (path.name.startswith("warm") or int(path.name[-5:]) <= last)
-        ]  # fmt: skip
+        ]
     for path in paths:
         if path.exists():
             artifacts.push(path)

@@ -8,14 +8,14 @@ from typing import Any
 
 from fastapi import Request
 
+from agentrft.server.cache.events import EventCache
+from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import ApiError, not_found
-from agentrft.server.event_texts import EventTexts
-from agentrft.server.metric_events import metrics_csv
-from agentrft.server.names import Catalog
-from agentrft.server.objects import job_object, steps_of
+from agentrft.server.models.catalog import Catalog
+from agentrft.server.objects.jobs import job_object, steps_of
+from agentrft.server.objects.metrics import metrics_csv
 from agentrft.server.records import Records
-from agentrft.server.rows import ServedJob
-from agentrft.server.sealing import Sealer
+from agentrft.server.records.rows import ServedJob
 from agentrft.server.settings import Settings
 from agentrft.store import JobRow, JobStore
 
@@ -34,13 +34,13 @@ class Context:
     records: Records
     sealer: Sealer
     catalog: Catalog
-    event_texts: EventTexts = field(init=False)
+    event_cache: EventCache = field(init=False)
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     merging: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.event_texts = EventTexts(self.store)
+        self.event_cache = EventCache(self.store)
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:
         """Raises ApiError if the server has no such job."""
@@ -51,8 +51,9 @@ class Context:
         """Raises ApiError if the server has no such job."""
         served = self.records.served(job_id)
         if served is None:
-            raise not_found(f"There is no fine-tuning job '{job_id}'.", param="fine_tuning_job_id",
-                            code="fine_tune_not_found")  # fmt: skip
+            raise not_found(
+                f"There is no fine-tuning job '{job_id}'.", param="fine_tuning_job_id", code="fine_tune_not_found"
+            )
         return served
 
     def job_object(self, job_id: str) -> dict[str, Any]:
@@ -62,9 +63,12 @@ class Context:
         is_done = job.status == "succeeded"
         tokens = sum(row.get("total_tokens", 0) for row in self.store.metrics(job.job_id)) if is_done else 0
         return job_object(
-            job, served, organization=self.settings.organization, trained_tokens=tokens,
+            job,
+            served,
+            organization=self.settings.organization,
+            trained_tokens=tokens,
             result_files=[result_file_id(job.job_id)] if is_done else [],
-        )  # fmt: skip
+        )
 
     def result_csv(self, job: JobRow) -> str:
         return metrics_csv(steps_of(job, self.store.metrics(job.job_id)))

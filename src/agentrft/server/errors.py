@@ -43,9 +43,13 @@ def error_body(status: int, message: str, param: str | None, code: str | None) -
 
 
 def error_response(
-    status: int, message: str, *, param: str | None = None, code: str | None = None,
+    status: int,
+    message: str,
+    *,
+    param: str | None = None,
+    code: str | None = None,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:  # fmt: skip
+) -> JSONResponse:
     response = JSONResponse(error_body(status, message, param, code), status_code=status, headers=dict(headers or {}))
     if (status in RETRIED and status not in WORTH_A_RETRY) or (status < 500 and status not in RETRIED):
         response.headers["x-should-retry"] = "false"

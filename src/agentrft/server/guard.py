@@ -10,9 +10,9 @@ from collections import Counter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agentrft.server.cache.responses import CachedState, ResponseCache, answer_from_cache
 from agentrft.server.context import Context
 from agentrft.server.errors import REQUEST_ID, broken_response, error_response
-from agentrft.server.unchanged import Known, Memory, answer_again
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Guard:
         self._app = app
         self._context = context
         self._answered = answered
-        self._memory = Memory(context.store.database.changes)
+        self._cache = ResponseCache(context.store.database.changes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,15 +52,16 @@ class Guard:
         needs_key = self._context.settings.needs_key and scope["path"] not in OPEN
         is_polled = scope["method"] == "GET" and POLLED.fullmatch(scope["path"]) is not None
         try:
-            known = await self._memory.now() if needs_key or is_polled else None
+            known = await self._cache.now() if needs_key or is_polled else None
             if known is not None and needs_key and not await _has_key(scope, self._context, known):
                 response = error_response(
-                    401, "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes "
-                    "one.", code="invalid_api_key",
-                )  # fmt: skip
+                    401,
+                    "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes one.",
+                    code="invalid_api_key",
+                )
                 await response(scope, receive, send_with_id)
             elif known is not None and is_polled:
-                await answer_again(self._app, known, scope, receive, send_with_id)
+                await answer_from_cache(self._app, known, scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
         except Exception:  # the boundary: whatever it was, the client gets an answer and the log the cause
@@ -70,7 +71,7 @@ class Guard:
         self._answered[getattr(scope.get("route"), "path", "unknown"), status] += 1
 
 
-async def _has_key(scope: Scope, context: Context, known: Known) -> bool:
+async def _has_key(scope: Scope, context: Context, known: CachedState) -> bool:
     scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
     if not hmac.compare_digest(scheme.lower(), "bearer") or not key:
         return False

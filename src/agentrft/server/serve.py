@@ -38,9 +38,16 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
             "Make one with `agentrft keys create NAME`, or bind to 127.0.0.1.",
         )
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_S,
-        timeout_keep_alive=75, lifespan="on", proxy_headers=False,
-    )  # fmt: skip
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=75,
+        lifespan="on",
+        proxy_headers=False,
+    )
     listening = _listen(host, port)
     print(f"agentrft serves http://{host}:{listening.getsockname()[1]}/v1", flush=True)
     # What is there now stays: looking through it for garbage would hold up all requests, a tenth of a second each time.

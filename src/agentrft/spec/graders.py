@@ -7,9 +7,18 @@ from pydantic import Field, HttpUrl, field_validator, model_validator
 from agentrft.spec.base import SpecModel
 
 SimilarityMetric = Literal[
-    "fuzzy_match", "bleu", "gleu", "meteor", "cosine",
-    "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l",
-]  # fmt: skip
+    "fuzzy_match",
+    "bleu",
+    "gleu",
+    "meteor",
+    "cosine",
+    "rouge_1",
+    "rouge_2",
+    "rouge_3",
+    "rouge_4",
+    "rouge_5",
+    "rouge_l",
+]
 
 
 class StringCheckGraderSpec(SpecModel):
@@ -185,9 +194,16 @@ class ModelGraderSpec(JudgeSpec):
 
 
 TraceMeasure = Literal[
-    "tool_calls", "turns", "sampled_tokens", "latency_s", "parallelism",
-    "failed_calls", "repeated_calls", "wrong_tools", "forbidden_tools",
-]  # fmt: skip
+    "tool_calls",
+    "turns",
+    "sampled_tokens",
+    "latency_s",
+    "parallelism",
+    "failed_calls",
+    "repeated_calls",
+    "wrong_tools",
+    "forbidden_tools",
+]
 
 
 class TraceGraderSpec(SpecModel):

@@ -15,9 +15,19 @@ from agentrft.spec.job import JobSpec
 from agentrft.spec.start import rank_of
 
 METHOD_FIELDS = (
-    "tools", "tool_choice", "parallel_tool_calls", "max_tool_calls", "on_rollout_start", "on_rollout_end",
-    "response_format", "grader", "holdout_graders", "alarms", "max_episode_steps", "hyperparameters",
-)  # fmt: skip
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "max_tool_calls",
+    "on_rollout_start",
+    "on_rollout_end",
+    "response_format",
+    "grader",
+    "holdout_graders",
+    "alarms",
+    "max_episode_steps",
+    "hyperparameters",
+)
 SECRET_MAPPINGS = ("headers", "env")
 # As pydantic calls the alternatives of a plain field.
 ALTERNATIVE = re.compile(r"(constrained-)?(int|float|str|bool)|literal\[.*\]")

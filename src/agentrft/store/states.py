@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-JobStatus = Literal[
-    "created", "queued", "running", "paused", "interrupted", "failed", "cancelled", "succeeded"
-]  # fmt: skip
+JobStatus = Literal["created", "queued", "running", "paused", "interrupted", "failed", "cancelled", "succeeded"]
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "created": frozenset({"queued", "running", "cancelled", "failed"}),

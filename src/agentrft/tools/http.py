@@ -66,9 +66,13 @@ class HttpTool:
             # Raised outside any except block: an exception of aiohttp would carry the request's headers along.
             repeatable = self.spec.idempotent or not verdict.may_have_arrived
             failure = ToolFailure(
-                self.name, verdict.kind, verdict.message, sent.attempts, faults=sent.fault_counts(),
+                self.name,
+                verdict.kind,
+                verdict.message,
+                sent.attempts,
+                faults=sent.fault_counts(),
                 repeatable=repeatable,
-            )  # fmt: skip
+            )
             logger.warning("%s: %s after %d requests", trace_id, failure, sent.attempts)
             raise failure
         counted = f"client_error:{verdict.http_status}" if verdict.status == "client_error" else verdict.status

@@ -3,12 +3,16 @@
 Each part of a job has a file here that looks at it; `run.py` goes through them in the order of a job.
 """
 
-from agentrft.job.check.attacks import AttackReport
-from agentrft.job.check.endpoints import BurstReport, ToolReport
-from agentrft.job.check.estimate import Estimate
-from agentrft.job.check.findings import CheckReport, Finding
-from agentrft.job.check.grading import GraderReport
-from agentrft.job.check.rows import RowsReport
+from agentrft.job.check.findings import (
+    AttackReport,
+    BurstReport,
+    CheckReport,
+    Estimate,
+    Finding,
+    GraderReport,
+    RowsReport,
+    ToolReport,
+)
 from agentrft.job.check.run import check_job
 
 __all__ = [

@@ -8,14 +8,13 @@ et al. 2020, "Specification gaming"; Zheng et al. 2024, arXiv:2410.07137, for nu
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from agentrft.data import Sample
 from agentrft.data.templates import template_fields
 from agentrft.graders import Grade, GraderFailure, GraderSample
 from agentrft.graders.registry import templates_of
-from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.findings import AttackReport, CheckReport
 from agentrft.job.check.grading import grade_all
 from agentrft.job.runtime import Runtime
 from agentrft.report import mean
@@ -35,25 +34,6 @@ INJECTIONS = {
     ),
 }
 FILLER = "This was considered carefully, step by step, from every side, and the conclusion follows. "
-
-
-@dataclass(frozen=True)
-class AttackReport:
-    """One degenerate answer to some samples.
-
-    Attributes:
-        example: the beginning of the answer to the first of them.
-        scores: the grader's, in the order of samples.
-        failures: grades that failed, by their message's beginning; the rollout would be dropped.
-        beats_honest: its mean is above what honest rollouts get in the median.
-    """
-
-    name: str
-    example: str
-    mean: float | None
-    scores: list[float]
-    failures: list[str]
-    beats_honest: bool
 
 
 async def check_attacks(runtime: Runtime, rollouts: Sequence[Rollout], report: CheckReport) -> None:

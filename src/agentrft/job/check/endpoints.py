@@ -5,12 +5,11 @@ import json
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from agentrft.data import Sample
 from agentrft.errors import EndpointError
-from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.findings import BurstReport, CheckReport, Source, ToolReport
 from agentrft.report import quantile
 from agentrft.spec import HttpToolSpec, JobSpec, PythonToolSpec
 from agentrft.tools import (
@@ -25,53 +24,10 @@ from agentrft.tools import (
 )
 from agentrft.traffic import Fault
 
-Source = Literal["example", "demonstration", "schema"]
 # What sending and reading a call takes on our side.
 OWN_TIME_S = 0.002
 QUEUED = 1.5
 ANSWERED, REFUSED = "ok", "refused"
-
-
-@dataclass(frozen=True)
-class BurstReport:
-    """Calls that were made at once, past every limit of the job's.
-
-    Attributes:
-        refused: answered 429 or 503; `failed` are all others that brought nothing.
-        p50_s, p95_s, p99_s: latency of those that were answered.
-        concurrency: about how many calls the tool works on at once.
-    """
-
-    calls: int
-    refused: int
-    failed: int
-    p50_s: float
-    p95_s: float
-    p99_s: float
-    seconds: float
-    concurrency: int
-
-
-@dataclass(frozen=True)
-class ToolReport:
-    """One tool. `arguments` and what follows are None where it was not called; `note` says why.
-
-    Attributes:
-        source: where the arguments came from.
-        status: as in `ToolResult`, or "failed".
-        answer: "json" or "text".
-        characters: of the answer.
-    """
-
-    name: str
-    note: str = ""
-    arguments: str | None = None
-    source: Source | None = None
-    status: str | None = None
-    latency_s: float | None = None
-    answer: str | None = None
-    characters: int | None = None
-    burst: BurstReport | None = None
 
 
 async def check_tools(
@@ -109,9 +65,13 @@ async def check_tools(
 
 
 async def _check(
-    tool: Tool, toolbox: Toolbox, samples: Sequence[Sample], demonstrations: Sequence[Sample], report: CheckReport,
+    tool: Tool,
+    toolbox: Toolbox,
+    samples: Sequence[Sample],
+    demonstrations: Sequence[Sample],
+    report: CheckReport,
     burst: int,
-) -> None:  # fmt: skip
+) -> None:
     part = f"tool '{tool.name}'"
     arguments, source = _arguments(tool, toolbox.examples, demonstrations)
     fault = argument_fault(tool.parameters, arguments)
@@ -151,16 +111,28 @@ async def _check(
         burst_report = await _checked_burst(tool, toolbox, call, item, result.latency_s, burst, report)
     report.tools.append(
         ToolReport(
-            tool.name, "", call.arguments, source, result.status, result.latency_s, shape, len(result.output),
+            tool.name,
+            "",
+            call.arguments,
+            source,
+            result.status,
+            result.latency_s,
+            shape,
+            len(result.output),
             burst_report,
         )
-    )  # fmt: skip
+    )
 
 
 async def _checked_burst(
-    tool: Tool, toolbox: Toolbox, call: ToolCall, item: dict[str, Any], usual_s: float, burst: int,
+    tool: Tool,
+    toolbox: Toolbox,
+    call: ToolCall,
+    item: dict[str, Any],
+    usual_s: float,
+    burst: int,
     report: CheckReport,
-) -> BurstReport | None:  # fmt: skip
+) -> BurstReport | None:
     part = f"tool '{tool.name}'"
     if isinstance(tool, HttpTool) and tool.spec.rate_limit is not None:
         report.ok(part, f"has rate_limit={tool.spec.rate_limit:g}: no burst was tried")
@@ -176,12 +148,18 @@ async def _checked_burst(
     )
     if found.failed:
         report.warn(
-            part, f"{said}.", f"Set max_concurrency: {max(1, found.calls // 2)} or less, or mend it: calls that fail "
+            part,
+            f"{said}.",
+            f"Set max_concurrency: {max(1, found.calls // 2)} or less, or mend it: calls that fail "
             "are repeated, and cost rollouts in the end.",
-        )  # fmt: skip
+        )
     elif found.refused:
-        report.warn(part, f"{said}.", f"Nothing must be done: the job finds its limit. max_concurrency: "
-                    f"{found.concurrency} would spare it the search.")  # fmt: skip
+        report.warn(
+            part,
+            f"{said}.",
+            f"Nothing must be done: the job finds its limit. max_concurrency: "
+            f"{found.concurrency} would spare it the search.",
+        )
     else:
         report.ok(part, said)
     return found
@@ -207,10 +185,15 @@ async def _burst(
     answered = [latency for kind, latency in results if kind == ANSWERED]
     seconds = max((latency for _, latency in results), default=0.0)
     return BurstReport(
-        calls, refused, calls - refused - len(answered), quantile(answered, 0.5), quantile(answered, 0.95),
-        quantile(answered, 0.99), seconds,
+        calls,
+        refused,
+        calls - refused - len(answered),
+        quantile(answered, 0.5),
+        quantile(answered, 0.95),
+        quantile(answered, 0.99),
+        seconds,
         max(1, len(answered)) if refused else _concurrency(len(answered), seconds, usual_s),
-    )  # fmt: skip
+    )
 
 
 async def _ended(tool: Tool, call: ToolCall, trace_id: str, item: dict[str, Any]) -> str:

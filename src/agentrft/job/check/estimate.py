@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.findings import CheckReport, Estimate
 from agentrft.job.check.trial import Trial
 from agentrft.job.runtime import Runtime
 from agentrft.job.training_data import training_group
@@ -14,32 +14,6 @@ from agentrft.report import mean
 from agentrft.rollout import Rollout
 
 NO_CHANGE = 1e-12
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the job will do, and take at the speeds that were measured here.
-
-    Attributes:
-        rollouts: in training; groups that are decided early need fewer.
-        validation_rollouts: the baseline's included.
-        rollout_s, update_s: of a step.
-        warm_start_s, validation_s, total_s: of all.
-        sampled_tokens, tool_calls: of all rollouts.
-        judge_tokens: of all grades, by the names of Chat Completions.
-    """
-
-    steps: int
-    rollouts: int
-    validation_rollouts: int
-    rollout_s: float
-    update_s: float
-    warm_start_s: float
-    validation_s: float
-    total_s: float
-    sampled_tokens: int
-    tool_calls: int
-    judge_tokens: dict[str, int]
 
 
 async def estimate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:

@@ -4,11 +4,10 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from agentrft.data import Sample
 from agentrft.graders import Grade, Grader, GraderFailure, GraderSample
-from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.findings import CheckReport, GraderReport
 from agentrft.job.runtime import Runtime
 from agentrft.report import quantile, summarise, verdict
 from agentrft.report.summary import SAME_REWARD
@@ -17,31 +16,6 @@ from agentrft.rollout import Rollout, grader_sample
 GRADED_AGAIN = 4
 TIMES = 3
 DEMONSTRATIONS_GRADED = 16
-
-
-@dataclass(frozen=True)
-class GraderReport:
-    """What the grader did with real rollouts.
-
-    Attributes:
-        rollouts, graded: how many there were, and how many got as far as the grader.
-        rewards: of all rollouts that have one, in rising order.
-        demonstrations: rewards of the demonstrations' answers, in rising order.
-        honest_median: of the graded rollouts, or of the demonstrations where none was graded; None without either.
-        latency_p50_s, latency_p95_s: of a grade.
-        noise: the largest difference between grades of the same rollout; None where none was graded.
-        tokens_per_grade: that judges took, by the names of Chat Completions.
-    """
-
-    rollouts: int
-    graded: int
-    rewards: list[float]
-    demonstrations: list[float]
-    honest_median: float | None
-    latency_p50_s: float
-    latency_p95_s: float
-    noise: float | None
-    tokens_per_grade: dict[str, float]
 
 
 async def check_grader(runtime: Runtime, rollouts: Sequence[Rollout], report: CheckReport) -> None:

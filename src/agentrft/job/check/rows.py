@@ -7,30 +7,11 @@ from dataclasses import dataclass
 
 from agentrft.data import Sample, load_demonstrations, load_samples
 from agentrft.graders import check_templates
-from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.findings import CheckReport, RowsReport
 from agentrft.job.runtime import Runtime
 from agentrft.spec import JobSpec
 
 SHOWN = 5
-
-
-@dataclass(frozen=True)
-class RowsReport:
-    """Numbers of rows, and ids of those that occur twice.
-
-    Attributes:
-        in_both: (training id, validation id) of rows with the same messages.
-        repeated: training ids whose messages an earlier row has.
-        prompt_tokens_median, prompt_tokens_max: of all prompts with their tools; 0 where no tokenizer was loaded.
-    """
-
-    train: int
-    validation: int
-    demonstrations: int
-    in_both: list[tuple[str, str]]
-    repeated: list[str]
-    prompt_tokens_median: int = 0
-    prompt_tokens_max: int = 0
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from agentrft.spec import JobSpec
 
 
 async def check_job(
-    spec: JobSpec, *, reference: ModelReference | None = None, burst: int | None = None,
+    spec: JobSpec,
+    *,
+    reference: ModelReference | None = None,
+    burst: int | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> CheckReport:  # fmt: skip
+) -> CheckReport:
     """Look at everything that a job needs, and grade what should earn nothing. Nothing is stored.
 
     Args:

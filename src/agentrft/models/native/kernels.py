@@ -75,9 +75,12 @@ class Kernels:
         self._library = loaded
 
     def merge(
-        self, frozen: BFloat16[Tensor, "out in"], up: BFloat16[Tensor, "out rank"], down: BFloat16[Tensor, "rank in"],
+        self,
+        frozen: BFloat16[Tensor, "out in"],
+        up: BFloat16[Tensor, "out rank"],
+        down: BFloat16[Tensor, "rank in"],
         scale: float,
-    ) -> BFloat16[Tensor, "out in"]:  # fmt: skip
+    ) -> BFloat16[Tensor, "out in"]:
         """See `models.merging`. All contiguous."""
         out = torch.empty_like(frozen)
         pointers = frozen.data_ptr(), up.data_ptr(), down.data_ptr(), out.data_ptr()
@@ -97,9 +100,11 @@ class Kernels:
         return packed
 
     def product(
-        self, x: BFloat16[Tensor, "rows inputs"], packed: BFloat16[Tensor, "outputs inputs"],
+        self,
+        x: BFloat16[Tensor, "rows inputs"],
+        packed: BFloat16[Tensor, "outputs inputs"],
         bias: BFloat16[Tensor, "outputs"] | None,
-    ) -> BFloat16[Tensor, "rows outputs"]:  # fmt: skip
+    ) -> BFloat16[Tensor, "rows outputs"]:
         """x @ weight.T + bias, of a weight that `pack` gave."""
         if x.stride(1) != 1:
             x = x.contiguous()
@@ -110,16 +115,22 @@ class Kernels:
         return out
 
     def add_rms_norm(
-        self, x: BFloat16[Tensor, "rows width"], delta: BFloat16[Tensor, "rows width"] | None,
-        weight: BFloat16[Tensor, "width"], epsilon: float,
-    ) -> BFloat16[Tensor, "rows width"]:  # fmt: skip
+        self,
+        x: BFloat16[Tensor, "rows width"],
+        delta: BFloat16[Tensor, "rows width"] | None,
+        weight: BFloat16[Tensor, "width"],
+        epsilon: float,
+    ) -> BFloat16[Tensor, "rows width"]:
         """Add `delta` to `x` in place; returns the normalised sum. All contiguous."""
         return self._add_rms_norm(x, delta, weight, x, epsilon)
 
     def added_rms_norm(
-        self, x: BFloat16[Tensor, "rows width"], delta: BFloat16[Tensor, "rows width"],
-        weight: BFloat16[Tensor, "width"], epsilon: float,
-    ) -> tuple[BFloat16[Tensor, "rows width"], BFloat16[Tensor, "rows width"]]:  # fmt: skip
+        self,
+        x: BFloat16[Tensor, "rows width"],
+        delta: BFloat16[Tensor, "rows width"],
+        weight: BFloat16[Tensor, "width"],
+        epsilon: float,
+    ) -> tuple[BFloat16[Tensor, "rows width"], BFloat16[Tensor, "rows width"]]:
         """x + delta, and that normalised."""
         total = torch.empty_like(x)
         return total, self._add_rms_norm(x, delta, weight, total, epsilon)
@@ -132,9 +143,13 @@ class Kernels:
         return out
 
     def add_rms_norm_grad(
-        self, total: BFloat16[Tensor, "rows width"], weight: BFloat16[Tensor, "width"],
-        of_out: BFloat16[Tensor, "rows width"], of_total: BFloat16[Tensor, "rows width"] | None, epsilon: float,
-    ) -> BFloat16[Tensor, "rows width"]:  # fmt: skip
+        self,
+        total: BFloat16[Tensor, "rows width"],
+        weight: BFloat16[Tensor, "width"],
+        of_out: BFloat16[Tensor, "rows width"],
+        of_total: BFloat16[Tensor, "rows width"] | None,
+        epsilon: float,
+    ) -> BFloat16[Tensor, "rows width"]:
         """The gradient to `x` and `delta`, from those to the normalised sum and to the sum itself. All contiguous."""
         out = torch.empty_like(total)
         direct = None if of_total is None else of_total.data_ptr()
@@ -143,9 +158,11 @@ class Kernels:
         return out
 
     def rotate(
-        self, x: BFloat16[Tensor, "tokens heads head_dim"], cosine: BFloat16[Tensor, "tokens 1 head_dim"],
+        self,
+        x: BFloat16[Tensor, "tokens heads head_dim"],
+        cosine: BFloat16[Tensor, "tokens 1 head_dim"],
         sine: BFloat16[Tensor, "tokens 1 head_dim"],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Rotary embedding in place. Heads must stand next to each other; tokens may be further apart."""
         tokens, heads, head_dim = x.shape
         pointers = x.data_ptr(), cosine.data_ptr(), sine.data_ptr()
@@ -179,24 +196,41 @@ class Kernels:
         self._library.causal_softmax(scores.data_ptr(), heads, tokens, rows // tokens, keys)
 
     def store(
-        self, key: BFloat16[Tensor, "tokens kv_heads head_dim"], value: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        self,
+        key: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        value: BFloat16[Tensor, "tokens kv_heads head_dim"],
         keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
         values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        slots: Int64[Tensor, "tokens"], positions: Int64[Tensor, "tokens"],
-    ) -> None:  # fmt: skip
+        slots: Int64[Tensor, "tokens"],
+        positions: Int64[Tensor, "tokens"],
+    ) -> None:
         """Write the keys and values of new tokens into the cache."""
         _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
         self._library.store(
-            key.data_ptr(), value.data_ptr(), key.stride(0), value.stride(0), keys.data_ptr(), values.data_ptr(),
-            slots.data_ptr(), positions.data_ptr(), len(key), slot_count, kv_heads, block_tokens, head_dim,
-        )  # fmt: skip
+            key.data_ptr(),
+            value.data_ptr(),
+            key.stride(0),
+            value.stride(0),
+            keys.data_ptr(),
+            values.data_ptr(),
+            slots.data_ptr(),
+            positions.data_ptr(),
+            len(key),
+            slot_count,
+            kv_heads,
+            block_tokens,
+            head_dim,
+        )
 
     def attend(
-        self, query: BFloat16[Tensor, "sequences heads head_dim"],
+        self,
+        query: BFloat16[Tensor, "sequences heads head_dim"],
         keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
         values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        slots: Int64[Tensor, "sequences"], lengths: Int64[Tensor, "sequences"], scaling: float,
-    ) -> BFloat16[Tensor, "sequences heads head_dim"]:  # fmt: skip
+        slots: Int64[Tensor, "sequences"],
+        lengths: Int64[Tensor, "sequences"],
+        scaling: float,
+    ) -> BFloat16[Tensor, "sequences heads head_dim"]:
         """Attention of one token of each sequence over the first `lengths` keys of its slot.
 
         head_dim must be a multiple of `HEAD_DIM_MULTIPLE`.
@@ -205,17 +239,32 @@ class Kernels:
         _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
         out = query.new_empty(query.shape)
         self._library.attend(
-            query.data_ptr(), query.stride(0), keys.data_ptr(), values.data_ptr(), slots.data_ptr(),
-            lengths.data_ptr(), out.data_ptr(), sequences, slot_count, heads, kv_heads, block_tokens, head_dim, scaling,
-        )  # fmt: skip
+            query.data_ptr(),
+            query.stride(0),
+            keys.data_ptr(),
+            values.data_ptr(),
+            slots.data_ptr(),
+            lengths.data_ptr(),
+            out.data_ptr(),
+            sequences,
+            slot_count,
+            heads,
+            kv_heads,
+            block_tokens,
+            head_dim,
+            scaling,
+        )
         return out
 
     def attend_chunks(
-        self, query: BFloat16[Tensor, "tokens heads head_dim"],
+        self,
+        query: BFloat16[Tensor, "tokens heads head_dim"],
         keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
         values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        chunks: Int64[Tensor, "4 chunks"], scaling: float, out: BFloat16[Tensor, "tokens heads head_dim"],
-    ) -> None:  # fmt: skip
+        chunks: Int64[Tensor, "4 chunks"],
+        scaling: float,
+        out: BFloat16[Tensor, "tokens heads head_dim"],
+    ) -> None:
         """Causal attention of consecutive new tokens of some sequences, which are stored already, into `out`.
 
         Args:
@@ -227,14 +276,29 @@ class Kernels:
         _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
         fields = (field.data_ptr() for field in chunks)
         self._library.attend_chunks(
-            query.data_ptr(), query.stride(0), keys.data_ptr(), values.data_ptr(), *fields, out.data_ptr(),
-            chunks.shape[1], slot_count, heads, kv_heads, block_tokens, head_dim, scaling,
-        )  # fmt: skip
+            query.data_ptr(),
+            query.stride(0),
+            keys.data_ptr(),
+            values.data_ptr(),
+            *fields,
+            out.data_ptr(),
+            chunks.shape[1],
+            slot_count,
+            heads,
+            kv_heads,
+            block_tokens,
+            head_dim,
+            scaling,
+        )
 
     def attend_tree(
-        self, query: BFloat16[Tensor, "tokens heads head_dim"], key: BFloat16[Tensor, "tokens kv_heads head_dim"],
-        value: BFloat16[Tensor, "tokens kv_heads head_dim"], layout: TreeLayout, scaling: float,
-    ) -> tuple[BFloat16[Tensor, "tokens heads head_dim"], Float32[Tensor, "tokens heads"]]:  # fmt: skip
+        self,
+        query: BFloat16[Tensor, "tokens heads head_dim"],
+        key: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        value: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        layout: TreeLayout,
+        scaling: float,
+    ) -> tuple[BFloat16[Tensor, "tokens heads head_dim"], Float32[Tensor, "tokens heads"]]:
         """Attention of each tile's queries to its ranges of keys, and the logarithms of the sums of exponentials.
 
         Heads must stand next to each other; tokens may be further apart.
@@ -242,23 +306,39 @@ class Kernels:
         tokens, heads, head_dim = query.shape
         out, normaliser = query.new_empty(query.shape), torch.empty(tokens, heads)
         self._library.attend_tree(
-            *_places(query, key, value), *layout.fields, out.data_ptr(), normaliser.data_ptr(), heads, key.shape[1],
-            head_dim, scaling,
-        )  # fmt: skip
+            *_places(query, key, value),
+            *layout.fields,
+            out.data_ptr(),
+            normaliser.data_ptr(),
+            heads,
+            key.shape[1],
+            head_dim,
+            scaling,
+        )
         return out, normaliser
 
     def attend_tree_grad(
-        self, query: BFloat16[Tensor, "tokens heads head_dim"], key: BFloat16[Tensor, "tokens kv_heads head_dim"],
-        value: BFloat16[Tensor, "tokens kv_heads head_dim"], layout: TreeLayout, scaling: float,
-        normaliser: Float32[Tensor, "tokens heads"], of_out: BFloat16[Tensor, "tokens heads head_dim"],
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        self,
+        query: BFloat16[Tensor, "tokens heads head_dim"],
+        key: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        value: BFloat16[Tensor, "tokens kv_heads head_dim"],
+        layout: TreeLayout,
+        scaling: float,
+        normaliser: Float32[Tensor, "tokens heads"],
+        of_out: BFloat16[Tensor, "tokens heads head_dim"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients to query, key and value, contiguous; `of_out` is too."""
         gradients = [torch.empty(part.shape, dtype=part.dtype) for part in (query, key, value)]
         pointers = (tensor.data_ptr() for tensor in (normaliser, of_out, *gradients))
         self._library.attend_tree_grad(
-            *_places(query, key, value), *layout.fields, *pointers, *query.shape[:2], key.shape[1], query.shape[2],
+            *_places(query, key, value),
+            *layout.fields,
+            *pointers,
+            *query.shape[:2],
+            key.shape[1],
+            query.shape[2],
             scaling,
-        )  # fmt: skip
+        )
         return gradients[0], gradients[1], gradients[2]
 
 

@@ -22,9 +22,14 @@ from agentrft.models.packed import PackedModel
 PEFT_PREFIX = "base_model.model."
 # Fields of PEFT's configuration that change what an adapter computes, with the values under which it is plain LoRA.
 _PLAIN_LORA: dict[str, tuple[Any, ...]] = {
-    "use_dora": (False, None), "fan_in_fan_out": (False, None), "bias": ("none", None), "modules_to_save": (None, []),
-    "rank_pattern": ({}, None), "alpha_pattern": ({}, None), "lora_bias": (False, None),
-}  # fmt: skip
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "bias": ("none", None),
+    "modules_to_save": (None, []),
+    "rank_pattern": ({}, None),
+    "alpha_pattern": ({}, None),
+    "lora_bias": (False, None),
+}
 _REMEDY = "Name the checkpoint of a job of this base model."
 
 

@@ -23,7 +23,7 @@ from agentrft.server.inference.fields import parse
 from agentrft.server.inference.host import ModelHost
 from agentrft.server.inference.responses_answer import ResponsesAnswer
 from agentrft.server.inference.responses_request import ResponsesRequest
-from agentrft.server.inference.turns import TurnSampler
+from agentrft.server.inference.turn_sampler import TurnSampler
 from agentrft.server.inference.weights import Weights
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from typing import Any
 from agentrft.server.inference.chat_request import ChatRequest
 from agentrft.server.inference.choices import all_choices, finished_choices
 from agentrft.server.inference.token_texts import TokenTexts
-from agentrft.server.inference.turns import SampledToken, TextDelta, Turn, TurnSampler
+from agentrft.server.inference.turn_sampler import SampledToken, TextDelta, Turn, TurnSampler
 
 
 class ChatAnswer:
@@ -55,9 +55,13 @@ class ChatAnswer:
             yield {**self._head, "object": "chat.completion.chunk", "choices": [], "usage": self._usage(turns)}
 
     def _chunk(
-        self, index: int, delta: dict[str, Any], *, logprobs: dict[str, Any] | None = None,
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        logprobs: dict[str, Any] | None = None,
         finish_reason: str | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         chunk = {**self._head, "object": "chat.completion.chunk", "choices": [choice]}
         return chunk | {"usage": None} if self._request.stream_options.include_usage else chunk

@@ -20,7 +20,7 @@ from agentrft.server.inference.fields import (
     new_seed,
     text_of,
 )
-from agentrft.server.inference.turns import TurnSettings
+from agentrft.server.inference.turn_sampler import TurnSettings
 
 # Beside `role` and `content`.
 _FIELDS_OF = {

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from agentrft.server.inference.turns import TextDelta, Turn, TurnSampler
+from agentrft.server.inference.turn_sampler import TextDelta, Turn, TurnSampler
 
 
 async def finished_choices(sampler: TurnSampler, count: int) -> list[Turn]:

@@ -18,7 +18,7 @@ from agentrft.models.memory import device_memory
 from agentrft.models.packed import PackedModel
 from agentrft.server.inference.adapters import load_adapter
 from agentrft.server.inference.errors import ApiError
-from agentrft.server.inference.shelf import Shelf
+from agentrft.server.inference.model_cache import ModelCache
 from agentrft.server.inference.token_texts import TokenTexts
 from agentrft.server.inference.weights import LoadedModel, Weights, load_weights, shares_base
 
@@ -71,7 +71,7 @@ class _HostedModel:
     """What has weights of its own, and the adapters on it."""
 
     served: ServedModel
-    adapters: Shelf[LoraAdapter]
+    adapters: ModelCache[LoraAdapter]
 
 
 class ModelHost:
@@ -91,7 +91,7 @@ class ModelHost:
     ) -> None:
         self.limits = limits or HostLimits()
         self._load_weights = load
-        self._models = Shelf[_HostedModel]("models", self.limits.max_models, self.limits.max_requests, _close)
+        self._models = ModelCache[_HostedModel]("models", self.limits.max_models, self.limits.max_requests, _close)
         self._shares_base: dict[str, bool] = {}
         self._requests: Counter[tuple[Any, ...]] = Counter()
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
@@ -178,7 +178,7 @@ class ModelHost:
             raise UserError(f"a context of {context} tokens takes too much memory.", "Lower its max_context_tokens.")
         limits = EngineLimits(max_context_tokens=context, max_sequences=min(fitting, self.limits.max_sequences))
         engine = EmbeddedEngine(forward, limits, executor=self._compute)
-        adapters = Shelf[LoraAdapter]("adapters", self.limits.max_adapters, self.limits.max_requests, _drop)
+        adapters = ModelCache[LoraAdapter]("adapters", self.limits.max_adapters, self.limits.max_requests, _drop)
         return _HostedModel(ServedModel(loaded, engine, TokenTexts(loaded.tokenizer)), adapters)
 
 

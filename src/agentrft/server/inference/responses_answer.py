@@ -8,7 +8,7 @@ from typing import Any
 
 from agentrft.server.inference.choices import all_choices, finished_choices
 from agentrft.server.inference.responses_request import FlatChoice, ResponsesRequest
-from agentrft.server.inference.turns import TextDelta, Turn, TurnSampler
+from agentrft.server.inference.turn_sampler import TextDelta, Turn, TurnSampler
 
 
 class ResponsesAnswer:

@@ -19,7 +19,7 @@ from agentrft.server.inference.fields import (
     new_seed,
     text_of,
 )
-from agentrft.server.inference.turns import TurnSettings
+from agentrft.server.inference.turn_sampler import TurnSettings
 
 _NEEDED = {
     "message": ("role", "content"),

@@ -3,11 +3,11 @@
 Every method is one short transaction, on disk when it returns.
 """
 
-from agentrft.server.job_lists import JobLists
 from agentrft.server.records.access import AccessRecords
 from agentrft.server.records.base import new_id
 from agentrft.server.records.deliveries import DeliveryRecords
 from agentrft.server.records.files import FileRecords
+from agentrft.server.records.job_lists import JobLists
 from agentrft.server.records.jobs import RUNNABLE, JobRecords
 from agentrft.store import JobStore
 

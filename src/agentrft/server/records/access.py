@@ -6,7 +6,7 @@ import time
 from sqlalchemy import and_, func, select
 
 from agentrft.server.records.base import RecordsBase, new_id
-from agentrft.server.rows import KeyRow, PermissionRow
+from agentrft.server.records.rows import KeyRow, PermissionRow
 from agentrft.store import tables as t
 
 KEY_PREFIX = "sk-agentrft-"

@@ -5,7 +5,7 @@ import time
 from sqlalchemy import and_, delete, select, update
 
 from agentrft.server.records.base import RecordsBase, new_id
-from agentrft.server.rows import FileRow, UploadRow
+from agentrft.server.records.rows import FileRow, UploadRow
 from agentrft.store import tables as t
 
 

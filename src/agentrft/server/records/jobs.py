@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from agentrft.server.records.base import RecordsBase
-from agentrft.server.rows import ServedJob
+from agentrft.server.records.rows import ServedJob
 from agentrft.store import EventLevel, JobStatus
 from agentrft.store import tables as t
 from agentrft.store.jobs import event_values
@@ -26,14 +26,24 @@ SAME_REQUEST_S = 900.0
 
 class JobRecords(RecordsBase):
     def create_job(
-        self, record: dict[str, Any], request: dict[str, Any], sealed_spec: str, *, model: str, seed: int, digest: str,
+        self,
+        record: dict[str, Any],
+        request: dict[str, Any],
+        sealed_spec: str,
+        *,
+        model: str,
+        seed: int,
+        digest: str,
         idempotency_key: str | None,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A new job, with what the server keeps of it; both or neither are stored."""
         values = {
-            "request": request, "sealed_spec": sealed_spec, "request_digest": digest,
-            "idempotency_key": idempotency_key, "priority": request.get("priority", 0),
-        }  # fmt: skip
+            "request": request,
+            "sealed_spec": sealed_spec,
+            "request_digest": digest,
+            "idempotency_key": idempotency_key,
+            "priority": request.get("priority", 0),
+        }
 
         def also(connection: Connection, job_id: str) -> None:
             connection.execute(insert(t.served_jobs).values(job_id=job_id, **values))
@@ -94,9 +104,14 @@ class JobRecords(RecordsBase):
                 connection.execute(update(t.served_jobs).where(where).values(sealed_spec=text))
 
     def move(
-        self, job_id: str, old: Sequence[JobStatus], new: JobStatus, *, error: str | None = None,
+        self,
+        job_id: str,
+        old: Sequence[JobStatus],
+        new: JobStatus,
+        *,
+        error: str | None = None,
         event: tuple[EventLevel, str] | None = None,
-    ) -> bool:  # fmt: skip
+    ) -> bool:
         """Move a job on if its status is one of `old`; whether it was. Waits for no other transaction in between.
 
         Args:

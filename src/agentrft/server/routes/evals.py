@@ -9,10 +9,11 @@ from typing import Any, Literal
 from fastapi import APIRouter
 
 from agentrft.server.context import Context, check_limit
-from agentrft.server.creation import content_path
+from agentrft.server.creation.request import content_path
 from agentrft.server.errors import not_found
-from agentrft.server.eval_objects import eval_object, item_object, run_object, samples_of
-from agentrft.server.objects import add_ends, model_name, page
+from agentrft.server.objects.evals import eval_object, item_object, run_object, samples_of
+from agentrft.server.objects.jobs import model_name
+from agentrft.server.objects.pages import add_ends, page
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit, Order
 from agentrft.server.schemas.answers import answers
@@ -27,9 +28,12 @@ RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 
 @router.get("/v1/evals", **answers(EvalPage))
 def list_evals(
-    context: InContext, after: str | None = None, limit: Limit = 20, order: Order = "asc",
+    context: InContext,
+    after: str | None = None,
+    limit: Limit = 20,
+    order: Order = "asc",
     order_by: Literal["created_at"] = "created_at",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """One for each job, by the time at which it was created."""
     ids, has_more = context.records.lists.page(
         after=None if after is None else _job_id_of(after), limit=check_limit(limit, 100), oldest_first=order == "asc"
@@ -44,9 +48,13 @@ def retrieve_eval(eval_id: str, context: InContext) -> dict[str, Any]:
 
 @router.get("/v1/evals/{eval_id}/runs", **answers(RunPage))
 def list_runs(
-    eval_id: str, context: InContext, after: str | None = None, limit: Limit = 20, order: Order = "asc",
+    eval_id: str,
+    context: InContext,
+    after: str | None = None,
+    limit: Limit = 20,
+    order: Order = "asc",
     status: RunStatus | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Validations that are done; no other has rollouts to show yet."""
     runs = [run for run in _runs(_job_id(eval_id, context), context).values() if status in (None, run["status"])]
     return page(runs if order == "asc" else runs[::-1], after=after, limit=check_limit(limit, 100), with_ends=True)
@@ -59,9 +67,14 @@ def retrieve_run(eval_id: str, run_id: str, context: InContext) -> dict[str, Any
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items", **answers(OutputItemPage))
 def list_output_items(
-    eval_id: str, run_id: str, context: InContext, after: str | None = None, limit: Limit = 20,
-    order: Order = "asc", status: Literal["pass", "fail", "failed", "error"] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    eval_id: str,
+    run_id: str,
+    context: InContext,
+    after: str | None = None,
+    limit: Limit = 20,
+    order: Order = "asc",
+    status: Literal["pass", "fail", "failed", "error"] | None = None,
+) -> dict[str, Any]:
     """`failed` is `fail`; an `error` is a rollout without a reward."""
     wanted = "fail" if status == "failed" else status
     items = [item for item in _items(eval_id, run_id, context) if wanted in (None, item["status"])]
@@ -119,9 +132,10 @@ def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any
     step = int(run["metadata"]["step"])
     path = _rollouts_path(job.job_id, step, context)
     threshold = next(
-        row["pass_threshold"] for row in context.store.metrics(job.job_id)
+        row["pass_threshold"]
+        for row in context.store.metrics(job.job_id)
         if row["phase"] == VALIDATION and row["step"] == step
-    )  # fmt: skip
+    )
     samples = samples_of(_validation_file(job, context))
     is_here = context.store.artifacts.fetch(path)
     return [

@@ -15,15 +15,16 @@ from pydantic import BaseModel, Field
 from agentrft.data import each_demonstration, each_sample
 from agentrft.errors import ArtifactsError, UserError
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
-from agentrft.server.creation import PARTIAL_PREFIX, content_path
+from agentrft.server.creation.request import PARTIAL_PREFIX, content_path
+from agentrft.server.creation.validation import exhaust
 from agentrft.server.errors import ApiError, not_found
-from agentrft.server.objects import file_object, page, upload_object
+from agentrft.server.objects.files import file_object, upload_object
+from agentrft.server.objects.pages import page
 from agentrft.server.records import new_id
+from agentrft.server.records.rows import FileRow, UploadRow
 from agentrft.server.routes.parameters import FilesLimit, Order
-from agentrft.server.rows import FileRow, UploadRow
 from agentrft.server.schemas.answers import answers, answers_bytes
 from agentrft.server.schemas.files import DeletedFile, File, FilePage, Purpose, Upload, UploadPart
-from agentrft.server.validation import exhaust
 
 logger = logging.getLogger(__name__)
 

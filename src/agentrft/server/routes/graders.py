@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from agentrft.errors import UserError
 from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, create_grader
 from agentrft.graders.uses import added_counts
-from agentrft.server.creation import check_safety, shown_method
+from agentrft.server.creation.hosts import check_host, guarded
+from agentrft.server.creation.request import check_safety, shown_method
 from agentrft.server.errors import ApiError
-from agentrft.server.hosts import check_host, guarded
 from agentrft.server.routes.files import InContext
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.graders import GraderRun, ToolRun, ValidatedGrader
@@ -28,14 +28,24 @@ router = APIRouter()
 GRADERS: TypeAdapter[Any] = TypeAdapter(GraderSpec)
 # The kind of a failure as the API's flags name it.
 FLAGS = (
-    "formula_parse_error", "sample_parse_error", "truncated_observation_error", "unresponsive_reward_error",
-    "invalid_variable_error", "other_error", "python_grader_server_error", "python_grader_runtime_error",
-    "model_grader_server_error", "model_grader_refusal_error", "model_grader_parse_error",
-)  # fmt: skip
+    "formula_parse_error",
+    "sample_parse_error",
+    "truncated_observation_error",
+    "unresponsive_reward_error",
+    "invalid_variable_error",
+    "other_error",
+    "python_grader_server_error",
+    "python_grader_runtime_error",
+    "model_grader_server_error",
+    "model_grader_refusal_error",
+    "model_grader_parse_error",
+)
 JUDGES = ("score_model", "label_model", "model")
 DETAILS = (
-    "python_grader_server_error_type", "python_grader_runtime_error_details", "model_grader_server_error_details",
-)  # fmt: skip
+    "python_grader_server_error_type",
+    "python_grader_runtime_error_details",
+    "model_grader_server_error_details",
+)
 LONGEST_SAMPLE = 1024 * 1024
 # What a tool gets beside its own fields, as the hosted format has it.
 FUNCTION_CALL = "function_call"
@@ -58,8 +68,9 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
     spec = _grader(body.get("grader"), context.settings)
     text, item = body.get("model_sample"), body.get("item") or {}
     if not isinstance(text, str) or len(text) > LONGEST_SAMPLE:
-        raise ApiError(400, "model_sample: a string of up to 1 MB is needed.", param="model_sample",
-                       code="invalid_value")  # fmt: skip
+        raise ApiError(
+            400, "model_sample: a string of up to 1 MB is needed.", param="model_sample", code="invalid_value"
+        )
     if not isinstance(item, dict):
         raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
     trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
@@ -117,9 +128,13 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
     finally:
         await tool.close()
     return {
-        "type": "function_call_output", "call_id": call.call_id, "output": result.output, "status": result.status,
-        "trace_id": trace_id, "execution_time": result.latency_s,
-    }  # fmt: skip
+        "type": "function_call_output",
+        "call_id": call.call_id,
+        "output": result.output,
+        "status": result.status,
+        "trace_id": trace_id,
+        "execution_time": result.latency_s,
+    }
 
 
 def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
@@ -130,9 +145,11 @@ def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
     unknown = [name for name in body if name not in known]
     if unknown:
         raise ApiError(
-            400, f"Unknown field '{unknown[0]}'. Accepted are: {', '.join(known)}.", param=unknown[0],
+            400,
+            f"Unknown field '{unknown[0]}'. Accepted are: {', '.join(known)}.",
+            param=unknown[0],
             code="unknown_parameter",
-        )  # fmt: skip
+        )
     given = {"retries": 0, **{name: value for name, value in body.items() if name not in (*OF_THE_CALL, "type")}}
     try:
         spec = HttpToolSpec.model_validate(expand_variables(given, "tool", allowed=settings.allowed_env))

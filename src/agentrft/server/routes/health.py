@@ -7,7 +7,7 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from agentrft.server.context import context_of
-from agentrft.server.objects import shown_status
+from agentrft.server.objects.jobs import shown_status
 
 router = APIRouter()
 
@@ -42,8 +42,9 @@ def metrics(request: Request) -> Response:
             if "reward_mean" in row:
                 reward.labels(job_id, row["phase"]).set(row["reward_mean"])
     answered: Counter[tuple[str, int]] = request.app.state.answered
-    answers = Gauge("agentrft_http_answers_total", "Answers by route and status.", ["route", "status"],
-                    registry=registry)  # fmt: skip
+    answers = Gauge(
+        "agentrft_http_answers_total", "Answers by route and status.", ["route", "status"], registry=registry
+    )
     for (route, code), count in answered.items():
         answers.labels(route, str(code)).set(count)
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -12,20 +12,21 @@ from sse_starlette import EventSourceResponse
 from agentrft.errors import ArtifactsError
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
+from agentrft.server.background.webhooks import tell_webhook
 from agentrft.server.context import Context, check_limit
-from agentrft.server.creation import read_request, request_digest
+from agentrft.server.creation.request import read_request, request_digest
+from agentrft.server.creation.validation import Problem, problem_of
 from agentrft.server.errors import ApiError
-from agentrft.server.job_lists import ENDED
-from agentrft.server.names import FINE_TUNED
-from agentrft.server.objects import checkpoints, event_number, event_object, page, status_of
+from agentrft.server.models.catalog import FINE_TUNED
+from agentrft.server.models.lookup import find_start
+from agentrft.server.objects.jobs import checkpoints, event_number, event_object, status_of
+from agentrft.server.objects.pages import page
+from agentrft.server.records.job_lists import ENDED
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage
-from agentrft.server.takeover import fetch_data, here
-from agentrft.server.validation import Problem, problem_of
-from agentrft.server.webhooks import tell_webhook
-from agentrft.server.weights import find_start
+from agentrft.server.workers.preparation import fetch_data_files, localize_paths
 from agentrft.spec import JobSpec
 from agentrft.store import EventLevel, JobRow, JobStatus
 
@@ -60,9 +61,14 @@ def create_job(
     new = read_request(body, context.records, context.catalog, context.settings, start)
     record = {**stored_spec(new.spec, None), "files": {}}
     job_id = context.records.create_job(
-        record, new.request, context.sealer.seal(new.spec.model_dump_json()), seed=new.spec.seed, model=new.spec.model,
-        digest=digest, idempotency_key=idempotency_key,
-    )  # fmt: skip
+        record,
+        new.request,
+        context.sealer.seal(new.spec.model_dump_json()),
+        seed=new.spec.seed,
+        model=new.spec.model,
+        digest=digest,
+        idempotency_key=idempotency_key,
+    )
     context.store.add_event(job_id, "info", f"Created fine-tuning job: {job_id}")
     for name in new.ignored:
         context.store.add_event(job_id, "warning", f"{name}: has no meaning here; it is kept, and changes nothing")
@@ -132,7 +138,7 @@ def list_events(
     # Clients poll this: no more is read than one page.
     before = None if after is None else event_number(after)
     numbers = context.store.newest_events(job_id, limit=limit + 1, before=before)
-    data = ", ".join(context.event_texts.of(numbers[:limit]))
+    data = ", ".join(context.event_cache.of(numbers[:limit]))
     has_more = "true" if len(numbers) > limit else "false"
     return _polled(f'{{"object": "list", "data": [{data}], "has_more": {has_more}}}')
 
@@ -195,7 +201,7 @@ def look_at_created(context: Context) -> None:
 def _validate(context: Context, job_id: str) -> None:
     """Look at the data as the job will; then it waits for its turn, or has failed."""
     job = context.store.get_job(job_id)
-    spec = here(JobSpec.model_validate(job.spec["job"]), context.settings)
+    spec = localize_paths(JobSpec.model_validate(job.spec["job"]), context.settings)
     problem = _problem(spec, context)
     if problem is not None:
         event: tuple[EventLevel, str] = ("error", problem.message)
@@ -209,7 +215,7 @@ def _validate(context: Context, job_id: str) -> None:
 
 def _problem(spec: JobSpec, context: Context) -> Problem | None:
     try:
-        fetch_data(spec, context.store.artifacts)
+        fetch_data_files(spec, context.store.artifacts)
     except ArtifactsError as error:
         return Problem("artifacts_unavailable", None, f"{error.cause} {error.remedy}")
     return problem_of(spec)

@@ -12,15 +12,16 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from agentrft.server.context import Context, check_limit
-from agentrft.server.downloads import merged, zipped
 from agentrft.server.errors import ApiError, not_found
-from agentrft.server.objects import page, permission_object
+from agentrft.server.models.downloads import merged, zipped
+from agentrft.server.models.lookup import ServedModel, delete_model, fetch_weights, find_model, list_models
+from agentrft.server.objects.files import permission_object
+from agentrft.server.objects.pages import page
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers, answers_bytes
 from agentrft.server.schemas.chat import ChatCompletion, ModelResponse
 from agentrft.server.schemas.models import DeletedModel, DeletedPermission, Model, ModelList, PermissionPage
-from agentrft.server.weights import ServedModel, delete_model, fetch_weights, find_model, list_models
 from agentrft.store.layout import ADAPTER, MODEL
 
 router = APIRouter()
@@ -116,8 +117,12 @@ def _checkpoint(name: str, model: ServedModel, context: Context, *, whole: bool 
 
 
 def _object(model: ServedModel) -> dict[str, Any]:
-    return {"id": model.name, "object": "model", "created": model.created_at,
-            "owned_by": "agentrft" if model.job is None else "user"}  # fmt: skip
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at,
+        "owned_by": "agentrft" if model.job is None else "user",
+    }
 
 
 def _weights(name: str, context: Context) -> tuple[ServedModel, Path | None]:
@@ -142,8 +147,9 @@ async def _ask(request: Request, context: Context, body: dict[str, Any], path: s
     try:
         answer = await inference.post(path, body, {"X-AgentRFT-Weights": json.dumps(weights)})
     except aiohttp.ClientError as error:
-        raise ApiError(503, "The process that serves models is starting again; try again in a moment.",
-                       code="model_starting") from error  # fmt: skip
+        raise ApiError(
+            503, "The process that serves models is starting again; try again in a moment.", code="model_starting"
+        ) from error
     headers = {key: value for key, value in answer.headers.items() if key.lower() in PASSED_ON}
     if body.get("stream") is True and answer.status == 200:
         return StreamingResponse(_parts(answer), status_code=200, headers=headers)

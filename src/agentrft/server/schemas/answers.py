@@ -13,11 +13,12 @@ EVENT_STREAM = "text/event-stream"
 SERVER_SENT_EVENT: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "event": {"type": "string"}, "data": {"type": "string", "description": "JSON, or `[DONE]` at the end"}
+        "event": {"type": "string"},
+        "data": {"type": "string", "description": "JSON, or `[DONE]` at the end"},
     },
     "required": ["data"],
     "additionalProperties": False,
-}  # fmt: skip
+}
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 404, 405, 409, 413, 424, 503)
 }

@@ -1,0 +1,1 @@
+"""Answers kept in memory: what hundreds of clients poll is read and written out once for each change."""

@@ -1,0 +1,297 @@
+"""From the body of a create request to a job: the same spec for each of the API's shapes."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentrft.errors import UserError
+from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
+from agentrft.server.creation.hosts import check_host
+from agentrft.server.errors import ApiError
+from agentrft.server.models.catalog import Catalog
+from agentrft.server.models.lookup import ServedModel
+from agentrft.server.records import Records
+from agentrft.server.records.rows import FileRow
+from agentrft.server.settings import Settings
+from agentrft.spec import JobSpec, expand_variables, parse_job
+from agentrft.traffic import public_url
+
+OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
+# Ours, beside the API's: through the SDK as `extra_body`.
+OURS = ("warm_start", "baseline", "engine", "dtype", "deterministic", "model_failed_reward", "priority")
+MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
+USUAL_KEY = "OPENAI_API_KEY"
+MOST_PRIORITY = 1000
+# Of files in the folder of files that are not whole yet.
+PARTIAL_PREFIX = ".partial-"
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A checked request.
+
+    Attributes:
+        spec: `${NAME}` in headers is not replaced yet: that is done where the job runs.
+        request: what the API shows of it again, without secrets.
+        ignored: fields inside the method that nobody knows; they are shown again, and warned of.
+    """
+
+    spec: JobSpec
+    request: dict[str, Any]
+    ignored: list[str]
+
+
+def read_request(
+    body: Any, records: Records, catalog: Catalog, settings: Settings, start: ServedModel | None = None
+) -> NewJob:
+    """Check a create request.
+
+    Args:
+        start: the fine-tuned model that it names, to be trained further.
+
+    Raises:
+        ApiError: with the field at fault.
+    """
+    if not isinstance(body, dict):
+        raise ApiError(400, "The body must be a JSON object.", code="invalid_value")
+    _check_fields(body)
+    model = body["model"]
+    if start is None and model not in catalog:
+        raise ApiError(
+            404,
+            f"The model '{model}' is not here. Models to train: {', '.join(sorted(catalog.weights))}. Others are "
+            "given a name with `agentrft models add`.",
+            param="model",
+            code="model_not_found",
+        )
+    raw: dict[str, Any] = {key: value for key, value in body.items() if value is not None and key in OURS}
+    priority = raw.pop("priority", 0)
+    if start is None:
+        raw["model"] = catalog.weights[model]
+    else:
+        raw |= {"model": start.base, "start_from": str(start.folder)}
+    raw["output_dir"] = str(settings.jobs_dir)
+    raw["training_file"] = _file_path(body["training_file"], "training_file", records, settings)
+    if body.get("validation_file") is not None:
+        raw["validation_file"] = _file_path(body["validation_file"], "validation_file", records, settings)
+    warm_start = raw.get("warm_start")
+    if isinstance(warm_start, dict):
+        name = warm_start.get("training_file")
+        raw["warm_start"] = {
+            **warm_start,
+            "training_file": _file_path(name, "warm_start.training_file", records, settings),
+        }
+    raw |= {name: body[name] for name in ("suffix", "seed", "metadata") if body.get(name) is not None}
+    method = _method(body)
+    raw["method"] = method
+    _refuse_source_files(method)
+    ignored: list[str] = []
+    try:
+        spec = parse_job(
+            _without_hosted_options(raw, ignored), folder=settings.data_dir, source="job", expand=False, ignored=ignored
+        )
+    except UserError as error:
+        raise ApiError(400, f"{error.cause} {error.remedy}", param="method", code="invalid_value") from error
+    check_safety(spec.model_dump(mode="json"), settings)
+    shown = {
+        "model": model,
+        "training_file": body["training_file"],
+        "validation_file": body.get("validation_file"),
+        "suffix": body.get("suffix"),
+        "metadata": body.get("metadata"),
+        "method": shown_method(method),
+        "priority": priority,
+    }
+    return NewJob(spec, shown, ignored)
+
+
+def request_digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def shown_method(value: Any, *, inside: str = "") -> Any:
+    """A method as it was given, with `***` for header values, and for what URLs hold of passwords and queries."""
+    if isinstance(value, dict):
+        if inside in SECRET_MAPPINGS:
+            return dict.fromkeys(value, HIDDEN)
+        return {key: shown_method(one, inside=key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shown_method(one) for one in value]
+    if inside in URL_FIELDS and isinstance(value, str):
+        try:
+            shown = public_url(value)
+        except ValueError:
+            return HIDDEN
+        return value if shown.rstrip("/") == value.rstrip("/") else shown + HIDDEN_QUERY
+    return value
+
+
+def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse what would reach out of a job: code in the server's name, files, and hosts that it may not know.
+
+    Raises:
+        ApiError: with what was refused.
+    """
+    expand_variables(dict(job), "job", allowed=settings.allowed_env)
+    for part in parts_of(job):
+        if not settings.allow_code:
+            _refuse_code(part)
+        variable = part.get("api_key_env")
+        if variable not in (None, USUAL_KEY, *settings.allowed_env):
+            raise ApiError(
+                400,
+                f"api_key_env: the variable {variable} may not be read here; the server was not started with "
+                f"--allow-env {variable}.",
+                param="method",
+                code="variable_not_allowed",
+            )
+        for field in URL_FIELDS:
+            if part.get(field):
+                check_host(str(part[field]), settings)
+
+
+def parts_of(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Tools, hooks and single graders of a dumped spec."""
+    yield from job.get("tools") or ()
+    yield from (job[name] for name in ("on_rollout_start", "on_rollout_end") if job.get(name))
+    for grader in (job["grader"], *(job.get("holdout_graders") or {}).values()):
+        yield from grader["graders"].values() if grader["type"] == "multi" else (grader,)
+
+
+def _check_fields(body: dict[str, Any]) -> None:
+    integrations = body.get("integrations")
+    if integrations:
+        raise ApiError(
+            400, "integrations: none are supported here; leave it out.", param="integrations", code="unsupported"
+        )
+    if body.get("hyperparameters"):
+        raise ApiError(
+            400, "hyperparameters: belongs into method.reinforcement.", param="hyperparameters", code="invalid_value"
+        )
+    known = {*OF_THE_API, *OURS, "integrations", "hyperparameters"}
+    unknown = sorted(set(body) - known)
+    if unknown:
+        raise ApiError(
+            400,
+            f"Unknown field '{unknown[0]}'. Accepted are: {', '.join(sorted(known))}.",
+            param=unknown[0],
+            code="unknown_parameter",
+        )
+    for name in ("model", "training_file"):
+        if not isinstance(body.get(name), str):
+            raise ApiError(400, f"{name}: a string is needed.", param=name, code="missing_required_parameter")
+    priority = body.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MOST_PRIORITY:
+        message = f"priority: a whole number of at most {MOST_PRIORITY} is needed."
+        raise ApiError(400, message, param="priority", code="invalid_value")
+    _check_metadata(body.get("metadata"))
+
+
+def _check_metadata(metadata: Any) -> None:
+    if metadata is None:
+        return
+    fits = (
+        isinstance(metadata, dict)
+        and len(metadata) <= MOST_METADATA
+        and all(isinstance(value, str) and len(value) <= LONGEST_VALUE for value in metadata.values())
+        and all(len(key) <= LONGEST_KEY for key in metadata)
+    )
+    if not fits:
+        raise ApiError(
+            400,
+            f"metadata: at most {MOST_METADATA} pairs of strings, keys up to {LONGEST_KEY} and values up to "
+            f"{LONGEST_VALUE} characters.",
+            param="metadata",
+            code="invalid_value",
+        )
+
+
+def _method(body: dict[str, Any]) -> dict[str, Any]:
+    """The method in the API's shape, whichever it came in."""
+    method, rft = body.get("method"), body.get("rft")
+    if method == "rft" and isinstance(rft, dict):
+        return {"type": "reinforcement", "reinforcement": rft}
+    if isinstance(method, dict) and method.get("type") in ("supervised", "dpo"):
+        raise ApiError(
+            400,
+            f"method.type: '{method['type']}' is not offered; this server does reinforcement fine-tuning.",
+            param="method.type",
+            code="unsupported",
+        )
+    if rft is not None or not isinstance(method, dict):
+        raise ApiError(
+            400,
+            'method: give {"type": "reinforcement", "reinforcement": {...}}, or "rft" with the field `rft`.',
+            param="method",
+            code="invalid_value",
+        )
+    return method
+
+
+def _without_hosted_options(raw: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
+    """Without what has no meaning for a model of one's own: how hard hosted models think."""
+    method = raw["method"]
+    inner = method.get("reinforcement")
+    hyperparameters = inner.get("hyperparameters") if isinstance(inner, dict) else None
+    if not isinstance(hyperparameters, dict) or "reasoning_effort" not in hyperparameters:
+        return raw
+    if hyperparameters["reasoning_effort"] not in (None, "default"):
+        ignored.append("method.reinforcement.hyperparameters.reasoning_effort")
+    kept = {key: value for key, value in hyperparameters.items() if key != "reasoning_effort"}
+    return {**raw, "method": {**method, "reinforcement": {**inner, "hyperparameters": kept}}}
+
+
+def _refuse_source_files(value: Any) -> None:
+    """A path would be read on the server, whatever lies there."""
+    if isinstance(value, dict):
+        if value.get("source_file") is not None:
+            raise ApiError(400, "source_file: give the code as `source`.", param="method", code="invalid_value")
+        for one in value.values():
+            _refuse_source_files(one)
+    elif isinstance(value, list):
+        for one in value:
+            _refuse_source_files(one)
+
+
+def _file_path(file_id: Any, param: str, records: Records, settings: Settings) -> str:
+    row: FileRow | None = records.file(file_id) if isinstance(file_id, str) else None
+    if row is None or (row.expires_at is not None and row.expires_at < time.time()):
+        raise ApiError(400, f"{param}: there is no file {file_id!r}.", param=param, code="invalid_file")
+    if row.purpose != "fine-tune":
+        raise ApiError(
+            400,
+            f"{param}: {file_id} has the purpose '{row.purpose}', not 'fine-tune'.",
+            param=param,
+            code="invalid_file",
+        )
+    if row.status == "error":
+        raise ApiError(400, f"{param}: {file_id}: {row.status_details}", param=param, code="invalid_file")
+    return str(content_path(settings, row.file_id))
+
+
+def content_path(settings: Settings, file_id: str) -> Path:
+    """Where a file's bytes are."""
+    return settings.files_dir / file_id
+
+
+def _refuse_code(part: dict[str, Any]) -> None:
+    what = None
+    if part.get("type") == "python" and "function" in part:
+        what = "a Python function as a tool"
+    elif part.get("command"):
+        what = "an MCP server as a command"
+    elif part.get("trusted"):
+        what = "a grader with `trusted: true`"
+    elif part.get("record") or part.get("replay"):
+        what = "`record` and `replay`"
+    if what is not None:
+        raise ApiError(
+            400,
+            f"{what} would run, or write, in the server's own name; it was not started with --allow-code.",
+            param="method",
+            code="code_not_allowed",
+        )

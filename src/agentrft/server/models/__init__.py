@@ -1,0 +1,1 @@
+"""Names of models, the weights they stand for, and how weights are downloaded."""

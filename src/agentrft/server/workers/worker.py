@@ -1,0 +1,194 @@
+"""One job in a process of its own: `python -m agentrft.server.workers.worker JOB`, started by the scheduler.
+
+It holds the job's lease while it runs, prolongs it from a thread, and reads there what is wished for. What it is told
+comes by environment and standard input, never by arguments that others could see. It does not outlive its server.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobPaused, UserError
+from agentrft.job.run import run_job
+from agentrft.job.stop import Stop
+from agentrft.server.artifacts import JOB_PATIENCE_S, open_artifacts
+from agentrft.server.creation.hosts import guarded
+from agentrft.server.encryption.rotation import hold_key
+from agentrft.server.encryption.sealing import Sealer
+from agentrft.server.records import RUNNABLE, Records
+from agentrft.server.settings import Settings
+from agentrft.server.workers.leases import HEARTBEAT_S, LEASE_S, LOST, RENEW_S, STOP_GRACE_S
+from agentrft.server.workers.preparation import fetch_job_state, localize_paths
+from agentrft.server.workers.reporter import JobReporter
+from agentrft.spec import JobSpec, expand_variables
+from agentrft.store import JobStore
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs one job, and leaves it in the state that is asked for.
+
+    Args:
+        parent: the process id of the server, without which the worker ends.
+        driver_environment: what the artifact store's driver reads. It is not in the process's environment, where what
+            the job runs would see it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        sealer: Sealer,
+        job_id: str,
+        *,
+        owner: str,
+        parent: int,
+        driver_environment: dict[str, str],
+    ) -> None:
+        artifacts = open_artifacts(settings, driver_environment, patience_s=JOB_PATIENCE_S, guard=self._keep_lease)
+        self._store = JobStore(settings.jobs_dir, database=settings.database, artifacts=artifacts)
+        self._records = Records(self._store)
+        self._sealer = sealer
+        self._settings = settings
+        self._job_id = job_id
+        self._owner = owner
+        self._parent = parent
+        self._ended = threading.Event()
+        self._leased_until = 0.0
+
+    def run(self) -> int:
+        """Returns the process's exit code."""
+        if os.getppid() != self._parent or not self._records.acquire(self._job_id, self._owner, LEASE_S):
+            return LOST
+        self._leased_until = time.monotonic() + LEASE_S
+        try:
+            with guarded(self._settings):
+                return asyncio.run(self._run())
+        finally:
+            self._ended.set()
+            self._records.release(self._job_id, self._owner)
+            self._store.close()
+
+    async def _run(self) -> int:
+        stop = Stop()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.request)
+        threading.Thread(target=self._beat, args=(stop, loop), name="agentrft-lease", daemon=True).start()
+        store, job_id = self._store, self._job_id
+        progress = JobReporter(store, self._records, job_id)
+        try:
+            await self._wait_for_earlier_worker(stop)
+            if store.get_job(job_id).status not in RUNNABLE:
+                return LOST
+            spec = self._spec()
+            await store.artifacts.aside(fetch_job_state, spec, store, job_id)
+            progress.spec = spec
+            await run_job(spec, store, job_id, progress=progress, stop=stop)
+        except Interrupted:
+            # The lease is given up here, not lost.
+            self._ended.set()
+            self._records.settle(job_id, self._owner)
+        except JobPaused:
+            pass
+        except ArtifactsError as error:
+            # Before the job began; where it ran, it said so itself.
+            event = ("error", f"{error.cause} {error.remedy} The job is paused; resume it then.")
+            self._records.move(job_id, RUNNABLE, "paused", error=error.cause, event=event)
+        except AgentRFTError as error:
+            # Where the job itself failed, it said so.
+            event = ("error", str(error))
+            self._records.move(job_id, RUNNABLE, "failed", error=str(error), event=event)
+        return 0
+
+    def _spec(self) -> JobSpec:
+        job = json.loads(self._sealer.open(self._records.sealed_spec(self._job_id)))
+        spec = JobSpec.model_validate(expand_variables(job, "job", allowed=self._settings.allowed_env))
+        return localize_paths(spec, self._settings)
+
+    def _keep_lease(self) -> str | None:
+        """Prolong the lease where that is due; what is wished for.
+
+        Whoever lost it ends at once: another may run the job, elsewhere, and its status and files are that one's.
+        """
+        is_mine, wish = self._renew()
+        if not is_mine and not self._ended.is_set():
+            logger.error("%s: the lease is lost", self._job_id)
+            os._exit(LOST)
+        return wish
+
+    async def _wait_for_earlier_worker(self, stop: Stop) -> None:
+        """One that stood still and lost its lease holds the job's lock until it has ended."""
+        while True:
+            try:
+                with self._store.job_lock(self._job_id):
+                    return
+            except UserError:
+                stop.check()
+                await asyncio.sleep(HEARTBEAT_S)
+
+    def _beat(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+        """Prolong the lease; stop the job where that is wished or the server is gone, and at once if the lease is lost.
+
+        When the server is gone nobody else takes care, so a job that does not stop is ended here.
+        """
+        alone_since: float | None = None
+        while not self._ended.wait(HEARTBEAT_S):
+            wish = self._keep_lease()
+            is_alone = os.getppid() != self._parent
+            if wish is not None or is_alone:
+                loop.call_soon_threadsafe(stop.request)
+            if not is_alone:
+                continue
+            alone_since = alone_since or time.monotonic()
+            if time.monotonic() - alone_since > STOP_GRACE_S:
+                logger.error("%s does not stop, and the server is gone", self._job_id)
+                os._exit(LOST)
+
+    def _renew(self) -> tuple[bool, str | None]:
+        """As `Records.renew`, which it is when due.
+
+        A database that does not answer takes the lease only when it has run out.
+        """
+        try:
+            if self._leased_until - time.monotonic() > LEASE_S - RENEW_S:
+                return self._records.held(self._job_id, self._owner)
+            is_mine, wish = self._records.renew(self._job_id, self._owner, LEASE_S)
+        except SQLAlchemyError as error:
+            logger.warning("%s: the lease was not prolonged: %s", self._job_id, error)
+            return time.monotonic() < self._leased_until, None
+        self._leased_until = time.monotonic() + LEASE_S
+        return is_mine, wish
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    told = json.loads(sys.stdin.readline())
+    settings = Settings(**{**told["settings"], "data_dir": Path(told["settings"]["data_dir"])})
+    os.nice(told["nice"])
+    try:
+        # Looked at before the server: while that lives, the key that it told is the one in use.
+        key_lock = hold_key(settings.data_dir)
+    except UserError:
+        sys.exit(LOST)
+    worker = Worker(
+        settings,
+        Sealer(told["secret_key"]),
+        told["job_id"],
+        owner=told["owner"],
+        parent=told["parent"],
+        driver_environment=told["driver_environment"],
+    )
+    with key_lock:
+        sys.exit(worker.run())
+
+
+if __name__ == "__main__":
+    main()

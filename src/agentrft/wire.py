@@ -1,0 +1,293 @@
+"""The door for JSON and text from outside: rows, jobs, requests, answers of tools, judges and models, stored records.
+
+Whoever reads such a text reads it here, and gets JSON that everything behind can encode, store and send again: at most
+`MAX_DEPTH` deep, numbers finite and of at most `MAX_DIGITS` digits, text that has a UTF-8 form. Two rules:
+
+- *strict*, for what a user wrote (rows, job files, API bodies): `parse`. What does not fit is refused, with its place.
+- *lossy*, for what came from a tool, a judge, a model or an older database: `parse(..., lossy=True)` and `clean`. Half
+  surrogate pairs become U+FFFD, and the rest is refused (`parse`) or emptied (`clean`).
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+MAX_DEPTH = 100
+# A whole number of 300 digits still fits a float.
+MAX_DIGITS = 300
+# Of a value that did not come as JSON text, whose aliases can make it larger than what was written.
+MAX_NODES = 2_000_000
+REPLACEMENT = "\ufffd"
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# May also match a pair behind an escaped backslash: then a walk through the value decides.
+_ESCAPED_SURROGATE = re.compile(
+    r"\\u[dD](?:[89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB]..\\u....))"
+)
+_UNSTORABLE = re.compile("[\ud800-\udfff\x00]")
+_BYTE_ORDER_MARKS = (
+    (b"\xff\xfe\x00\x00", "UTF-32"),
+    (b"\x00\x00\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
+_NAME = re.compile(r"[^\W\d]\w*")
+MAX_PLACE_CHARACTERS = 200
+
+Step = str | int
+
+
+class WireError(ValueError):
+    """A text or value that is not let in.
+
+    Attributes:
+        problem: what is wrong with it, in words.
+        place: where, as `messages[0].content`; empty for the whole.
+    """
+
+    def __init__(self, problem: str, place: str = "") -> None:
+        super().__init__(f"{place}: {problem}" if place else problem)
+        self.problem = problem
+        self.place = place
+
+
+class _Refused:
+    """Stands in a parsed value for what is wrong there, until its place is found."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+
+
+def decode(data: bytes) -> str:
+    """UTF-8, with or without a byte order mark.
+
+    Raises:
+        WireError: another encoding, which is named where it can be told.
+    """
+    for mark, name in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            raise WireError(f"the text is {name}; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if b"\x00" in data[:4]:
+            raise WireError("the text is UTF-16 or UTF-32; save it as UTF-8") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{data[error.start]:02x} in line {line}"
+        raise WireError(f"the text is not UTF-8 ({found}); save it as UTF-8") from error
+
+
+def parse(data: str | bytes, *, lossy: bool = False, unique_keys: bool = False) -> Any:
+    """JSON text to a value that can be encoded again.
+
+    Args:
+        lossy: half surrogate pairs become U+FFFD; else they are refused.
+        unique_keys: a key that an object has twice is refused; else the last one counts.
+
+    Raises:
+        WireError: it is no JSON, or is nested too deep, or has a number that is not finite or too long.
+    """
+    text = decode(data) if isinstance(data, bytes) else data
+    is_refused = False
+
+    def refuse(problem: str) -> _Refused:
+        nonlocal is_refused
+        is_refused = True
+        return _Refused(problem)
+
+    def whole_number(digits: str) -> Any:
+        if len(digits) > MAX_DIGITS:
+            return refuse(f"a number of {len(digits)} digits; at most {MAX_DIGITS}")
+        return int(digits)
+
+    def real_number(digits: str) -> Any:
+        number = float(digits)
+        return number if math.isfinite(number) else refuse(f"{_shortened(digits)} is too large for a number")
+
+    def constant(name: str) -> _Refused:
+        return refuse(f"{name} is not a finite number")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    found[key] = refuse("the key is there twice")
+                seen.add(key)
+        return found
+
+    try:
+        value = json.loads(
+            text,
+            parse_int=whole_number,
+            parse_float=real_number,
+            parse_constant=constant,
+            object_pairs_hook=unique if unique_keys else None,
+        )
+    except RecursionError as error:
+        raise WireError(f"nested more than {MAX_DEPTH} deep") from error
+    except json.JSONDecodeError as error:
+        raise WireError(f"not valid JSON: {error}") from error
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value)
+    if is_refused:
+        raise _first_refused(value)
+    if _ESCAPED_SURROGATE.search(text) or not _is_encodable(text):
+        if not lossy:
+            check(value)
+        return clean(value)
+    return value
+
+
+def check(value: Any) -> None:
+    """Refuse what JSON cannot carry, in a value that did not come as JSON text.
+
+    Raises:
+        WireError: with the place of the first fault.
+    """
+    for place, found in _walk(value):
+        problem = _problem(found)
+        if problem is not None:
+            raise WireError(problem, _shown(place))
+
+
+def clean(value: Any) -> Any:
+    """A copy that JSON can carry: half surrogate pairs become U+FFFD; numbers that are not finite or too long, values
+    of other types and what is nested too deep become null.
+    """
+    return _clean(value, 0)
+
+
+def clean_text(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair: it can be encoded as UTF-8."""
+    return _LONE_SURROGATE.sub(REPLACEMENT, text)
+
+
+def storable_text(text: str) -> str:
+    """As `clean_text`, also without NUL, which PostgreSQL cannot store."""
+    return _UNSTORABLE.sub(REPLACEMENT, text)
+
+
+def count_replaced(text: str) -> int:
+    """How many characters `clean_text` replaces."""
+    return len(_LONE_SURROGATE.findall(text))
+
+
+def dump(value: Any) -> str:
+    """A value as JSON text. What came by `parse`, `check` or `clean` always has one.
+
+    Raises:
+        WireError: a number in it is not finite, or it holds something that JSON has not.
+    """
+    try:
+        return clean_text(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    except (ValueError, TypeError, RecursionError) as error:
+        check(value)
+        raise WireError(f"no JSON: {error}") from error
+
+
+def _problem(value: Any) -> str | None:
+    match value:
+        case _Refused():
+            return value.problem
+        case str():
+            if _is_encodable(value):
+                return None
+            return "half of a surrogate pair, which has no UTF-8 form"
+        case None | bool() | Mapping() | list() | tuple():
+            return None
+        case int():
+            # The decimal text of a longer one may not be made at all.
+            return None if abs(value) < 10**MAX_DIGITS else f"a number of more than {MAX_DIGITS} digits"
+        case float():
+            return None if math.isfinite(value) else f"{value} is not a finite number"
+        case date():
+            return "a date; put it in quotation marks to make it text"
+        case _:
+            return f"a value of type {type(value).__name__}, which JSON has not"
+
+
+def _walk(value: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
+    """Every value inside, with its place, parents first; keys as values of their own.
+
+    Raises:
+        WireError: it is nested too deep, or larger than anything that was written.
+    """
+    waiting: list[tuple[tuple[Step, ...], Any]] = [((), value)]
+    for _ in range(MAX_NODES + 1):
+        if not waiting:
+            return
+        place, found = waiting.pop()
+        yield place, found
+        if len(place) >= MAX_DEPTH and isinstance(found, Mapping | list | tuple):
+            raise WireError(f"nested more than {MAX_DEPTH} deep", _shown(place[:3]))
+        if isinstance(found, Mapping):
+            for key in found:
+                if not isinstance(key, str):
+                    raise WireError(
+                        f"the key {_shortened(repr(key))} is not text; put it in quotation marks", _shown(place)
+                    )
+                yield place, key
+            waiting += [((*place, key), item) for key, item in reversed(list(found.items()))]
+        elif isinstance(found, list | tuple):
+            waiting += [((*place, index), item) for index, item in reversed(list(enumerate(found)))]
+    raise WireError(f"more than {MAX_NODES} values")
+
+
+def _first_refused(value: Any) -> WireError:
+    try:
+        check(value)
+    except WireError as error:
+        return error
+    # A later key of the same name took its place.
+    return WireError("a number that is not finite or too long")
+
+
+def _check_depth(value: Any) -> None:
+    level: list[Any] = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        level = [item for container in level for item in _items(container) if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise WireError(f"nested more than {MAX_DEPTH} deep")
+
+
+def _items(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _clean(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, Mapping):
+        if depth >= MAX_DEPTH:
+            return None
+        return {clean_text(key): _clean(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
+    if isinstance(value, list | tuple):
+        return None if depth >= MAX_DEPTH else [_clean(item, depth + 1) for item in value]
+    return None if _problem(value) else value
+
+
+def _is_encodable(text: str) -> bool:
+    return text.isascii() or _LONE_SURROGATE.search(text) is None
+
+
+def _shown(place: Sequence[Step]) -> str:
+    """A place as it would be written in code: `messages[0].content`."""
+    shown = ""
+    for step in place:
+        if isinstance(step, int):
+            shown += f"[{step}]"
+        elif _NAME.fullmatch(step):
+            shown += f".{step}" if shown else step
+        else:
+            shown += f"[{clean_text(json.dumps(step, ensure_ascii=False))}]"
+    return _shortened(shown)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_PLACE_CHARACTERS else f"{text[:MAX_PLACE_CHARACTERS]}…"
