@@ -79,7 +79,7 @@ def test_an_expired_file_stays_until_the_jobs_that_need_it_have_ended(tmp_path: 
     # Nothing runs here: the job waits for its turn.
     app = create_app(Settings(tmp_path, database=database_of(tmp_path), max_running_jobs=0))
     context = app.state.context
-    with TestClient(app) as client:
+    with TestClient(app, base_url="http://localhost") as client:
         files = []
         for row in (ROW, ROW, json.dumps({"messages": demonstration("apple", "red")}).encode()):
             given = {"file": ("rows.jsonl", row)}

@@ -20,7 +20,10 @@ def test_what_nobody_foresaw_is_an_answer_that_the_log_explains(
     path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Records, "served", breaks)
-    with caplog.at_level(logging.ERROR), TestClient(create_app(Settings(tmp_path, max_running_jobs=0))) as client:
+    with (
+        caplog.at_level(logging.ERROR),
+        TestClient(create_app(Settings(tmp_path, max_running_jobs=0)), base_url="http://localhost") as client,
+    ):
         answer = client.get(path)
     assert answer.status_code == 500
     error = answer.json()["error"]
@@ -39,13 +42,15 @@ def test_what_nobody_foresaw_is_an_answer_that_the_log_explains(
 
 def test_a_key_that_cannot_be_looked_up_is_an_answer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Records, "is_valid_key", breaks)
-    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0, needs_key=True))) as client:
+    with TestClient(
+        create_app(Settings(tmp_path, max_running_jobs=0, needs_key=True)), base_url="http://localhost"
+    ) as client:
         answer = client.get("/v1/models", headers={"Authorization": "Bearer sk-agentrft-1"})
     assert answer.status_code == 500 and answer.json()["error"]["code"] == "internal"
 
 
 def test_answers_are_counted_by_route_and_status(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0))) as client:
+    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0)), base_url="http://localhost") as client:
         for _ in range(3):
             assert client.get("/v1/models").status_code == 200
         assert client.get("/v1/files/file-1").status_code == 404

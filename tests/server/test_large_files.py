@@ -66,7 +66,7 @@ def test_a_large_file_is_read_once_a_row_at_a_time_when_it_comes_and_once_for_a_
     work = Work(monkeypatch)
     (tmp_path / "models.yaml").write_text(f"tiny: {tmp_path}\n")
     # Nothing runs here: the job is to wait for its turn.
-    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0))) as client:
+    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0)), base_url="http://localhost") as client:
 
         def uploaded(count: int) -> str:
             given = {"file": ("rows.jsonl", rows(count))}
@@ -97,7 +97,7 @@ def test_a_large_file_is_read_once_a_row_at_a_time_when_it_comes_and_once_for_a_
 
 
 def test_a_large_file_that_is_wrong_in_every_row_is_told_by_its_first_faults(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0))) as client:
+    with TestClient(create_app(Settings(tmp_path, max_running_jobs=0)), base_url="http://localhost") as client:
         given = {"file": ("rows.jsonl", b'{"messages": []}\n' * ROWS)}
         file_id = client.post("/v1/files", data={"purpose": "fine-tune"}, files=given).json()["id"]
         details = client.get(f"/v1/files/{file_id}").json()["status_details"]

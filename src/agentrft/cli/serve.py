@@ -62,7 +62,17 @@ def serve(
     webhook_secret: Annotated[
         str | None, typer.Option(envvar="AGENTRFT_WEBHOOK_SECRET", help="whsec_…, signs what is told.")
     ] = None,
-    require_key: Annotated[bool, typer.Option("--require-key", help="Also on loopback.")] = False,
+    require_key: Annotated[
+        bool, typer.Option("--require-key", help="Also on loopback, also while there is no key.")
+    ] = False,
+    key_on_loopback: Annotated[
+        bool,
+        typer.Option("--key-on-loopback/--no-key-on-loopback", help="Once a key was made, loopback takes one, too."),
+    ] = True,
+    trusted_host: Annotated[
+        list[str] | None,
+        typer.Option("--trusted-host", help="Beside localhost, how it may be called without a key; repeatable."),
+    ] = None,
     max_models: Annotated[
         int, typer.Option("--max-models", min=1, help="Base models, and models trained whole, that are kept loaded.")
     ] = 4,
@@ -73,13 +83,15 @@ def serve(
 ) -> None:
     """Serve OpenAI's fine-tuning API: submit, watch and pause jobs, and chat with what they made."""
     settings_of, run = _server()
-    from agentrft.server.serve import is_loopback
+    from agentrft.server.browser_checks import is_loopback_name
 
     settings = settings_of(
         data_dir=data_dir.absolute(),
         database=database,
         artifacts=artifacts,
-        needs_key=require_key or not is_loopback(host),
+        needs_key=require_key or not is_loopback_name(host),
+        key_on_loopback=key_on_loopback,
+        trusted_hosts=tuple(name.lower() for name in trusted_host or ()),
         organization=organization,
         max_running_jobs=max_running_jobs,
         allowed_hosts=tuple(allow_host or ()),

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from agentrft.errors import ArtifactsError, EndpointError, UserError
+from agentrft.wire import clean_text
 
 # What the SDK would try again without being told not to, and what will not get better by it.
 RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -50,7 +51,9 @@ def error_response(
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    response = JSONResponse(error_body(status, message, param, code), status_code=status, headers=dict(headers or {}))
+    # A message may quote what was asked, and what was asked may have no UTF-8 form.
+    body = error_body(status, clean_text(message), None if param is None else clean_text(param), code)
+    response = JSONResponse(body, status_code=status, headers=dict(headers or {}))
     if (status in RETRIED and status not in WORTH_A_RETRY) or (status < 500 and status not in RETRIED):
         response.headers["x-should-retry"] = "false"
     return response
@@ -92,4 +95,6 @@ def install_handlers(app: FastAPI) -> None:
         if error.status_code == 404:
             message = f"Unknown request URL: {request.method} {request.url.path}."
             return error_response(404, message, code="unknown_url")
+        if error.status_code == 413:
+            return error_response(413, f"{error.detail}.", code="too_large")
         return error_response(error.status_code, f"{error.detail}.", headers=error.headers)

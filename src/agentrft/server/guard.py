@@ -1,24 +1,27 @@
-"""What every request passes first: who may ask, and what is known of the answer already."""
+"""What every request passes first: who may ask, how much, and what is known of the answer already."""
 
 import asyncio
-import hmac
 import logging
 import random
 import re
 from collections import Counter
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agentrft.server.browser_checks import refusal
 from agentrft.server.cache.responses import CachedState, ResponseCache, answer_from_cache
 from agentrft.server.context import Context
 from agentrft.server.errors import REQUEST_ID, broken_response, error_response
+from agentrft.server.request_limits import BodyTooLarge, check_length, limited, text_problem
 
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/healthz", "/readyz"})
 # What clients ask for again and again, and what only the database says.
 POLLED = re.compile(r"/v1/fine_tuning/jobs/[^/]+(/events)?")
+NO_WEBSOCKETS = {"type": "websocket.close", "code": 1008, "reason": "There are no WebSockets here."}
 
 
 class Guard:
@@ -36,6 +39,9 @@ class Guard:
         self._cache = ResponseCache(context.store.database.changes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send(NO_WEBSOCKETS)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -49,31 +55,68 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        needs_key = self._context.settings.needs_key and scope["path"] not in OPEN
-        is_polled = scope["method"] == "GET" and POLLED.fullmatch(scope["path"]) is not None
         try:
-            known = await self._cache.now() if needs_key or is_polled else None
-            if known is not None and needs_key and not await _has_key(scope, self._context, known):
-                response = error_response(
-                    401,
-                    "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes one.",
-                    code="invalid_api_key",
-                )
-                await response(scope, receive, send_with_id)
-            elif known is not None and is_polled:
-                await answer_from_cache(self._app, known, scope, receive, send_with_id)
-            else:
-                await self._app(scope, receive, send_with_id)
+            await self._answer(scope, receive, send_with_id)
+        except BodyTooLarge as error:
+            if not status:
+                await _too_large(error)(scope, receive, send_with_id)
         except Exception:  # the boundary: whatever it was, the client gets an answer and the log the cause
-            logger.exception("%s: %s %s", request_id, scope["method"], scope["path"])
+            logger.exception("%s: %s %r", request_id, scope["method"], scope["path"])
             if not status:
                 await broken_response(scope)(scope, receive, send_with_id)
         self._answered[getattr(scope.get("route"), "path", "unknown"), status] += 1
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answer of the application, or the reason why there is none."""
+        problem = text_problem(scope)
+        if problem is not None:
+            await error_response(400, problem, code="invalid_value")(scope, receive, send)
+            return
+        is_polled = scope["method"] == "GET" and POLLED.fullmatch(scope["path"]) is not None
+        if scope["path"] not in OPEN:
+            known = await self._cache.now()
+            refused = await self._refused(scope, known)
+            if refused is not None:
+                await refused(scope, receive, send)
+                return
+            if is_polled:
+                await answer_from_cache(self._app, known, scope, receive, send)
+                return
+        check_length(scope)
+        await self._app(scope, limited(scope, receive), send)
+
+    async def _refused(self, scope: Scope, known: CachedState) -> Response | None:
+        """The answer to who may not ask; None to who may."""
+        settings = self._context.settings
+        if settings.needs_key or (settings.key_on_loopback and await self._had_keys(known)):
+            if await _has_key(scope, self._context, known):
+                return None
+            return error_response(
+                401,
+                "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes one.",
+                code="invalid_api_key",
+            )
+        refused = refusal(Headers(scope=scope), settings.trusted_hosts)
+        return None if refused is None else error_response(403, refused.message, code=refused.code)
+
+    async def _had_keys(self, known: CachedState) -> bool:
+        if known.had_keys is None:
+            known.had_keys = asyncio.ensure_future(asyncio.to_thread(self._context.records.had_keys))
+        try:
+            return await asyncio.shield(known.had_keys)
+        except Exception:
+            # The next request looks again.
+            known.had_keys = None
+            raise
+
+
+def _too_large(error: BodyTooLarge) -> Response:
+    return error_response(413, f"{error.detail}.", code="too_large")
+
 
 async def _has_key(scope: Scope, context: Context, known: CachedState) -> bool:
     scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-    if not hmac.compare_digest(scheme.lower(), "bearer") or not key:
+    if scheme.lower() != "bearer" or not key:
         return False
     key = key.strip()
     if key not in known.keys:

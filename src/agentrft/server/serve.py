@@ -1,7 +1,6 @@
 """Running the server: one process tree, which ends as one."""
 
 import gc
-import ipaddress
 import os
 import re
 import socket
@@ -11,6 +10,7 @@ import uvicorn
 
 from agentrft.errors import UserError
 from agentrft.server.app import create_app
+from agentrft.server.browser_checks import is_loopback_name
 from agentrft.server.settings import Settings
 
 GRACE_S = 10
@@ -32,7 +32,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     """
     app = create_app(settings)
     forget_secrets(settings.allowed_env)
-    if not is_loopback(host) and not app.state.context.records.has_keys():
+    if not is_loopback_name(host) and not app.state.context.records.has_keys():
         raise UserError(
             f"--host {host}: others could reach it, and there is no API key.",
             "Make one with `agentrft keys create NAME`, or bind to 127.0.0.1.",
@@ -61,16 +61,6 @@ def forget_secrets(allowed: Collection[str]) -> None:
     for name in list(os.environ):
         if name not in allowed and not KEPT.fullmatch(name):
             del os.environ[name]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,7 +12,9 @@ class Settings:
         data_dir: of files, jobs, the database where it is SQLite, `models.yaml` and `secret.key`.
         database: the URL of PostgreSQL; None for SQLite.
         artifacts: the URL that files, rollouts and checkpoints are kept below; None for the data folder alone.
-        needs_key: whether every request must carry an API key.
+        needs_key: whether every request must carry an API key, also while there is none.
+        key_on_loopback: whether they must, once a key was made, where `needs_key` does not say so.
+        trusted_hosts: names beside those of loopback that a server may be asked by where it takes no key.
         organization: in the names of models.
         max_running_jobs: jobs that run at once here.
         allowed_hosts: that tools and graders may be at; empty for all but link-local and metadata addresses.
@@ -27,6 +29,8 @@ class Settings:
     database: str | None = None
     artifacts: str | None = field(default=None, repr=False)
     needs_key: bool = False
+    key_on_loopback: bool = True
+    trusted_hosts: tuple[str, ...] = ()
     organization: str = "local"
     max_running_jobs: int = 1
     allowed_hosts: tuple[str, ...] = ()

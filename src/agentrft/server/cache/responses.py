@@ -35,6 +35,8 @@ class CachedState:
     def __init__(self, stamp: object) -> None:
         self.stamp = stamp
         self.keys: set[str] = set()
+        # Whether any key was ever made; None until somebody looks it up, for all who ask meanwhile.
+        self.had_keys: asyncio.Future[bool] | None = None
         self.answers: dict[RequestKey, CachedResponse] = {}
         # What is being worked on; becomes None where the answer is for one client alone.
         self.coming: dict[RequestKey, asyncio.Future[CachedResponse | None]] = {}

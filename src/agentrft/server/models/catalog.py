@@ -17,7 +17,8 @@ from agentrft.models.catalog import BUILT_IN
 
 FINE_TUNED = "ft:"
 MODELS_FILE = "models.yaml"
-STEP = re.compile(r":ckpt-step-(\d+)$")
+# Longer ones fit no database, and no job has so many steps.
+STEP = re.compile(r":ckpt-step-([0-9]{1,9})$")
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
 
 

@@ -33,7 +33,13 @@ class AccessRecords(RecordsBase):
             return connection.execute(select(func.count()).select_from(t.api_keys).where(where)).scalar_one() == 1
 
     def has_keys(self) -> bool:
+        """Whether there is a key that opens something."""
         return any(key.revoked_at is None for key in self.keys())
+
+    def had_keys(self) -> bool:
+        """Whether a key was ever made: revoking the last one must not open the server to everybody."""
+        with self._database.read() as connection:
+            return connection.execute(select(func.count()).select_from(t.api_keys)).scalar_one() > 0
 
     # --- permissions
 

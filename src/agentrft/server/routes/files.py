@@ -22,17 +22,19 @@ from agentrft.server.objects.files import file_object, upload_object
 from agentrft.server.objects.pages import page
 from agentrft.server.records import new_id
 from agentrft.server.records.rows import FileRow, UploadRow
+from agentrft.server.request_limits import MOST_FILE_BYTES, MOST_PART_BYTES
 from agentrft.server.routes.parameters import FilesLimit, Order
 from agentrft.server.schemas.answers import answers, answers_bytes
 from agentrft.server.schemas.files import DeletedFile, File, FilePage, Purpose, Upload, UploadPart
+from agentrft.wire import storable_text
 
 logger = logging.getLogger(__name__)
 
 router = APIRouter()
 
-MOST_BYTES = 512 * 1024 * 1024
 MOST_UPLOAD_BYTES = 8 * 1024 * 1024 * 1024
-MOST_PART_BYTES = 64 * 1024 * 1024
+MOST_PARTS = 10_000
+LONGEST_FILENAME = 1024
 UPLOAD_S = 3600.0
 CHUNK = 1024 * 1024
 
@@ -51,11 +53,12 @@ def create_file(
     """Upload a file; it is checked in the background, and ends as `processed` or `error`."""
     if (anchor is None) != (seconds is None):
         raise ApiError(400, "expires_after: give the anchor 'created_at' and seconds.", param="expires_after")
+    filename = _filename(file.filename or "file", "file")
     partial, file_id = _partial(context), new_id("file-")
-    size = _copy(file.file.read, partial, MOST_BYTES)
+    size = _copy(file.file.read, partial, MOST_FILE_BYTES)
     _keep(partial, file_id, context)
     expires_at = None if seconds is None else time.time() + seconds
-    row = context.records.add_file(file_id, file.filename or "file", purpose, size, expires_at)
+    row = context.records.add_file(file_id, filename, purpose, size, expires_at)
     background.add_task(_process, context, row)
     return file_object(row)
 
@@ -117,7 +120,8 @@ class UploadComplete(BaseModel):
 
 @router.post("/v1/uploads", **answers(Upload))
 def create_upload(body: UploadCreate, context: InContext) -> dict[str, Any]:
-    return upload_object(context.records.add_upload(body.filename, body.purpose, body.bytes, UPLOAD_S))
+    filename = _filename(body.filename, "filename")
+    return upload_object(context.records.add_upload(filename, body.purpose, body.bytes, UPLOAD_S))
 
 
 @router.post("/v1/uploads/{upload_id}/parts", **answers(UploadPart))
@@ -125,7 +129,8 @@ def add_part(upload_id: str, data: UploadFile, context: InContext) -> dict[str, 
     upload = _pending(upload_id, context)
     partial = _partial(context)
     size = _copy(data.file.read, partial, MOST_PART_BYTES)
-    if sum(context.records.parts(upload_id).values()) + size > MOST_UPLOAD_BYTES:
+    parts = context.records.parts(upload_id)
+    if len(parts) >= MOST_PARTS or sum(parts.values()) + size > MOST_UPLOAD_BYTES:
         partial.unlink()
         raise ApiError(400, "data: the upload would be too large.", param="data", code="invalid_value")
     part_id = new_id("part_")
@@ -140,19 +145,15 @@ def complete_upload(
 ) -> dict[str, Any]:
     upload = _pending(upload_id, context)
     parts = context.records.parts(upload_id)
-    unknown = [part_id for part_id in body.part_ids if part_id not in parts]
-    if unknown:
-        raise ApiError(400, f"part_ids: {unknown[0]} is no part of it.", param="part_ids", code="invalid_value")
+    size = _size_of_parts(body.part_ids, parts)
+    if size != upload.bytes:
+        message = f"The parts have {size} bytes, and the upload was created for {upload.bytes}."
+        raise ApiError(400, message, param="part_ids", code="invalid_value")
     partial = _partial(context)
     with partial.open("wb") as whole:
         for part_id in body.part_ids:
             with _content(part_id, context).open("rb") as part:
                 shutil.copyfileobj(part, whole, CHUNK)
-    size = partial.stat().st_size
-    if size != upload.bytes:
-        partial.unlink()
-        message = f"The parts have {size} bytes, and the upload was created for {upload.bytes}."
-        raise ApiError(400, message, param="part_ids", code="invalid_value")
     if body.md5 is not None and _md5(partial) != body.md5.lower():
         partial.unlink()
         raise ApiError(400, "md5: the parts make another file.", param="md5", code="invalid_value")
@@ -178,6 +179,18 @@ def cancel_upload(upload_id: str, context: InContext) -> dict[str, Any]:
     ended = context.records.upload(upload_id)
     assert ended is not None
     return upload_object(ended)
+
+
+def _filename(given: str, param: str) -> str:
+    """A name that can be stored and shown; it is never a path here.
+
+    Raises:
+        ApiError: it is too long.
+    """
+    if len(given) > LONGEST_FILENAME:
+        message = f"{param}: a name of at most {LONGEST_FILENAME} characters is needed."
+        raise ApiError(400, message, param=param, code="invalid_value")
+    return storable_text(given)
 
 
 def _row(file_id: str, context: Context) -> FileRow:
@@ -235,6 +248,20 @@ def _copy(read: Callable[[int], bytes], path: Path, most: int) -> int:
                 raise ApiError(413, f"At most {most} bytes are taken at once; use /v1/uploads.", code="too_large")
             target.write(chunk)
     return size
+
+
+def _size_of_parts(part_ids: list[str], parts: dict[str, int]) -> int:
+    """Bytes of all, known before one is copied.
+
+    Raises:
+        ApiError: one is not of this upload, or is there twice.
+    """
+    unknown = next((part_id for part_id in part_ids if part_id not in parts), None)
+    if unknown is not None:
+        raise ApiError(400, f"part_ids: {unknown[:100]} is no part of it.", param="part_ids", code="invalid_value")
+    if len(set(part_ids)) != len(part_ids):
+        raise ApiError(400, "part_ids: a part is there twice.", param="part_ids", code="invalid_value")
+    return sum(parts[part_id] for part_id in part_ids)
 
 
 def _md5(path: Path) -> str:

@@ -78,7 +78,7 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
     errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
     grade = Grade(0.0)
     try:
-        with guarded(context.settings):
+        with guarded():
             grader = create_grader(spec)
         try:
             grade = await grader.grade(GraderSample(text), item=item, trace_id=trace_id)
@@ -119,7 +119,7 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
     call = ToolCall(_text(body, "call_id") or f"call_{uuid.uuid4().hex[:24]}", spec.name, text)
-    with guarded(context.settings):
+    with guarded():
         tool = HttpTool(spec)
     try:
         result = await tool.call(call, trace_id=trace_id, attempt=1, item=item)

@@ -43,7 +43,7 @@ def create_job(
     context: InContext,
     background: BackgroundTasks,
     body: Annotated[dict[str, Any], Body()],
-    idempotency_key: Annotated[str | None, Header()] = None,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     x_stainless_retry_count: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
     """Create a job. The same `Idempotency-Key`, or a retry of the SDK's own, makes one job."""

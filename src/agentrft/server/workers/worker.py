@@ -70,7 +70,7 @@ class Worker:
             return LOST
         self._leased_until = time.monotonic() + LEASE_S
         try:
-            with guarded(self._settings):
+            with guarded():
                 return asyncio.run(self._run())
         finally:
             self._ended.set()
