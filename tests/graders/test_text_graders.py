@@ -57,11 +57,15 @@ async def test_a_number_in_the_row_compares_as_its_json_text() -> None:
     assert (await create_grader(spec).grade(GraderSample("42"), item={"answer": 42}, trace_id="t")).score == 1.0
 
 
-async def test_a_missing_key_is_a_failure_and_no_score() -> None:
+async def test_a_key_that_the_row_lacks_is_a_failure_and_no_score() -> None:
     spec = StringCheckGraderSpec(
-        type="string_check", name="code", input="{{ sample.output_json.code }}", reference="x", operation="ne"
+        type="string_check",
+        name="code",
+        input="{{ sample.output_json.code }}",
+        reference="{{ item.code }}",
+        operation="ne",
     )
-    with pytest.raises(GraderFailure, match="output_json") as error:
+    with pytest.raises(GraderFailure, match=r"item\.code") as error:
         await create_grader(spec).grade(GraderSample("no json"), item={}, trace_id="t")
     assert (error.value.kind, error.value.grader) == ("missing_key", "code")
 

@@ -9,9 +9,12 @@ import pytest
 
 from agentrft.chat import ChatCodec
 from agentrft.chat.hermes import write_call
+from agentrft.graders import create_grader
 from agentrft.job.training_data import training_rows
+from agentrft.report import summarise
 from agentrft.rollout import Rollout, RolloutLimits, RolloutRunner, RolloutTask
 from agentrft.spec import HttpToolSpec
+from agentrft.spec.graders import StringCheckGraderSpec
 from agentrft.tools import HttpTool
 from tests.job.scripted import CALL, LIMITS, SAMPLE, ScriptedEngine, WordGrader, Write, roll_out, toolbox_of
 from tests.job.tiny_job import tool_calls as requests_of
@@ -266,3 +269,15 @@ async def test_an_unrepeatable_call_that_succeeded_forbids_a_second_attempt_when
         rollout, _ = await roll_out(write, [CALL, "red"], server, grader=grader, idempotent=False)
         assert len(requests_of(server)) == 1
     assert (rollout.outcome, rollout.attempt, rollout.failure_kind) == ("infra_failed", 1, "grader:exception")
+
+
+async def test_a_rollout_that_lacks_what_its_grader_reads_is_graded_lowest_once_and_counted(write: Write) -> None:
+    spec = StringCheckGraderSpec(type="string_check", input="{{ sample.output_json.k }}", reference="x", operation="ne")
+    async with ChaosServer() as server:
+        rollout, engine = await roll_out(write, ["no JSON"], server, grader=create_grader(spec))
+    assert (rollout.outcome, rollout.reward, rollout.attempt) == ("graded", 0.0, 1)
+    assert rollout.faults == {"grader:missing_sample_key": 1}
+    summary = summarise([rollout])
+    assert summary.missing_sample_key_share == 1.0
+    assert summary.graders["string_check"]["faults"] == {"missing_sample_key": 1}
+    assert engine.restarts == 0

@@ -60,6 +60,25 @@ def test_the_tokens_of_several_judges_are_told_by_model(client: OpenAI, judges: 
     assert run.metadata.token_usage == 19
 
 
+@pytest.mark.parametrize(
+    ("reference", "answer", "flags"),
+    [
+        ("sample.output_json.k", "no JSON", {"sample_parse_error"}),
+        ("sample.output_json.k", '{"other": 1}', {"invalid_variable_error"}),
+        ("sample.output_tools[0].function.name", "no JSON", {"invalid_variable_error"}),
+        ("item.k", "no JSON", {"invalid_variable_error"}),
+    ],
+)
+def test_an_answer_without_what_a_template_reads_has_the_lowest_score_and_its_flag(
+    client: OpenAI, reference: str, answer: str, flags: set[str]
+) -> None:
+    grader: Any = {"type": "string_check", "name": "k", "reference": "x", "operation": "ne"}
+    grader["input"] = f"{{{{ {reference} }}}}"
+    run = client.fine_tuning.alpha.graders.run(grader=grader, model_sample=answer, item={})
+    assert run.reward == 0
+    assert {name for name, value in run.metadata.errors.model_dump().items() if value} == flags
+
+
 def test_a_judge_that_fails_took_tokens_nevertheless(client: OpenAI, judges: str) -> None:
     run = client.fine_tuning.alpha.graders.run(grader=judge(judges, "kind"), model_sample="nonsense")  # type: ignore[arg-type]
     assert run.reward == 0 and run.metadata.errors.model_grader_parse_error

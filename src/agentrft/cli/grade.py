@@ -90,6 +90,13 @@ def _show_all(source: str, found: "list[Regrade]", left_out: int, output: Output
         output.console.print(
             f"[red]{len(failed)} failed[/], the first: {escape(str(failed[0].failure))}", soft_wrap=True
         )
+    missing = [one for one in found if one.missing]
+    if missing:
+        output.console.print(
+            f"{len(missing)} got the lowest score, because they lack what the grader reads: "
+            f"{', '.join(sorted({name for one in missing for name in one.missing}))}",
+            soft_wrap=True,
+        )
     changed = sorted((pair for pair in both if pair[1] != pair[2]), key=lambda pair: -abs(pair[2] - pair[1]))
     if changed:
         table = Table("rollout", "sample", "before", "now", title=f"{len(changed)} changed", title_justify="left")

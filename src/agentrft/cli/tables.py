@@ -61,6 +61,8 @@ def _summary_rows(summary: "Summary") -> dict[str, str]:
         )
     if summary.failures:
         rows["failures"] = _counts(summary.failures)
+    if summary.missing_sample_key_share:
+        rows["without what the grader reads"] = f"{summary.missing_sample_key_share:.1%} of the graded"
     if summary.tool_statuses:
         rows["tool answers"] = _counts(summary.tool_statuses)
     rows |= {f"holdout {name}": f"{score:.3f}" for name, score in summary.holdout_scores.items()}

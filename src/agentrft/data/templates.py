@@ -26,6 +26,18 @@ class TemplateError(UserError):
     """A template is malformed, or refers to something that is not there."""
 
 
+class MissingSampleValue(TemplateError):
+    """A template refers to something that this rollout does not have: the agent's doing, where `item` is the data's.
+
+    Attributes:
+        reference: as the template has it, such as "sample.output_json.k".
+    """
+
+    def __init__(self, reference: str, cause: str, remedy: str) -> None:
+        super().__init__(cause, remedy)
+        self.reference = reference
+
+
 @dataclass(frozen=True)
 class Reference:
     """A parsed reference: the root's name, then keys (str) and list indexes (int)."""
@@ -53,11 +65,21 @@ def render_template(template: str, *, item: dict[str, Any], sample: dict[str, An
         sample: `GraderSample.as_template_value()`, or None where no rollout exists yet.
 
     Raises:
+        MissingSampleValue: a reference to `sample` leads nowhere, and all those to `item` lead somewhere.
         TemplateError: the template is malformed (with the position), or a reference leads nowhere (with the
             missing key, the path up to it, and the keys that exist there).
     """
     roots = {"item": item, "sample": sample}
-    return "".join(part if isinstance(part, str) else _as_text(_resolve(part, roots)) for part in _parse(template))
+    texts: list[str] = []
+    missing: MissingSampleValue | None = None
+    for part in _parse(template):
+        try:
+            texts.append(part if isinstance(part, str) else _as_text(_resolve(part, roots)))
+        except MissingSampleValue as error:
+            missing = missing or error
+    if missing is not None:
+        raise missing
+    return "".join(texts)
 
 
 def template_fields(template: str) -> list[str]:
@@ -66,7 +88,12 @@ def template_fields(template: str) -> list[str]:
     Raises:
         TemplateError: the template is malformed.
     """
-    return list(dict.fromkeys(part.text() for part in _parse(template) if isinstance(part, Reference)))
+    return [reference.text() for reference in template_references(template)]
+
+
+def template_references(template: str) -> list[Reference]:
+    """As `template_fields`, parsed. Raises TemplateError."""
+    return list(dict.fromkeys(part for part in _parse(template) if isinstance(part, Reference)))
 
 
 def _as_text(value: Any) -> str:
@@ -83,25 +110,35 @@ def _resolve(reference: Reference, roots: dict[str, Any]) -> Any:
         path = reference.text(n_steps)
         if isinstance(step, str) and isinstance(value, dict):
             if step not in value:
-                raise TemplateError(
-                    f"{reference.text()}: '{path}' has no key '{step}'; it has {_keys(value)}.",
+                raise _leads_nowhere(
+                    reference,
+                    f"'{path}' has no key '{step}'; it has {_keys(value)}.",
                     "Correct the reference or add the key to the data.",
                 )
             value = value[step]
         elif isinstance(step, int) and isinstance(value, list):
             if not -len(value) <= step < len(value):
-                raise TemplateError(
-                    f"{reference.text()}: '{path}' has no index {step}; it is a list of {len(value)}.",
+                raise _leads_nowhere(
+                    reference,
+                    f"'{path}' has no index {step}; it is a list of {len(value)}.",
                     "Correct the index; the first entry is [0].",
                 )
             value = value[step]
         else:
             wanted = "key" if isinstance(step, str) else "index"
-            raise TemplateError(
-                f"{reference.text()}: '{path}' has no {wanted} {step!r}: it is {_kind(value)}.",
+            raise _leads_nowhere(
+                reference,
+                f"'{path}' has no {wanted} {step!r}: it is {_kind(value)}.",
                 "Keys are read from objects and indexes from lists.",
             )
     return value
+
+
+def _leads_nowhere(reference: Reference, problem: str, remedy: str) -> TemplateError:
+    cause = f"{reference.text()}: {problem}"
+    if reference.root == "sample":
+        return MissingSampleValue(reference.text(), cause, remedy)
+    return TemplateError(cause, remedy)
 
 
 def _keys(value: dict[str, Any]) -> str:

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from agentrft.graders.uses import GraderUse, added_uses
 
+# The kind of fault of a rollout that lacks what its grader reads of it.
+MISSING_SAMPLE_KEY = "missing_sample_key"
+
 
 @dataclass(frozen=True)
 class CallFact:
@@ -75,6 +78,8 @@ class Grade:
         usage: tokens that a judge took, by the names of Chat Completions.
         latency_s: the grader's own time in seconds, retries included.
         parts: of a `multi`, what each of its graders took; of others nothing.
+        missing: what templates read of the rollout and it does not have, such as "sample.output_json.k": then the score
+            is the lowest of the grader, and `faults` has a "missing_sample_key".
     """
 
     score: float
@@ -85,6 +90,7 @@ class Grade:
     usage: dict[str, int] = field(default_factory=dict)
     latency_s: float = 0.0
     parts: dict[str, GraderUse] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
     def uses(self, grader: str) -> dict[str, GraderUse]:
         """What each grader took, by name; `grader` is the name of the one that gave this grade."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from agentrft.errors import UserError
 from agentrft.graders.base import GraderFailure, GraderSample
-from agentrft.graders.scores import check_template, render
+from agentrft.graders.scores import check_template, render_all
 from agentrft.spec.graders import JudgeMessage, JudgeSpec
 from agentrft.traffic import Answer, Endpoint, Fault, Notify, Traffic, notify_nobody, shorten
 
@@ -152,11 +152,9 @@ def check_input(messages: Sequence[JudgeMessage], *, grader: str) -> None:
 def rendered(
     messages: Sequence[JudgeMessage], *, grader: str, sample: GraderSample, item: dict[str, Any]
 ) -> list[dict[str, str]]:
-    """The messages with their templates filled in. Raises GraderFailure "missing_key"."""
-    return [
-        {"role": message.role, "content": render(message.text, grader=grader, sample=sample, item=item)}
-        for message in messages
-    ]
+    """The messages with their templates filled in. Raises as `render_all`."""
+    texts = render_all([message.text for message in messages], grader=grader, sample=sample, item=item)
+    return [{"role": message.role, "content": text} for message, text in zip(messages, texts, strict=True)]
 
 
 def json_schema(name: str, properties: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import time
 from typing import Any
 
+from agentrft.data.templates import MissingSampleValue
 from agentrft.graders.base import Grade, GraderSample
 from agentrft.graders.judge import STEPS_SCHEMA, Judge, check_input, json_schema, reason_of, rendered
+from agentrft.graders.scores import lowest_grade
 from agentrft.spec.graders import LabelModelGraderSpec
 from agentrft.traffic import Notify, notify_nobody
 
@@ -27,13 +29,16 @@ class LabelModelGrader:
         self._response_format = json_schema("label", {"steps": STEPS_SCHEMA, "result": label})
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
-        """Grade one rollout.
+        """Grade one rollout. One that lacks what a template reads gets 0 without the judge.
 
         Raises:
             GraderFailure: "missing_key", or as `Judge.ask`.
         """
         started = time.perf_counter()
-        messages = rendered(self._spec.input, grader=self.name, sample=sample, item=item)
+        try:
+            messages = rendered(self._spec.input, grader=self.name, sample=sample, item=item)
+        except MissingSampleValue as missing:
+            return lowest_grade(0.0, missing, started=started)
         label, verdict = await self.judge.ask(messages, self._response_format, self._label, trace_id=trace_id)
         reason = reason_of(verdict.value)
         return Grade(

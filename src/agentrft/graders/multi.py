@@ -16,7 +16,8 @@ from agentrft.spec.graders import MultiGraderSpec
 class MultiGrader:
     """Runs its graders concurrently and combines their scores by `calculate_output`.
 
-    Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score".
+    Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score". One that has
+    nothing to read in a rollout gives its own lowest, and the formula goes on with that.
 
     Args:
         spec: the multi grader's spec.
@@ -66,6 +67,7 @@ class MultiGrader:
             usage=added_counts(grade.usage for grade in grades.values()),
             latency_s=time.perf_counter() - started,
             parts=parts,
+            missing=list(dict.fromkeys(reference for grade in grades.values() for reference in grade.missing)),
         )
 
     async def close(self) -> None:

@@ -3,9 +3,10 @@
 import time
 from typing import Any
 
+from agentrft.data.templates import MissingSampleValue
 from agentrft.graders.base import Grade, GraderSample
 from agentrft.graders.judge import STEPS_SCHEMA, Judge, check_input, json_schema, reason_of, rendered
-from agentrft.graders.scores import number_of
+from agentrft.graders.scores import lowest_grade, number_of
 from agentrft.spec.graders import ScoreModelGraderSpec
 from agentrft.traffic import Notify, notify_nobody
 
@@ -29,13 +30,16 @@ class ScoreModelGrader:
         self.judge = Judge(spec, spec.name, notify=notify, backoff_s=backoff_s)
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
-        """Grade one rollout.
+        """Grade one rollout. One that lacks what a template reads gets the lowest of the range without the judge.
 
         Raises:
             GraderFailure: "missing_key", or as `Judge.ask`.
         """
         started = time.perf_counter()
-        messages = rendered(self._spec.input, grader=self.name, sample=sample, item=item)
+        try:
+            messages = rendered(self._spec.input, grader=self.name, sample=sample, item=item)
+        except MissingSampleValue as missing:
+            return lowest_grade(self._spec.range[0], missing, started=started)
         result, verdict = await self.judge.ask(messages, RESPONSE_FORMAT, _result, trace_id=trace_id)
         low, high = self._spec.range
         return Grade(

@@ -1,11 +1,19 @@
-"""What counts as an honest score, and how a template's failure becomes a grader's."""
+"""What counts as an honest score, and what a grader does where a template has no value."""
 
 import math
+import time
+from collections.abc import Sequence
 from typing import Any
 
-from agentrft.data.templates import TemplateError, render_template, template_fields
+from agentrft.data.templates import (
+    MissingSampleValue,
+    TemplateError,
+    render_template,
+    template_references,
+)
 from agentrft.errors import UserError
-from agentrft.graders.base import GraderFailure, GraderSample
+from agentrft.graders.base import MISSING_SAMPLE_KEY, Grade, GraderFailure, GraderSample
+from agentrft.graders.sample_shape import never_there
 
 
 def finite_score(value: Any, *, grader: str, what: str) -> float:
@@ -40,24 +48,56 @@ def number_of(value: Any, what: str) -> float:
 
 
 def check_template(template: str, *, grader: str, field: str) -> None:
-    """Refuse a malformed template when its grader is created.
+    """Refuse a template that is malformed, or reads what no rollout has, when its grader is created.
 
     Raises:
         UserError: with the grader, the field and the position.
     """
     try:
-        template_fields(template)
+        references = template_references(template)
     except TemplateError as error:
         raise UserError(f"grader '{grader}': {field}: {error.cause}", error.remedy) from error
+    for reference in references:
+        problem = never_there(reference) if reference.root == "sample" else None
+        if problem is not None:
+            raise UserError(
+                f"grader '{grader}': {field}: {reference.text()}: {problem}", "Correct the reference in the template."
+            )
 
 
-def render(template: str, *, grader: str, sample: GraderSample, item: dict[str, Any]) -> str:
-    """Render a grader's template over a finished rollout.
+def render_all(templates: Sequence[str], *, grader: str, sample: GraderSample, item: dict[str, Any]) -> list[str]:
+    """Render a grader's templates over a finished rollout.
 
     Raises:
-        GraderFailure: kind "missing_key".
+        GraderFailure: kind "missing_key": the row lacks what one of them reads.
+        MissingSampleValue: the rollout does, and the row has all; then the grade is `lowest_grade`.
     """
-    try:
-        return render_template(template, item=item, sample=sample.as_template_value())
-    except TemplateError as error:
-        raise GraderFailure(grader, "missing_key", error.cause) from error
+    value = sample.as_template_value()
+    texts: list[str] = []
+    missing: MissingSampleValue | None = None
+    for template in templates:
+        try:
+            texts.append(render_template(template, item=item, sample=value))
+        except MissingSampleValue as error:
+            missing = missing or error
+        except TemplateError as error:
+            raise GraderFailure(grader, "missing_key", error.cause) from error
+    if missing is not None:
+        raise missing
+    return texts
+
+
+def lowest_grade(lowest: float, missing: MissingSampleValue, *, started: float) -> Grade:
+    """The grade of a rollout that lacks what its grader reads of it: the agent's fault, and the lowest score.
+
+    Args:
+        lowest: of the grader's range.
+        started: by `time.perf_counter`, when grading began.
+    """
+    return Grade(
+        score=lowest,
+        reason=f"lowest score, because the rollout lacks what the grader reads: {missing.cause}",
+        faults={MISSING_SAMPLE_KEY: 1},
+        missing=[missing.reference],
+        latency_s=time.perf_counter() - started,
+    )

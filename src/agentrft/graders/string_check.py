@@ -3,8 +3,9 @@
 import time
 from typing import Any
 
+from agentrft.data.templates import MissingSampleValue
 from agentrft.graders.base import Grade, GraderSample
-from agentrft.graders.scores import check_template, render
+from agentrft.graders.scores import check_template, lowest_grade, render_all
 from agentrft.spec.graders import StringCheckGraderSpec
 
 
@@ -25,14 +26,17 @@ class StringCheckGrader:
         check_template(spec.reference, grader=spec.name, field="reference")
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
-        """Grade one rollout.
+        """Grade one rollout: 0 where it lacks what a template reads of it, also for `ne`.
 
         Raises:
-            GraderFailure: "missing_key", a template refers to something that is not there.
+            GraderFailure: "missing_key", the row lacks what a template reads of it.
         """
         started = time.perf_counter()
-        text = render(self._spec.input, grader=self.name, sample=sample, item=item)
-        reference = render(self._spec.reference, grader=self.name, sample=sample, item=item)
+        templates = [self._spec.input, self._spec.reference]
+        try:
+            text, reference = render_all(templates, grader=self.name, sample=sample, item=item)
+        except MissingSampleValue as missing:
+            return lowest_grade(0.0, missing, started=started)
         score = 1.0 if self._holds(text, reference) else 0.0
         return Grade(score=score, latency_s=time.perf_counter() - started)
 

@@ -8,9 +8,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from agentrft.data.templates import MissingSampleValue
 from agentrft.errors import UserError
 from agentrft.graders.base import Grade, GraderSample
-from agentrft.graders.scores import check_template, finite_score, render
+from agentrft.graders.scores import check_template, finite_score, lowest_grade, render_all
 from agentrft.spec.graders import TextSimilarityGraderSpec
 
 Metric = Callable[[str, str], float]
@@ -50,14 +51,17 @@ class TextSimilarityGrader:
             ) from error
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
-        """Grade one rollout.
+        """Grade one rollout: 0 where it lacks what a template reads of it.
 
         Raises:
-            GraderFailure: "missing_key", a template refers to something that is not there.
+            GraderFailure: "missing_key", the row lacks what a template reads of it.
         """
         started = time.perf_counter()
-        text = render(self._spec.input, grader=self.name, sample=sample, item=item)
-        reference = render(self._spec.reference, grader=self.name, sample=sample, item=item)
+        templates = [self._spec.input, self._spec.reference]
+        try:
+            text, reference = render_all(templates, grader=self.name, sample=sample, item=item)
+        except MissingSampleValue as missing:
+            return lowest_grade(0.0, missing, started=started)
         # In a thread: ROUGE-L and METEOR take seconds on long texts, and the rollouts share this event loop.
         value = await asyncio.to_thread(self._similarity, text, reference)
         score = finite_score(value, grader=self.name, what=self._spec.evaluation_metric)

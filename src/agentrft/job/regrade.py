@@ -20,6 +20,7 @@ class Regrade:
         before: None where it had no grade.
         after: None where the grader failed.
         failure: why it did.
+        missing: what the grader's templates read and the rollout lacks: then the score is the grader's lowest.
     """
 
     trace_id: str
@@ -29,6 +30,7 @@ class Regrade:
     sub_scores: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
     failure: str | None = None
+    missing: list[str] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=dict)
     latency_s: float = 0.0
 
@@ -36,7 +38,8 @@ class Regrade:
 async def regrade(
     spec: GraderSpec, rollouts: Sequence[Rollout], samples: Mapping[str, Sample]
 ) -> tuple[list[Regrade], int]:
-    """Grade finished rollouts, and say how many were left out: without an answer, or of rows that are not there.
+    """Grade finished rollouts, and say how many were left out: of rows that are not there, or without an answer
+    where unfinished ones were not graded either.
 
     Args:
         samples: by id; the job's data as it is now.
@@ -45,7 +48,7 @@ async def regrade(
         UserError: the grader cannot work.
     """
     grader = create_grader(spec)
-    answered = [one for one in rollouts if one.output_text and one.sample_id in samples]
+    answered = [one for one in rollouts if (one.output_text or one.grade is not None) and one.sample_id in samples]
     try:
         grades = await asyncio.gather(
             *(_grade(grader, grader_sample(one), samples[one.sample_id].item, one.trace_id) for one in answered)
@@ -80,6 +83,7 @@ async def _grade(grader: Any, sample: GraderSample, item: dict[str, Any], trace_
         "after": grade.score,
         "sub_scores": grade.sub_scores,
         "reason": grade.reason,
+        "missing": grade.missing,
         "usage": grade.usage,
         "latency_s": grade.latency_s,
     }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentrft.report.hacking import divergences, most_suspicious
-from agentrft.report.summary import has_parse_error, mean, ran_out_of_tokens, repeated_calls
+from agentrft.report.summary import has_parse_error, lacks_what_is_read, mean, ran_out_of_tokens, repeated_calls
 from agentrft.rollout.record import Rollout
 from agentrft.spec import AlarmSpec, AlarmsSpec
 
@@ -32,6 +32,10 @@ SHARES = {
     "repeated_call_share": (
         "of the tool calls were equal to an earlier one of their rollout",
         "Price repeated calls: a `trace` grader with `measure: repeated_calls` in `multi`.",
+    ),
+    "missing_sample_key_share": (
+        "of the graded rollouts lacked what the grader reads of them, and got its lowest score",
+        "Say in the prompt in which form to answer, or correct the grader's templates; the grades' reasons name it.",
     ),
 }
 
@@ -89,6 +93,7 @@ def rollouts_that_show(alarm: Alarm, rollouts: Sequence[Rollout]) -> list[str]:
         "parse_error_share": has_parse_error,
         "infra_failure_share": lambda rollout: rollout.outcome == "infra_failed",
         "repeated_call_share": repeated_calls,
+        "missing_sample_key_share": lacks_what_is_read,
         "output_length_drift": lambda rollout: rollout.sampled_tokens,
     }
     measure = how_much.get(alarm.name)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agentrft.report.summary import SAME_REWARD, mean
+from agentrft.report.summary import SAME_REWARD, lacks_what_is_read, mean
 from agentrft.rollout.record import Rollout
 
 RESAMPLES = 10_000
@@ -91,6 +91,8 @@ def compare(
         ("tool calls", lambda rollout: len(rollout.tool_calls), False),
         ("sampled tokens", lambda rollout: rollout.sampled_tokens, False),
     ]
+    if any(lacks_what_is_read(rollout) for side in groups for group in side for rollout in group):
+        quantities.append(("without what the grader reads", lacks_what_is_read, True))
     if latency_threshold_s is not None:
         name = f"share over {latency_threshold_s:g} s"
         quantities.append((name, lambda rollout: rollout.latency_s > latency_threshold_s, True))

@@ -40,6 +40,8 @@ class Summary:
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because infrastructure broke.
         repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
+        missing_sample_key_share: of the graded rollouts, those that lack something that the grader reads of them, such
+            as `sample.output_json` where the answer is no JSON: they got its lowest score.
         latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
@@ -74,6 +76,7 @@ class Summary:
     parse_error_share: float = 0.0
     infra_failure_share: float = 0.0
     repeated_call_share: float = 0.0
+    missing_sample_key_share: float = 0.0
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> "Summary":
@@ -94,6 +97,7 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
     alike = [rewards[0] for rewards in several if max(rewards) - min(rewards) <= SAME_REWARD]
     rewards = [_reward(rollout) for rollout in rewarded]
     latencies = [rollout.latency_s for rollout in rewarded]
+    grades = [rollout.grade for rollout in rewarded if rollout.grade is not None]
     reached = pass_threshold - SAME_REWARD
     return Summary(
         rollouts=len(rollouts),
@@ -117,16 +121,17 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         faults=_counts(kind for rollout in rollouts for kind in Counter(rollout.faults).elements()),
         repeated_rollouts=_counts(kind for rollout in rollouts for kind in rollout.given_up),
         tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
-        sub_scores=_means_by_name(rollout.grade.sub_scores for rollout in rewarded if rollout.grade),
+        sub_scores=_means_by_name(grade.sub_scores for grade in grades),
         holdout_scores=_means_by_name(rollout.holdout_scores for rollout in rewarded),
         judge_tokens=added_counts(map(_judge_tokens, rollouts)),
-        grader_latency_mean_s=mean([rollout.grade.latency_s for rollout in rewarded if rollout.grade]),
+        grader_latency_mean_s=mean([grade.latency_s for grade in grades]),
         graders=grader_panels(rollouts),
         tools=tool_panels(rollouts),
         truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
         parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
         infra_failure_share=mean([rollout.outcome == "infra_failed" for rollout in rollouts]),
         repeated_call_share=_share(map(repeated_calls, rollouts), (len(rollout.tool_calls) for rollout in rollouts)),
+        missing_sample_key_share=mean([lacks_what_is_read(rollout) for rollout in rewarded if rollout.grade]),
     )
 
 
@@ -175,6 +180,11 @@ def ran_out_of_tokens(rollout: Rollout) -> bool:
 def has_parse_error(rollout: Rollout) -> bool:
     """Whether the agent wrote a call that could not be read."""
     return any(call.status == "bad_call" for call in rollout.tool_calls)
+
+
+def lacks_what_is_read(rollout: Rollout) -> bool:
+    """Whether a template of its grader read something that the rollout does not have."""
+    return rollout.grade is not None and bool(rollout.grade.missing)
 
 
 def repeated_calls(rollout: Rollout) -> int:

@@ -216,6 +216,7 @@ class RolloutRunner:
             elif isinstance(grade, BaseException):
                 raise grade
             else:
+                episode.count("holdout", grade.faults)
                 scores[name] = grade.score
         return scores
 

@@ -54,7 +54,8 @@ class Rollout:
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
         faults: everything that broke on the way, requests that were repeated included, by "tool:<kind>",
-            "grader:<kind>" or "engine:<kind>"; of all attempts.
+            "grader:<kind>", "holdout:<kind>" or "engine:<kind>"; of all attempts. "grader:missing_sample_key" is the
+            agent's own: the rollout lacks what the grader reads of it.
         given_up: failure kind of each attempt before this one.
         graders: what each grader took, those inside a `multi` one by one; of all attempts. Holdouts are not in it.
         started_at: when the first attempt began, in seconds since the epoch; 0 in older records.

@@ -32,6 +32,7 @@ class AlarmsSpec(SpecModel):
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because a tool, grader or engine broke.
         repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
+        missing_sample_key_share: of the graded rollouts, those that lack what the grader reads of them.
         output_length_drift: mean sampled tokens of a rollout against the first steps, as a factor, longer or shorter.
         holdout_divergence: by how much a holdout grader fell, from its best, while the reward rose by as much.
     """
@@ -41,6 +42,7 @@ class AlarmsSpec(SpecModel):
     parse_error_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
     infra_failure_share: AlarmSpec | None = AlarmSpec(threshold=0.2, over_steps=1)
     repeated_call_share: AlarmSpec | None = AlarmSpec(threshold=0.3)
+    missing_sample_key_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
     output_length_drift: AlarmSpec | None = AlarmSpec(threshold=2.0)
     holdout_divergence: AlarmSpec | None = AlarmSpec(threshold=0.05, over_steps=5)
 
@@ -59,7 +61,12 @@ class AlarmsSpec(SpecModel):
         return {**usual, **given} if isinstance(given, dict) else given
 
     @field_validator(
-        "zero_variance_share", "truncation_share", "parse_error_share", "infra_failure_share", "repeated_call_share"
+        "zero_variance_share",
+        "truncation_share",
+        "parse_error_share",
+        "infra_failure_share",
+        "repeated_call_share",
+        "missing_sample_key_share",
     )
     @classmethod
     def _shares_end_at_one(cls, alarm: AlarmSpec | None) -> AlarmSpec | None:

@@ -10,7 +10,7 @@ from agentrft.graders import Grade, Grader, GraderFailure, GraderSample
 from agentrft.job.check.findings import CheckReport, GraderReport
 from agentrft.job.runtime import Runtime
 from agentrft.report import quantile, summarise, verdict
-from agentrft.report.summary import SAME_REWARD
+from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
 from agentrft.rollout import Rollout, grader_sample
 
 GRADED_AGAIN = 4
@@ -103,6 +103,14 @@ def _say(runtime: Runtime, found: GraderReport, rollouts: Sequence[Rollout], rep
             f"{len(infra)} of {len(rollouts)} broke on infrastructure; the first: {infra[0].failure_message}",
             "Mend the tool or the grader: such rollouts are never trained on.",
             3,
+        )
+    lacking = [one for one in rollouts if lacks_what_is_read(one)]
+    if lacking and lacking[0].grade is not None:
+        report.warn(
+            "grader",
+            f"{len(lacking)} of {found.graded} graded rollouts got its lowest score, because they lack what it reads: "
+            f"{', '.join(lacking[0].grade.missing)}",
+            "Say in the prompt in which form to answer, or show it in demonstrations.",
         )
     judgement = verdict(summarise(rollouts, pass_threshold=runtime.spec.pass_threshold))
     if judgement.trainable or len(infra) == len(rollouts):

@@ -83,6 +83,7 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
         try:
             grade = await grader.grade(GraderSample(text), item=item, trace_id=trace_id)
             uses = grade.uses(grader.name)
+            errors |= _missing(grade, text)
         finally:
             await grader.close()
     except GraderFailure as failure:
@@ -207,6 +208,17 @@ def _flags(spec: Any, failure: GraderFailure) -> dict[str, Any]:
             return {"model_grader_parse_error": True}
         return {"model_grader_server_error": True, "model_grader_server_error_details": str(failure)}
     return {"unresponsive_reward_error": failure.kind in ("timeout", "connection", "outage"), "other_error": True}
+
+
+def _missing(grade: Grade, text: str) -> dict[str, bool]:
+    """The flags of a grade that is the lowest because the answer lacks what a template reads."""
+    has_json = "output_json" in GraderSample(text).as_template_value()
+    of_json = [reference.startswith("sample.output_json") for reference in grade.missing]
+    unparsed = any(of_json) and not has_json
+    return {
+        "sample_parse_error": unparsed,
+        "invalid_variable_error": bool(of_json) and not (unparsed and all(of_json)),
+    }
 
 
 def _judges(spec: Any) -> dict[str, str]:
