@@ -114,7 +114,9 @@ def add_model(
     """Give weights a public name, in models.yaml of a server's data folder; read when it starts."""
     output = Output(as_json=as_json)
     from agentrft.server.models.catalog import add_model as add
+    from agentrft.server.private_files import make_private
 
+    make_private()
     if weights.startswith((".", "~")) or (Path(weights).is_dir() and "/" in weights):
         weights = str(Path(weights).expanduser().absolute())
     resolve_model(weights)
@@ -182,9 +184,11 @@ def rotate_secret(
 
 def _records(data_dir: Path, database: str | None) -> "Records":
     _server()
+    from agentrft.server.private_files import make_private
     from agentrft.server.records import Records
     from agentrft.store import JobStore
 
+    make_private()
     return Records(JobStore(data_dir.absolute() / "jobs", database=database))
 
 

@@ -14,12 +14,13 @@ from agentrft.server.artifacts import ANSWER_AGE_S, ANSWER_PATIENCE_S, driver_en
 from agentrft.server.background.expiry import clean
 from agentrft.server.background.webhooks import deliver
 from agentrft.server.context import Context
-from agentrft.server.encryption.rotation import use_key
+from agentrft.server.encryption.rotation import seal_old_urls, use_key
 from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import install_handlers
 from agentrft.server.guard import Guard
 from agentrft.server.inference.client import Inference
 from agentrft.server.models.catalog import load_catalog
+from agentrft.server.private_files import keep_private
 from agentrft.server.records import Records
 from agentrft.server.routes import evals, files, graders, health, jobs, models
 from agentrft.server.schemas.answers import ERRORS, describe
@@ -43,6 +44,7 @@ def create_app(settings: Settings) -> Application:
     Raises:
         UserError: the database, the artifact store, the key or `models.yaml` cannot be used.
     """
+    keep_private(settings.data_dir)
     environment = driver_environment()
     artifacts = open_artifacts(settings, environment, patience_s=ANSWER_PATIENCE_S, max_age_s=ANSWER_AGE_S)
     store = JobStore(settings.jobs_dir, database=settings.database, artifacts=artifacts)
@@ -50,7 +52,9 @@ def create_app(settings: Settings) -> Application:
     records = Records(store)
     key, key_lock = use_key(settings.data_dir, records)
     first_use(settings, store, records, environment)
-    context = Context(settings, store, records, Sealer(key), load_catalog(settings.data_dir))
+    sealer = Sealer(key)
+    seal_old_urls(sealer, records)
+    context = Context(settings, store, records, sealer, load_catalog(settings.data_dir))
     lifespan = _lifespan(context, key, key_lock, environment)
     app = Application(
         title="agentrft",

@@ -11,6 +11,7 @@ import uvicorn
 from agentrft.errors import UserError
 from agentrft.server.app import create_app
 from agentrft.server.browser_checks import is_loopback_name
+from agentrft.server.private_files import make_private
 from agentrft.server.settings import Settings
 
 GRACE_S = 10
@@ -30,6 +31,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     Raises:
         UserError: an address that others can reach without any key, or the address cannot be had.
     """
+    make_private()
     app = create_app(settings)
     forget_secrets(settings.allowed_env)
     if not is_loopback_name(host) and not app.state.context.records.has_keys():

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
+from agentrft.spec.shown import shown_key, shown_value
 from agentrft.spec.start import rank_of
 
 METHOD_FIELDS = (
@@ -97,12 +98,14 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
         _refuse_unknown(source, "method", method, ("type", "reinforcement"))
     else:
         raise UserError(
-            f"{source}: method: expected a mapping with `type: reinforcement`, found {method!r}.",
+            f"{source}: method: expected a mapping with `type: reinforcement`, found {shown_value(method)}.",
             "Write `method: {type: reinforcement, reinforcement: {tools, grader, hyperparameters}}`, "
             "or `method: rft` with the same fields under `rft:`.",
         )
     if not isinstance(inner, dict):
-        raise UserError(f"{source}: {where}: expected a mapping, found {inner!r}.", "Put `tools` and `grader` there.")
+        raise UserError(
+            f"{source}: {where}: expected a mapping, found {shown_value(inner)}.", "Put `tools` and `grader` there."
+        )
     if ignored is None:
         _refuse_unknown(source, where, inner, METHOD_FIELDS)
     else:
@@ -112,7 +115,9 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
     if episode_steps is not None:
         given = inner.get("hyperparameters") or {}
         if not isinstance(given, dict):
-            raise UserError(f"{source}: hyperparameters: expected a mapping, found {given!r}.", "Leave it out for all.")
+            raise UserError(
+                f"{source}: hyperparameters: expected a mapping, found {shown_value(given)}.", "Leave it out for all."
+            )
         hyperparameters = dict(given)
         if hyperparameters.setdefault("max_episode_steps", episode_steps) != episode_steps:
             raise UserError(f"{source}: max_episode_steps is given twice.", f"Keep it in `{where}` only.")
@@ -129,7 +134,7 @@ def _refuse_unknown(source: str, where: str, given: dict[str, Any], known: tuple
 def _unknown(field: str, known: tuple[str, ...] | list[str]) -> str:
     close = difflib.get_close_matches(str(field), known, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"unknown field '{field}'{hint} Accepted here: {', '.join(known)}."
+    return f"unknown field {shown_key(field)}{hint} Accepted here: {', '.join(known)}."
 
 
 def describe_errors(error: ValidationError) -> str:
@@ -154,10 +159,18 @@ def describe_errors(error: ValidationError) -> str:
             where.endswith("url") and any(mark in str(shown) for mark in "@?")
         )
         showable = isinstance(shown, str | int | float | bool) and not secret
-        found = f" (found {shown!r})" if showable else ""
-        reasons = "; or: ".join(dict.fromkeys(problem["msg"] for problem in problems))
+        found = f" (found {shown_value(shown)})" if showable else ""
+        reasons = "; or: ".join(dict.fromkeys(_reason(problem) for problem in problems))
         lines.append(f"{where}: {reasons}{found}")
     return lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines))
+
+
+def _reason(problem: Any) -> str:
+    """What pydantic says, without the value where it quotes one."""
+    if problem["type"] == "union_tag_invalid":
+        given = problem["ctx"]
+        return f"{given['discriminator']}: expected one of {given['expected_tags']}, found {shown_value(given['tag'])}"
+    return problem["msg"]
 
 
 def _model_at(model: type[BaseModel], location: list[Any]) -> type[BaseModel] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from standardwebhooks import Webhook
 
+from agentrft.errors import UserError
 from agentrft.server.background.loop import keep_doing
 from agentrft.server.records.job_lists import ENDED
 from agentrft.traffic import public_url
@@ -44,7 +45,7 @@ def tell_webhook(context: "Context", job_id: str) -> None:
         "type": f"fine_tuning.job.{job.status}",
         "data": {"id": job_id},
     }
-    context.records.add_delivery(str(body["id"]), url, json.dumps(body))
+    context.records.add_delivery(str(body["id"]), context.sealer.seal(url), json.dumps(body))
 
 
 async def deliver(context: "Context") -> None:
@@ -81,8 +82,13 @@ async def _send(context: "Context", session: aiohttp.ClientSession, row: dict[st
     if secret is not None:
         headers["webhook-signature"] = Webhook(secret).sign(row["event_id"], now, row["body"])
     try:
-        async with session.post(row["url"], data=row["body"], headers=headers, allow_redirects=False) as answer:
+        url = context.sealer.open(row["url"])
+    except UserError as error:
+        logger.warning("webhook of %s: %s", row["event_id"], error.cause)
+        return "its URL was sealed with another key"
+    try:
+        async with session.post(url, data=row["body"], headers=headers, allow_redirects=False) as answer:
             return None if answer.status < 300 else f"HTTP {answer.status}"
     except (aiohttp.ClientError, TimeoutError) as error:
-        logger.warning("webhook %s: %s", public_url(row["url"]), type(error).__name__)
+        logger.warning("webhook %s: %s", public_url(url), type(error).__name__)
         return type(error).__name__

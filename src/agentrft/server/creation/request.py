@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from agentrft.server.records import Records
 from agentrft.server.records.rows import FileRow
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables, parse_job
+from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
 
 OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
@@ -25,6 +27,8 @@ OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "me
 OURS = ("warm_start", "baseline", "engine", "dtype", "deterministic", "model_failed_reward", "priority")
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 USUAL_KEY = "OPENAI_API_KEY"
+# Upper case, as variables are: what else somebody gives here may be the key itself.
+VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 MOST_PRIORITY = 1000
 # Of files in the folder of files that are not whole yet.
 PARTIAL_PREFIX = ".partial-"
@@ -142,6 +146,9 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
             _refuse_code(part)
         variable = part.get("api_key_env")
         if variable not in (None, USUAL_KEY, *settings.allowed_env):
+            if not VARIABLE_NAME.fullmatch(str(variable)):
+                message = "api_key_env: the name of a variable is needed; a key itself belongs into `headers`."
+                raise ApiError(400, message, param="method", code="variable_not_allowed")
             raise ApiError(
                 400,
                 f"api_key_env: the variable {variable} may not be read here; the server was not started with "
@@ -177,8 +184,8 @@ def _check_fields(body: dict[str, Any]) -> None:
     if unknown:
         raise ApiError(
             400,
-            f"Unknown field '{unknown[0]}'. Accepted are: {', '.join(sorted(known))}.",
-            param=unknown[0],
+            f"Unknown field {shown_key(unknown[0])}. Accepted are: {', '.join(sorted(known))}.",
+            param=plain_key(unknown[0]),
             code="unknown_parameter",
         )
     for name in ("model", "training_file"):
@@ -258,9 +265,9 @@ def _refuse_source_files(value: Any) -> None:
 
 
 def _file_path(file_id: Any, param: str, records: Records, settings: Settings) -> str:
-    row: FileRow | None = records.file(file_id) if isinstance(file_id, str) else None
+    row: FileRow | None = records.file(file_id) if isinstance(file_id, str) and "\0" not in file_id else None
     if row is None or (row.expires_at is not None and row.expires_at < time.time()):
-        raise ApiError(400, f"{param}: there is no file {file_id!r}.", param=param, code="invalid_file")
+        raise ApiError(400, f"{param}: there is no file {shown_value(file_id)}.", param=param, code="invalid_file")
     if row.purpose != "fine-tune":
         raise ApiError(
             400,

@@ -65,13 +65,20 @@ def rotate(data_dir: Path, records: Records) -> int:
             )
         _finish_or_undo(data_dir, records)
         old, new = Sealer(load_key(data_dir)), Fernet.generate_key().decode()
-        opened = {job_id: old.open(text) for job_id, text in records.lists.sealed_specs().items()}
+        opened = {key: old.open(text) for key, text in records.sealed().items()}
         # The new key is on the disk before anything is sealed with it, the old one until all is.
         write_key(_pending(data_dir), new)
         sealer = Sealer(new)
-        records.reseal({job_id: sealer.seal(text) for job_id, text in opened.items()})
+        records.reseal({key: sealer.seal(text) for key, text in opened.items()})
         _put_in_place(data_dir)
-    return len(opened)
+    return sum(kind == "spec" for kind, _ in opened)
+
+
+def seal_old_urls(sealer: Sealer, records: Records) -> None:
+    """Seal the URLs of webhooks that an older version stored as they are."""
+    clear = records.clear_urls()
+    if clear:
+        records.reseal({key: sealer.seal(url) for key, url in clear.items()})
 
 
 def _finish_or_undo(data_dir: Path, records: Records) -> None:
@@ -79,15 +86,15 @@ def _finish_or_undo(data_dir: Path, records: Records) -> None:
     pending, current = _pending(data_dir), data_dir / FILE_NAME
     if not pending.exists():
         return
-    new, sealed = Sealer(read_key(pending)), records.lists.sealed_specs()
-    stale = {job_id: text for job_id, text in sealed.items() if not new.opens(text)}
+    new, sealed = Sealer(read_key(pending)), records.sealed()
+    stale = {key: text for key, text in sealed.items() if not new.opens(text)}
     if len(stale) == len(sealed) and current.exists():
         pending.unlink()
         return
     if stale and current.exists():
         # Of a server that ran meanwhile, from before it held the lock.
         old = Sealer(read_key(current))
-        records.reseal({job_id: new.seal(old.open(text)) for job_id, text in stale.items() if old.opens(text)})
+        records.reseal({key: new.seal(old.open(text)) for key, text in stale.items() if old.opens(text)})
     _put_in_place(data_dir)
 
 

@@ -9,12 +9,13 @@ from agentrft.server.records.deliveries import DeliveryRecords
 from agentrft.server.records.files import FileRecords
 from agentrft.server.records.job_lists import JobLists
 from agentrft.server.records.jobs import RUNNABLE, JobRecords
+from agentrft.server.records.sealed import SealedRecords
 from agentrft.store import JobStore
 
 __all__ = ["RUNNABLE", "Records", "new_id"]
 
 
-class Records(JobRecords, FileRecords, AccessRecords, DeliveryRecords):
+class Records(JobRecords, FileRecords, AccessRecords, DeliveryRecords, SealedRecords):
     """The server's tables in a store's database."""
 
     def __init__(self, store: JobStore) -> None:

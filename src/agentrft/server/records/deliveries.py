@@ -10,8 +10,8 @@ from agentrft.store import tables as t
 
 
 class DeliveryRecords(RecordsBase):
-    def add_delivery(self, event_id: str, url: str, body: str) -> bool:
-        """Whether it is new; an event is delivered once to a URL however often it is added."""
+    def add_delivery(self, event_id: str, sealed_url: str, body: str) -> bool:
+        """Whether it is new; an event is delivered once, however often it is added. Its URL may have a password."""
         with self._database.write() as connection:
             known = connection.execute(
                 select(func.count()).select_from(t.deliveries).where(t.deliveries.c.event_id == event_id)
@@ -19,7 +19,9 @@ class DeliveryRecords(RecordsBase):
             if known:
                 return False
             connection.execute(
-                insert(t.deliveries).values(event_id=event_id, url=url, body=body, attempts=0, due_at=time.time())
+                insert(t.deliveries).values(
+                    event_id=event_id, url=sealed_url, body=body, attempts=0, due_at=time.time()
+                )
             )
             return True
 

@@ -96,13 +96,6 @@ class JobRecords(RecordsBase):
             where = and_(where, or_(column.is_(None), column != "cancel"))
         self._change(t.served_jobs, where, wish=wish)
 
-    def reseal(self, sealed: dict[str, str]) -> None:
-        """Replace the sealed specs of these jobs at once."""
-        with self._database.write() as connection:
-            for job_id, text in sealed.items():
-                where = t.served_jobs.c.job_id == job_id
-                connection.execute(update(t.served_jobs).where(where).values(sealed_spec=text))
-
     def move(
         self,
         job_id: str,

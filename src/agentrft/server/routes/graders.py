@@ -21,6 +21,7 @@ from agentrft.server.schemas.graders import GraderRun, ToolRun, ValidatedGrader
 from agentrft.server.settings import Settings
 from agentrft.spec import GraderSpec, HttpToolSpec, expand_variables
 from agentrft.spec.loading import describe_errors
+from agentrft.spec.shown import plain_key, shown_key
 from agentrft.tools import HttpTool, ToolCall, ToolFailure
 
 router = APIRouter()
@@ -147,8 +148,8 @@ def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
     if unknown:
         raise ApiError(
             400,
-            f"Unknown field '{unknown[0]}'. Accepted are: {', '.join(known)}.",
-            param=unknown[0],
+            f"Unknown field {shown_key(unknown[0])}. Accepted are: {', '.join(known)}.",
+            param=plain_key(unknown[0]),
             code="unknown_parameter",
         )
     given = {"retries": 0, **{name: value for name, value in body.items() if name not in (*OF_THE_CALL, "type")}}
