@@ -1,17 +1,24 @@
 #!/usr/bin/env bash
-# Installs what comes from the operating system: bubblewrap, which the sandbox of python graders is made with.
-# Does nothing where it is there; says what is missing where it may not install.
+# Installs what comes from the operating system: bubblewrap, which the sandbox of python graders is made with, and
+# Chromium, which a test uses to see that web pages cannot use a server.
+# Does nothing where they are there; says what is missing where it may not install.
 set -euo pipefail
 
-if command -v bwrap >/dev/null; then
+missing=()
+command -v bwrap >/dev/null || missing+=(bubblewrap)
+command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+if [[ ${#missing[@]} == 0 ]]; then
     exit 0
 fi
 if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
-    echo "Installing bubblewrap ..."
+    echo "Installing ${missing[*]} ..."
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends bubblewrap >/dev/null
+    # A machine without one of them goes on: its tests are skipped.
+    for package in "${missing[@]}"; do
+        apt-get install -y -qq --no-install-recommends "$package" >/dev/null || echo "$package cannot be installed." >&2
+    done
 else
-    echo "bubblewrap is missing: python graders will need 'trusted: true', and the sandbox's tests are skipped." >&2
-    echo "Install it with your system's packages, such as: sudo apt install bubblewrap" >&2
+    echo "Missing: ${missing[*]}. Without bubblewrap python graders need 'trusted: true'; the tests of what is missing" >&2
+    echo "are skipped. Install it with your system's packages, such as: sudo apt install ${missing[*]}" >&2
 fi
