@@ -1,14 +1,23 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-.PHONY: setup test test-api test-chaos test-fuzz test-slow lint format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
+# How many processes run tests at once. More than this many gain little: the longest file is then what is waited for.
+WORKERS ?= $(shell cores=$$(nproc); echo $$(( cores < 8 ? cores : 8 )))
+# A worker computes with one thread: tests of tiny models gain nothing from more, and lose where the other workers have
+# the cores. A file is run by one worker, for its fixtures' sake.
+PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-fuzz test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
 
-test: setup lint ## what CI runs: checks, then all tests but the slow ones
+test: setup ## what CI runs: checks, and all tests but the slow ones
 	@scripts/system.sh
-	$(PYTHON_BIN) -m pytest -q
+	@$(MAKE) --no-print-directory -j 2 lint-types run-tests
+
+run-tests: lint-code
+	$(PYTEST)
 
 test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on PostgreSQL, with 2,000 generated requests
 	@scripts/system.sh
@@ -18,17 +27,33 @@ test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on Post
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
 
+test-dist: setup ## the wheel, installed with all that it needs into an empty environment; a download of some GB
+	$(PYTHON_BIN) -m pytest -q -s -m fresh tests/dist
+
+test-docs: setup ## the commands of README and docs that take minutes, as they stand there
+	$(PYTHON_BIN) -m pytest -q -s -m fresh tests/docs
+
 test-fuzz: setup ## formulas and templates of 100,000 texts each
 	AGENTRFT_FUZZ_EXAMPLES=100000 $(PYTHON_BIN) -m pytest -q tests/fuzz
 
 test-slow: setup ## the tests that train for minutes
 	$(PYTHON_BIN) -m pytest -q -m slow
 
-lint: setup
+lint: setup ## style, imports, dependencies and types
+	@$(MAKE) --no-print-directory -j 2 lint-types lint-code
+
+lint-code:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports --no-logo
 	.venv/bin/deptry src
+
+lint-types:
+	.venv/bin/pyright
+
+dist: setup ## wheel and sdist, in dist/
+	rm -rf dist
+	$(PYTHON_BIN) -m hatchling build
 
 format: setup ## mend what ruff can mend
 	.venv/bin/ruff check --fix .

@@ -79,14 +79,12 @@ def check_inputs(spec: JobSpec) -> None:
         EndpointError: a tool's endpoint cannot be used.
     """
     from agentrft.graders import check_templates
-    from agentrft.tools import call_judge, declared_tools
 
-    judge = call_judge(declared_tools(spec.tools))
-    samples = load_samples(spec.training_file, judge)
+    samples = load_samples(spec.training_file)
     if spec.validation_file:
-        samples += load_samples(spec.validation_file, judge)
+        samples += load_samples(spec.validation_file)
     if spec.warm_start:
-        load_demonstrations(spec.warm_start.training_file, judge)
+        load_demonstrations(spec.warm_start.training_file)
     for grader in (spec.grader, *spec.holdout_graders.values()):
         check_templates(grader, samples)
     resolve_model(spec.model)

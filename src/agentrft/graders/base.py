@@ -26,7 +26,7 @@ class CallFact:
 class TraceFacts:
     """How the answer was reached. `latency_s` is from the first request to the final answer."""
 
-    calls: list[CallFact] = field(default_factory=list)
+    calls: list[CallFact] = field(default_factory=list[CallFact])
     turns: int = 0
     sampled_tokens: int = 0
     latency_s: float = 0.0
@@ -47,8 +47,8 @@ class GraderSample:
     """
 
     output_text: str
-    output_tools: list[dict[str, Any]] = field(default_factory=list)
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    output_tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     trace: TraceFacts = field(default_factory=TraceFacts)
 
     def as_template_value(self) -> dict[str, Any]:
@@ -83,14 +83,14 @@ class Grade:
     """
 
     score: float
-    sub_scores: dict[str, float] = field(default_factory=dict)
+    sub_scores: dict[str, float] = field(default_factory=dict[str, float])
     reason: str | None = None
-    errors: list[str] = field(default_factory=list)
-    faults: dict[str, int] = field(default_factory=dict)
-    usage: dict[str, int] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list[str])
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    usage: dict[str, int] = field(default_factory=dict[str, int])
     latency_s: float = 0.0
-    parts: dict[str, GraderUse] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
+    parts: dict[str, GraderUse] = field(default_factory=dict[str, GraderUse])
+    missing: list[str] = field(default_factory=list[str])
 
     def uses(self, grader: str) -> dict[str, GraderUse]:
         """What each grader took, by name; `grader` is the name of the one that gave this grade."""

@@ -15,8 +15,8 @@ class GraderUse:
         latency_s: seconds until its score; None where it gave none.
     """
 
-    faults: dict[str, int] = field(default_factory=dict)
-    usage: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    usage: dict[str, int] = field(default_factory=dict[str, int])
     latency_s: float | None = None
 
 

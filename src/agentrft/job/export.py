@@ -75,7 +75,7 @@ def describe_weights(reference: ModelReference, store: JobStore | None, *, model
     rank, named = None, ""
     if (folder / ADAPTER_CONFIG).is_file():
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        rank, named = config["r"], config["base_model_name_or_path"]
+        rank, named = config["r"], str(config["base_model_name_or_path"])
     if model is None:
         model = store.get_job(reference.job_id).model if store and reference.job_id else named
     source = resolve_model(model)

@@ -15,7 +15,7 @@ def matmul_flops_per_s(dtype: torch.dtype, device: torch.device) -> float:
     """FLOP/s of the best of a few square products; measured once, which takes a tenth of a second."""
     size = SIZE.get(device.type, SIZE_ELSEWHERE)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    left @ right
+    torch.matmul(left, right)
     best = min(_seconds(left, right) for _ in range(REPETITIONS))
     return 2 * size**3 / best
 
@@ -23,7 +23,7 @@ def matmul_flops_per_s(dtype: torch.dtype, device: torch.device) -> float:
 def _seconds(left: torch.Tensor, right: torch.Tensor) -> float:
     _wait_for(left.device)
     started = time.perf_counter()
-    left @ right
+    torch.matmul(left, right)
     _wait_for(left.device)
     return time.perf_counter() - started
 

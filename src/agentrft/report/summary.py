@@ -61,17 +61,17 @@ class Summary:
     sampled_tokens_mean: float = 0.0
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
-    outcomes: dict[str, int] = field(default_factory=dict)
-    failures: dict[str, int] = field(default_factory=dict)
-    faults: dict[str, int] = field(default_factory=dict)
-    repeated_rollouts: dict[str, int] = field(default_factory=dict)
-    tool_statuses: dict[str, int] = field(default_factory=dict)
-    sub_scores: dict[str, float] = field(default_factory=dict)
-    holdout_scores: dict[str, float] = field(default_factory=dict)
-    judge_tokens: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    failures: dict[str, int] = field(default_factory=dict[str, int])
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    repeated_rollouts: dict[str, int] = field(default_factory=dict[str, int])
+    tool_statuses: dict[str, int] = field(default_factory=dict[str, int])
+    sub_scores: dict[str, float] = field(default_factory=dict[str, float])
+    holdout_scores: dict[str, float] = field(default_factory=dict[str, float])
+    judge_tokens: dict[str, int] = field(default_factory=dict[str, int])
     grader_latency_mean_s: float = 0.0
-    graders: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tools: dict[str, dict[str, float]] = field(default_factory=dict)
+    graders: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    tools: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     truncation_share: float = 0.0
     parse_error_share: float = 0.0
     infra_failure_share: float = 0.0

@@ -36,7 +36,7 @@ class Turn:
     finish_reason: str
     policy_version: int
     generation_s: float = 0.0
-    tool_calls: list[ToolCallRecord] = field(default_factory=list)
+    tool_calls: list[ToolCallRecord] = field(default_factory=list[ToolCallRecord])
 
 
 @dataclass
@@ -74,13 +74,13 @@ class Rollout:
     failure_message: str | None = None
     grade: Grade | None = None
     reward: float | None = None
-    holdout_scores: dict[str, float] = field(default_factory=dict)
+    holdout_scores: dict[str, float] = field(default_factory=dict[str, float])
     latency_s: float = 0.0
     tool_requests: int = 0
-    faults: dict[str, int] = field(default_factory=dict)
-    given_up: list[str] = field(default_factory=list)
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    given_up: list[str] = field(default_factory=list[str])
     row_starts: list[int] = field(default_factory=lambda: [0])
-    graders: dict[str, GraderUse] = field(default_factory=dict)
+    graders: dict[str, GraderUse] = field(default_factory=dict[str, GraderUse])
     started_at: float = 0.0
 
     @property
@@ -97,10 +97,10 @@ class Rollout:
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Rollout":
         value = dict(value)
-        value["turns"] = [
-            Turn(**{**turn, "tool_calls": [ToolCallRecord(**call) for call in turn["tool_calls"]]})
-            for turn in value["turns"]
+        turns: list[dict[str, Any]] = [
+            {**turn, "tool_calls": [ToolCallRecord(**call) for call in turn["tool_calls"]]} for turn in value["turns"]
         ]
+        value["turns"] = [Turn(**turn) for turn in turns]
         value["grade"] = Grade(**value["grade"]) if value.get("grade") else None
         value["graders"] = {name: GraderUse(**use) for name, use in value.get("graders", {}).items()}
         return cls(**value)

@@ -283,7 +283,7 @@ class JobStore:
 
     # --- inside
 
-    def _events(self, query: Select[Any]) -> list[Event]:
+    def _events(self, query: Select[Any, Any, Any, Any, Any]) -> list[Event]:
         with self.database.read() as connection:
             return [Event(*row) for row in connection.execute(query)]
 

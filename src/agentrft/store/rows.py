@@ -49,7 +49,7 @@ class Event:
     created_at: float
     level: EventLevel
     message: str
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
     number: int = 0
 
 

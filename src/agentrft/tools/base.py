@@ -30,7 +30,7 @@ class ToolResult:
     status: ResultStatus
     latency_s: float
     attempts: int
-    faults: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class ToolFailure(Exception):

@@ -27,7 +27,7 @@ class ChatMessage(Answer):
     content: str | None
     refusal: None
     annotations: Nothing
-    tool_calls: list[Call] = Field(default_factory=list)
+    tool_calls: list[Call] = Field(default_factory=list[Call])
     reasoning_content: str = Field(default_factory=str)
 
 

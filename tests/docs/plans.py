@@ -1,0 +1,66 @@
+"""What becomes of each shell block of the documents: it is run, or it stands under words that say what it needs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Run as it stands there, in a folder of its own with the environment of `make setup`.
+
+    Attributes:
+        minutes: it takes minutes, so `make test-docs` runs it.
+        inside: a folder of the repository, a copy of which is the folder.
+        left_out: beginnings of commands that another test runs.
+        background: beginnings of commands that run until they are stopped; the next one begins once they are up.
+    """
+
+    minutes: bool = False
+    inside: str | None = None
+    left_out: tuple[str, ...] = ()
+    background: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Not run, because it needs what its section names in these words.
+
+    Attributes:
+        instead: the test that does the same another way; empty where there is none, with the reason beside it.
+    """
+
+    words: str
+    instead: str
+
+
+DIST = "tests/dist/test_package.py"
+PLANS: dict[str, Runs | Needs] = {
+    # `make test` is what runs this; the quickstart's own test shortens it.
+    "README.md#five-minutes": Needs("Python 3.11 or newer and two CPU cores", "tests/examples/test_quickstart.py"),
+    "README.md#your-own-agent": Runs(minutes=True),
+    "README.md#from-openais-fine-tuning-api": Runs(),
+    # The targets are what CI and contributors run; `test_documents` holds that each is there.
+    "CONTRIBUTING.md#working-on-agentrft": Needs("make setup", "tests/docs/test_documents.py"),
+    "docs/benchmarks.md#benchmarks": Needs("Peers are installed into environments of their own", ""),  # hours
+    "docs/job.md#before-training-agentrft-check": Needs("agentrft check", "tests/job/test_check.py"),
+    "docs/migrate-from-openai.md#the-change": Runs(left_out=("pip install",)),
+    "docs/server.md#a-server-for-a-team": Runs(left_out=("pip install",)),
+    "docs/server.md#files-in-a-bucket": Needs("With a bucket, its credentials", "tests/server/test_artifacts.py"),
+    "docs/deploy.md#the-package": Needs("made in a checkout", DIST),
+    "docs/deploy.md#the-package-1": Needs("On the machine, as root", DIST),
+    "docs/deploy.md#a-service": Needs("As root, with systemd", "tests/deploy/test_service.py"),
+    "docs/deploy.md#tls": Needs("As root", "tests/deploy/test_proxy.py"),
+    "docs/deploy.md#a-container": Needs("With podman", "tests/deploy/test_container.py"),
+    "docs/deploy.md#backup-and-restore": Needs("stop the server", "tests/deploy/test_backup.py"),
+    "docs/deploy.md#backup-and-restore-1": Needs("on this machine or another one", "tests/deploy/test_backup.py"),
+    "docs/deploy.md#upgrade": Needs("With systemd", "tests/store/test_migrations.py"),
+    "examples/medical_coding/README.md#run-it": Runs(
+        minutes=True,
+        inside="examples/medical_coding",
+        left_out=("cd examples/medical_coding",),
+        background=("python server.py",),
+    ),
+    # README.md's "Your own agent" runs this project.
+    "src/agentrft/cli/templates/project/README.md#an-agent-that-looks-things-up": Needs(
+        "tool_server.py", "tests/docs/test_commands.py"
+    ),
+}
