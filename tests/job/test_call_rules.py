@@ -38,8 +38,8 @@ def told(rollout: Rollout) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"word": 5}, "lookup: word: 5 is not of type 'string'"),
-        ({}, "lookup: 'word' is a required property"),
+        ({"word": 5}, 'lookup: word: 5 is not of type "string"'),
+        ({}, 'lookup: "word" is a required property'),
         ({"word": "apple", "colour": "red"}, "lookup: Additional properties are not allowed ('colour' was unexpected)"),
     ],
 )

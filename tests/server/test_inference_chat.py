@@ -222,6 +222,29 @@ def test_an_answer_that_is_never_in_the_schema_is_an_error(server: RunningServer
     assert raised.value.param == "response_format"
 
 
+TOWER = {
+    "$defs": {"0": {"type": "object"}} | {str(n): {"allOf": [{"$ref": f"#/$defs/{n - 1}"}] * 2} for n in range(1, 31)},
+    "$ref": "#/$defs/30",
+}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"$ref": "#/$defs/missing"}, {"$ref": "#"}, TOWER, {"type": "object", "minimum": "1"}]
+)
+@pytest.mark.parametrize("where", ["response_format", "tools"])
+def test_a_schema_that_cannot_be_checked_is_a_bad_request(
+    server: RunningServer, where: str, schema: dict[str, Any]
+) -> None:
+    asked: dict[str, Any] = {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        "tools": [{"type": "function", "function": {"name": "x", "strict": True, "parameters": schema}}],
+    }
+    with pytest.raises(BadRequestError) as raised:
+        ask(server.client(), **{where: asked[where]})
+
+    assert raised.value.param is not None and raised.value.param.startswith(where)
+
+
 def test_an_error_in_a_stream_reaches_the_client(server: RunningServer) -> None:
     with pytest.raises(APIError, match="asked format") as raised:
         list(ask(server.client("white"), response_format=JSON_FORMAT, stream=True))

@@ -97,3 +97,16 @@ def test_a_tool_that_comes_first_is_named_as_either_api_does(choice: dict[str, A
 )
 def test_rules_that_cannot_hold_are_refused(tools: list[dict[str, Any]], rules: dict[str, Any], said: str) -> None:
     assert said in refusal(tools, **rules)
+
+
+@pytest.mark.parametrize("schema", [{"$ref": "#/$defs/missing"}, {"$ref": "#"}, {"type": "text"}])
+def test_an_answers_schema_that_cannot_be_checked_is_refused_with_its_field(schema: dict[str, Any]) -> None:
+    answer = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    assert "json_schema.schema" in refusal([SEARCH], response_format=answer)
+
+
+def test_an_answers_schema_says_what_of_it_is_not_enforced() -> None:
+    schema = {"type": "object", "properties": {"a": {"pattern": "(a"}}}
+    answer = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    spec = job([SEARCH], response_format=answer)
+    assert spec.response_format is not None and "properties.a.pattern" in spec.response_format.unenforced[0]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from agentrft.errors import UserError
+from agentrft.job.notices import Notices
 from agentrft.spec import HttpToolSpec
-from agentrft.tools import HttpTool, Tool, Toolbox, ToolCall, ToolFailure, ToolResult, create_toolbox
+from agentrft.tools import HttpTool, Tool, Toolbox, ToolCall, ToolFailure, ToolResult, argument_fault, create_toolbox
 from tests.traffic.chaos_server import ChaosServer, ok, raw, status
 
 
@@ -128,3 +129,30 @@ def test_two_tools_of_one_name_are_refused() -> None:
     spec = HttpToolSpec.model_validate({"name": "search", "url": "http://127.0.0.1:1/"})
     with pytest.raises(UserError, match="share the name 'search'"):
         toolbox.add(HttpTool(spec), spec)
+
+
+def test_what_of_a_schema_cannot_be_checked_is_said_and_the_tool_is_there_with_the_rest() -> None:
+    said: list[tuple[str, str]] = []
+    parameters = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a"}}, "required": ["a"]}
+    spec = HttpToolSpec.model_validate({"name": "search", "url": "http://127.0.0.1:1/", "parameters": parameters})
+    toolbox = create_toolbox([spec], notify=lambda level, text: said.append((level, text)))
+    assert toolbox.tools["search"].parameters == parameters, "the model sees it as it was written"
+    assert [level for level, _ in said] == ["warning"]
+    assert "tool 'search'" in said[0][1] and "properties.a.pattern: '^(a'" in said[0][1]
+    assert argument_fault(parameters, {"a": "x"}) is None
+    assert argument_fault(parameters, {"a": 1}) == 'a: 1 is not of type "string"'
+
+
+def test_a_schema_that_leads_nowhere_or_in_a_circle_is_refused_with_the_tools_name() -> None:
+    with pytest.raises(UserError, match=r"tool 'search': parameters: \$ref: .*missing"):
+        toolbox_at("http://127.0.0.1:1/", parameters={"type": "object", "properties": {"a": {"$ref": "#/missing"}}})
+    with pytest.raises(UserError, match=r"tool 'search': parameters: a \$ref comes back"):
+        toolbox_at("http://127.0.0.1:1/", parameters={"$ref": "#"})
+
+
+def test_the_first_who_listens_hears_what_was_said_before() -> None:
+    notices, heard = Notices(), list[str]()
+    notices("warning", "early")
+    notices.listen(lambda level, text: heard.append(text))
+    notices("info", "late")
+    assert heard == ["early", "late"]

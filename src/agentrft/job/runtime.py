@@ -23,7 +23,7 @@ from agentrft.models.load import dtype_on, load_model, load_tokenizer
 from agentrft.models.memory import device_memory
 from agentrft.rollout import CallRules, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
-from agentrft.tools import Toolbox, create_toolbox, schema_fault
+from agentrft.tools import Toolbox, create_toolbox, schema_fault, unenforced_parts
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,9 @@ class Runtime:
         )
         self.call_rules = _call_rules(spec, self.toolbox)
         _check_row_tools(self)
+        if spec.response_format is not None:
+            for part in spec.response_format.unenforced:
+                self.notices("warning", f"response_format: answers are not held against it: {part}")
         source = resolve_model(spec.model)
         tokenizer = load_tokenizer(source)
         self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id)
@@ -239,6 +242,7 @@ def _call_rules(spec: JobSpec, toolbox: Toolbox) -> CallRules:
 def _check_row_tools(runtime: Runtime) -> None:
     """A row may describe only tools that the job can call, by schemas that arguments can be checked against."""
     known = runtime.toolbox.tools
+    unenforced: set[str] = set()
     for sample in [*runtime.train, *runtime.validation]:
         functions = [tool["function"] for tool in sample.tools]
         missing = sorted({function["name"] for function in functions} - set(known))
@@ -254,6 +258,9 @@ def _check_row_tools(runtime: Runtime) -> None:
                     f"row {sample.sample_id}: tool '{function['name']}': parameters: {fault}",
                     "Give a JSON Schema of an object.",
                 )
+            unenforced |= {f"{function['name']}: {part}" for part in unenforced_parts(function.get("parameters") or {})}
+    for part in sorted(unenforced):
+        runtime.notices("warning", f"a row's tool {part}; the model sees it, and its calls may break it")
 
 
 def _check_context(hyperparameters: ResolvedHyperparameters, config: PretrainedConfig) -> None:

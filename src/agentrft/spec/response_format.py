@@ -2,11 +2,10 @@
 
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import ConfigDict, Field, model_validator
 
 from agentrft.spec.base import SpecModel
+from agentrft.spec.json_schema import SchemaFault, read_schema
 
 
 class JsonSchemaFormat(SpecModel):
@@ -33,13 +32,18 @@ class ResponseFormat(SpecModel):
             return self.json_schema.answer_schema
         return {"type": "object"} if self.type == "json_object" else None
 
+    @property
+    def unenforced(self) -> tuple[str, ...]:
+        """What of the schema answers are not held against, each with the reason."""
+        return () if self.json_schema is None else read_schema(self.json_schema.answer_schema).unenforced
+
     @model_validator(mode="after")
     def _has_its_schema(self) -> "ResponseFormat":
         if (self.type == "json_schema") != (self.json_schema is not None):
             raise ValueError("'json_schema' goes with type json_schema, and with no other")
         if self.json_schema is not None:
             try:
-                Draft202012Validator.check_schema(self.json_schema.answer_schema)
-            except SchemaError as error:
-                raise ValueError(f"json_schema.schema: {error.message}") from error
+                read_schema(self.json_schema.answer_schema)
+            except SchemaFault as fault:
+                raise ValueError(f"json_schema.schema: {fault}") from fault
         return self

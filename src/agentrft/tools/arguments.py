@@ -1,45 +1,40 @@
 """A call's arguments against the tool's JSON Schema: a short text that the model can learn from."""
 
-import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-
-MAX_CHARACTERS = 300
+from agentrft.spec.json_schema import SchemaFault, read_schema
+from agentrft.wire import WireError, parse
 
 
-def schema_fault(schema: dict[str, Any]) -> str | None:
+def schema_fault(schema: Mapping[str, Any]) -> str | None:
     """Why `schema` describes no arguments; None if it does."""
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        return f"{_path(error.absolute_path) or 'parameters'}: {error.message}"[:MAX_CHARACTERS]
-    if schema.get("type", "object") != "object":
-        return f"type: arguments are an object, not {schema['type']!r}"
-    try:
-        next(_validator(json.dumps(schema)).iter_errors({}), None)
-    except Unresolvable as error:
-        return f"{error}; only references inside the schema are followed"
+        read_schema(schema)
+    except SchemaFault as fault:
+        return str(fault)
+    kinds = schema.get("type", "object")
+    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
+        return f"type: arguments are an object, not {kinds!r}"
     return None
 
 
-def argument_fault(schema: dict[str, Any], arguments: dict[str, Any]) -> str | None:
+def unenforced_parts(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    """What of a schema the model is shown and its arguments are not held against, each with the reason.
+
+    Args:
+        schema: one in which `schema_fault` finds none.
+    """
+    return read_schema(schema).unenforced
+
+
+def argument_fault(schema: Mapping[str, Any], arguments: dict[str, Any]) -> str | None:
     """What is wrong with `arguments`; None if they fit.
 
     Args:
         schema: one in which `schema_fault` finds none.
     """
-    error = best_match(_validator(json.dumps(schema)).iter_errors(arguments))
-    if error is None:
-        return None
-    where = _path(error.absolute_path)
-    text = f"{where}: {error.message}" if where else error.message
-    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
+    return read_schema(schema).fault(arguments)
 
 
 def fits_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
@@ -47,17 +42,7 @@ def fits_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
     if schema is None:
         return True
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = parse(text, lossy=True)
+    except WireError:
         return False
-    return _validator(json.dumps(schema)).is_valid(value)
-
-
-@lru_cache(maxsize=256)
-def _validator(schema: str) -> Draft202012Validator:
-    # With a registry of its own nothing is fetched from the network.
-    return Draft202012Validator(json.loads(schema), registry=Registry())
-
-
-def _path(parts: Any) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+    return read_schema(schema).fits(value)

@@ -8,7 +8,7 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.spec import HookSpec, HttpToolSpec, McpToolSpec, PythonToolSpec, ToolSpec
 from agentrft.spec.tools import ToolLimits
-from agentrft.tools.arguments import argument_fault, schema_fault
+from agentrft.tools.arguments import argument_fault, schema_fault, unenforced_parts
 from agentrft.tools.base import RolloutResource, Tool
 from agentrft.tools.caching import CachedTool
 from agentrft.tools.hooks import RolloutHooks
@@ -29,6 +29,7 @@ class Toolbox:
         max_calls: in one rollout, by tool; absent where there is no limit.
         max_output_characters: of one answer, by tool.
         examples: arguments for a trial call, by tool; absent where the job gives none.
+        unenforced: what of a tool's schema its calls are not held against, with the reasons, by tool.
     """
 
     tools: dict[str, Tool] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Toolbox:
     max_calls: dict[str, int] = field(default_factory=dict)
     max_output_characters: dict[str, int] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unenforced: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def schemas(self) -> list[dict[str, Any]]:
@@ -63,6 +65,8 @@ class Toolbox:
         fault = schema_fault(tool.parameters)
         if fault is not None:
             raise UserError(f"tool '{tool.name}': parameters: {fault}", "Give a JSON Schema of an object.")
+        if unenforced := unenforced_parts(tool.parameters):
+            self.unenforced[tool.name] = unenforced
         if example is not None:
             fault = argument_fault(tool.parameters, example)
             if fault is not None:
@@ -106,7 +110,7 @@ def create_toolbox(
     """Make all tools that a job declares.
 
     Args:
-        notify: told when an endpoint goes down and when it answers again.
+        notify: told when an endpoint goes down and when it answers again, and what of a schema is not enforced.
 
     Raises:
         UserError: headers cannot be sent, a function cannot be imported, an MCP server cannot be used, a schema is
@@ -129,4 +133,7 @@ def create_toolbox(
                     raise UserError(f"{server.label}: examples: it has no tool {unknown}.", "Correct the names.")
                 for definition in server.definitions:
                     toolbox.add(McpTool(server, definition), spec, spec.examples.get(definition.name))
+    for name, parts in toolbox.unenforced.items():
+        for part in parts:
+            notify("warning", f"tool '{name}': parameters: the model sees it, and its calls may break it: {part}")
     return toolbox

@@ -58,6 +58,12 @@ async def check_tools(
             try:
                 await toolbox.probe()
                 for tool in toolbox.tools.values():
+                    for unenforced in toolbox.unenforced.get(tool.name, ()):
+                        report.warn(
+                            f"tool '{tool.name}'",
+                            f"parameters: the model sees it, and its calls may break it: {unenforced}.",
+                            "Say it so that it can be checked, or let the tool check it.",
+                        )
                     with report.part(f"tool '{tool.name}'"):
                         await _check(tool, toolbox, samples, demonstrations, report, burst)
             finally:

@@ -31,6 +31,9 @@ async def check_job(
     """
     started = time.perf_counter()
     report = CheckReport()
+    if spec.response_format is not None:
+        for part in spec.response_format.unenforced:
+            report.warn("response_format", f"answers are not held against it: {part}.", "Say it in another way.")
     say("data")
     rows = check_rows(spec, report)
     if rows is not None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from agentrft.server.inference.errors import ApiError
 from agentrft.tools import argument_fault
+from agentrft.wire import WireError, parse
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class OutputFormat:
     def fault(self, content: str) -> str | None:
         """Why the answer is not in this format; None if it is."""
         try:
-            value = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            return f"it is not JSON: {error}"
+            value = parse(content, lossy=True)
+        except WireError as error:
+            return str(error)
         if not isinstance(value, dict):
             return f"it is a JSON {type(value).__name__}, not an object"
         return None if self.schema is None else argument_fault(self.schema, value)
@@ -93,8 +94,8 @@ class Constraints:
         if schema is None:
             return None
         try:
-            return argument_fault(schema, json.loads(function["arguments"]))
-        except (ValueError, RecursionError) as error:
+            return argument_fault(schema, parse(function["arguments"], lossy=True))
+        except WireError as error:
             return str(error)
 
 
