@@ -16,23 +16,23 @@ import asyncio
 import importlib
 import inspect
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic.errors import PydanticUserError
+from pydantic import ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec import PythonToolSpec
-from agentrft.tools.base import ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.python_calling import described, innermost, run, was_raised
+from agentrft.tools.python_results import NoResult
+from agentrft.tools.python_signature import Signature
 from agentrft.traffic import MAX_BODY_BYTES
-
-GIVEN = ("trace_id", "item")
-ARGUMENT_LINE = re.compile(r"^\s*\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.+)$")
+from agentrft.wire import WireError, clean_text, parse
 
 
 class ToolError(Exception):
@@ -53,13 +53,10 @@ class PythonTool:
         self._timeout_s = spec.timeout_s
         self._slots = asyncio.Semaphore(spec.max_concurrency)
         self._function = _imported(spec)
-        parameters = inspect.signature(self._function).parameters
-        self._given = [name for name in GIVEN if name in parameters]
-        self.reads_item = "item" in self._given
-        self._model = _model(spec, self._function)
-        text, arguments = _described(inspect.getdoc(self._function) or "")
-        self.description = text if spec.description is None else spec.description
-        self.parameters = spec.parameters or _schema(self._model, arguments)
+        self._signature = Signature(self._function, _where(spec), spec.tool_name)
+        self.reads_item = "item" in self._signature.given
+        self.description = self._signature.description if spec.description is None else spec.description
+        self.parameters = spec.parameters or self._signature.schema
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
         """Run the function: a coroutine here, anything else in a thread.
@@ -68,25 +65,31 @@ class PythonTool:
             ToolFailure: "timeout", "exception" or "bad_answer" (what it returned is neither text nor JSON).
         """
         started = time.monotonic()
-        try:
-            values = self._model.model_validate(json.loads(call.arguments))
-        except ValidationError as error:
-            first = error.errors()[0]
-            text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-            return ToolResult(json.dumps({"error": text}), "client_error", 0.0, attempts=0)
         given = {"trace_id": trace_id, "item": item}
-        keywords = {name: getattr(values, name) for name in type(values).model_fields}
-        keywords |= {name: given[name] for name in self._given}
         try:
-            async with self._slots, asyncio.timeout(self._timeout_s):
-                value = await self._run(keywords)
+            by_place, by_name = self._signature.arguments(parse(call.arguments, lossy=True), given)
+        except (ValidationError, WireError) as error:
+            text = json.dumps({"error": _fault(error)}, ensure_ascii=False)
+            return ToolResult(text, "client_error", 0.0, attempts=0)
+        except Exception as error:  # a type of the user's may check by code of its own
+            raise self._failure("exception", described(error)) from error
+        function = partial(self._function, *by_place, **by_name)
+        try:
+            async with self._slots:
+                outcome = await run(function, self._timeout_s)
         except TimeoutError:
             raise self._failure("timeout", f"no answer within {self._timeout_s:g} s") from None
-        except ToolError as error:
-            return ToolResult(str(error), "client_error", time.monotonic() - started, attempts=1)
-        except Exception as error:  # whatever the user's code raises is reported as the tool's failure
-            raise self._failure("exception", f"{type(error).__name__}: {error}") from error
-        return self._result(value, time.monotonic() - started)
+        latency_s = time.monotonic() - started
+        error = None if outcome.error is None else innermost(outcome.error)
+        match error:
+            case None:
+                return _result(outcome.text, "ok", latency_s)
+            case ToolError():
+                return _result(described(error).partition(": ")[2], "client_error", latency_s)
+            case NoResult():
+                raise self._failure("bad_answer", str(error)) from error
+            case _:
+                raise self._failure("exception", described(error)) from error
 
     async def probe(self) -> None:
         """Nothing to ask: the function was imported."""
@@ -94,86 +97,46 @@ class PythonTool:
     async def close(self) -> None:
         """Nothing to release."""
 
-    async def _run(self, keywords: dict[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._function):
-            return await self._function(**keywords)
-        return await asyncio.to_thread(self._function, **keywords)
-
-    def _result(self, value: Any, latency_s: float) -> ToolResult:
-        try:
-            output = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise self._failure("bad_answer", f"returned a {type(value).__name__}: {error}") from error
-        size = len(output.encode(errors="replace"))
-        if size > MAX_BODY_BYTES:
-            text = f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes."
-            return ToolResult(text, "too_large", latency_s, attempts=1)
-        return ToolResult(output, "ok", latency_s, attempts=1)
-
     def _failure(self, kind: str, message: str) -> ToolFailure:
         return ToolFailure(self.name, kind, message, 1, faults={kind: 1}, repeatable=self.idempotent)
 
 
+def _result(text: str, status: ResultStatus, latency_s: float) -> ToolResult:
+    if len(text.encode(errors="replace")) > MAX_BODY_BYTES:
+        text = f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes."
+        return ToolResult(text, "too_large", latency_s, attempts=1)
+    return ToolResult(text, status, latency_s, attempts=1)
+
+
+def _fault(error: ValidationError | WireError) -> str:
+    if isinstance(error, WireError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False)[0]
+    return clean_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def _where(spec: PythonToolSpec) -> str:
+    return f"tool '{spec.tool_name}': function: {spec.function}"
+
+
 def _imported(spec: PythonToolSpec) -> Callable[..., Any]:
     module_name, _, function_name = spec.function.partition(":")
-    where = f"tool '{spec.tool_name}': function: {spec.function}"
     folder = str(spec.folder or Path.cwd())
     sys.path.insert(0, folder)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # importing runs the user's code
+        function = getattr(module, function_name, None)
+    except BaseException as error:  # importing runs the user's code, which may even call sys.exit()
+        if not was_raised(error):
+            raise
         raise UserError(
-            f"{where}: {module_name} cannot be imported: {type(error).__name__}: {error}",
+            f"{_where(spec)}: {module_name} cannot be imported: {described(error)}",
             f"Put it into {folder}, or install it.",
         ) from error
     finally:
-        sys.path.remove(folder)
-    function = getattr(module, function_name, None)
+        if folder in sys.path:
+            sys.path.remove(folder)
     if not callable(function):
         found = sorted(name for name, value in vars(module).items() if inspect.isfunction(value))
-        raise UserError(f"{where}: no such function.", f"{module_name} has: {', '.join(found) or 'none'}.")
+        raise UserError(f"{_where(spec)}: no such function.", f"{module_name} has: {', '.join(found) or 'none'}.")
     return function
-
-
-def _model(spec: PythonToolSpec, function: Callable[..., Any]) -> type[BaseModel]:
-    """The arguments as a pydantic model."""
-    where = f"tool '{spec.tool_name}': function: {spec.function}"
-    fields: dict[str, Any] = {}
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except (NameError, ValueError) as error:
-        raise UserError(f"{where}: its annotations cannot be read: {error}", "Import what they name.") from error
-    for name, parameter in signature.parameters.items():
-        if name in GIVEN:
-            continue
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise UserError(f"{where}: parameter '{parameter}' has no name of its own.", "Give each argument a name.")
-        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        fields[name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
-    try:
-        return create_model(spec.tool_name, __config__=ConfigDict(extra="forbid"), **fields)
-    except (PydanticUserError, NameError, TypeError) as error:
-        raise UserError(f"{where}: no schema for its signature: {error}", "Use types that JSON has.") from error
-
-
-def _schema(model: type[BaseModel], arguments: dict[str, str]) -> dict[str, Any]:
-    schema = model.model_json_schema()
-    schema.pop("title", None)
-    for name, entry in schema.get("properties", {}).items():
-        entry.pop("title", None)
-        if name in arguments:
-            entry.setdefault("description", arguments[name])
-    return {"type": "object", "properties": {}, **schema}
-
-
-def _described(docstring: str) -> tuple[str, dict[str, str]]:
-    """The docstring's text before its sections, and what its `Args:` say of each."""
-    text, _, rest = docstring.partition("\nArgs:\n")
-    text = re.split(r"\n(?:Returns|Raises|Yields|Example|Examples):\n", text)[0]
-    arguments: dict[str, str] = {}
-    for line in rest.splitlines():
-        if line and not line[0].isspace():
-            break
-        if found := ARGUMENT_LINE.match(line):
-            arguments[found[1]] = found[2].strip()
-    return text.strip(), arguments
