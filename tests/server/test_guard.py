@@ -36,7 +36,8 @@ def test_what_nobody_foresaw_is_an_answer_that_the_log_explains(
     }
     assert answer.headers["x-should-retry"] == "false"
     (record,) = (record for record in caplog.records if record.name == "agentrft.server.guard")
-    assert record.message == f"{request_id}: GET {path}"
+    # Quoted: a path may have a line break.
+    assert record.message == f"{request_id}: GET {path!r}"
     assert record.exc_info is not None and "nobody thought of this" in str(record.exc_info[1])
 
 

@@ -95,6 +95,7 @@ def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[s
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
+            await context.close()
             await app.state.inference.close()
             context.store.close()
             key_lock.close()

@@ -1,10 +1,12 @@
 """What every route of the API works with."""
 
 import asyncio
-import threading
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from fastapi import Request
 
@@ -14,10 +16,17 @@ from agentrft.server.errors import ApiError, not_found
 from agentrft.server.models.catalog import Catalog
 from agentrft.server.objects.jobs import job_object, steps_of
 from agentrft.server.objects.metrics import metrics_csv
+from agentrft.server.offload.admission import Admission
+from agentrft.server.offload.grading import GradingProcesses
 from agentrft.server.records import Records
 from agentrft.server.records.rows import ServedJob
 from agentrft.server.settings import Settings
 from agentrft.store import JobRow, JobStore
+
+T = TypeVar("T")
+QUICK_THREADS, VALIDATION_THREADS = 8, 2
+MERGES = {"max_running": 1, "max_waiting": 8, "retry_after_s": 60}
+ZIPS = {"max_running": 4, "max_waiting": 32, "retry_after_s": 10}
 
 
 @dataclass
@@ -26,7 +35,11 @@ class Context:
 
     Attributes:
         wake: tells the scheduler that there is something to do.
-        merging: held while weights are merged: the memory is for one at a time.
+        grading: the processes in which graders are tried.
+        merging: who may merge weights: the memory is for one at a time.
+        zipping: who may pack weights that need no merging.
+        quick: threads for short looks at the database, which long work in other threads does not hold up.
+        validation: threads for looking through uploaded files and jobs' data.
     """
 
     settings: Settings
@@ -37,10 +50,31 @@ class Context:
     event_cache: EventCache = field(init=False)
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    merging: threading.Lock = field(default_factory=threading.Lock)
+    grading: GradingProcesses = field(default_factory=GradingProcesses)
+    merging: Admission = field(default_factory=lambda: Admission("merged weights", **MERGES))
+    zipping: Admission = field(default_factory=lambda: Admission("weights", **ZIPS))
+
+    quick: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(QUICK_THREADS, "agentrft-quick"))
+    validation: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(VALIDATION_THREADS, "agentrft-validation")
+    )
 
     def __post_init__(self) -> None:
         self.event_cache = EventCache(self.store)
+
+    async def quickly(self, look: Callable[..., T], *args: Any) -> T:
+        """What a short look at the database gives, in a thread that waits for no long work."""
+        return await asyncio.get_running_loop().run_in_executor(self.quick, look, *args)
+
+    async def validate(self, work: Callable[..., object], *args: Any) -> None:
+        """Look through data, in one of few threads: more would only take the processor from those who ask."""
+        await asyncio.get_running_loop().run_in_executor(self.validation, work, *args)
+
+    async def close(self) -> None:
+        """End what runs beside the answers. What waits for its turn is done by the next start."""
+        await self.grading.close()
+        self.quick.shutdown(wait=False, cancel_futures=True)
+        self.validation.shutdown(wait=False, cancel_futures=True)
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:
         """Raises ApiError if the server has no such job."""
@@ -81,6 +115,16 @@ def result_file_id(job_id: str) -> str:
 
 def context_of(request: Request) -> Context:
     return request.app.state.context
+
+
+def quick(route: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """Makes a route answer from the threads for short looks; its `context` says which."""
+
+    @wraps(route)
+    async def answered(*args: Any, context: Context, **options: Any) -> T:
+        return await context.quickly(partial(route, *args, context=context, **options))
+
+    return answered
 
 
 def check_limit(limit: int, most: int) -> int:

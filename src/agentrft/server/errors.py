@@ -24,10 +24,20 @@ class ApiError(Exception):
     Args:
         param: the field of the request at fault.
         code: a short reason for programs.
+        retry_after_s: when to come again.
     """
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
+        self.headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
         self.status = status
         self.message = message
         self.param = param
@@ -73,7 +83,7 @@ def install_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def _api_error(request: Request, error: ApiError) -> JSONResponse:
-        return error_response(error.status, error.message, param=error.param, code=error.code)
+        return error_response(error.status, error.message, param=error.param, code=error.code, headers=error.headers)
 
     @app.exception_handler(UserError)
     async def _user_error(request: Request, error: UserError) -> JSONResponse:

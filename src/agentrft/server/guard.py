@@ -14,11 +14,14 @@ from agentrft.server.browser_checks import refusal
 from agentrft.server.cache.responses import CachedState, ResponseCache, answer_from_cache
 from agentrft.server.context import Context
 from agentrft.server.errors import REQUEST_ID, broken_response, error_response
+from agentrft.server.offload.admission import HungUp
 from agentrft.server.request_limits import BodyTooLarge, check_length, limited, text_problem
 
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/healthz", "/readyz"})
+# As others count it; nobody gets it.
+CLIENT_CLOSED_REQUEST = 499
 # What clients ask for again and again, and what only the database says.
 POLLED = re.compile(r"/v1/fine_tuning/jobs/[^/]+(/events)?")
 NO_WEBSOCKETS = {"type": "websocket.close", "code": 1008, "reason": "There are no WebSockets here."}
@@ -36,7 +39,7 @@ class Guard:
         self._app = app
         self._context = context
         self._answered = answered
-        self._cache = ResponseCache(context.store.database.changes)
+        self._cache = ResponseCache(context.store.database.changes, context.quick)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -57,6 +60,8 @@ class Guard:
 
         try:
             await self._answer(scope, receive, send_with_id)
+        except HungUp:
+            status = CLIENT_CLOSED_REQUEST
         except BodyTooLarge as error:
             if not status:
                 await _too_large(error)(scope, receive, send_with_id)
@@ -101,7 +106,7 @@ class Guard:
 
     async def _had_keys(self, known: CachedState) -> bool:
         if known.had_keys is None:
-            known.had_keys = asyncio.ensure_future(asyncio.to_thread(self._context.records.had_keys))
+            known.had_keys = asyncio.ensure_future(self._context.quickly(self._context.records.had_keys))
         try:
             return await asyncio.shield(known.had_keys)
         except Exception:
@@ -120,7 +125,7 @@ async def _has_key(scope: Scope, context: Context, known: CachedState) -> bool:
         return False
     key = key.strip()
     if key not in known.keys:
-        if not await asyncio.to_thread(context.records.is_valid_key, key):
+        if not await context.quickly(context.records.is_valid_key, key):
             return False
         known.keys.add(key)
     return True

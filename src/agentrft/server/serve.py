@@ -4,7 +4,10 @@ import gc
 import os
 import re
 import socket
+import sys
+import threading
 from collections.abc import Collection
+from types import FrameType
 
 import uvicorn
 
@@ -15,6 +18,9 @@ from agentrft.server.private_files import make_private
 from agentrft.server.settings import Settings
 
 GRACE_S = 10
+# From the signal on: for open answers, then for jobs to stop, then for the models' process.
+END_S = 30.0
+SWITCH_S = 0.001
 BACKLOG = 2048
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TERM|TMPDIR|PWD|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHON.*|XDG_.*|OMP_.*|GOMP_.*"
@@ -55,7 +61,20 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     # What is there now stays: looking through it for garbage would hold up all requests, a tenth of a second each time.
     gc.collect()
     gc.freeze()
-    uvicorn.Server(config).run(sockets=[listening])
+    # A thread that computes gives the interpreter back to the event loop after so long.
+    sys.setswitchinterval(SWITCH_S)
+    _Server(config).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """Ends within a bounded time of the first signal, whatever still runs: children see it, and end by themselves."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            ending = threading.Timer(END_S, os._exit, (1,))
+            ending.daemon = True
+            ending.start()
+        super().handle_exit(sig, frame)
 
 
 def forget_secrets(allowed: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +44,15 @@ class CachedState:
 
 
 class ResponseCache:
-    """Hands out what is known of the database as it is now. Used from one event loop."""
+    """Hands out what is known of the database as it is now. Used from one event loop.
 
-    def __init__(self, changes: Changes) -> None:
+    Args:
+        threads: for asking a database that takes time to answer; those of the event loop without them.
+    """
+
+    def __init__(self, changes: Changes, threads: ThreadPoolExecutor | None = None) -> None:
         self._changes = changes
+        self._threads = threads
         self._known = CachedState(None)
         self._asking = asyncio.Lock()
 
@@ -63,7 +69,7 @@ class ResponseCache:
 
     async def _ask(self) -> object:
         async with self._asking:
-            return await asyncio.to_thread(self._changes.stamp)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._changes.stamp)
 
 
 async def answer_from_cache(app: ASGIApp, known: CachedState, scope: Scope, receive: Receive, send: Send) -> None:

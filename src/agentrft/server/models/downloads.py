@@ -1,66 +1,96 @@
-"""Trained weights as one file to download: PEFT's adapter as it is, or merged into the whole model."""
+"""Trained weights as one file to download: PEFT's adapter as it is, or merged into the whole model.
 
-import json
+Both are made in a process that ends when the client hangs up, and are deleted when they were sent, or could not be.
+"""
+
+import asyncio
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+from fastapi import Request
 from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from agentrft.server.context import Context
 from agentrft.server.creation.request import PARTIAL_PREFIX
 from agentrft.server.errors import ApiError
 from agentrft.server.models.lookup import ServedModel
+from agentrft.server.offload.admission import Admission, unless_gone
+from agentrft.server.offload.processes import ProcessDied, WorkProcess
 
-# For a merge, and as long again for those before it.
-MERGE_S = 1800.0
-MEDIA_TYPE = "application/zip"
-
-
-def zipped(folder: Path, context: Context) -> FileResponse:
-    """The files of a folder, as a zip that is gone when it was sent."""
-    path = _temporary(context) / "weights.zip"
-    # Weights do not get smaller by compression.
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for one in sorted(folder.glob("[!.]*")):
-            archive.write(one, one.name)
-    return FileResponse(path, media_type=MEDIA_TYPE, background=BackgroundTask(shutil.rmtree, path.parent, True))
+MERGE = "agentrft.server.models.merge"
+ARCHIVE = "agentrft.server.models.archive"
+MERGE_S, ARCHIVE_S = 1800.0, 600.0
+ARCHIVE_NAME = "weights.zip"
 
 
-def merged(model: ServedModel, checkpoint: Path, context: Context) -> FileResponse:
+class TemporaryFileResponse(FileResponse):
+    """A file whose folder is deleted once it was sent, or the client has gone."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        super().__init__(path, **options)
+        self._folder = path.parent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = asyncio.ensure_future(super().__call__(scope, receive, send))
+        try:
+            # A client that hung up is not sent gigabytes that nobody reads.
+            await unless_gone(Request(scope, receive), sending)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self._folder, True)
+
+
+async def zipped(request: Request, name: str, folder: Path, context: Context) -> TemporaryFileResponse:
+    """The files of a folder, as a zip.
+
+    Raises:
+        ApiError: too many others are being made, or it could not be made.
+    """
+    told = {"folder": str(folder)}
+    return await unless_gone(request, _made(ARCHIVE, told, name, context, context.zipping, ARCHIVE_S))
+
+
+async def merged(request: Request, model: ServedModel, checkpoint: Path, context: Context) -> TemporaryFileResponse:
     """The whole model, with its tokenizer and chat template, as `agentrft export --format merged` writes it.
 
     Raises:
-        ApiError: another merge or this one took too long, or the base model cannot be had.
+        ApiError: too many others are being merged, this one took too long, or the base model cannot be had.
     """
-    if not context.merging.acquire(timeout=MERGE_S):
-        raise ApiError(503, "Other models are being merged; try again later.", code="overloaded")
-    folder = _temporary(context)
-    try:
-        told = {"name": model.name, "base": model.base, "checkpoint": str(checkpoint), "out": str(folder / "merged")}
-        ended = subprocess.run(
-            [sys.executable, "-m", "agentrft.server.models.merge"],
-            input=json.dumps(told),
-            capture_output=True,
-            text=True,
-            timeout=MERGE_S,
-        )
-        if ended.returncode != 0:
-            why = ended.stderr.strip().splitlines()[-1:] or ["no reason given"]
-            raise ApiError(503, f"'{model.name}' could not be merged: {why[0]}", param="model", code="merge_failed")
-        return zipped(folder / "merged", context)
-    except subprocess.TimeoutExpired as error:
-        raise ApiError(503, f"'{model.name}' was not merged within {MERGE_S:.0f} s.", code="merge_failed") from error
-    finally:
-        context.merging.release()
-        shutil.rmtree(folder, ignore_errors=True)
+    told = {"name": model.name, "base": model.base, "checkpoint": str(checkpoint)}
+    return await unless_gone(request, _made(MERGE, told, model.name, context, context.merging, MERGE_S))
 
 
-def _temporary(context: Context) -> Path:
-    """A folder that is deleted with what a kill left half written."""
+async def _made(
+    module: str, told: Mapping[str, Any], name: str, context: Context, admission: Admission, timeout_s: float
+) -> TemporaryFileResponse:
+    async with admission.slot(), _temporary(context) as folder:
+        process = WorkProcess(module)
+        path = folder / ARCHIVE_NAME
+        try:
+            problem = await process.ask({**told, "out": str(path)}, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise ApiError(503, f"'{name}' was not ready within {timeout_s:.0f} s.", code="merge_failed") from error
+        except ProcessDied as error:
+            problem = str(error)
+        finally:
+            await process.close()
+        if problem is not None:
+            raise ApiError(503, f"'{name}' could not be packed: {problem}", param="model", code="merge_failed")
+        return TemporaryFileResponse(path, media_type="application/zip")
+
+
+@asynccontextmanager
+async def _temporary(context: Context) -> AsyncIterator[Path]:
+    """A folder for what is sent later; deleted where it is not made, or with what a kill left half written."""
     context.settings.files_dir.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=context.settings.files_dir))
+    folder = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=context.settings.files_dir))
+    try:
+        yield folder
+    except BaseException:
+        # Not in a thread: a request that is being cancelled waits for nothing more.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,27 +1,39 @@
 """Merging weights in a process of its own, which takes torch and the memory of two models.
 
-What to merge comes as JSON on standard input: `name`, `base`, `checkpoint` and `out`.
+What to merge comes as a line of JSON on standard input: `name`, `base`, `checkpoint`, and `out`, the zip to write. The
+answer is null, or what went wrong.
 """
 
-import json
-import os
-import sys
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from agentrft.errors import UserError
-from agentrft.job.export import describe_weights, export_merged
-from agentrft.job.references import ModelReference
-from agentrft.server.workers.leases import NICE
+from agentrft.server.offload.child import Told
 
 
 def main() -> None:
-    os.nice(NICE)
-    told = json.loads(sys.stdin.read())
-    reference = ModelReference(told["name"], folder=Path(told["checkpoint"]))
+    # Before torch is imported, which takes seconds: a client that hangs up meanwhile ends this at once.
+    told = Told()
+    for request in told:
+        told.answer(_merge(request))
+
+
+def _merge(request: Mapping[str, str]) -> str | None:
+    from agentrft.errors import UserError
+    from agentrft.job.export import describe_weights, export_merged
+    from agentrft.job.references import ModelReference
+    from agentrft.server.models.archive import pack
+
+    out = Path(request["out"])
+    folder = out.with_name("merged")
+    reference = ModelReference(request["name"], folder=Path(request["checkpoint"]))
     try:
-        export_merged(describe_weights(reference, None, model=told["base"]), Path(told["out"]))
+        export_merged(describe_weights(reference, None, model=request["base"]), folder)
     except UserError as error:
-        sys.exit(f"{error.cause} {error.remedy}".replace("\n", " "))
+        return f"{error.cause} {error.remedy}"
+    pack(folder, out)
+    shutil.rmtree(folder)
+    return None
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def create_file(
     _keep(partial, file_id, context)
     expires_at = None if seconds is None else time.time() + seconds
     row = context.records.add_file(file_id, filename, purpose, size, expires_at)
-    background.add_task(_process, context, row)
+    background.add_task(context.validate, _process, context, row)
     return file_object(row)
 
 
@@ -165,7 +165,7 @@ def complete_upload(
         _discard(file_id, context)
         raise ApiError(400, f"{upload_id} has ended.", code="invalid_value")
     _drop_parts(parts, context)
-    background.add_task(_process, context, row)
+    background.add_task(context.validate, _process, context, row)
     ended = context.records.upload(upload_id)
     assert ended is not None
     return upload_object(ended, row)

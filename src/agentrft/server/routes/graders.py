@@ -1,20 +1,23 @@
 """`/v1/fine_tuning/alpha`: trying a grader, and a tool, before a job uses them."""
 
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
 from pydantic import TypeAdapter, ValidationError
 
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, create_grader
 from agentrft.graders.uses import added_counts
 from agentrft.server.creation.hosts import check_host, guarded
 from agentrft.server.creation.request import check_safety, shown_method
 from agentrft.server.errors import ApiError
+from agentrft.server.offload.admission import unless_gone
+from agentrft.server.offload.grading import TriedGrade
 from agentrft.server.routes.files import InContext
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.graders import GraderRun, ToolRun, ValidatedGrader
@@ -54,19 +57,23 @@ OF_THE_CALL = ("id", "call_id", "arguments", "trace_id", "item")
 
 
 @router.post("/v1/fine_tuning/alpha/graders/validate", **answers(ValidatedGrader))
-def validate_grader(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+async def validate_grader(
+    request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]
+) -> dict[str, Any]:
     """The grader as it was given, if a job could use it."""
     grader = body.get("grader")
-    _grader(grader, context.settings)
+    spec = await asyncio.to_thread(_grader, grader, context.settings)
+    with _of_grader():
+        await unless_gone(request, context.grading.check(spec.model_dump(mode="json")))
     return {"grader": shown_method(grader)}
 
 
 @router.post("/v1/fine_tuning/alpha/graders/run", **answers(GraderRun))
-async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+async def run_grader(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """Grade one answer: the reward, its parts, and what went wrong by kind. A grader that fails has the reward 0 here,
     and its error; in a job its rollout would have none.
     """
-    spec = _grader(body.get("grader"), context.settings)
+    spec = await asyncio.to_thread(_grader, body.get("grader"), context.settings)
     text, item = body.get("model_sample"), body.get("item") or {}
     if not isinstance(text, str) or len(text) > LONGEST_SAMPLE:
         raise ApiError(
@@ -77,21 +84,13 @@ async def run_grader(context: InContext, body: Annotated[dict[str, Any], Body()]
     trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
     started = time.perf_counter()
     errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
-    grade = Grade(0.0)
-    try:
-        with guarded():
-            grader = create_grader(spec)
-        try:
-            grade = await grader.grade(GraderSample(text), item=item, trace_id=trace_id)
-            uses = grade.uses(grader.name)
-            errors |= _missing(grade, text)
-        finally:
-            await grader.close()
-    except GraderFailure as failure:
-        errors |= _flags(spec, failure)
-        uses = failure.uses
+    with _of_grader():
+        grade = await unless_gone(request, context.grading.grade(spec.model_dump(mode="json"), text, item, trace_id))
+    errors |= _missing(grade) if grade.failure is None else _flags(spec, grade.failure)
+    if grade.is_cut:
+        errors["truncated_observation_error"] = True
     judges = _judges(spec)
-    used = _usage_by_model(judges, uses)
+    used = _usage_by_model(judges, grade.usage)
     total = added_counts(used.values())
     return {
         "reward": grade.score,
@@ -184,38 +183,43 @@ def _grader(given: Any, settings: Settings) -> Any:
     if any(one.source_file is not None for one in files):
         raise ApiError(400, "grader: give the code as `source`.", param="grader", code="invalid_grader")
     check_safety({"grader": spec.model_dump(mode="json")}, settings)
-    try:
-        create_grader(spec)
-    except UserError as error:
-        raise ApiError(400, f"{error.cause} {error.remedy}", param="grader", code="invalid_grader") from error
     return spec
 
 
-def _flags(spec: Any, failure: GraderFailure) -> dict[str, Any]:
+@contextmanager
+def _of_grader() -> Iterator[None]:
+    """What is wrong with the grader is the field's."""
+    try:
+        yield
+    except UserError as error:
+        raise ApiError(400, f"{error.cause} {error.remedy}", param="grader", code="invalid_grader") from error
+
+
+def _flags(spec: Any, failure: Mapping[str, str]) -> dict[str, Any]:
     """Which of the API's flags a failure is."""
-    failed = spec.graders.get(failure.grader, spec) if spec.type == "multi" else spec
-    if failure.kind == "missing_key":
+    kind, message = failure["kind"], failure["message"]
+    failed = spec.graders.get(failure["grader"], spec) if spec.type == "multi" else spec
+    if kind == "missing_key":
         return {"invalid_variable_error": True}
-    if failure.kind == "formula":
+    if kind == "formula":
         return {"formula_parse_error": True}
     if failed.type == "python":
-        if failure.kind in ("timeout", "crash", "memory"):
-            return {"python_grader_server_error": True, "python_grader_server_error_type": failure.kind}
-        return {"python_grader_runtime_error": True, "python_grader_runtime_error_details": str(failure)}
+        if kind in ("timeout", "crash", "memory"):
+            return {"python_grader_server_error": True, "python_grader_server_error_type": kind}
+        return {"python_grader_runtime_error": True, "python_grader_runtime_error_details": message}
     if failed.type in JUDGES:
-        if failure.kind == "refusal":
+        if kind == "refusal":
             return {"model_grader_refusal_error": True}
-        if failure.kind == "bad_answer":
+        if kind == "bad_answer":
             return {"model_grader_parse_error": True}
-        return {"model_grader_server_error": True, "model_grader_server_error_details": str(failure)}
-    return {"unresponsive_reward_error": failure.kind in ("timeout", "connection", "outage"), "other_error": True}
+        return {"model_grader_server_error": True, "model_grader_server_error_details": message}
+    return {"unresponsive_reward_error": kind in ("timeout", "connection", "outage"), "other_error": True}
 
 
-def _missing(grade: Grade, text: str) -> dict[str, bool]:
+def _missing(grade: TriedGrade) -> dict[str, bool]:
     """The flags of a grade that is the lowest because the answer lacks what a template reads."""
-    has_json = "output_json" in GraderSample(text).as_template_value()
     of_json = [reference.startswith("sample.output_json") for reference in grade.missing]
-    unparsed = any(of_json) and not has_json
+    unparsed = any(of_json) and not grade.has_json
     return {
         "sample_parse_error": unparsed,
         "invalid_variable_error": bool(of_json) and not (unparsed and all(of_json)),
@@ -228,11 +232,10 @@ def _judges(spec: Any) -> dict[str, str]:
     return {name: one.model for name, one in several.items() if one.type in JUDGES}
 
 
-def _usage_by_model(judges: Mapping[str, str], uses: Mapping[str, GraderUse]) -> dict[str, dict[str, int]]:
+def _usage_by_model(judges: Mapping[str, str], used: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
     """Two graders may ask the same model. A judge that failed took tokens, too."""
     found: dict[str, dict[str, int]] = {}
     for name, model in judges.items():
-        usage = uses[name].usage if name in uses else {}
-        if usage:
-            found[model] = added_counts((found.get(model, {}), usage))
+        if used.get(name):
+            found[model] = added_counts((found.get(model, {}), used[name]))
     return found

@@ -13,7 +13,7 @@ from agentrft.errors import ArtifactsError
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.background.webhooks import tell_webhook
-from agentrft.server.context import Context, check_limit
+from agentrft.server.context import Context, check_limit, quick
 from agentrft.server.creation.request import read_request, request_digest
 from agentrft.server.creation.validation import Problem, problem_of
 from agentrft.server.errors import ApiError
@@ -72,11 +72,12 @@ def create_job(
     context.store.add_event(job_id, "info", f"Created fine-tuning job: {job_id}")
     for name in new.ignored:
         context.store.add_event(job_id, "warning", f"{name}: has no meaning here; it is kept, and changes nothing")
-    background.add_task(_validate, context, job_id)
+    background.add_task(context.validate, _validate, context, job_id)
     return context.job_object(job_id)
 
 
 @router.get("/v1/fine_tuning/jobs", **answers(JobPage))
+@quick
 def list_jobs(request: Request, context: InContext, after: str | None = None, limit: Limit = 20) -> dict[str, Any]:
     """Newest first; `metadata[key]=value` and `metadata=null` choose."""
     wanted = {
@@ -94,6 +95,7 @@ def list_jobs(request: Request, context: InContext, after: str | None = None, li
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", **answers(Job))
+@quick
 def retrieve_job(fine_tuning_job_id: str, context: InContext) -> Response:
     return _polled(json.dumps(context.job_object(fine_tuning_job_id), ensure_ascii=False))
 
@@ -123,6 +125,7 @@ def resume_job(fine_tuning_job_id: str, context: InContext) -> dict[str, Any]:
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/events", **answers(EventPage, streams=True))
+@quick
 def list_events(
     fine_tuning_job_id: str,
     context: InContext,
@@ -144,6 +147,7 @@ def list_events(
 
 
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints", **answers(CheckpointPage))
+@quick
 def list_checkpoints(
     fine_tuning_job_id: str, context: InContext, after: str | None = None, limit: Limit = 10
 ) -> dict[str, Any]:

@@ -35,20 +35,20 @@ def models(context: InContext) -> dict[str, Any]:
 
 
 @router.get("/v1/models/{model:path}/adapter", **answers_bytes("application/zip"))
-def download_adapter(model: str, context: InContext) -> Response:
+async def download_adapter(model: str, request: Request, context: InContext) -> Response:
     """The trained weights as a zip: PEFT's adapter, or the whole model where all weights were trained."""
-    checkpoint = _checkpoint(model, find_model(model, context), context)
+    _, checkpoint = await asyncio.to_thread(_checkpoint, model, context)
     folder = next((checkpoint / part for part in (ADAPTER, MODEL) if (checkpoint / part).is_dir()), None)
     if folder is None:
         raise not_found(f"'{model}': its weights are gone.", param="model", code="model_not_found")
-    return zipped(folder, context)
+    return await zipped(request, model, folder, context)
 
 
 @router.get("/v1/models/{model:path}/merged", **answers_bytes("application/zip"))
-def download_merged(model: str, context: InContext) -> Response:
+async def download_merged(model: str, request: Request, context: InContext) -> Response:
     """The whole model as a zip, for transformers, vLLM and others: the adapter is merged into its base."""
-    found = find_model(model, context)
-    return merged(found, _checkpoint(model, found, context, whole=True), context)
+    found, checkpoint = await asyncio.to_thread(_checkpoint, model, context, whole=True)
+    return await merged(request, found, checkpoint, context)
 
 
 @router.get("/v1/models/{model:path}", **answers(Model))
@@ -109,11 +109,12 @@ def delete_permission(checkpoint: str, permission_id: str, context: InContext) -
     return {"id": permission_id, "object": "checkpoint.permission", "deleted": True}
 
 
-def _checkpoint(name: str, model: ServedModel, context: Context, *, whole: bool = False) -> Path:
+def _checkpoint(name: str, context: Context, *, whole: bool = False) -> tuple[ServedModel, Path]:
+    model = find_model(name, context)
     checkpoint = fetch_weights(model, context, whole=whole)
     if checkpoint is None:
         raise ApiError(400, f"'{name}' is a base model.", param="model", code="invalid_value")
-    return checkpoint
+    return model, checkpoint
 
 
 def _object(model: ServedModel) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+"""Graders that are tried over the API, from the server's side: a few warm processes that make and run them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentrft.errors import UserError
+from agentrft.server.errors import ApiError
+from agentrft.server.offload.admission import Admission
+from agentrft.server.offload.processes import ProcessDied, WorkProcess
+
+MODULE = "agentrft.server.offload.grading_process"
+MAX_RUNNING, MAX_WAITING, RETRY_AFTER_S = 4, 32, 5
+# A judge that is asked several times may take minutes.
+CREATE_S, GRADE_S = 60.0, 600.0
+
+
+@dataclass
+class TriedGrade:
+    """What a grader gave for one answer.
+
+    Attributes:
+        failure: how it failed: `grader`, `kind` and `message`; None where it gave a grade.
+        usage: tokens that judges took, by grader.
+        missing: what templates read of the answer and it does not have.
+        has_json: whether the answer is JSON.
+        is_cut: whether only the beginning of a long text was compared.
+    """
+
+    score: float = 0.0
+    sub_scores: dict[str, float] = field(default_factory=dict)
+    usage: dict[str, dict[str, int]] = field(default_factory=dict)
+    failure: dict[str, str] | None = None
+    missing: list[str] = field(default_factory=list)
+    has_json: bool = False
+    is_cut: bool = False
+
+
+class GradingProcesses:
+    """Used from one event loop; a process is started when there is none that is free."""
+
+    def __init__(self) -> None:
+        self._admission = Admission(
+            "graders", max_running=MAX_RUNNING, max_waiting=MAX_WAITING, retry_after_s=RETRY_AFTER_S
+        )
+        self._free: list[WorkProcess] = []
+        self._busy: set[WorkProcess] = set()
+
+    async def check(self, spec: Mapping[str, Any]) -> None:
+        """See that a grader can be made of a spec.
+
+        Raises:
+            ApiError: 503, too many are tried already; or 400, with what is wrong.
+        """
+        await self._ask({"spec": spec}, CREATE_S)
+
+    async def grade(self, spec: Mapping[str, Any], text: str, item: Mapping[str, Any], trace_id: str) -> TriedGrade:
+        """Raises ApiError as `check`."""
+        told = {"spec": spec, "text": text, "item": item, "trace_id": trace_id}
+        return TriedGrade(**await self._ask(told, GRADE_S))
+
+    async def close(self) -> None:
+        for process in (*self._free, *self._busy):
+            await process.close()
+
+    async def _ask(self, told: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+        async with self._admission.slot():
+            process = self._free.pop() if self._free else WorkProcess(MODULE)
+            self._busy.add(process)
+            try:
+                answer = await process.ask(told, timeout_s=timeout_s)
+            except TimeoutError as error:
+                raise _unusable(f"The grader did not end within {timeout_s:.0f} s.") from error
+            except ProcessDied as error:
+                raise _unusable(f"The grader ended the process that tried it: {error}") from error
+            finally:
+                self._busy.discard(process)
+                if process.lives:
+                    self._free.append(process)
+        if "refused" in answer:
+            raise UserError(*answer["refused"])
+        if "broken" in answer:
+            raise RuntimeError(answer["broken"])
+        return answer["given"]
+
+
+def _unusable(message: str) -> ApiError:
+    return ApiError(400, message, param="grader", code="invalid_grader")

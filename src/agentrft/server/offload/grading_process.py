@@ -1,0 +1,69 @@
+"""`python -m agentrft.server.offload.grading_process`: makes graders, and grades one answer with each."""
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from agentrft.errors import UserError
+from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, create_grader
+from agentrft.server.offload.child import Told
+from agentrft.spec import GraderSpec
+from agentrft.traffic.addresses import refusing_link_local
+
+GRADERS: TypeAdapter[Any] = TypeAdapter(GraderSpec)
+
+
+def main() -> None:
+    told = Told()
+    for request in told:
+        try:
+            told.answer({"given": asyncio.run(_do(request))})
+        except UserError as error:
+            told.answer({"refused": [error.cause, error.remedy]})
+        except (RecursionError, MemoryError) as error:
+            told.answer({"refused": [f"the grader is too large: {type(error).__name__}.", "Make it simpler."]})
+        except Exception:  # the boundary: whatever it was, the server logs it and answers
+            told.answer({"broken": traceback.format_exc()})
+
+
+async def _do(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The grade, or nothing where the grader was only to be made.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    with refusing_link_local():
+        grader = create_grader(GRADERS.validate_python(request["spec"]))
+    try:
+        if "text" not in request:
+            return {}
+        sample = GraderSample(request["text"])
+        try:
+            grade = await grader.grade(sample, item=request["item"], trace_id=request["trace_id"])
+        except GraderFailure as failure:
+            told = {"grader": failure.grader, "kind": failure.kind, "message": str(failure)}
+            return {"failure": told, "usage": _usage(failure.uses)}
+        return {**_given(grade, grader.name), "has_json": "output_json" in sample.as_template_value()}
+    finally:
+        await grader.close()
+
+
+def _given(grade: Grade, name: str) -> dict[str, Any]:
+    return {
+        "score": grade.score,
+        "sub_scores": grade.sub_scores,
+        "usage": _usage(grade.uses(name)),
+        "missing": grade.missing,
+        "is_cut": any(use.faults.get("cut_text") for use in grade.uses(name).values()),
+    }
+
+
+def _usage(uses: Mapping[str, GraderUse]) -> dict[str, dict[str, int]]:
+    return {name: use.usage for name, use in uses.items() if use.usage}
+
+
+if __name__ == "__main__":
+    main()
