@@ -14,7 +14,9 @@ import httpx
 import pytest
 
 from tests.docs.markdown import ROOT
-from tests.server.live import Live, live
+from tests.job.tiny_job import serving
+from tests.server.live import MODEL, Live, live, method, upload
+from tests.traffic.chaos_server import ChaosServer, ok
 
 NAME = "agentrft.example.com"
 MB = 1024 * 1024
@@ -52,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, server: Live) -> Iterator[Sit
         "listen 443 ": f"listen 127.0.0.1:{tls} ",
         "/etc/ssl/certs/agentrft.pem": str(certificate),
         "/etc/ssl/private/agentrft.key": str(key),
-        "127.0.0.1:8321": f"127.0.0.1:{server.port}",
+        "http://127.0.0.1:8321": f"http://127.0.0.1:{server.port}",
     }.items():
         assert shipped.count(old) == 1, old
         shipped = shipped.replace(old, new)
@@ -81,7 +83,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, server: Live) -> Iterator[Sit
 
 
 def test_the_api_is_there_over_tls(site: Site) -> None:
-    assert site.client.get("/v1/models", extensions=SNI).json()["data"][0]["id"] == "tiny"
+    models = site.client.get("/v1/models", extensions=SNI).json()["data"]
+    assert MODEL in {model["id"] for model in models}
 
 
 def test_plain_http_is_sent_to_https(site: Site) -> None:
@@ -104,14 +107,17 @@ def test_an_error_of_the_server_comes_through_as_it_is(site: Site) -> None:
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "fine_tune_not_found")
 
 
-def test_an_answer_is_passed_on_while_it_is_made(site: Site) -> None:
-    """The first piece of a streamed answer arrives before the last is sampled."""
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "Colour of apple?"}], "stream": True}
-    with site.client.stream("POST", "/v1/chat/completions", json=body, timeout=300, extensions=SNI) as answer:
-        assert answer.status_code == 200, answer.read()
-        lines = [line for line in answer.iter_lines() if line]
-    assert lines[0].startswith("data: ")
-    assert lines[-1] == "data: [DONE]"
+def test_an_event_is_passed_on_while_the_stream_goes_on(site: Site, server: Live, tmp_path: Path) -> None:
+    with serving(ChaosServer(default=ok(delay_s=0.5))) as tools:
+        files = upload(server.client(), tmp_path)
+        work = method(tools.url, hyperparameters={"max_steps": 100})
+        job = server.client().fine_tuning.jobs.create(model=MODEL, training_file=files["train"], method=work)
+        path = f"/v1/fine_tuning/jobs/{job.id}/events?stream=true"
+        with site.client.stream("GET", path, extensions=SNI) as answer:
+            lines = (line for line in answer.iter_lines() if line)
+            assert next(lines).startswith("data: {")
+            assert server.client().fine_tuning.jobs.cancel(job.id).id == job.id
+            assert list(lines)[-1] == "data: [DONE]"
 
 
 def _free_port() -> int:
