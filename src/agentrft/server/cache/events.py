@@ -1,5 +1,8 @@
-"""Events as the JSON that clients get. One that was told never changes, and pages of the newest ones are polled: each
-is read and written out once."""
+"""A cache of job events as JSON text.
+
+Pages of the newest events are what clients poll most. A stored event never changes, so it is read from the database and
+written as JSON once.
+"""
 
 import json
 from collections.abc import Sequence
@@ -12,14 +15,14 @@ MOST_TEXTS = 2048
 
 
 class EventCache:
-    """Used from several threads; what two of them read at once is read twice."""
+    """JSON texts by event number. It may be used from several threads; two that miss at the same time both read."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self._kept: dict[int, str] = {}
 
     def of(self, numbers: Sequence[int]) -> list[str]:
-        """Those with these numbers, in this order."""
+        """The JSON texts of the events with these numbers, in this order."""
         # Another thread may put an empty one in its place meanwhile.
         kept = self._kept
         texts = {number: kept[number] for number in numbers if number in kept}

@@ -1,4 +1,8 @@
-"""What is known until the database changes: answers that hundreds of clients poll, and keys that were found valid."""
+"""A response cache that is emptied when the database changes.
+
+The server uses it for `GET` requests that many clients poll, and for API keys that were found valid: between two
+changes each is looked up once. A change is noticed by the database's stamp (`store/changes.py`).
+"""
 
 import asyncio
 import logging
@@ -23,7 +27,7 @@ MOST_ANSWERS = 512
 
 @dataclass(frozen=True)
 class CachedResponse:
-    """One that was given, as it was sent."""
+    """A response as it was sent: its ASGI start and body messages, and the route that made it."""
 
     start: Message
     body: Message
@@ -31,7 +35,7 @@ class CachedResponse:
 
 
 class CachedState:
-    """Facts of one state of the database."""
+    """What was read from one state of the database: responses, valid keys, and whether any key was ever made."""
 
     def __init__(self, stamp: object) -> None:
         self.stamp = stamp
@@ -44,7 +48,7 @@ class CachedState:
 
 
 class ResponseCache:
-    """Hands out what is known of the database as it is now. Used from one event loop.
+    """Gives out the `CachedState` of the database as it is now. It is used from one event loop.
 
     Args:
         threads: for asking a database that takes time to answer; those of the event loop without them.
@@ -57,7 +61,10 @@ class ResponseCache:
         self._asking = asyncio.Lock()
 
     async def now(self) -> CachedState:
-        """What was learnt since the last change; nothing is kept where the database does not say."""
+        """The state since the last change; a new, empty one after a change.
+
+        Where the database cannot be asked, it is an empty state that is not kept.
+        """
         try:
             stamp = self._changes.stamp() if self._changes.is_instant else await self._ask()
         except (SQLAlchemyError, sqlite3.Error) as error:
@@ -73,10 +80,10 @@ class ResponseCache:
 
 
 async def answer_from_cache(app: ASGIApp, known: CachedState, scope: Scope, receive: Receive, send: Send) -> None:
-    """The answer that was given to the same request, else `app`'s, which is kept if it is a whole JSON document.
+    """Send the kept response to the same request; without one, let `app` answer, and keep what is one JSON document.
 
-    Of those who ask at once one has it made, and the others wait for it: else a change of a job that hundreds poll
-    would be looked up by all of them.
+    When several clients ask at the same time, `app` answers the first and the others wait for that response. Otherwise
+    a change of a job that hundreds poll would be looked up by each of them.
     """
     asked = scope["path"], scope["query_string"]
     kept = known.answers.get(asked)

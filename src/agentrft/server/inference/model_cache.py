@@ -1,4 +1,8 @@
-"""A bounded number of things in memory: loaded when first asked for, lent, the longest idle one given up for others."""
+"""A least-recently-used cache of loaded models.
+
+The inference process keeps base models and adapters in it. An entry is loaded by the first request that asks for it,
+leased to requests while they use it, and evicted, when there is no place for another, once nobody has it leased.
+"""
 
 import asyncio
 import functools
@@ -18,7 +22,14 @@ T = TypeVar("T")
 
 @dataclass(eq=False)
 class Entry(Generic[T]):
-    """`last_used` numbers the leases of the shelf; those that are `leased` are not given up."""
+    """One cached model.
+
+    Attributes:
+        name: for messages and lists.
+        loading: the task that loads it; its result is the model.
+        leased: how many requests use it; only an entry that none uses is evicted.
+        last_used: the number of its last lease, counted over the whole cache: the smallest is evicted first.
+    """
 
     key: Hashable
     name: str
@@ -32,13 +43,13 @@ class Entry(Generic[T]):
 
 
 class ModelCache(Generic[T]):
-    """Things by their key. Used from one event loop.
+    """Loaded models by key. It is used from one event loop.
 
     Args:
-        what: they are called in messages, such as "models".
-        places: how many there are at most, those that are loading included.
-        max_waiting: requests that wait for a place; more are refused.
-        discard: is awaited with each thing that is given up.
+        what: the plural noun for error messages, such as "models".
+        places: the largest number of entries, those that are still loading included.
+        max_waiting: how many requests may wait for a place; more are refused.
+        discard: is awaited with each model that is evicted.
     """
 
     def __init__(self, what: str, places: int, max_waiting: int, discard: Callable[[T], Awaitable[None]]) -> None:
@@ -50,12 +61,12 @@ class ModelCache(Generic[T]):
 
     @property
     def loaded(self) -> list[tuple[str, T]]:
-        """Names and things in memory, the least recently used first."""
+        """Names and models in memory, the least recently used first."""
         entries = sorted(self._entries.values(), key=lambda entry: entry.last_used)
         return [(entry.name, entry.loading.result()) for entry in entries if entry.loading.done()]
 
     async def take(self, key: Hashable, name: str, load: Callable[[], Awaitable[T]], leases: ExitStack) -> Entry[T]:
-        """Lend what has this key until `leases` ends; waits for a place and for `load` where it is not there.
+        """Lease the model with this key until `leases` ends; if it is not there, wait for a place, and call `load`.
 
         Raises:
             ApiError: too many wait for a place already.
@@ -69,19 +80,19 @@ class ModelCache(Generic[T]):
         return entry
 
     def forget(self, entry: Entry[T]) -> None:
-        """Lend it no longer; those who have it keep it."""
+        """Remove the entry from the cache; requests that have it leased keep it."""
         if self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
         self._released.set()
 
     async def close(self) -> None:
-        """Give everything up, leased or not."""
+        """Discard all entries, leased or not."""
         entries, self._entries = list(self._entries.values()), {}
         for entry in entries:
             await self._give_up(entry)
 
     async def _place(self, key: Hashable, name: str, load: Callable[[], Awaitable[T]]) -> Entry[T]:
-        """The entry of this key; a new one as soon as there is a place for it."""
+        """The entry with this key; a new one, as soon as there is a place, if there is none."""
         while True:
             if key in self._entries:
                 return self._entries[key]

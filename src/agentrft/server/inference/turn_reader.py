@@ -1,4 +1,7 @@
-"""What sampled tokens say: text, thoughts and calls, also while the turn is not finished."""
+"""Sampled tokens to an assistant's turn: its text, its thoughts and its tool calls.
+
+`TurnSampler` uses it on finished turns, and on unfinished ones to stream the part of the text that will stay.
+"""
 
 import re
 import uuid
@@ -17,7 +20,7 @@ _OPEN_MARKUP = re.compile(rf"<[^<>]{{0,{MAX_MARKUP_CHARACTERS}}}\Z")
 
 @dataclass(frozen=True)
 class ParsedTurn:
-    """A turn's text, what it thought before, and its calls in Chat Completions shape."""
+    """A turn: its text, the thoughts before it (empty without), and its tool calls in Chat Completions' shape."""
 
     content: str
     reasoning: str
@@ -25,10 +28,11 @@ class ParsedTurn:
 
 
 class TurnReader:
-    """Reads turns that follow one prompt.
+    """Parses the turns that follow one prompt.
 
     Attributes:
-        may_think: whether this model's template knows thoughts; then an unfinished turn cannot be told from one.
+        may_think: whether the model's chat template has thoughts. If so, the text of an unfinished turn may
+            turn out to be a thought.
     """
 
     def __init__(
@@ -41,10 +45,10 @@ class TurnReader:
         self.may_think = "think" in str(tokenizer.chat_template)
 
     def read(self, token_ids: Sequence[int]) -> ParsedTurn:
-        """A turn's meaning.
+        """Parse the tokens of one turn.
 
-        Where the model sees no tools, or wrote a call without a name, the text is everything it wrote: there is no
-        call that a client could make.
+        If the model was shown no tools, or wrote a call without a name, all that it wrote is returned as text: there is
+        no call that a client could make.
         """
         said = self._codec.parse(token_ids, self._prompt_ids, self._tools, new_call_id=_new_call_id)
         calls = said.message.get("tool_calls") or []
@@ -56,7 +60,10 @@ class TurnReader:
 
 
 def sendable(text: str, stops: Sequence[str]) -> str:
-    """The part of an unfinished text that will stay: no half characters, markup, stop texts or last white space."""
+    """The part of an unfinished text that later tokens cannot change.
+
+    An incomplete character, the beginning of markup or of a stop text, and white space at the end are left out.
+    """
     text = text.rstrip("\ufffd")
     begun = _OPEN_MARKUP.search(text)
     if begun is not None:

@@ -1,8 +1,8 @@
-"""One turn of the assistant: from messages to sampled tokens to what they say, again where a demand is not met.
+"""Samples one turn of the assistant for a chat request, and samples it again if it does not meet the request's demands.
 
-The engine has no way to hand out tokens one by one, so a turn is asked for in slices of a few tokens that continue one
-another. Between slices a turn ends at a stop text or goes out to the client. Streamed and whole answers take the same
-slices, so that they are equal.
+The engine returns tokens only when a generation ends, so a turn is generated in slices of a few tokens, each continuing
+the last. After each slice the turn is checked for stop texts, and its text is sent to a client that streams. Streamed
+and whole answers use the same slices, so they are equal.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _PIECE = re.compile(r"\s*\S+\s*\Z|\s*\S+")
 
 @dataclass(frozen=True)
 class TurnSettings:
-    """What a request asks for, whichever API it came by.
+    """What a request asks of a turn, the same for Chat Completions and Responses.
 
     Attributes:
         messages, tools: in Chat Completions shape; no tools where the model may see none. `messages_field` is the
@@ -62,7 +62,7 @@ class SampledToken:
 
 @dataclass(frozen=True)
 class TextDelta:
-    """More of a turn's text, with the tokens sampled since the last one; `reasoning` is what was thought before it."""
+    """A further part of a turn's text, and the tokens sampled since the last; `reasoning` is a part of its thoughts."""
 
     text: str
     tokens: list[SampledToken]
@@ -71,7 +71,7 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class Turn:
-    """A finished turn. `tokens` are the sampled ones but for the stop token; `completion_tokens` counts that too."""
+    """A finished turn. `tokens` are all sampled tokens but the stop token; `completion_tokens` counts that one, too."""
 
     said: ParsedTurn
     tokens: list[SampledToken]
@@ -83,7 +83,7 @@ class TurnSampler:
     """Samples turns of one request with one model.
 
     Args:
-        timeout_s: for a turn, all its attempts and the wait for the engine included.
+        timeout_s: the deadline of one turn, all its attempts and the wait for the engine included.
 
     Raises:
         ApiError: the messages cannot be put into the model's chat template, or leave no room in its context.
@@ -115,9 +115,10 @@ class TurnSampler:
         self._sends_early = not settings.tools and not settings.constraints.demanding and not self._reader.may_think
 
     async def sample(self, index: int, *, stream: bool) -> AsyncGenerator[TextDelta | Turn]:
-        """Choice `index`: its text in parts if it is to be streamed, and at last the whole turn.
+        """Sample choice `index`. Yields parts of its text if `stream`, and then the whole turn.
 
-        Text goes out while it is sampled if nothing can take it back; else in parts when the turn is finished.
+        Parts are yielded while the turn is sampled if no later token or check can take them back (no tools, no format,
+        no thoughts); otherwise after it is finished.
 
         Raises:
             ApiError: no attempt met the request's demands, or the engine failed.
@@ -149,7 +150,7 @@ class TurnSampler:
         raise fault or RuntimeError("no attempt was made")
 
     async def _attempt(self, index: int, attempt: int, deadline: float) -> AsyncGenerator[Turn]:
-        """The turn so far, after each slice that is looked at; the last one is the whole turn."""
+        """Generate one turn. Yields the turn so far after each slice that is parsed; the last one is the whole turn."""
         session: Session | None = None
         settings, tokens, new_ids = self._settings, list[SampledToken](), self.prompt_ids
         try:
@@ -195,7 +196,7 @@ class TurnSampler:
         return Turn(said, plain, len(tokens), reason)
 
     def _cut(self, turn: Turn, known: int) -> Turn | None:
-        """The turn up to a stop text, with the fewest tokens that hold it; None where there is no stop text in it."""
+        """The turn cut before its first stop text, with as few tokens as contain it; None if there is none."""
         place = _first_stop(turn.said.content, self._settings.stop)
         if place is None:
             return None
@@ -227,7 +228,7 @@ class TurnSampler:
 
 
 def _with_instruction(settings: TurnSettings) -> list[dict[str, Any]]:
-    """The messages, with what the format demands in the system message: many templates take only one."""
+    """The messages, with the response format's instruction in the system message: many templates allow only one."""
     if settings.constraints.output is None:
         return settings.messages
     instruction = settings.constraints.output.instruction
@@ -247,7 +248,7 @@ def _first_stop(text: str, stops: tuple[str, ...]) -> int | None:
 
 
 def _pieces(delta: TextDelta | None) -> list[TextDelta]:
-    """A finished turn's text, word by word; its tokens come with the first word."""
+    """Split the text of a finished turn into words for streaming; the tokens go with the first word."""
     if delta is None:
         return []
     words = _PIECE.findall(delta.text) or ([delta.text] if delta.text or delta.tokens else [])

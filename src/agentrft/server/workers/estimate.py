@@ -1,4 +1,7 @@
-"""When a running job will end, by what its last steps took."""
+"""Estimates how many seconds a running job still takes, from the durations of its last steps.
+
+The job object's `estimated_finish` is made of it.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +15,10 @@ RECENT = 5
 def seconds_left(
     metrics: Sequence[Mapping[str, Any]], *, total_steps: int, validates: bool, eval_interval: int
 ) -> float | None:
-    """Seconds of the steps and validations that are not committed yet; None before the first step.
+    """Estimated seconds of all steps and validations that are not committed yet; None before the first step.
 
     Args:
-        metrics: of all committed steps, in the order of their commits.
+        metrics: the metrics of all committed steps, in the order of their commits.
     """
     trained = [row for row in metrics if row["phase"] == TRAIN]
     if not trained:
@@ -28,6 +31,6 @@ def seconds_left(
 
 
 def _usual(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Mean seconds of the last few; 0 where none is known yet."""
+    """Mean duration of the last few steps, in seconds; 0 if there is none."""
     recent = [row["step_s"] for row in rows[-RECENT:]]
     return sum(recent) / len(recent) if recent else 0.0

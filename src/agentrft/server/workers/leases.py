@@ -1,13 +1,17 @@
-"""How long a worker has a job for itself, and what it and the scheduler know of each other's patience."""
+"""Times, in seconds, that workers and the scheduler agree on.
+
+A worker holds its job's lease, a row in the database that names it and a time until which no other worker may take the
+job.
+"""
 
 LEASE_S = 10.0
-# How often a worker looks what is wished for, and whether its job is still its own.
+# How often a worker looks for a pause or cancel, and whether it still holds the lease.
 HEARTBEAT_S = 1.0
-# How old it lets its lease become. Each time that it is prolonged is a commit, and all who poll are answered anew.
+# The age at which a worker renews its lease. Each renewal is a commit, which empties the response cache.
 RENEW_S = 3.0
-# A stop ends at the next safe point. An update of a large model may be far from one; killed, it loses nothing.
+# How long a worker may take to the next safe point before it is killed. Killed, it loses no finished work.
 STOP_GRACE_S = 6.0
 # Training yields to the answers of the API.
 NICE = 5
-# The exit code of a worker whose job is another's.
+# The exit code of a worker that lost its lease to another.
 LOST = 75

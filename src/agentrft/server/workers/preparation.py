@@ -1,4 +1,8 @@
-"""What a job needs on this machine, wherever it was made and ran before."""
+"""Prepares a job on this machine before a worker runs it.
+
+The job may have been created, and may have run, with another data folder or on another machine: its paths are replaced,
+and its files fetched from the artifact store.
+"""
 
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from agentrft.store.layout import (
 
 
 def localize_paths(spec: JobSpec, settings: Settings) -> JobSpec:
-    """The spec with the paths of this server's data folder; it was made by another, or the folder was moved."""
+    """The spec with all paths in this server's data folder; those in the record may be of another machine or folder."""
     changes: dict[str, object] = {
         "output_dir": settings.jobs_dir,
         "training_file": settings.files_dir / spec.training_file.name,
@@ -39,16 +43,18 @@ def data_files(spec: JobSpec) -> list[Path]:
 
 
 def fetch_data_files(spec: JobSpec, artifacts: Artifacts) -> None:
-    """Have the data files here. One that is nowhere is found missing by whoever reads it."""
+    """Fetch the job's data files. A file that the artifact store lacks is skipped: reading it later reports it."""
     for path in data_files(spec):
         artifacts.fetch(path)
 
 
 def fetch_job_state(spec: JobSpec, store: JobStore, job_id: str) -> None:
-    """Have here what a job reads when it goes on, and nothing that could be mistaken for it. Call with its lease.
+    """Fetch what a job reads when it is resumed, and delete local files that could be mistaken for it.
+
+    Call it while the job's lease is held.
 
     Raises:
-        UserError: the checkpoint that its record names is gone.
+        UserError: the checkpoint that the job's record names is gone.
         ArtifactsError: the store does not answer.
     """
     artifacts = store.artifacts

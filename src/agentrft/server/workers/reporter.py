@@ -1,4 +1,8 @@
-"""Reports a running job: an event for every complete step, and when the job will probably end."""
+"""Reports the progress of a running job to the database, for the API.
+
+A worker gives a `JobReporter` to `run_job`. It stores an event for each complete step, and the estimated time of the
+end.
+"""
 
 import time
 from typing import Any
@@ -14,7 +18,7 @@ from agentrft.store.numbers import finite
 
 
 class JobReporter(NoProgress):
-    """Makes events of what a job commits: one for every complete step, once."""
+    """Stores one event for each step that is complete, also for those committed before a restart."""
 
     def __init__(self, store: JobStore, records: Records, job_id: str) -> None:
         self._store = store
@@ -47,7 +51,7 @@ class JobReporter(NoProgress):
         return None if left is None else time.time() + left
 
     def _untold(self, job: JobRow) -> list[tuple[str, dict[str, Any]]]:
-        """Message and data of an event for every complete step that has none."""
+        """Messages and data of the events that are still to be stored: of complete steps without one."""
         if self.spec is None or job.hyperparameters is None:
             return []
         total, graders = job.total_steps or 0, graders_of(self.spec)
@@ -57,7 +61,7 @@ class JobReporter(NoProgress):
 
 
 def graders_of(spec: JobSpec) -> list[tuple[str, str]]:
-    """Name and type of each grader, those inside `multi` one by one."""
+    """Name and type of the job's grader; of a `multi` grader, those of each of its graders."""
     grader = spec.grader
     if grader.type == "multi":
         return [(name, one.type) for name, one in grader.graders.items()]

@@ -1,7 +1,7 @@
-"""Which jobs run: one worker process for each, as many as are allowed, the most urgent first.
+"""Starts a worker process for each job that may run, up to `--max-running-jobs`, by priority and age.
 
-A worker that dies takes nothing with it: its lease runs out, and the job goes on in another. One that dies again and
-again without finishing a step fails its job.
+When a worker dies, its job goes on in a new worker from the last finished step. A job whose workers die several times
+without finishing a step fails.
 """
 
 import asyncio
@@ -29,11 +29,11 @@ MOST_CRASHES = 3
 
 @dataclass
 class Worker:
-    """A process that runs a job.
+    """A worker process, from the scheduler's side.
 
     Attributes:
-        owner: the name in which it takes the job's lease.
-        stopping_since: when it was found that it is to stop, by the monotonic clock.
+        owner: the name under which it holds the job's lease.
+        stopping_since: when a pause or cancel of its job was seen, by the monotonic clock; None while there is none.
     """
 
     process: asyncio.subprocess.Process
@@ -42,10 +42,10 @@ class Worker:
 
 
 class Scheduler:
-    """Starts workers and watches them. Everything else it reads from the database, so several may share one.
+    """Starts workers and watches them. All other state is in the database, so several servers may share it.
 
     Args:
-        driver_environment: what workers need of the environment to reach the artifact store, and jobs may not read.
+        driver_environment: variables that workers need to reach the artifact store, and that jobs must not read.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Scheduler:
         self.woken = asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled; then all workers are stopped, and their jobs wait to go on."""
+        """Run until cancelled. Then all workers are stopped; their jobs go on with the next start."""
         try:
             await keep_doing("looking at the jobs", self._look, every_s=LOOK_S, woken=self.woken)
         finally:
@@ -76,7 +76,7 @@ class Scheduler:
         self._kill_what_does_not_stop()
 
     def _end_what_does_not_run(self) -> None:
-        """Wishes for jobs that no worker has."""
+        """Pause and cancel jobs of which that was requested and that no worker has."""
         for job_id in self._records.wished():
             if job_id not in self._workers:
                 self._records.settle(job_id)
@@ -138,7 +138,7 @@ class Scheduler:
             self.woken.set()
 
     def _after_a_crash(self, job_id: str, worker: Worker, code: int) -> None:
-        """The job goes on at once, unless its wish says otherwise or it crashed too often."""
+        """Let the job run again at once, unless a pause or cancel was requested, or it crashed too often."""
         records = self._records
         served = records.served(job_id)
         is_anothers = served is None or served.lease_owner not in (None, worker.owner)
@@ -192,7 +192,7 @@ def _signal(worker: Worker, number: int) -> None:
 
 
 def _kill(worker: Worker) -> None:
-    """With all that it started."""
+    """Kill the worker and all processes that it started."""
     try:
         os.killpg(worker.process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,7 +1,8 @@
 """One job in a process of its own: `python -m agentrft.server.workers.worker JOB`, started by the scheduler.
 
-It holds the job's lease while it runs, prolongs it from a thread, and reads there what is wished for. What it is told
-comes by environment and standard input, never by arguments that others could see. It does not outlive its server.
+A worker holds the job's lease while it runs. A thread renews the lease and reads whether a pause or cancel was
+requested. Settings and keys come by standard input, never by arguments, which other users could read. It ends when its
+server does.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs one job, and leaves it in the state that is asked for.
+    """Runs one job, and leaves it in the state that was requested: finished, paused, cancelled, or to be resumed.
 
     Args:
         parent: the process id of the server, without which the worker ends.
@@ -65,7 +66,7 @@ class Worker:
         self._leased_until = 0.0
 
     def run(self) -> int:
-        """Returns the process's exit code."""
+        """Run the job. Returns the process's exit code."""
         if os.getppid() != self._parent or not self._records.acquire(self._job_id, self._owner, LEASE_S):
             return LOST
         self._leased_until = time.monotonic() + LEASE_S
@@ -114,9 +115,9 @@ class Worker:
         return localize_paths(spec, self._settings)
 
     def _keep_lease(self) -> str | None:
-        """Prolong the lease where that is due; what is wished for.
+        """Renew the lease when that is due. Returns what was requested: "pause", "cancel" or None.
 
-        Whoever lost it ends at once: another may run the job, elsewhere, and its status and files are that one's.
+        A worker that lost the lease exits at once: the job, its status and its files belong to another worker.
         """
         is_mine, wish = self._renew()
         if not is_mine and not self._ended.is_set():
@@ -125,7 +126,7 @@ class Worker:
         return wish
 
     async def _wait_for_earlier_worker(self, stop: Stop) -> None:
-        """One that stood still and lost its lease holds the job's lock until it has ended."""
+        """Wait until an earlier worker that lost the lease has ended: until then it holds the job's lock."""
         while True:
             try:
                 with self._store.job_lock(self._job_id):
@@ -135,9 +136,9 @@ class Worker:
                 await asyncio.sleep(HEARTBEAT_S)
 
     def _beat(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
-        """Prolong the lease; stop the job where that is wished or the server is gone, and at once if the lease is lost.
+        """Renew the lease until the job ends; stop the job when that is requested or the server is gone.
 
-        When the server is gone nobody else takes care, so a job that does not stop is ended here.
+        Without a server nobody kills a worker that does not stop, so it then exits by itself after `STOP_GRACE_S`.
         """
         alone_since: float | None = None
         while not self._ended.wait(HEARTBEAT_S):
@@ -153,9 +154,9 @@ class Worker:
                 os._exit(LOST)
 
     def _renew(self) -> tuple[bool, str | None]:
-        """As `Records.renew`, which it is when due.
+        """Whether this worker holds the lease, and what was requested; renews the lease when that is due.
 
-        A database that does not answer takes the lease only when it has run out.
+        While the database does not answer, the lease counts as held until it runs out.
         """
         try:
             if self._leased_until - time.monotonic() > LEASE_S - RENEW_S:
