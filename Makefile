@@ -1,8 +1,9 @@
 # `make setup` once; everything else sees to it by itself.
 PYTHON_BIN := .venv/bin/python
 
-# How many processes run tests at once. More than this many gain little: the longest file is then what is waited for.
-WORKERS ?= $(shell cores=$$(nproc); echo $$(( cores < 8 ? cores : 8 )))
+# How many processes run tests at once: one and a half for each core, since tests of servers wait for other processes.
+# More than this many gain little: the longest file is then what is waited for.
+WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? workers : 8 )))
 # A worker computes with one thread: tests of tiny models gain nothing from more, and lose where the other workers have
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
@@ -26,6 +27,7 @@ test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on Post
 
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
+	AGENTRFT_MCP_ROLLOUTS=64 $(PYTHON_BIN) -m pytest -q tests/tools/test_mcp_tool.py -k many_rollouts
 
 test-dist: setup ## the wheel, installed with all that it needs into an empty environment; a download of some GB
 	$(PYTHON_BIN) -m pytest -q -s -m fresh tests/dist

@@ -163,10 +163,19 @@ def serving(server: ChaosServer) -> Iterator[ChaosServer]:
         asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_end(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
+
+
+async def _end(server: ChaosServer) -> None:
+    """Close the server, and end what it still had in hand: a loop that is closed over tasks complains of each."""
+    await server.__aexit__()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def tool_calls(server: ChaosServer) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from agentrft.tools import Toolbox, ToolCall, ToolFailure, ToolResult, create_to
 
 SERVER = Path(__file__).with_name("mcp_server.py")
 SECRET = "sk-catalogue-0123456789"
+# Over stdio each is a process of Python; `make test-chaos` takes 64.
+ROLLOUTS = int(os.environ.get("AGENTRFT_MCP_ROLLOUTS", "12"))
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +123,9 @@ async def test_a_session_that_breaks_fails_its_rollout_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
-async def test_sixty_four_rollouts_at_once(transport: str, server_url: str) -> None:
-    spec = stdio_spec(max_concurrency=64) if transport == "stdio" else http_spec(server_url, max_concurrency=64)
+async def test_many_rollouts_at_once(transport: str, server_url: str) -> None:
+    one = stdio_spec if transport == "stdio" else partial(http_spec, server_url)
+    spec = one(max_concurrency=ROLLOUTS)
     toolbox = create_toolbox([spec])
 
     async def rollout(n: int) -> list[str]:
@@ -129,9 +133,9 @@ async def test_sixty_four_rollouts_at_once(transport: str, server_url: str) -> N
         await end(toolbox, n)
         return outputs
 
-    told = await asyncio.gather(*(rollout(n) for n in range(64)))
+    told = await asyncio.gather(*(rollout(n) for n in range(ROLLOUTS)))
     await toolbox.close()
-    assert told == [[f"{n}.0", f"{n}.0 {n}.1", f"{n}.0 {n}.1 {n}.2"] for n in range(64)]
+    assert told == [[f"{n}.0", f"{n}.0 {n}.1", f"{n}.0 {n}.1 {n}.2"] for n in range(ROLLOUTS)]
 
 
 def test_only_the_allowed_tools_are_taken(server_url: str) -> None:
