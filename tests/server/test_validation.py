@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from agentrft.server.creation.validation import Problem, problem_of, stored_problem
+from agentrft.server.creation.validation import Problem, problem_of, problem_of_file, stored_problem
 from agentrft.spec import JobSpec
-from tests.job.tiny_job import demonstration, prompt
+from tests.job.tiny_job import TOOL, demonstration, prompt
 
 CHECK: dict[str, Any] = {"type": "string_check", "input": "{{ sample.output_text }}", "operation": "eq"}
 WORD, ANSWER = {**CHECK, "reference": "{{ item.word }}"}, {**CHECK, "reference": "{{ item.answer }}"}
@@ -26,6 +26,7 @@ def problem(folder: Path, rows: dict[str, list[Any]], grader: Any = WORD, **more
                 "training_file": folder / "file-train",
                 "validation_file": folder / "file-valid",
                 "warm_start": {"training_file": folder / "file-demo"},
+                "tools": [{**TOOL, "server_url": "https://tools.example.com"}],
                 "grader": grader,
                 **more,
             }
@@ -51,6 +52,56 @@ def test_a_faulty_row_is_named_with_its_file_and_line(tmp_path: Path, file: str,
     line = len(ROWS[file]) + 1
     assert found.message.startswith(f"{file}: 1 fault(s):\n  - line {line}: messages")
     assert str(tmp_path) not in found.message
+
+
+@pytest.mark.parametrize(
+    ("tools", "fault"),
+    [
+        ([], "name: there is no tool 'lookup'; there are: none"),
+        ([{**TOOL, "name": "search", "server_url": "https://tools.example.com"}], "name: there is no tool 'lookup'"),
+        (
+            [{**TOOL, "parameters": {"required": ["query"]}, "server_url": "https://tools.example.com"}],
+            "arguments: they do not fit the parameters of 'lookup': 'query' is a required property",
+        ),
+        ([{"type": "mcp", "server_label": "m", "server_url": "https://m.example.com"}], None),
+        (
+            [{"type": "mcp", "server_label": "m", "server_url": "https://m.example.com", "allowed_tools": ["a"]}],
+            "name: there is no tool 'lookup'; there are: a",
+        ),
+    ],
+)
+def test_a_demonstrations_calls_are_held_against_the_jobs_tools(
+    tmp_path: Path, tools: list[Any], fault: str | None
+) -> None:
+    found = problem(tmp_path, {}, tools=tools)
+    if fault is None:
+        assert found is None
+        return
+    assert found is not None and found.code == "invalid_warm_start_file"
+    assert found.message.startswith(f"file-demo: 1 fault(s):\n  - line 1: messages[1].tool_calls[0].function.{fault}")
+
+
+DEMONSTRATION = {"messages": demonstration("apple", "red")}
+BAD_CALL = {"messages": [DEMONSTRATION["messages"][0], {"role": "assistant", "function_call": {}}]}
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([ROW], None),
+        ([DEMONSTRATION], None),
+        ([ROW, DEMONSTRATION], "line 1: messages: a demonstration must end"),
+        ([DEMONSTRATION, BAD_CALL], "line 2: messages[1].function_call"),
+        ([BAD_CALL], "line 1: messages[1].function_call"),
+        ([{"messages": [*prompt("x"), {"role": "assistant", "content": " "}]}], "line 1: messages[1].content"),
+        ([{**DEMONSTRATION, "tools": [{"function": {"name": "search"}}]}], "there is no tool 'lookup'"),
+    ],
+)
+def test_a_files_faults_are_those_of_what_it_seems_to_be(tmp_path: Path, rows: list[Any], fault: str | None) -> None:
+    path = tmp_path / "file-any"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = problem_of_file(path)
+    assert found is None if fault is None else found is not None and fault in found
 
 
 @pytest.mark.parametrize(

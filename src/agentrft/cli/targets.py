@@ -79,12 +79,14 @@ def check_inputs(spec: JobSpec) -> None:
         EndpointError: a tool's endpoint cannot be used.
     """
     from agentrft.graders import check_templates
+    from agentrft.tools import call_judge, declared_tools
 
-    samples = load_samples(spec.training_file)
+    judge = call_judge(declared_tools(spec.tools))
+    samples = load_samples(spec.training_file, judge)
     if spec.validation_file:
-        samples += load_samples(spec.validation_file)
+        samples += load_samples(spec.validation_file, judge)
     if spec.warm_start:
-        load_demonstrations(spec.warm_start.training_file)
+        load_demonstrations(spec.warm_start.training_file, judge)
     for grader in (spec.grader, *spec.holdout_graders.values()):
         check_templates(grader, samples)
     resolve_model(spec.model)

@@ -3,14 +3,26 @@
 A row's reserved keys are `messages` and `tools`; every other key is `item.*`.
 """
 
-from agentrft.data.samples import Sample, each_demonstration, each_sample, load_demonstrations, load_samples
+from agentrft.data.samples import (
+    DataError,
+    Judge,
+    Sample,
+    each_demonstration,
+    each_sample,
+    judge_samples,
+    load_demonstrations,
+    load_samples,
+)
 from agentrft.data.templates import TemplateError, render_template, template_fields
 
 __all__ = [
+    "DataError",
+    "Judge",
     "Sample",
     "TemplateError",
     "each_demonstration",
     "each_sample",
+    "judge_samples",
     "load_demonstrations",
     "load_samples",
     "render_template",

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentrft.data.messages import demonstration_faults, read_messages
 from agentrft.errors import UserError
 
-ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_FAULTS_SHOWN = 20
 
 
@@ -19,7 +19,8 @@ class Sample:
 
     Attributes:
         sample_id: stable across runs: the row's number and a digest of its content.
-        messages: Chat Completions messages, the prompt of every rollout of this sample.
+        messages: Chat Completions messages, in the one shape of `data/messages.py`: the prompt of every rollout of
+            this sample, or a whole demonstration.
         tools: the row's own Chat Completions tool specs; empty means the job's tools.
         item: the row without `messages` and `tools`; what templates call `item.*`.
     """
@@ -28,6 +29,27 @@ class Sample:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     item: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def line(self) -> int:
+        """Of its file, from 1."""
+        return int(self.sample_id.partition("-")[0])
+
+
+# What else is wrong with a sample, each fault with its field: for what `data` cannot know, such as a job's tools.
+Judge = Callable[[Sample], list[str]]
+
+
+class DataError(UserError):
+    """Rows of a data file are faulty.
+
+    Args:
+        n_faults: in all, those that are not shown included.
+    """
+
+    def __init__(self, cause: str, remedy: str, n_faults: int) -> None:
+        super().__init__(cause, remedy)
+        self.n_faults = n_faults
 
 
 class Faults:
@@ -48,35 +70,51 @@ class Faults:
         return f"{self.count} fault(s):\n{shown}{rest}"
 
 
-def load_samples(path: Path) -> list[Sample]:
+def load_samples(path: Path, judge: Judge | None = None) -> list[Sample]:
     """Read a training or validation file.
+
+    Args:
+        judge: what else is wrong with a row; see `tools/row_calls.py`.
 
     Raises:
         UserError: the file is missing or empty, or rows are faulty: each with line, field and expectation.
     """
-    return list(each_sample(path))
+    return list(each_sample(path, judge))
 
 
-def load_demonstrations(path: Path) -> list[Sample]:
+def load_demonstrations(path: Path, judge: Judge | None = None) -> list[Sample]:
     """Read a warm-start file: whole conversations, each ending in an assistant's message.
 
     Raises:
         UserError: as `load_samples`.
     """
-    return list(each_demonstration(path))
+    return list(each_demonstration(path, judge))
 
 
-def each_sample(path: Path) -> Iterator[Sample]:
+def each_sample(path: Path, judge: Judge | None = None) -> Iterator[Sample]:
     """As `load_samples`, one at a time, for files of any size; faults are raised after the last good row."""
-    return _each(path, _prompt_faults)
+    return _each(path, _prompt_faults, judge)
 
 
-def each_demonstration(path: Path) -> Iterator[Sample]:
+def each_demonstration(path: Path, judge: Judge | None = None) -> Iterator[Sample]:
     """As `load_demonstrations`, one at a time; faults are raised after the last good row."""
-    return _each(path, _demonstration_faults)
+    return _each(path, demonstration_faults, judge)
 
 
-def _each(path: Path, faults_of: Callable[[dict[str, Any]], list[str]]) -> Iterator[Sample]:
+def judge_samples(path: Path, samples: Iterable[Sample], judge: Judge) -> None:
+    """Look at samples that were read already.
+
+    Raises:
+        DataError: the judge finds faults.
+    """
+    faults = Faults()
+    for sample in samples:
+        for fault in judge(sample):
+            faults.add(f"line {sample.line}: {fault}")
+    _raise_if_any(path, faults)
+
+
+def _each(path: Path, faults_of: Callable[[list[dict[str, Any]]], list[str]], judge: Judge | None) -> Iterator[Sample]:
     if not path.is_file():
         raise UserError(f"{path}: no such data file.", "Correct the path in the job; it is relative to the job's file.")
     faults, is_empty = Faults(), True
@@ -89,13 +127,12 @@ def _each(path: Path, faults_of: Callable[[dict[str, Any]], list[str]]) -> Itera
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             faults.add(f"line {number}: not valid JSON: {error}")
             continue
-        row_faults = faults_of(row) if isinstance(row, dict) else ["expected a JSON object"]
+        sample, row_faults = _read_row(number, line, row, faults_of, judge)
         for fault in row_faults:
             faults.add(f"line {number}: {fault}")
-        if not row_faults:
-            yield _sample(number, line, row)
-    if faults.count:
-        raise UserError(f"{path}: {faults}", "Correct these lines; nothing was started.")
+        if sample is not None:
+            yield sample
+    _raise_if_any(path, faults)
     if is_empty:
         raise UserError(
             f"{path}: the file has no rows.", 'Add JSON lines such as {"messages": [...], "answer": "..."}.'
@@ -109,58 +146,36 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield from text.splitlines()
 
 
-def _sample(number: int, line: bytes, row: dict[str, Any]) -> Sample:
+def _read_row(
+    number: int,
+    line: bytes,
+    row: Any,
+    faults_of: Callable[[list[dict[str, Any]]], list[str]],
+    judge: Judge | None,
+) -> tuple[Sample | None, list[str]]:
+    """The sample, or what is wrong with it."""
+    if not isinstance(row, dict):
+        return None, ["expected a JSON object"]
+    messages, faults = read_messages(row.get("messages"))
+    faults += _tool_faults(row)
+    if faults:
+        return None, faults
     digest = hashlib.sha256(line.strip()).hexdigest()[:8]
     item = {key: value for key, value in row.items() if key not in ("messages", "tools")}
-    return Sample(f"{number:05d}-{digest}", row["messages"], row.get("tools") or [], item)
+    sample = Sample(f"{number:05d}-{digest}", messages, row.get("tools") or [], item)
+    faults = faults_of(messages) + (judge(sample) if judge is not None else [])
+    return (None if faults else sample), faults
 
 
-def _prompt_faults(row: dict[str, Any]) -> list[str]:
-    faults = _message_faults(row) + _tool_faults(row)
-    if not faults and row["messages"][-1]["role"] == "assistant":
-        faults.append("messages: the last message must not be an assistant's: the agent writes that one")
-    return faults
+def _raise_if_any(path: Path, faults: Faults) -> None:
+    if faults.count:
+        raise DataError(f"{path}: {faults}", "Correct these lines; nothing was started.", faults.count)
 
 
-def _demonstration_faults(row: dict[str, Any]) -> list[str]:
-    faults = _message_faults(row) + _tool_faults(row)
-    if not faults and row["messages"][-1]["role"] != "assistant":
-        faults.append("messages: a demonstration must end in an assistant's message")
-    return faults
-
-
-def _message_faults(row: dict[str, Any]) -> list[str]:
-    messages = row.get("messages")
-    if not isinstance(messages, list) or not messages:
-        return ["messages: expected a non-empty list of chat messages"]
-    faults = []
-    for index, message in enumerate(messages):
-        where = f"messages[{index}]"
-        if not isinstance(message, dict):
-            faults.append(f"{where}: expected an object with 'role' and 'content'")
-            continue
-        role = message.get("role")
-        if role not in ROLES:
-            faults.append(f"{where}.role: expected one of {', '.join(ROLES)}, found {role!r}")
-        calls = message.get("tool_calls")
-        if calls is not None:
-            faults += _call_faults(where, calls)
-        if not isinstance(message.get("content"), str) and not (role == "assistant" and calls):
-            faults.append(f"{where}.content: expected a string, found {type(message.get('content')).__name__}")
-    return faults
-
-
-def _call_faults(where: str, calls: Any) -> list[str]:
-    if not isinstance(calls, list):
-        return [f"{where}.tool_calls: expected a list"]
-    faults = []
-    for index, call in enumerate(calls):
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            faults.append(f"{where}.tool_calls[{index}].function.name: expected a string")
-        elif not isinstance(function.get("arguments"), str | dict):
-            faults.append(f"{where}.tool_calls[{index}].function.arguments: expected a JSON string or an object")
-    return faults
+def _prompt_faults(messages: list[dict[str, Any]]) -> list[str]:
+    if messages[-1]["role"] == "assistant":
+        return ["messages: the last message must not be an assistant's: the agent writes that one"]
+    return []
 
 
 def _tool_faults(row: dict[str, Any]) -> list[str]:
@@ -170,8 +185,15 @@ def _tool_faults(row: dict[str, Any]) -> list[str]:
     if not isinstance(tools, list):
         return ["tools: expected a list of Chat Completions tool specs"]
     faults = []
+    names: set[str] = set()
     for index, tool in enumerate(tools):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             faults.append(f"tools[{index}].function.name: expected a string")
+            continue
+        if function["name"] in names:
+            faults.append(f"tools[{index}].function.name: '{function['name']}' is there twice")
+        names.add(function["name"])
+        if not isinstance(function.get("parameters"), dict | None):
+            faults.append(f"tools[{index}].function.parameters: expected a JSON Schema of an object")
     return faults

@@ -10,7 +10,7 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
-from agentrft.data import Sample, load_demonstrations, load_samples
+from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
 from agentrft.engine import EmbeddedEngine, EngineLimits, bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
@@ -23,7 +23,15 @@ from agentrft.models.load import dtype_on, load_model, load_tokenizer
 from agentrft.models.memory import device_memory
 from agentrft.rollout import CallRules, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
-from agentrft.tools import Toolbox, create_toolbox, schema_fault, unenforced_parts
+from agentrft.tools import (
+    Toolbox,
+    call_judge,
+    create_toolbox,
+    declared_tools,
+    made_tools,
+    schema_fault,
+    unenforced_parts,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +58,11 @@ class Runtime:
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
-        self.train = load_samples(spec.training_file)
-        self.validation = load_samples(spec.validation_file) if spec.validation_file else []
-        self.demonstrations = load_demonstrations(spec.warm_start.training_file) if spec.warm_start else []
+        declared = declared_tools(spec.tools)
+        judge = call_judge(declared)
+        self.train = load_samples(spec.training_file, judge)
+        self.validation = load_samples(spec.validation_file, judge) if spec.validation_file else []
+        self.demonstrations = load_demonstrations(spec.warm_start.training_file, judge) if spec.warm_start else []
         check_templates(spec.grader, [*self.train, *self.validation])
         self.notices = Notices()
         self.grader = create_grader(spec.grader, notify=self.notices)
@@ -69,6 +79,8 @@ class Runtime:
         )
         self.call_rules = _call_rules(spec, self.toolbox)
         _check_row_tools(self)
+        if not declared.is_whole:
+            _check_calls(self)
         if spec.response_format is not None:
             for part in spec.response_format.unenforced:
                 self.notices("warning", f"response_format: answers are not held against it: {part}")
@@ -261,6 +273,16 @@ def _check_row_tools(runtime: Runtime) -> None:
             unenforced |= {f"{function['name']}: {part}" for part in unenforced_parts(function.get("parameters") or {})}
     for part in sorted(unenforced):
         runtime.notices("warning", f"a row's tool {part}; the model sees it, and its calls may break it")
+
+
+def _check_calls(runtime: Runtime) -> None:
+    """The rows' calls once more, now that all is known of the tools."""
+    spec, judge = runtime.spec, call_judge(made_tools(runtime.toolbox))
+    judge_samples(spec.training_file, runtime.train, judge)
+    if spec.validation_file is not None:
+        judge_samples(spec.validation_file, runtime.validation, judge)
+    if spec.warm_start is not None:
+        judge_samples(spec.warm_start.training_file, runtime.demonstrations, judge)
 
 
 def _check_context(hyperparameters: ResolvedHyperparameters, config: PretrainedConfig) -> None:

@@ -9,6 +9,7 @@ from agentrft.tools.examples import example_arguments
 from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
 from agentrft.tools.python import PythonTool, ToolError
+from agentrft.tools.row_calls import call_judge, declared_tools, made_tools
 from agentrft.tools.toolbox import Toolbox, create_toolbox
 
 __all__ = [
@@ -23,9 +24,12 @@ __all__ = [
     "ToolResult",
     "Toolbox",
     "argument_fault",
+    "call_judge",
     "create_toolbox",
+    "declared_tools",
     "example_arguments",
     "fits_schema",
+    "made_tools",
     "schema_fault",
     "unenforced_parts",
 ]

@@ -261,12 +261,8 @@ def _arguments(
 def _demonstrated(function: dict[str, Any], tool: Tool) -> dict[str, Any] | None:
     if function["name"] != tool.name:
         return None
-    try:
-        arguments = function["arguments"]
-        value = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and argument_fault(tool.parameters, value) is None else None
+    value = json.loads(function["arguments"])
+    return value if argument_fault(tool.parameters, value) is None else None
 
 
 def _shape(output: str) -> str:

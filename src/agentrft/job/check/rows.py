@@ -10,6 +10,7 @@ from agentrft.graders import check_templates
 from agentrft.job.check.findings import CheckReport, RowsReport
 from agentrft.job.runtime import Runtime
 from agentrft.spec import JobSpec
+from agentrft.tools import call_judge, declared_tools
 
 SHOWN = 5
 
@@ -30,10 +31,11 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
     """
     files = [spec.training_file, spec.validation_file, spec.warm_start and spec.warm_start.training_file]
     loads = [load_samples, load_samples, load_demonstrations]
+    judge = call_judge(declared_tools(spec.tools))
     loaded: list[list[Sample]] = []
     for path, load in zip(files, loads, strict=True):
         with report.part("data"):
-            loaded.append(load(path) if path else [])
+            loaded.append(load(path, judge) if path else [])
     if len(loaded) < len(files):
         return None
     rows = Rows(*loaded)

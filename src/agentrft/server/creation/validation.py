@@ -6,10 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentrft.data import Sample, each_demonstration, each_sample
+from agentrft.data import DataError, Judge, Sample, each_demonstration, each_sample
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, check_templates_of_all, create_grader
 from agentrft.spec import GraderSpec, JobSpec
+from agentrft.tools import call_judge, declared_tools
 
 # A row's id is its line, and a digest.
 ROW = re.compile(r"\brow (\d+)-[0-9a-f]{8}\b")
@@ -68,6 +69,29 @@ def problem_of(spec: JobSpec) -> Problem | None:
     return None
 
 
+def problem_of_file(path: Path) -> str | None:
+    """Why no job could use a file for training; None if one could.
+
+    Whether it has prompts or demonstrations is for the job to say. Its faults are those of the reading that finds
+    fewer; calls are held against the rows' own tools.
+    """
+    judge = call_judge()
+    faults: list[UserError] = []
+    # Demonstrations first: where all rows are faulty both ways, what is said of them says more.
+    for read in (each_demonstration, each_sample):
+        try:
+            exhaust(read(path, judge))
+        except UserError as error:
+            faults.append(error)
+        else:
+            return None
+    return min(faults, key=_n_faults).cause.replace(str(path), "the file")
+
+
+def _n_faults(error: UserError) -> int:
+    return error.n_faults if isinstance(error, DataError) else 0
+
+
 def exhaust(samples: Iterable[Sample]) -> None:
     """Read all rows and keep none; faults come as the error that the iterator raises."""
     for _ in samples:
@@ -80,19 +104,22 @@ class _Data:
 
     field: str
     path: Path
-    read: Callable[[Path], Iterator[Sample]]
+    read: Callable[[Path, Judge], Iterator[Sample]]
+    judge: Judge
     is_graded: bool = True
 
     def rows(self) -> Iterator[Sample]:
-        return self.read(self.path)
+        return self.read(self.path, self.judge)
 
 
 def _files(spec: JobSpec) -> Iterator[_Data]:
-    yield _Data("training_file", spec.training_file, each_sample)
+    judge = call_judge(declared_tools(spec.tools))
+    yield _Data("training_file", spec.training_file, each_sample, judge)
     if spec.validation_file is not None:
-        yield _Data("validation_file", spec.validation_file, each_sample)
+        yield _Data("validation_file", spec.validation_file, each_sample, judge)
     if spec.warm_start is not None:
-        yield _Data("warm_start.training_file", spec.warm_start.training_file, each_demonstration, is_graded=False)
+        path = spec.warm_start.training_file
+        yield _Data("warm_start.training_file", path, each_demonstration, judge, is_graded=False)
 
 
 def _graders(spec: JobSpec) -> Iterator[tuple[str, GraderSpec]]:

@@ -12,11 +12,10 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Form, UploadFile
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
-from agentrft.data import each_demonstration, each_sample
-from agentrft.errors import ArtifactsError, UserError
+from agentrft.errors import ArtifactsError
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
 from agentrft.server.creation.request import PARTIAL_PREFIX, content_path
-from agentrft.server.creation.validation import exhaust
+from agentrft.server.creation.validation import problem_of_file
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.objects.files import file_object, upload_object
 from agentrft.server.objects.pages import page
@@ -311,17 +310,5 @@ def _process(context: Context, row: FileRow) -> None:
     """Look at the rows of a file for training; others are taken as they are."""
     path = content_path(context.settings, row.file_id)
     context.store.artifacts.fetch(path)
-    problem = _problem_of(path) if row.purpose == "fine-tune" else None
+    problem = problem_of_file(path) if row.purpose == "fine-tune" else None
     context.records.set_file_status(row.file_id, "processed" if problem is None else "error", problem)
-
-
-def _problem_of(path: Path) -> str | None:
-    """Why no job could use it; whether it has prompts or demonstrations is for the job to say."""
-    try:
-        exhaust(each_sample(path))
-    except UserError as prompts:
-        try:
-            exhaust(each_demonstration(path))
-        except UserError:
-            return prompts.cause.replace(str(path), "the file")
-    return None
