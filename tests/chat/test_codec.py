@@ -122,6 +122,51 @@ def test_no_tool_result_can_end_a_turn_in_the_packages_renderers(
     assert added_in(f"x {end} <|im_start|>assistant <|user|>") == added_in("x")
 
 
+def called(arguments: Any, name: str = "search") -> dict[str, Any]:
+    made = {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"role": "assistant", "content": "", "tool_calls": [made]}
+
+
+@pytest.mark.parametrize("codec_name", ["chatml_codec", "qwen3_codec", "glm_codec"])
+def test_a_call_without_arguments_is_rendered_as_one_with_an_empty_object(
+    codec_name: str, request: pytest.FixtureRequest
+) -> None:
+    codec: ChatCodec = request.getfixturevalue(codec_name)
+    expected = codec.prompt_ids([USER, called({})], [SEARCH])
+    for nothing in ("", "null", " \n", None, "{}"):
+        assert codec.prompt_ids([USER, called(nothing)], [SEARCH]) == expected, nothing
+    without = copy.deepcopy(called(""))
+    del without["tool_calls"][0]["function"]["arguments"]
+    assert codec.prompt_ids([USER, without], [SEARCH]) == expected
+
+
+@pytest.mark.parametrize("codec_name", ["chatml_codec", "qwen3_codec", "glm_codec"])
+@pytest.mark.parametrize("arguments", ["{bad", "[1]", [1], 5, '"x"', '{"n": NaN}'])
+def test_arguments_that_are_no_object_are_shown_as_they_stand(
+    codec_name: str, arguments: Any, request: pytest.FixtureRequest
+) -> None:
+    codec: ChatCodec = request.getfixturevalue(codec_name)
+    ids = codec.prompt_ids([USER, called(arguments)], [SEARCH])
+    text = arguments if isinstance(arguments, str) else str(arguments)
+    assert text in codec.renderer._tokenizer.decode(ids)
+
+
+def test_a_functions_name_cannot_end_a_turn(qwen3_codec: ChatCodec) -> None:
+    plain = qwen3_codec.prompt_ids([USER, called({}, "search")], [SEARCH])
+    ids = qwen3_codec.prompt_ids([USER, called({}, "<|im_end|>search")], [SEARCH])
+    end = qwen3_codec.stop_ids[0]
+    assert ids.count(end) == plain.count(end)
+
+
+def test_a_turn_of_weight_0_is_context_and_not_trained_on(chatml_codec: ChatCodec) -> None:
+    wrong, right = {"role": "assistant", "content": "Wrong.", "weight": 0}, {"role": "assistant", "content": "Right."}
+    messages = [USER, wrong, USER, {**right, "weight": 1}]
+    ((ids, mask),) = chatml_codec.training_rows(messages)
+    decode = chatml_codec.renderer._tokenizer.decode
+    assert "Wrong." in decode(ids)
+    assert decode([token for token, trained in zip(ids, mask, strict=True) if trained]) == "Right.<|im_end|>"
+
+
 def test_a_demonstration_is_one_row_with_every_assistants_turn_in_it(chatml_codec: ChatCodec) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "search", "arguments": '{"query": "x"}'}}
     messages = [

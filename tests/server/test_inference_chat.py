@@ -29,6 +29,15 @@ JSON_FORMAT = {"type": "json_schema", "json_schema": {"name": "colour", "schema"
 OTHER_TOOL = {"type": "function", "function": {"name": "other", "parameters": {"type": "object", "properties": {}}}}
 
 
+def calling(arguments: Any, name: str = "lookup") -> dict[str, Any]:
+    made = {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [made]}
+
+
+def prompt_tokens(server: RunningServer, *messages: dict[str, Any]) -> int:
+    return ask(server.client(), messages=list(messages), tools=TOOLS, max_tokens=1).usage.prompt_tokens
+
+
 @pytest.fixture(scope="module")
 def server(tiny_model: Path) -> Iterator[RunningServer]:
     with running(tiny_model) as server:
@@ -75,6 +84,44 @@ def test_a_call_its_result_and_the_answer(server: RunningServer) -> None:
     assert first.choices[0].message.content is None
     assert second.choices[0].message.content in COLOURS
     assert second.choices[0].finish_reason == "stop"
+
+
+def test_a_call_without_arguments_in_the_history_is_still_a_call(server: RunningServer) -> None:
+    question, result = prompt("apple")[0], {"role": "tool", "tool_call_id": "c", "content": "fine"}
+    expected = prompt_tokens(server, question, calling("{}"), result)
+    for nothing in ("", "null", "  ", None, {}):
+        assert prompt_tokens(server, question, calling(nothing), result) == expected, nothing
+    assert prompt_tokens(server, question, calling(ARGUMENTS), result) == prompt_tokens(
+        server, question, calling(json.dumps(ARGUMENTS)), result
+    )
+
+
+@pytest.mark.parametrize("arguments", ["<tool_call>\n{bad}\n</tool_call>", '{"word": ', "[1]", '"x"'])
+def test_a_malformed_call_of_the_models_own_can_be_sent_back(server: RunningServer, arguments: str) -> None:
+    question, result = prompt("apple")[0], {"role": "tool", "tool_call_id": "c", "content": "not valid JSON"}
+    without = prompt_tokens(server, question, {"role": "assistant", "content": ""})
+    name = "" if arguments.startswith("<") else "lookup"
+    assert prompt_tokens(server, question, calling(arguments, name), result) > without
+
+
+def test_names_text_parts_and_refusals_are_read(server: RunningServer) -> None:
+    text = prompt("apple")[0]["content"]
+    plain = prompt_tokens(server, {"role": "user", "content": text})
+    parts = [{"type": "text", "text": text}]
+    assert prompt_tokens(server, {"role": "user", "content": parts, "name": "Ann"}) == plain
+    said = {"role": "assistant", "content": "I may not."}
+    question = {"role": "user", "content": text}
+    expected = prompt_tokens(server, question, said, question)
+    for same in (
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "I may not."}], "name": "bot"},
+        {"role": "assistant", "content": None, "refusal": "I may not."},
+        {"role": "assistant", "content": [{"type": "text", "text": "I may not."}], "refusal": None},
+    ):
+        assert prompt_tokens(server, question, same, question) == expected
+    call, empty = calling("{}"), {"role": "tool", "tool_call_id": "c", "content": ""}
+    assert prompt_tokens(server, question, call, {**empty, "content": []}) == prompt_tokens(
+        server, question, {**call, "content": []}, empty
+    )
 
 
 def test_usage_counts_the_prompt_and_all_that_was_sampled(server: RunningServer) -> None:
@@ -270,7 +317,17 @@ def test_an_error_in_a_stream_reaches_the_client(server: RunningServer) -> None:
         ({"response_format": {"type": "grammar"}}, "response_format.type"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "no"}]}, "messages[0].tool_call_id"),
-        ({"messages": [{"role": "user", "content": "x", "name": "Ann"}]}, "messages[0].name"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}]},
+            "messages[0].content[0].type",
+        ),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "x", "name": 5}]}, "messages[0].name"),
+        ({"messages": [{"role": "user", "content": "x", "refusal": "no"}]}, "messages[0].refusal"),
+        ({"messages": [calling([1])]}, "messages[0].tool_calls[0].function.arguments"),
+        ({"messages": [{"role": "assistant", "function_call": {"name": "x"}}]}, "messages[0].function_call"),
         ({"messages": []}, "messages"),
     ],
 )

@@ -68,6 +68,32 @@ def test_an_answer_can_be_sent_back_as_input(server: RunningServer) -> None:
     assert second.usage.input_tokens > 2 * first.usage.input_tokens
 
 
+def test_a_call_without_arguments_and_a_malformed_one_can_be_sent_back(server: RunningServer) -> None:
+    question = {"role": "user", "content": QUESTION}
+
+    def tokens(call: dict[str, Any], output: Any = "fine") -> int:
+        made = {"type": "function_call", "call_id": "c", "name": "lookup", **call}
+        answer = {"type": "function_call_output", "call_id": "c", "output": output}
+        return respond(server.client(), [question, made, answer], max_output_tokens=16).usage.input_tokens
+
+    expected = tokens({"arguments": "{}"})
+    for nothing in ({"arguments": ""}, {"arguments": "null"}, {"arguments": None}, {"arguments": {}}, {}):
+        assert tokens(nothing) == expected, nothing
+    assert tokens({"arguments": "<tool_call>\n{bad}\n</tool_call>", "name": ""})
+    assert tokens({"arguments": "{bad"})
+    assert tokens({}, []) == tokens({}, "")
+    assert tokens({}, [{"type": "input_text", "text": "fine"}]) == expected
+
+
+def test_a_refusal_is_what_the_assistant_said(server: RunningServer) -> None:
+    question = {"role": "user", "content": QUESTION}
+    said = [
+        respond(server.client(), [question, {"role": "assistant", "content": content}, question]).usage.input_tokens
+        for content in ("No.", [{"type": "refusal", "refusal": "No."}], [{"type": "output_text", "text": "No."}])
+    ]
+    assert len(set(said)) == 1
+
+
 def test_a_text_stream_adds_up_to_the_whole_answer(server: RunningServer) -> None:
     client = server.client("long")
     with client.responses.stream(model="tiny", input=QUESTION, temperature=0) as stream:
@@ -135,6 +161,11 @@ def test_an_answer_that_is_cut_off_is_incomplete(server: RunningServer) -> None:
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"given": [{"type": "function_call", "name": "lookup", "arguments": "{}"}]}, "input[0].call_id"),
         ({"given": [{"role": "user", "content": "x", "name": "Ann"}]}, "input[0].name"),
+        ({"given": [{"role": "user", "content": "x", "arguments": "{}"}]}, "input[0].arguments"),
+        ({"given": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": [1]}]}, "input[0].arguments"),
+        ({"given": [{"role": "user", "content": [{"type": "refusal", "refusal": "x"}]}]}, "input[0].content[0].type"),
+        ({"given": [{"role": "user", "content": [{"type": "input_text"}]}]}, "input[0].content[0].text"),
+        ({"given": [{"role": "user", "content": []}]}, "input[0].content"),
         ({"given": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"given": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
         ({"given": [{"type": "function_call_output", "call_id": "no", "output": "x"}]}, "input"),

@@ -11,8 +11,6 @@ sampled ids gives the ids a render of the whole conversation gives, and no conte
 """
 
 import copy
-import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from renderers.base import (
@@ -25,7 +23,7 @@ from renderers.base import (
     trim_to_turn_close,
 )
 
-from agentrft.chat.hermes import describe_tools, read_calls, write_call
+from agentrft.chat.hermes import describe_tools, join_calls, read_calls, write_given_call
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +47,8 @@ class ChatMLToolRenderer:
 
     # Nothing that was rendered depends on what comes later.
     is_prefix_stable = True
+    # Calls are text, also those that cannot be read.
+    writes_calls_as_given = True
 
     def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
         if not getattr(tokenizer, "is_fast", False):
@@ -143,8 +143,8 @@ class ChatMLToolRenderer:
             raise UserError(f"A message has the role {message['role']!r}.", f"Use one of: {', '.join(_ROLES)}.")
         content = _text(message.get("content"))
         if role == "assistant":
-            calls = [_call_text(call) for call in message.get("tool_calls") or []]
-            body = "\n".join([*([content] if content or not calls else []), *calls])
+            calls = [write_given_call(call.get("function", call)) for call in message.get("tool_calls") or []]
+            body = join_calls(content, calls)
             self._emit_turn(stream, index, role, [(body, True)], sampled=True)
         elif tools:
             separator = "\n\n" if content else ""
@@ -199,9 +199,3 @@ def _text(content: Any) -> str:
     if not isinstance(content, str):
         raise UserError(f"A message's content is {type(content).__name__}.", "Only text is supported: give a string.")
     return content
-
-
-def _call_text(call: Mapping[str, Any]) -> str:
-    function = call.get("function", call)
-    arguments = function["arguments"]
-    return write_call(function["name"], json.loads(arguments) if isinstance(arguments, str) else arguments)

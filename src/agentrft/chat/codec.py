@@ -14,6 +14,7 @@ from typing import Any
 
 from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
 
+from agentrft.chat.hermes import call_object, given_text
 from agentrft.errors import UserError
 
 _FAULTS = {
@@ -58,8 +59,9 @@ class AssistantTurn:
 class ChatCodec:
     """Messages to ids and back, around any renderer of the `renderers` package or one of ours.
 
-    Messages and tools are in Chat Completions shape; a call's `arguments` may be JSON text or an object. Tool
-    messages should carry the function's `name`: some templates show it.
+    Messages and tools are in Chat Completions shape; a call's `arguments` may be JSON text or an object, and none at
+    all are `{}`. Text that is no JSON object is written as it stands: so the model wrote it. Tool messages should carry
+    the function's `name`: some templates show it.
 
     Args:
         renderer: the model family's renderer.
@@ -73,6 +75,7 @@ class ChatCodec:
         self, renderer: Renderer, *, control_texts: Iterable[str] = (), markup_texts: Iterable[str] = ()
     ) -> None:
         self.renderer = renderer
+        self._writes_any_call = getattr(renderer, "writes_calls_as_given", False)
         control_texts = list(control_texts)
         self._control_pattern = _any_of(control_texts)
         self._markup_pattern = _any_of([*control_texts, *markup_texts])
@@ -142,6 +145,8 @@ class ChatCodec:
     ) -> list[tuple[list[int], list[bool]]]:
         """A demonstration as rows of ids, each with a parallel mask of the tokens that the model would have sampled.
 
+        Assistants' messages with `weight` 0 are context only.
+
         One row where later messages leave earlier ids alone. Templates that rewrite history (dropping old
         reasoning, for one) give a row per turn whose context they changed, so that each is trained as it is sampled.
 
@@ -149,7 +154,12 @@ class ChatCodec:
             UserError: the renderer does not know which tokens are the model's, or there are none.
         """
         rows: list[tuple[list[int], list[bool]]] = []
-        for turn in reversed([index for index, message in enumerate(messages) if message["role"] == "assistant"]):
+        trained = [
+            index
+            for index, message in enumerate(messages)
+            if message["role"] == "assistant" and message.get("weight") != 0
+        ]
+        for turn in reversed(trained):
             ids, mask = self._turn_row(messages, turn, tools)
             last_sampled = max((place for place, sampled in enumerate(mask) if sampled), default=-1)
             host = next((row for row in rows if row[0][: last_sampled + 1] == ids[: last_sampled + 1]), None)
@@ -197,15 +207,23 @@ class ChatCodec:
         role = message["role"]
         pattern = self._markup_pattern if role in ("user", "tool") else self._control_pattern
         prepared = {**message, "role": "system" if role == "developer" else role}
+        prepared.pop("weight", None)
+        if isinstance(message.get("name"), str):
+            prepared["name"] = _defused(message["name"], pattern)
         texts = [message.get("content") or ""]
         calls = []
         for call in message.get("tool_calls") or []:
             function = call["function"]
-            arguments = _as_object(function["arguments"])
-            if arguments is None:
-                texts.append(function["arguments"])
+            arguments = call_object(function)
+            if arguments is not None:
+                name = _defused(function["name"], pattern)
+                calls.append(
+                    {**call, "function": {**function, "name": name, "arguments": _defused(arguments, pattern)}}
+                )
+            elif self._writes_any_call:
+                calls.append(call)
             else:
-                calls.append({**call, "function": {**function, "arguments": _defused(arguments, pattern)}})
+                texts.append(given_text(function))
         prepared["content"] = _defused("\n".join(text for text in texts if text), pattern)
         if isinstance(message.get("reasoning_content"), str):
             prepared["reasoning_content"] = _defused(message["reasoning_content"], pattern)
@@ -239,15 +257,6 @@ def _envelopes(tools: Sequence[Mapping[str, Any]]) -> list[Any] | None:
     # The package's own type is the bare function, but its renderers print what they get, and the templates they
     # mirror were trained on the whole envelope; those that want the bare function unwrap it.
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools] or None
-
-
-def _as_object(arguments: Any) -> dict[str, Any] | None:
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
-            return None
-    return arguments if isinstance(arguments, dict) else None
 
 
 def _checked(call: ParsedToolCall) -> ParsedCall:

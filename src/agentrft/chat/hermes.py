@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 from renderers.base import ParsedToolCall, ToolCallParseStatus
 
+from agentrft.call_arguments import ArgumentsError, read_arguments
+
 OPENING = "<tool_call>"
 CLOSING = "</tool_call>"
 
@@ -50,6 +52,44 @@ def write_call(name: str, arguments: Mapping[str, Any]) -> str:
     """The canonical text of one call; several follow one another, each on a new line."""
     body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     return f"{OPENING}\n{body}\n{CLOSING}"
+
+
+def call_object(function: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments of a call in a conversation; None where they are no object or nobody is called, so that the call
+    can only be shown as it was written.
+    """
+    try:
+        arguments = read_arguments(function.get("arguments"), lossy=True)
+    except ArgumentsError:
+        return None
+    return arguments if function["name"] or not arguments else None
+
+
+def given_text(function: Mapping[str, Any]) -> str:
+    """The arguments of such a call, as they stand. Of a call that a model wrote wrong, that is the whole of it."""
+    arguments = function["arguments"]
+    return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+
+
+def write_given_call(function: Mapping[str, Any]) -> str:
+    """The text of any call: canonical where its arguments are an object, else as it was written."""
+    arguments = call_object(function)
+    if arguments is not None:
+        return write_call(function["name"], arguments)
+    text = given_text(function)
+    if text.startswith(OPENING):
+        return text
+    name = json.dumps(function["name"], ensure_ascii=False)
+    return f'{OPENING}\n{{"name": {name}, "arguments": {text}}}\n{CLOSING}'
+
+
+def join_calls(content: str, calls: Iterable[str]) -> str:
+    """A turn's whole text. A call that was not closed may end in the line break before the next one."""
+    text = content
+    for number, call in enumerate(calls):
+        is_broken = number > 0 and text.endswith("\n")
+        text += f"\n{call}" if text and not is_broken else call
+    return text
 
 
 def read_calls(text: str) -> tuple[str, list[ParsedToolCall]]:

@@ -129,7 +129,9 @@ def _read_content(message: Mapping[str, Any], where: str, faults: list[str], *, 
             return ""
     if isinstance(content, str):
         return content
-    if content is not None or needs_text:
+    # A tool may have nothing to say.
+    is_empty_result = message.get("role") == "tool" and message.get("content") == []
+    if content is not None or (needs_text and not is_empty_result):
         faults.append(f"{where}: expected a string or text parts, found {type(content).__name__}")
     return ""
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from agentrft.server.inference.constraints import Constraints, OutputFormat, ToolRule
 from agentrft.server.inference.errors import FieldFault, invalid
@@ -15,6 +15,7 @@ from agentrft.server.inference.fields import (
     RequestModel,
     SchemaFormat,
     Zero,
+    argument_text,
     checked_format,
     checked_schemas,
     new_seed,
@@ -22,16 +23,23 @@ from agentrft.server.inference.fields import (
 )
 from agentrft.server.inference.turn_sampler import TurnSettings
 
-# Beside `role` and `content`.
+# Beside `role`, `content` and `name`.
 _FIELDS_OF = {
-    "assistant": {"tool_calls", "reasoning_content"},
-    "tool": {"tool_call_id", "name"},
+    "assistant": {"tool_calls", "reasoning_content", "refusal"},
+    "tool": {"tool_call_id"},
 }
 
 
 class CalledFunction(RequestModel):
+    """`arguments` is JSON as a model wrote it; none at all are a call without arguments."""
+
     name: str
-    arguments: str
+    arguments: str = ""
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _as_text(cls, arguments: Any) -> Any:
+        return argument_text(arguments)
 
 
 class Call(RequestModel):
@@ -41,11 +49,12 @@ class Call(RequestModel):
 
 
 class Message(RequestModel):
-    """One message, also as an answer has it."""
+    """One message, also as an answer has it. `refusal` is what the assistant said instead of `content`."""
 
     role: Literal["developer", "system", "user", "assistant", "tool"]
     content: str | None = None
     name: str | None = None
+    refusal: str | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
@@ -53,18 +62,23 @@ class Message(RequestModel):
 
     @field_validator("content", mode="before")
     @classmethod
-    def _join_parts(cls, content: Any) -> Any:
-        return text_of(content, ("text",))
+    def _join_parts(cls, content: Any, info: ValidationInfo) -> Any:
+        role = info.data.get("role")
+        # A tool may have nothing to say.
+        if role == "tool" and content == []:
+            return ""
+        return text_of(content, ("text", "refusal") if role == "assistant" else ("text",))
 
     @model_validator(mode="after")
     def _check_role(self) -> "Message":
-        given = {name for name in ("name", "tool_calls", "tool_call_id", "reasoning_content") if getattr(self, name)}
+        fields = ("tool_calls", "tool_call_id", "reasoning_content", "refusal")
+        given = {name for name in fields if getattr(self, name)}
         wrong = sorted(given - _FIELDS_OF.get(self.role, set()))
         if wrong:
             raise FieldFault(f"a message of role '{self.role}' has no such field", f".{wrong[0]}")
         if self.role == "tool" and self.tool_call_id is None:
             raise FieldFault("a tool's message needs it", ".tool_call_id")
-        if self.content is None and not self.tool_calls:
+        if self.content is None and self.refusal is None and not self.tool_calls:
             raise FieldFault(f"a message of role '{self.role}' needs text", ".content")
         return self
 
@@ -202,7 +216,9 @@ def with_tool_names(messages: list[dict[str, Any]], field: str) -> list[dict[str
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    plain: dict[str, Any] = {"role": message.role, "content": message.content or ""}
+    plain: dict[str, Any] = {"role": message.role, "content": message.content or message.refusal or ""}
+    if message.name:
+        plain["name"] = message.name
     if message.tool_calls:
         plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
     if message.tool_call_id:

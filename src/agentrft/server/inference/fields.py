@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from agentrft.data.messages import PartFault, joined_text
 from agentrft.server.inference.errors import ApiError, FieldFault, from_validation, invalid
 from agentrft.spec.base import SpecModel
 from agentrft.tools import schema_fault
+from agentrft.wire import dump
 
 MAX_CHOICES = 128
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -96,16 +98,20 @@ def parse(model: type[Model], body: bytes) -> Model:
 
 
 def text_of(content: Any, types: tuple[str, ...]) -> Any:
-    """A list of text parts as one text; other types of parts are an error that names them."""
+    """A list of text parts as one text, None where it is empty; other types of parts are an error that names them."""
     if not isinstance(content, list):
         return content
-    texts = []
-    for index, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind not in types or not isinstance(part.get("text"), str):
-            raise FieldFault(f"content part {index} is of type '{kind}'; only text is supported", f"[{index}].type")
-        texts.append(part["text"])
-    return "\n".join(texts)
+    try:
+        return joined_text(content, types)
+    except PartFault as fault:
+        raise FieldFault(fault.problem, fault.place) from fault
+
+
+def argument_text(arguments: Any) -> Any:
+    """A call's arguments as text: objects as JSON. Text stays as it is, also what is no JSON: a model wrote it so, and
+    its own answers can be sent back.
+    """
+    return dump(arguments) if isinstance(arguments, dict) else arguments
 
 
 def checked_schemas(functions: list[Function], param: str) -> list[Function]:

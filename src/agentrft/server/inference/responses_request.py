@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from agentrft.server.inference.chat_request import constraints, shown_tools, with_tool_names
 from agentrft.server.inference.constraints import OutputFormat, ToolRule
@@ -14,6 +14,7 @@ from agentrft.server.inference.fields import (
     FunctionName,
     RequestModel,
     SchemaFormat,
+    argument_text,
     checked_format,
     checked_schemas,
     new_seed,
@@ -23,9 +24,10 @@ from agentrft.server.inference.turn_sampler import TurnSettings
 
 _NEEDED = {
     "message": ("role", "content"),
-    "function_call": ("call_id", "name", "arguments"),
+    "function_call": ("call_id", "name"),
     "function_call_output": ("call_id", "output"),
 }
+_TEXTS = ("input_text", "output_text")
 
 
 class Item(RequestModel):
@@ -41,14 +43,27 @@ class Item(RequestModel):
     id: str | None = None
     status: str | None = None
 
-    @field_validator("content", "output", mode="before")
+    @field_validator("content", mode="before")
     @classmethod
-    def _join_parts(cls, content: Any) -> Any:
-        return text_of(content, ("input_text", "output_text"))
+    def _join_parts(cls, content: Any, info: ValidationInfo) -> Any:
+        return text_of(content, (*_TEXTS, "refusal") if info.data.get("role") == "assistant" else _TEXTS)
+
+    @field_validator("output", mode="before")
+    @classmethod
+    def _join_output(cls, output: Any) -> Any:
+        # A tool may have nothing to say.
+        return "" if output == [] else text_of(output, _TEXTS)
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _as_text(cls, arguments: Any) -> Any:
+        return argument_text(arguments)
 
     @model_validator(mode="after")
     def _check_fields(self) -> "Item":
-        for field in ("role", "content", "call_id", "name", "arguments", "output"):
+        if self.type != "function_call" and self.arguments is not None:
+            raise FieldFault(f"an item of type '{self.type}' has no such field", ".arguments")
+        for field in ("role", "content", "call_id", "name", "output"):
             given, needed = getattr(self, field) is not None, field in _NEEDED[self.type]
             if given != needed:
                 says = "needs it" if needed else "has no such field"
@@ -157,6 +172,6 @@ def _append(messages: list[dict[str, Any]], item: Item) -> None:
     else:
         if not messages or messages[-1]["role"] != "assistant":
             messages.append({"role": "assistant", "content": ""})
-        function = {"name": item.name, "arguments": item.arguments}
+        function = {"name": item.name, "arguments": item.arguments or ""}
         call = {"id": item.call_id, "type": "function", "function": function}
         messages[-1].setdefault("tool_calls", []).append(call)
