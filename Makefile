@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-fuzz test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-fuzz test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -85,6 +85,9 @@ bench-rollout: setup ## a step's rollouts with a tool of 0 and 200 ms, beside TR
 bench-scaling: setup ## cost by rollouts a sample and by the prompt's length, as a picture
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.scaling $(ARGS)
+
+bench-stalls: setup ## fifty clients that poll health and a job's status while others ask for what is heavy
+	$(PYTHON_BIN) -m benchmarks.stalls $(ARGS)
 
 bench-tools: setup ## a thousand tool calls at once against a server that refuses, beside the bare client
 	$(PYTHON_BIN) -m benchmarks.tools $(ARGS)

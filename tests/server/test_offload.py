@@ -67,6 +67,9 @@ async def test_who_stops_waiting_kills_it(ends: str) -> None:
         asking.cancel()
     with pytest.raises((TimeoutError, asyncio.CancelledError)):
         await asking
+    # At once, before anybody has collected it.
+    assert not process.lives
+    assert await process.ask({"say": 1}, timeout_s=60) == 1
     await process.close()
     assert not psutil.pid_exists(pid)
 

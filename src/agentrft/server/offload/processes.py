@@ -25,12 +25,14 @@ class WorkProcess:
     def __init__(self, module: str) -> None:
         self._module = module
         self._process: asyncio.subprocess.Process | None = None
+        # One that was killed still counts as running until it is collected.
+        self._is_killed = False
         self._last_words = b""
         self._listening: asyncio.Task[None] | None = None
 
     @property
     def lives(self) -> bool:
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.returncode is None and not self._is_killed
 
     async def ask(self, told: Mapping[str, Any], *, timeout_s: float) -> Any:
         """Its answer. Whoever stops waiting, or waits too long, kills it.
@@ -58,6 +60,7 @@ class WorkProcess:
 
     def kill(self) -> None:
         """At once; also what is cancelled in the middle of its work leaves nothing behind."""
+        self._is_killed = True
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 self._process.kill()
@@ -69,7 +72,7 @@ class WorkProcess:
             await self._process.wait()
 
     async def _start(self) -> asyncio.subprocess.Process:
-        if self._process is None or self._process.returncode is not None:
+        if self._process is None or not self.lives:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -79,6 +82,7 @@ class WorkProcess:
                 stderr=asyncio.subprocess.PIPE,
                 limit=MOST_LINE_BYTES,
             )
+            self._is_killed = False
             self._last_words = b""
             self._listening = asyncio.create_task(self._listen(self._process))
         return self._process
