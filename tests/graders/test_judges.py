@@ -16,6 +16,7 @@ from agentrft.graders.label_model import LabelModelGrader
 from agentrft.graders.model import ModelGrader
 from agentrft.graders.score_model import ScoreModelGrader
 from agentrft.spec.graders import GraderSpec, LabelModelGraderSpec, ModelGraderSpec, ScoreModelGraderSpec
+from agentrft.traffic import breaker
 
 SAMPLE = GraderSample("Paris")
 ITEM = {"question": "Capital of France?", "ground_truth": "Paris"}
@@ -148,7 +149,7 @@ async def test_nonsense_without_end_is_a_failure_and_no_score(server: JudgeServe
     [
         (said("", refusal="I cannot judge this"), "refusal", 1),
         (400, "client_error", 1),
-        (401, "client_error", 1),
+        (401, "credential_refused", 1),
         (500, "server_error", 4),
         ({"error": "x"}, "bad_answer", 4),
         ({"choices": []}, "bad_answer", 4),
@@ -161,6 +162,19 @@ async def test_a_judge_that_gives_no_answer_is_a_failure(
     server.answers = [answer]
     failed = await failure(make("score_model", input=QUESTION))
     assert (failed.kind, len(server.bodies)) == (kind, requests)
+
+
+async def test_a_judge_whose_key_expires_is_waited_for(
+    server: JudgeServer, make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_INTERVAL_S", 0.05)
+    grader = make("score_model", input=QUESTION)
+    good = said({"steps": [], "result": 0.5})
+    # The second grade is refused, and so are two probes.
+    server.answers = [good, 401, 401, 401, good]
+    for _ in range(2):
+        assert (await grader.grade(SAMPLE, item=ITEM, trace_id="t")).score == 0.5
+    assert len(server.bodies) == 6
 
 
 async def test_a_label_passes_or_does_not(server: JudgeServer, make) -> None:

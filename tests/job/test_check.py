@@ -320,3 +320,34 @@ def test_a_python_graders_source_says_which_keys_it_reads() -> None:
     attacks = Battery(PythonGraderSpec(type="python", source=source), ROWS, {}).attacks()
     assert attacks["another row's answer"](ROWS[0]) == "m"
     assert "what the tools said" not in attacks
+
+
+@pytest.mark.parametrize(
+    ("grader", "given", "lowest"),
+    [
+        (
+            python("def grade(sample, item):\n    return -0.5 - len(sample['output_text']) / 40"),
+            0,
+            "grades here were lower",
+        ),
+        (
+            {
+                "type": "text_similarity",
+                "input": "{{ sample.output_text }}",
+                "reference": "red",
+                "evaluation_metric": "cosine",
+            },
+            0.5,
+            "the grader's lowest score is 0",
+        ),
+    ],
+)
+async def test_a_reward_for_failing_that_pays_more_than_an_answer_is_named(
+    grader: dict[str, Any], given: float, lowest: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    async with ChaosServer() as server:
+        paying = write_job(tmp_path / "a", tiny_model, server.url, grader=grader, model_failed_reward=given)
+        usual = write_job(tmp_path / "b", tiny_model, server.url, grader=grader)
+        (text,) = [one for one in said(await checked(paying), "warning", "grader") if "failing pays" in one]
+        assert lowest in text
+        assert not [one for one in said(await checked(usual), "warning", "grader") if "failing pays" in one]

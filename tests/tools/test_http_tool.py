@@ -114,7 +114,7 @@ async def test_a_successful_answer_becomes_this_text(make_tool: MakeTool, answer
         (json_body({"error": {"code": 3}}, status=400), '{"code": 3}'),
         (json_body({"output": "not found"}, status=404), "not found"),
         (json_body({"detail": ["x"]}, status=422), '{"detail": ["x"]}'),
-        (status(403), "HTTP 403"),
+        (status(409), "HTTP 409"),
     ],
 )
 async def test_a_client_error_is_shown_to_the_model_and_not_repeated(

@@ -35,6 +35,7 @@ async def test_an_endpoint_that_takes_requests_passes_with_one_empty_marked_requ
     [
         (status(401), "the headers are wrong", "headers"),
         (status(403), "the headers are wrong", "headers"),
+        (status(407), "the headers are wrong", "headers"),
         (status(404), "404", "path"),
         (status(405), "405", "path"),
         (status(301, Location="/elsewhere"), "redirects to /elsewhere", "server_url"),

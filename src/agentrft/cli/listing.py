@@ -98,8 +98,10 @@ def _job(job: JobRow, best_reward: float | None) -> dict[str, Any]:
 
 
 def _best_reward(store: JobStore, job: JobRow) -> float | None:
-    rewards = [row["reward_mean"] for row in store.metrics(job.job_id) if row["phase"] == "validation"]
-    return max(rewards, default=None)
+    from agentrft.report.best import best_validation
+
+    validated = [row for row in store.metrics(job.job_id) if row["phase"] == "validation"]
+    return best_validation(validated)["reward_mean"] if validated else None
 
 
 def _steps(store: JobStore, job: JobRow) -> list[int]:

@@ -141,9 +141,10 @@ def compare(
         output.console.print(f"Measuring {reference.label} ...")
         spec = _spec_for(reference, store, data)
         measured.append(_measure(spec, reference, output, k=k, temperature=temperature, limit=limit))
+    from agentrft.job.evaluation import on_one_footing
     from agentrft.report.compare import compare as compare_rollouts
 
-    before, after = measured
+    before, after = on_one_footing(measured, data)
     comparison = compare_rollouts(
         before.rollouts, after.rollouts, latency_threshold_s=latency_threshold_s, seed=data.seed
     )

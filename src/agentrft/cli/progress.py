@@ -115,8 +115,10 @@ class ConsoleProgress:
         self._console.print(f"[{style}]{escape('  '.join(filter(None, parts)))}[/]", soft_wrap=True)
 
     def _validation_text(self) -> str:
+        from agentrft.report.best import best_validation
+
         last = self._validations[-1]
-        best = max(self._validations, key=lambda row: (row["reward_mean"], -row["step"]))
+        best = best_validation(self._validations)
         return f"reward {last['reward_mean']:.3f} (best {best['reward_mean']:.3f} at step {best['step']})"
 
     def _time_left(self) -> str:

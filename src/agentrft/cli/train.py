@@ -103,9 +103,12 @@ def _stored_job(name: str, output_dir: Path | None, output: Output) -> tuple[Job
 
 
 def _result(store: JobStore, job_id: str) -> dict[str, Any]:
+    from agentrft.report.best import best_validation
+
     job = store.get_job(job_id)
     metrics = store.metrics(job_id)
-    validated = [row["reward_mean"] for row in metrics if row["phase"] == "validation"]
+    validations = [row for row in metrics if row["phase"] == "validation"]
+    validated = [row["reward_mean"] for row in validations]
     trained = [row["reward_mean"] for row in metrics if row["phase"] == "train"]
     return {
         "job": job_id,
@@ -113,7 +116,7 @@ def _result(store: JobStore, job_id: str) -> dict[str, Any]:
         "steps": len(trained),
         "best_step": job.best_step,
         "validation_reward_first": validated[0] if validated else None,
-        "validation_reward_best": max(validated, default=None),
+        "validation_reward_best": best_validation(validations)["reward_mean"] if validations else None,
         "validation_reward_last": validated[-1] if validated else None,
         "train_reward_first": trained[0] if trained else None,
         "train_reward_last": trained[-1] if trained else None,

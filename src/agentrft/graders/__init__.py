@@ -4,6 +4,7 @@ A grader that cannot give an honest score raises `GraderFailure`; there are no d
 """
 
 from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
+from agentrft.graders.ranges import score_range
 from agentrft.graders.registry import check_templates, check_templates_of_all, create_grader
 from agentrft.graders.trace import count_repeated
 from agentrft.graders.uses import GraderUse, added_uses
@@ -21,4 +22,5 @@ __all__ = [
     "check_templates_of_all",
     "count_repeated",
     "create_grader",
+    "score_range",
 ]

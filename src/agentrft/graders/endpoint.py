@@ -40,14 +40,16 @@ class EndpointGrader:
         self.name = spec.name
         self.pass_threshold = spec.pass_threshold
         traffic = Traffic.of(spec, backoff_s=backoff_s)
-        self.endpoint = Endpoint(f"grader '{spec.name}'", str(spec.url), spec.headers, traffic, notify)
+        label = f"grader '{spec.name}'"
+        self.endpoint = Endpoint(label, str(spec.url), spec.headers, traffic, notify, was_probed=False)
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
         """Grade one rollout.
 
         Raises:
-            GraderFailure: after the retries "server_error", "timeout", "connection", "rate_limited" or "outage"; at
-                once "client_error" (4xx), "redirect", or "bad_answer" (no JSON object with a finite `score`).
+            GraderFailure: after the retries "server_error", "timeout", "connection", "rate_limited", "outage" or
+                "credential_refused"; at once "client_error" (other 4xx), "redirect", or "bad_answer" (no JSON object
+                with a finite `score`).
         """
         started = time.perf_counter()
         body = json.dumps({"sample": sample.as_template_value(), "item": item, "trace_id": trace_id}).encode()

@@ -57,7 +57,9 @@ class _Token:
 
 
 @dataclass(frozen=True)
-class _Instruction:
+class Instruction:
+    """One step of the stack machine; `text` is the number, name, operator or function."""
+
     kind: Literal["number", "name", "operator", "negate", "call"]
     text: str
     n_arguments: int = 0
@@ -70,18 +72,21 @@ class Formula:
         text: such as `0.8 * accuracy + 0.2 * min(style, 1)`.
         names: the names it may use.
 
+    Attributes:
+        program: in postfix order.
+
     Raises:
         FormulaError: with the position, or the names that exist.
     """
 
     def __init__(self, text: str, names: Iterable[str]) -> None:
         self.text = text
-        self._program = _Parser(text, sorted(names)).program()
+        self.program = _Parser(text, sorted(names)).program()
 
     @property
     def names(self) -> set[str]:
         """The names that the formula uses."""
-        return {instruction.text for instruction in self._program if instruction.kind == "name"}
+        return {instruction.text for instruction in self.program if instruction.kind == "name"}
 
     def evaluate(self, scores: Mapping[str, float]) -> float:
         """The formula's value.
@@ -90,7 +95,7 @@ class Formula:
             ArithmeticError: division by zero, a root or logarithm that does not exist, or a result that is not finite.
         """
         stack: list[float] = []
-        for instruction in self._program:
+        for instruction in self.program:
             try:
                 _run(instruction, stack, scores)
             except (ZeroDivisionError, OverflowError, ValueError) as error:
@@ -100,7 +105,7 @@ class Formula:
         return stack.pop()
 
 
-def _run(instruction: _Instruction, stack: list[float], scores: Mapping[str, float]) -> None:
+def _run(instruction: Instruction, stack: list[float], scores: Mapping[str, float]) -> None:
     match instruction.kind:
         case "number":
             stack.append(float(instruction.text))
@@ -128,9 +133,9 @@ class _Parser:
         self._tokens = self._tokenize()
         self._next = 0
         self._depth = 0
-        self._output: list[_Instruction] = []
+        self._output: list[Instruction] = []
 
-    def program(self) -> tuple[_Instruction, ...]:
+    def program(self) -> tuple[Instruction, ...]:
         self._expression()
         token = self._tokens[self._next]
         if token.kind != "end":
@@ -159,7 +164,7 @@ class _Parser:
         operand()
         while (symbol := self._take(*symbols)) is not None:
             operand()
-            self._output.append(_Instruction("operator", symbol))
+            self._output.append(Instruction("operator", symbol))
 
     def _sign(self) -> None:
         # Every recursion of the grammar passes here.
@@ -172,20 +177,20 @@ class _Parser:
         else:
             self._sign()
             if sign == "-":
-                self._output.append(_Instruction("negate", "-"))
+                self._output.append(Instruction("negate", "-"))
         self._depth -= 1
 
     def _power(self) -> None:
         self._atom()
         if self._take("^"):
             self._sign()
-            self._output.append(_Instruction("operator", "^"))
+            self._output.append(Instruction("operator", "^"))
 
     def _atom(self) -> None:
         token = self._tokens[self._next]
         if token.kind == "number":
             self._next += 1
-            self._output.append(_Instruction("number", token.text))
+            self._output.append(Instruction("number", token.text))
         elif token.kind == "name":
             self._next += 1
             self._name_or_call(token)
@@ -201,7 +206,7 @@ class _Parser:
             if token.text not in self._names:
                 known = ", ".join(self._names) or "none"
                 raise self._error(token, f"unknown grader '{token.text}'; graders here: {known}")
-            self._output.append(_Instruction("name", token.text))
+            self._output.append(Instruction("name", token.text))
             return
         if token.text not in FUNCTIONS:
             raise self._error(token, f"unknown function '{token.text}'; functions: {', '.join(FUNCTIONS)}")
@@ -215,7 +220,7 @@ class _Parser:
         if not least <= n_arguments <= most:
             wanted = str(least) if least == most else f"{least} or more"
             raise self._error(token, f"'{token.text}' takes {wanted} argument(s), found {n_arguments}")
-        self._output.append(_Instruction("call", token.text, n_arguments))
+        self._output.append(Instruction("call", token.text, n_arguments))
 
     def _take(self, *symbols: str) -> str | None:
         token = self._tokens[self._next]

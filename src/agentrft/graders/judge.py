@@ -79,7 +79,7 @@ class Judge:
             headers["Authorization"] = f"Bearer {key}"
         traffic = Traffic.of(spec, backoff_s=backoff_s)
         url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
-        self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify)
+        self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify, was_probed=False)
 
     async def ask(
         self,

@@ -10,8 +10,9 @@ from agentrft.job.progress import Progress
 from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
 from agentrft.job.stop import Stop
 from agentrft.report.summary import SAME_REWARD
-from agentrft.rollout import Rollout, RolloutTask
+from agentrft.rollout import FailedReward, Rollout, RolloutTask
 from agentrft.store import JobStore, PendingRollout
+from agentrft.store.layout import TRAIN
 
 T = TypeVar("T")
 
@@ -19,18 +20,18 @@ T = TypeVar("T")
 class Decisions:
     """Which groups have shown enough: the first `after` rewards are all alike. None decides nothing."""
 
-    def __init__(self, after: int | None, rollouts: Iterable[Rollout]) -> None:
+    def __init__(self, after: int | None, failed_reward: FailedReward, rollouts: Iterable[Rollout]) -> None:
         self._after = after
-        self._rewards: dict[str, list[float]] = defaultdict(list)
+        self._failed_reward = failed_reward
+        self._groups: dict[str, list[Rollout]] = defaultdict(list)
         for rollout in rollouts:
             self.add(rollout)
 
     def add(self, rollout: Rollout) -> None:
-        if rollout.reward is not None:
-            self._rewards[rollout.sample_id].append(rollout.reward)
+        self._groups[rollout.sample_id].append(rollout)
 
     def is_decided(self, sample_id: str) -> bool:
-        rewards = self._rewards[sample_id]
+        rewards = self._failed_reward.rewards(self._groups[sample_id])
         return self._after is not None and len(rewards) >= self._after and max(rewards) - min(rewards) <= SAME_REWARD
 
     def in_order(self, runs: Iterable[tuple[RolloutTask, T]]) -> list[tuple[RolloutTask, T]]:
@@ -44,7 +45,8 @@ class Collector:
 
     A rollout that an earlier process of the job already graded is taken from the store; one whose infrastructure
     failed is tried again. In deterministic jobs rollouts run in fixed units, one after another, and a unit is kept
-    only when all of it is graded: what one rollout shares a batch with then depends on nothing else.
+    only when all of it is graded: what one rollout shares a batch with then depends on nothing else. What a failed one
+    gets depends on all, so it is settled at the end, also of those that were kept.
 
     Args:
         store, job_id: None keeps nothing.
@@ -68,7 +70,7 @@ class Collector:
         unit: int = DETERMINISTIC_UNIT,
         decide_after: int | None = None,
     ) -> list[Rollout]:
-        """The rollouts in the order of `tasks`; deterministic jobs run `unit` of them at a time.
+        """The rollouts in the order of `tasks`, with rewards that are settled; deterministic jobs run `unit` at a time.
 
         Args:
             decide_after: leave out what has not begun of a group whose first so many rewards are all alike. Not in
@@ -87,13 +89,16 @@ class Collector:
             self._progress.rollout(rollout)
         deterministic = self._runtime.spec.deterministic
         size = unit if deterministic else max(1, len(tasks))
-        decisions = Decisions(None if deterministic else decide_after, done.values())
+        failed_reward = self._runtime.failed_reward
+        decisions = Decisions(None if deterministic else decide_after, failed_reward, done.values())
         for start in range(0, len(tasks), size):
             missing = [task for task in tasks[start : start + size] if task.key not in done]
             if missing:
                 self._stop.check()
                 done |= await self._run_unit(phase, step, missing, decisions)
-        return [done[task.key] for task in tasks if task.key in done]
+        rollouts = [done[task.key] for task in tasks if task.key in done]
+        failed_reward.settle(rollouts, by_group=phase == TRAIN)
+        return rollouts
 
     async def _run_unit(
         self, phase: str, step: int, tasks: Sequence[RolloutTask], decisions: "Decisions"

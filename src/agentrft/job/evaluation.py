@@ -1,7 +1,8 @@
 """Rolling out samples with given weights, outside of training: `baseline`, `eval` and `compare` all end here."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentrft.job.collect import Collector
@@ -11,7 +12,7 @@ from agentrft.job.runtime import Runtime
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.report.summary import Summary, summarise
-from agentrft.rollout import Rollout
+from agentrft.rollout import FailedReward, Rollout
 from agentrft.spec import JobSpec
 from agentrft.store import rollout_row, write_rollouts
 
@@ -25,6 +26,13 @@ class Evaluation:
     rollouts: list[Rollout]
     summary: Summary
     seconds: float
+
+
+def on_one_footing(evaluations: Sequence[Evaluation], spec: JobSpec) -> list[Evaluation]:
+    """The same evaluations, where a failure of the agent's gets no more than any graded rollout of any of them."""
+    rollouts = [rollout for evaluation in evaluations for rollout in evaluation.rollouts]
+    FailedReward.of(spec).settle(rollouts, by_group=False)
+    return [replace(one, summary=summarise(one.rollouts, pass_threshold=spec.pass_threshold)) for one in evaluations]
 
 
 async def evaluate(

@@ -21,7 +21,7 @@ from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
 from agentrft.models.load import dtype_on, load_model, load_tokenizer
 from agentrft.models.memory import device_memory
-from agentrft.rollout import CallRules, RolloutLimits, RolloutRunner
+from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
 from agentrft.tools import (
     Toolbox,
@@ -50,6 +50,7 @@ class Runtime:
         train, validation, demonstrations: the job's samples; the last two may be empty.
         policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
             another device, or samples while the policy is updated.
+        failed_reward: what rollouts get in which the agent failed.
         notices: what endpoints report on their own; `listen` to them.
 
     Raises:
@@ -104,6 +105,7 @@ class Runtime:
             torch.use_deterministic_algorithms(True)
         use_planned_attention(model, max_context_tokens=self.hyperparameters.max_context_tokens)
         self.engine, self.policy = self._compute.submit(self._place, model).result()
+        self.failed_reward = FailedReward.of(spec)
         self.runner = RolloutRunner(
             engine=self.engine,
             codec=self.codec,
@@ -116,7 +118,8 @@ class Runtime:
                 max_context_tokens=self.hyperparameters.max_context_tokens,
                 turn_timeout_s=spec.engine.turn_timeout_s,
                 calls=self.call_rules,
-                model_failed_reward=spec.model_failed_reward,
+                model_failed_reward=self.failed_reward.until_settled,
+                grade_unfinished=spec.grade_unfinished,
                 answer_schema=None if spec.response_format is None else spec.response_format.answer_schema,
             ),
         )

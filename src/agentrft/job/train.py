@@ -22,6 +22,7 @@ from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
 from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
+from agentrft.report.best import FLOOR, best_validation
 from agentrft.report.bottleneck import bottleneck
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
@@ -186,6 +187,7 @@ class Trainer:
             self._fail(VALIDATION, step, "infrastructure failures left no rollout with a reward", rollouts)
         metrics = {
             **summarise(rollouts, pass_threshold=self._runtime.spec.pass_threshold).as_dict(),
+            FLOOR: None if runtime.failed_reward.fixed is not None else runtime.failed_reward.beside(rollouts),
             "step_s": time.perf_counter() - started,
         }
         await self._commit(VALIDATION, step, rollouts, metrics)
@@ -234,10 +236,8 @@ class Trainer:
         return step % hyperparameters.eval_interval == 0 or step == hyperparameters.max_steps
 
     def _keep_best(self) -> None:
-        """The best step is the one with the highest validation reward; the earliest among equals."""
         validated = [row for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION]
-        best = max(validated, key=lambda row: (row["reward_mean"], -row["step"]))
-        self._store.set_best_step(self._job_id, best["step"])
+        self._store.set_best_step(self._job_id, best_validation(validated)["step"])
 
     async def _prune(self, step: int) -> None:
         """Keep the first, the last and the validated checkpoints."""

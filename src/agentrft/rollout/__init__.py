@@ -4,12 +4,14 @@ Training, validation and baseline all run this code (DESIGN invariant 9).
 """
 
 from agentrft.rollout.calls import CallRules
+from agentrft.rollout.failed_reward import FailedReward, is_ungraded_failure
 from agentrft.rollout.group import GroupResult, form_group
 from agentrft.rollout.loop import RolloutLimits, RolloutRunner, RolloutTask
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
 
 __all__ = [
     "CallRules",
+    "FailedReward",
     "GroupResult",
     "Rollout",
     "RolloutLimits",
@@ -19,4 +21,5 @@ __all__ = [
     "Turn",
     "form_group",
     "grader_sample",
+    "is_ungraded_failure",
 ]

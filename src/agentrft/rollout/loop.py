@@ -30,7 +30,10 @@ ATTEMPTS = 2
 class RolloutLimits:
     """Bounds of one rollout; when one is hit the rollout is `model_failed`, with the bound as its kind.
 
-    `model_failed_reward` is the reward it then gets. `answer_schema` is the JSON Schema of its answer, None for any.
+    Attributes:
+        model_failed_reward: what it then gets; it may be settled otherwise once its group is known (`FailedReward`).
+        grade_unfinished: whether the grader sees such a rollout, as far as it got, and its score is the reward.
+        answer_schema: JSON Schema of the answer; None for any.
     """
 
     max_episode_steps: int
@@ -39,6 +42,7 @@ class RolloutLimits:
     turn_timeout_s: float
     calls: CallRules = field(default_factory=CallRules)
     model_failed_reward: float = 0.0
+    grade_unfinished: bool = False
     answer_schema: Mapping[str, Any] | None = None
 
 
@@ -169,19 +173,14 @@ class RolloutRunner:
             for resource in self._toolbox.resources:
                 begun.append(resource)
                 await resource.begin(trace_id=trace_id, attempt=attempt, item=task.sample.item)
-            await self._converse(episode, session)
+            failed = await self._agents_failure(episode, session)
             record.latency_s = time.perf_counter() - started
-            record.output_text = episode.output_text
-            sample = grader_sample(record)
-            grade = await self._grader.grade(sample, item=task.sample.item, trace_id=trace_id)
-            # What each grader took is the record's.
-            record.graders, record.grade = grade.uses(self._grader.name), replace(grade, parts={})
-            record.outcome, record.reward = "graded", grade.score
-            episode.count("grader", grade.faults)
-            record.holdout_scores = await self._score_holdouts(episode, sample)
-        except ModelFailure as failure:
-            record.outcome, record.failure_kind = "model_failed", failure.kind
-            record.reward = self._limits.model_failed_reward
+            if failed is None or self._limits.grade_unfinished:
+                await self._grade(record, episode)
+            else:
+                record.reward = self._limits.model_failed_reward
+            # Only now: where the grader broke, it is no failure of the agent's.
+            record.outcome, record.failure_kind = ("graded" if failed is None else "model_failed"), failed
         except ToolFailure as failure:
             record.failure_kind, record.failure_message = f"tool:{failure.kind}", str(failure)
         except GraderFailure as failure:
@@ -198,6 +197,24 @@ class RolloutRunner:
         record.latency_s = record.latency_s or time.perf_counter() - started
         record.tool_requests, record.faults = episode.tool_requests, dict(episode.faults)
         return record, episode.repeatable
+
+    async def _agents_failure(self, episode: _Episode, session: Session) -> str | None:
+        """Converse up to the final answer; the kind of the agent's failure if there is no good one."""
+        try:
+            await self._converse(episode, session)
+        except ModelFailure as failure:
+            return failure.kind
+        return None
+
+    async def _grade(self, record: Rollout, episode: _Episode) -> None:
+        record.output_text = episode.output_text
+        sample = grader_sample(record)
+        grade = await self._grader.grade(sample, item=episode.task.sample.item, trace_id=episode.trace_id)
+        # What each grader took is the record's.
+        record.graders, record.grade = grade.uses(self._grader.name), replace(grade, parts={})
+        record.reward = grade.score
+        episode.count("grader", grade.faults)
+        record.holdout_scores = await self._score_holdouts(episode, sample)
 
     async def _score_holdouts(self, episode: _Episode, sample: GraderSample) -> dict[str, float]:
         """What the holdout graders say. One that fails costs the rollout nothing: it is counted, and has no score."""

@@ -49,7 +49,8 @@ class Rollout:
     Attributes:
         failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call",
             "response_format"; for `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
-        reward: None exactly for `infra_failed`.
+        grade: None where there was nothing to grade; a `model_failed` rollout has one with `grade_unfinished`.
+        reward: None exactly for `infra_failed`. Of `model_failed` it is settled when its step is (`FailedReward`).
         holdout_scores: of the graders that never train, by name; without those that could not grade.
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.

@@ -62,7 +62,10 @@ class JobSpec(SpecModel):
         start_from: a checkpoint of a job of the same model, or an exported adapter, whose weights training begins with.
         holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
         alarms: what is watched beside the reward, and whether to pause for it.
-        model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer.
+        model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer; "auto" is
+            the lowest that the grader can give, or where it may give any number, the lowest in the rollout's group.
+        grade_unfinished: such a rollout is graded instead, as far as it got: for graders that look at the state of an
+            environment.
     """
 
     model: str
@@ -86,7 +89,8 @@ class JobSpec(SpecModel):
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()
     engine: EngineSpec = EngineSpec()
-    model_failed_reward: float = 0.0
+    model_failed_reward: Annotated[float, Field(allow_inf_nan=False)] | Literal["auto"] = "auto"
+    grade_unfinished: bool = False
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     deterministic: bool = False
     output_dir: Path = Path("runs")
@@ -111,6 +115,12 @@ class JobSpec(SpecModel):
             )
         if choice == "required" and not self.tools:
             raise ValueError("tool_choice: 'required' without any tool")
+        return self
+
+    @model_validator(mode="after")
+    def _failures_have_one_reward(self) -> "JobSpec":
+        if self.grade_unfinished and self.model_failed_reward != "auto":
+            raise ValueError("model_failed_reward: has no effect with grade_unfinished; leave one of them out")
         return self
 
     @model_validator(mode="after")

@@ -25,6 +25,8 @@ METHOD_FIELDS = (
     "response_format",
     "grader",
     "holdout_graders",
+    "model_failed_reward",
+    "grade_unfinished",
     "alarms",
     "max_episode_steps",
     "hyperparameters",

@@ -37,7 +37,7 @@ class ToolFailure(Exception):
     """The tool's infrastructure broke: the rollout becomes `infra_failed` and is never trained on.
 
     `kind` is a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "redirect",
-    "bad_answer", "outage", "exception", "not_recorded", "hook".
+    "bad_answer", "outage", "credential_refused", "exception", "not_recorded", "hook".
     `attempts` counts requests sent, `faults` those that broke, by kind: here all of them.
     `repeatable` is False where the call may have happened and must not be made again.
     """

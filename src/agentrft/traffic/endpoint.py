@@ -18,8 +18,9 @@ from yarl import URL
 
 from agentrft.errors import EndpointError
 from agentrft.traffic.addresses import refuses_link_local, resolver
-from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
+from agentrft.traffic.breaker import CREDENTIAL_REFUSED, Breaker, Notify, OutageError, notify_nobody
 from agentrft.traffic.http import (
+    CREDENTIAL_STATUSES,
     PROBE_HEADER,
     Answer,
     check_headers,
@@ -124,6 +125,8 @@ class Endpoint:
         label: what to call it in messages, such as "tool 'search'".
         headers: the user's, sent with every request.
         notify: told when it goes down and when it answers again.
+        was_probed: whether its credential was taken before the first call. Where it was not, and no call was answered
+            yet, a refusal is a mistake of the user's, which no waiting mends.
 
     Attributes:
         counters: since it was made: "requests", "retries", "rate_limit_waits", "outage_waits" and "probes".
@@ -133,7 +136,14 @@ class Endpoint:
     """
 
     def __init__(
-        self, label: str, url: str, headers: Mapping[str, str], traffic: Traffic, notify: Notify = notify_nobody
+        self,
+        label: str,
+        url: str,
+        headers: Mapping[str, str],
+        traffic: Traffic,
+        notify: Notify = notify_nobody,
+        *,
+        was_probed: bool = True,
     ) -> None:
         self.label = label
         self.traffic = traffic
@@ -150,6 +160,7 @@ class Endpoint:
         self.deadline_s = (
             (traffic.retries + 1) * traffic.timeout_s + traffic.retries * MAX_BACKOFF_S + RATE_LIMIT_DEADLINE_S
         )
+        self._took_credential = was_probed
         self._timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         self._probe_timeout_s = min(traffic.timeout_s, PROBE_TIMEOUT_S)
         self._refuses_link_local = refuses_link_local()
@@ -176,6 +187,8 @@ class Endpoint:
             fault = await self._attempt(sent, body, all_headers, read, clock)
             if fault is None:
                 return sent
+            if fault.kind == CREDENTIAL_REFUSED and traffic.retries > 0:
+                await self._find_out_about_refusal(clock)
             wait_s = budget.wait_s(fault, endpoint_is_down=self.breaker.is_open)
             if wait_s is None:
                 sent.verdict = replace(fault, message=shorten(fault.message))
@@ -265,7 +278,7 @@ class Endpoint:
                 await self.breaker.admit(self.traffic.outage_deadline_s - clock.down_s)
             except OutageError as outage:
                 last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
-                return Fault("outage", f"{outage}: {last}", may_have_arrived=False)
+                return Fault(outage.kind, f"{outage}: {last}", may_have_arrived=False)
             admitted = time.monotonic()
             clock.down_s += admitted - asked
         queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
@@ -286,7 +299,7 @@ class Endpoint:
                 return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
             sent.attempts += 1
             self.counters["requests"] += 1
-            verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), window, read)
+            verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), window, read, clock)
         finally:
             self.limiter.release()
         if not isinstance(verdict, Fault):
@@ -303,15 +316,19 @@ class Endpoint:
         timeout_s: float,
         window: int,
         read: Callable[[Answer], T | Fault],
+        clock: "_CallClock",
     ) -> T | Fault:
         """One request with a slot in hand: read its answer, and tell the limiter."""
         started = time.monotonic()
         answer = await self.exchange(body, headers, timeout_s)
         fault = answer if isinstance(answer, Fault) else fault_of(answer)
+        if fault is not None and fault.kind == CREDENTIAL_REFUSED:
+            return self._refused(fault, started, clock)
         if fault is not None and fault.kind in DOWN:
             self.breaker.failed(fault.kind)
         else:
-            self.breaker.answered()
+            self._took_credential = True
+            self.breaker.answered(started)
         if isinstance(answer, Fault):
             return answer
         if fault is not None:
@@ -321,10 +338,26 @@ class Endpoint:
         self.limiter.succeeded(time.monotonic() - started)
         return read(answer)
 
-    async def _answers(self) -> bool:
-        """Whether the endpoint answers a probe, with whatever is not an error of the server."""
+    def _refused(self, fault: Fault, sent_at: float, clock: "_CallClock") -> Fault:
+        if not self._took_credential:
+            return replace(fault, transient=False)
+        if clock.refused_at is None:
+            clock.refused_at = sent_at
+        if not self.breaker.took_one_since(clock.refused_at):
+            self.breaker.failed(fault.kind)
+        return fault
+
+    async def _find_out_about_refusal(self, clock: "_CallClock") -> None:
+        asked = time.monotonic()
+        await self.breaker.looked()
+        clock.down_s += time.monotonic() - asked
+
+    async def _answers(self) -> bool | str:
+        """Whether the endpoint answers a probe: whatever is no error of the server and no refusal of the credential."""
         self.counters["probes"] += 1
         answer = await self.exchange(b"{}", {**self._headers, PROBE_HEADER: "1"}, self._probe_timeout_s)
+        if isinstance(answer, Answer) and answer.status in CREDENTIAL_STATUSES:
+            return CREDENTIAL_REFUSED
         return isinstance(answer, Answer) and answer.status < 500
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -346,11 +379,13 @@ class _CallClock:
 
     Attributes:
         queued_s, down_s: waiting for a slot, and for an endpoint that is down.
+        refused_at: when the first request was sent whose credential was refused.
     """
 
     def __init__(self, deadline_s: float) -> None:
         self.queued_s = 0.0
         self.down_s = 0.0
+        self.refused_at: float | None = None
         self._deadline_s = deadline_s
         self._started = time.monotonic()
 

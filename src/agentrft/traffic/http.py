@@ -8,12 +8,15 @@ import aiohttp
 from yarl import URL
 
 from agentrft.errors import UserError
+from agentrft.traffic.breaker import CREDENTIAL_REFUSED
 from agentrft.traffic.redaction import public_url
 from agentrft.traffic.retry import Fault, retry_after_s
 
 MAX_BODY_BYTES = 1024 * 1024
 EXCERPT_CHARACTERS = 300
 PROBE_HEADER = "X-AgentRFT-Probe"
+# About the credential, which is the job's, and not about the request (RFC 9110, 15.5.2, 15.5.4 and 15.5.8).
+CREDENTIAL_STATUSES = frozenset({401, 403, 407})
 OWN_HEADERS = frozenset(
     {"x-trace-id", "x-attempt", "idempotency-key", "content-length", "transfer-encoding", PROBE_HEADER.lower()}
 )
@@ -64,6 +67,10 @@ def fault_of(answer: Answer) -> Fault | None:
         wait_s = retry_after_s(answer.headers.get("Retry-After"))
         message = _with_excerpt("HTTP 429", answer)
         return Fault("rate_limited", message, transient=True, retry_after_s=wait_s, overloaded=True)
+    if status in CREDENTIAL_STATUSES:
+        # Refused before anything was done, so whatever it was may be sent again.
+        message = _with_excerpt(f"HTTP {status}", answer)
+        return Fault(CREDENTIAL_REFUSED, message, transient=True, may_have_arrived=False)
     if status == 408:
         return Fault("timeout", _with_excerpt("HTTP 408", answer), transient=True)
     if status >= 500:
@@ -87,7 +94,7 @@ def describe_redirect(answer: Answer) -> str:
 def probe_complaint(answer: Answer) -> tuple[str, str] | None:
     """What is wrong with the answer to a probe and what to do about it; None if it will do."""
     status = answer.status
-    if status in (401, 403):
+    if status in CREDENTIAL_STATUSES:
         return f"{status}: the headers are wrong", "Correct the key or token in its `headers`."
     if status in (404, 405):
         return f"{status}: nothing takes a POST there", "Correct the path in its URL; endpoints are called by POST."

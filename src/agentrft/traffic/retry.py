@@ -18,7 +18,8 @@ class Fault:
 
     Attributes:
         kind: a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "redirect",
-            "bad_answer", "outage" (the endpoint was down for longer than a call waits).
+            "bad_answer", "outage" (the endpoint was down for longer than a call waits), "credential_refused" (401, 403
+            or 407).
         transient: the same request may succeed later.
         may_have_arrived: the endpoint may have acted on it; False only when no connection came about.
         retry_after_s: the endpoint's own wish, in seconds.

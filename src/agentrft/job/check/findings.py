@@ -96,6 +96,7 @@ class GraderReport:
     Attributes:
         rollouts, graded: how many there were, and how many got as far as the grader.
         rewards: of all rollouts that have one, in rising order.
+        scores: of the graded, in rising order.
         demonstrations: rewards of the demonstrations' answers, in rising order.
         honest_median: of the graded rollouts, or of the demonstrations where none was graded; None without either.
         latency_p50_s, latency_p95_s: of a grade.
@@ -106,6 +107,7 @@ class GraderReport:
     rollouts: int
     graded: int
     rewards: list[float]
+    scores: list[float]
     demonstrations: list[float]
     honest_median: float | None
     latency_p50_s: float

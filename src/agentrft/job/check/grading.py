@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from agentrft.data import Sample
-from agentrft.graders import Grade, Grader, GraderFailure, GraderSample
+from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, score_range
 from agentrft.job.check.findings import CheckReport, GraderReport
 from agentrft.job.runtime import Runtime
 from agentrft.report import quantile, summarise, verdict
 from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
 from agentrft.rollout import Rollout, grader_sample
+from agentrft.spec import JobSpec
 
 GRADED_AGAIN = 4
 TIMES = 3
@@ -29,6 +30,7 @@ async def check_grader(runtime: Runtime, rollouts: Sequence[Rollout], report: Ch
         len(rollouts),
         len(graded),
         sorted(rollout.reward for rollout in rollouts if rollout.reward is not None),
+        sorted(grade.score for grade in grades),
         demonstrations,
         honest[len(honest) // 2] if honest else None,
         quantile([grade.latency_s for grade in grades], 0.5),
@@ -38,6 +40,7 @@ async def check_grader(runtime: Runtime, rollouts: Sequence[Rollout], report: Ch
     )
     report.grader = found
     _say(runtime, found, rollouts, report)
+    _check_failing_pays(runtime.spec, found, report)
     await _check_holdouts(runtime, graded[:GRADED_AGAIN], report)
 
 
@@ -133,6 +136,28 @@ def _say(runtime: Runtime, found: GraderReport, rollouts: Sequence[Rollout], rep
         )
     elif found.noise is not None:
         report.ok("grader", f"said the same {TIMES} times")
+
+
+def _check_failing_pays(spec: JobSpec, found: GraderReport, report: CheckReport) -> None:
+    """Whether an agent that runs out of tokens gets more than one that answers badly."""
+    given = spec.model_failed_reward
+    if given == "auto":
+        return
+    known = score_range(spec.grader)
+    seen = sorted([*found.scores, *found.demonstrations])
+    below = sum(score < given - SAME_REWARD for score in seen)
+    if known is not None and given > known[0] + SAME_REWARD:
+        lowest = f"the grader's lowest score is {known[0]:g}"
+    elif below:
+        lowest = f"{below} of {len(seen)} grades here were lower, down to {seen[0]:.2f}"
+    else:
+        return
+    report.warn(
+        "grader",
+        f"failing pays: a rollout that ends without an answer gets model_failed_reward, {given:g}, and {lowest}. The "
+        "policy learns to run out of tokens rather than to answer badly.",
+        "Leave model_failed_reward out: then failing gets the lowest that there is.",
+    )
 
 
 async def _check_holdouts(runtime: Runtime, rollouts: Sequence[Rollout], report: CheckReport) -> None:

@@ -54,6 +54,7 @@ async def roll_out(runtime: Runtime, report: CheckReport, *, is_trained: bool) -
         await asyncio.gather(*running, return_exceptions=True)
     seconds = time.perf_counter() - started
     rollouts = [one.result() for one in running if one in done]
+    runtime.failed_reward.settle(rollouts, by_group=True)
     if late and not rollouts:
         report.error(
             "rollouts",

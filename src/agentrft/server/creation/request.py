@@ -24,7 +24,16 @@ from agentrft.traffic import public_url
 
 OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
 # Ours, beside the API's: through the SDK as `extra_body`.
-OURS = ("warm_start", "baseline", "engine", "dtype", "deterministic", "model_failed_reward", "priority")
+OURS = (
+    "warm_start",
+    "baseline",
+    "engine",
+    "dtype",
+    "deterministic",
+    "model_failed_reward",
+    "grade_unfinished",
+    "priority",
+)
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 USUAL_KEY = "OPENAI_API_KEY"
 # Upper case, as variables are: what else somebody gives here may be the key itself.
