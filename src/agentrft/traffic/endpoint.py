@@ -206,7 +206,7 @@ class Endpoint:
         422 for the missing fields included.
 
         Raises:
-            EndpointError: not reachable, or it answers 401, 403, 404, 405, 3xx or 5xx.
+            EndpointError: not reachable, or it answers 401, 403, 404, 405, 407, 3xx or 5xx.
         """
         headers = {**self._headers, PROBE_HEADER: "1"}
         answer = await self.exchange(b"{}", headers, self._probe_timeout_s)
