@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from agentrft.errors import UserError
-from agentrft.graders import GraderFailure, GraderSample, python
+from agentrft.graders import GraderFailure, GraderSample, python_process
 from agentrft.graders.python import PythonGrader
 from agentrft.spec.graders import PythonGraderSpec
 
@@ -105,8 +105,8 @@ worker.main()
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     if request.param == "without namespaces":
         worker = tmp_path / "worker.py"
-        worker.write_text(WORKER_WITHOUT_NAMESPACE.format(path=str(python.WORKER)))
-        monkeypatch.setattr(python, "WORKER", worker)
+        worker.write_text(WORKER_WITHOUT_NAMESPACE.format(path=str(python_process.WORKER)))
+        monkeypatch.setattr(python_process, "WORKER", worker)
     return request.param
 
 
@@ -248,7 +248,7 @@ async def test_prints_do_not_disturb_the_scores(make: Make, caplog: pytest.LogCa
             assert sys.stdin.read() == ""
             return 0.75
     """)
-    caplog.set_level(logging.DEBUG, logger="agentrft.graders.python")
+    caplog.set_level(logging.DEBUG, logger="agentrft.graders.python_process")
     for _ in range(3):
         assert await score(grader) == 0.75
     await until(lambda: "noise" in caplog.text)

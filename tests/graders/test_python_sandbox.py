@@ -253,7 +253,7 @@ async def test_a_warm_call_takes_milliseconds(make: Make) -> None:
 
 def test_without_bubblewrap_the_grader_is_refused_unless_it_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    sandbox._working_bubblewrap.cache_clear()
+    sandbox.working_jail.cache_clear()
     source = "def grade(sample, item):\n    return 0.0\n"
     try:
         with pytest.raises(UserError, match="bubblewrap") as refused:
@@ -261,4 +261,4 @@ def test_without_bubblewrap_the_grader_is_refused_unless_it_is_trusted(monkeypat
         assert "trusted: true" in refused.value.remedy
         PythonGrader(PythonGraderSpec(type="python", source=source, trusted=True))
     finally:
-        sandbox._working_bubblewrap.cache_clear()
+        sandbox.working_jail.cache_clear()

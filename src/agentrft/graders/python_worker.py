@@ -1,11 +1,12 @@
-"""The process that runs a python grader's code. Started by `python.py` as `python -I python_worker.py`, stdlib only.
+"""The process that runs a python grader's code; `python_process.py` starts it. It needs nothing but Python.
 
 Messages on stdin and stdout are a 4-byte big-endian length and that many bytes of JSON.
-First in: {"source", "name", "timeout_s"}; out: {"ready": true, "network": "namespace" or "blocked"}, or an error.
-Then in: {"sample", "item"}; out: {"score": float}, or an error: {"error": kind, "message": text}.
+First in: {"source", "name", "timeout_s", "jail"}; out: {"ready", "network": "namespace" or "blocked"}, or an error.
+Then in: {"id", "sample", "item"}; out: {"id", "score": float}, or {"id", "error": kind, "message": text}. The id is
+random: a reply that was written before its request came is none.
 
-With `--jailed` it runs inside the namespaces of `sandbox.py`, and bars system calls that a grader has no use for: new
-processes, sockets, tracing, mounts, and those in which kernels were broken before.
+With "jail", the orders of `sandbox.py`, it runs inside the jail's namespaces. Before it runs any of the grader's code,
+it takes the last rights from itself: its capabilities, and the system calls that a grader has no use for.
 """
 
 import ctypes
@@ -26,6 +27,8 @@ from typing import Any, BinaryIO
 MEMORY_BYTES = 2 * 1024**3
 MAX_MESSAGE_CHARACTERS = 2000
 FILE_BYTES = 64 * 1024**2
+# Pipes and sockets have buffers that count as nobody's memory.
+MAX_OPEN_FILES = 64
 MAX_PROCESSES = 1024
 # The grader may use several cores and the parent holds the wall clock, so this only ends what escaped the parent.
 CPU_SECONDS_PER_TIMEOUT = 4.0
@@ -33,50 +36,12 @@ CPU_SECONDS_SPARE = 10.0
 
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
+MS_NOSUID, MS_NODEV, MS_REMOUNT = 2, 4, 32
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
-
-# Linux system calls by number: x86_64, aarch64. -1 where an architecture has none.
-BARRED = {
-    "fork": (57, -1),
-    "vfork": (58, -1),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "socket": (41, 198),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "keyctl": (250, 219),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "kexec_load": (246, 104),
-    "userfaultfd": (323, 282),
-    "open_by_handle_at": (304, 265),
-    "io_uring_setup": (425, 425),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsmount": (432, 432),
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-}
-CLONE, CLONE3 = (56, 220), 435
-CLONE_THREAD = 0x10000
-AUDIT_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-X32_CALLS = 0x40000000
+CAPABILITY_VERSION_3 = 0x20080522
 
 NETWORK_EVENTS = {
     "socket.bind",
@@ -106,16 +71,21 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    jailed = "--jailed" in sys.argv[1:]
-    own_network = jailed or _leave_network(libc)
-    _set_limits(own_network)
-    # The events give a better message than a barred system call.
-    _refuse_events(NETWORK_EVENTS if own_network and not jailed else NETWORK_EVENTS | PROCESS_EVENTS)
-    if jailed:
-        _bar_system_calls(libc)
     start = _read(requests)
     if start is None:
         return
+    orders = start.get("jail")
+    if orders is not None:
+        try:
+            _enter_jail(libc, orders)
+        except OSError as error:
+            _write(replies, {"error": "sandbox", "message": f"the worker cannot give up its rights: {error}"})
+            return
+        own_network = True
+    else:
+        own_network = _leave_network(libc)
+        _set_limits(MAX_PROCESSES if own_network else None)
+        _refuse_events(NETWORK_EVENTS if own_network else NETWORK_EVENTS | PROCESS_EVENTS)
     filename = f"<grader {start['name']}>"
     timeout_s = start["timeout_s"]
     _allow_cpu_seconds(timeout_s)
@@ -129,7 +99,39 @@ def main() -> None:
     _write(replies, {"ready": True, "network": "namespace" if own_network else "blocked"})
     while (request := _read(requests)) is not None:
         _allow_cpu_seconds(timeout_s)
-        _write(replies, _graded(grade, request, filename))
+        _write(replies, {**_graded(grade, request, filename), "id": request["id"]})
+
+
+def _enter_jail(libc: ctypes.CDLL, orders: dict[str, Any]) -> None:
+    """Carry out the orders of `sandbox.py`.
+
+    Raises:
+        OSError: one of them cannot be.
+    """
+    for folder in orders["folders"]:
+        flags = MS_REMOUNT | MS_NOSUID | MS_NODEV
+        _succeed(libc.mount(None, folder.encode(), None, flags, orders["options"].encode()), f"bounding {folder}")
+    header = struct.pack("=Ii", CAPABILITY_VERSION_3, 0)
+    _succeed(libc.capset(header, bytes(24)), "dropping the capabilities")
+    for folder in sys.path:
+        if os.path.exists(folder) and not os.access(folder, os.R_OK | os.X_OK):
+            raise OSError(f"other users may not read {folder}")
+    _set_limits(orders["max_processes"])
+    for limit, value in (
+        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
+        (resource.RLIMIT_SIGPENDING, MAX_OPEN_FILES),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+    ):
+        _limit(limit, value)
+    # The events give a better message than a system call that is not there.
+    _refuse_events(NETWORK_EVENTS | PROCESS_EVENTS)
+    _filter_system_calls(libc, bytes.fromhex(orders["filter"]))
+
+
+def _succeed(result: int, what: str) -> None:
+    if result != 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
 
 
 def _graded(grade: Any, request: dict[str, Any], filename: str) -> dict[str, Any]:
@@ -172,56 +174,34 @@ def _leave_network(libc: ctypes.CDLL) -> bool:
     return libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWNET) == 0
 
 
-def _bar_system_calls(libc: ctypes.CDLL) -> None:
-    """Install a seccomp filter for this process and its threads; it cannot be taken off again."""
-    machine = os.uname().machine
-    if machine not in AUDIT_ARCHITECTURES:
-        return  # the namespaces hold on every architecture
-    place = list(AUDIT_ARCHITECTURES).index(machine)
-    load, jump_equal, jump_at_least, jump_bits, give_back = 0x20, 0x15, 0x35, 0x45, 0x06
-    allow, kill, not_permitted, not_there = 0x7FFF0000, 0x80000000, 0x00050000 | 1, 0x00050000 | 38
-    program = [
-        (load, 0, 0, 4),
-        (jump_equal, 1, 0, AUDIT_ARCHITECTURES[machine]),
-        (give_back, 0, 0, kill),
-        (load, 0, 0, 0),
-        (jump_at_least, 0, 1, X32_CALLS),
-        (give_back, 0, 0, not_permitted),
-    ]
-    for numbers in BARRED.values():
-        if numbers[place] >= 0:
-            program += [(jump_equal, 0, 1, numbers[place]), (give_back, 0, 0, not_permitted)]
-    # The C library falls back from clone3, whose flags a filter cannot read, to clone.
-    program += [(jump_equal, 0, 1, CLONE3), (give_back, 0, 0, not_there)]
-    program += [
-        (jump_equal, 0, 3, CLONE[place]),
-        (load, 0, 0, 16),
-        (jump_bits, 1, 0, CLONE_THREAD),
-        (give_back, 0, 0, not_permitted),
-        (give_back, 0, 0, allow),
-    ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
-    filter_program = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
-    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(filter_program), 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "the kernel takes no seccomp filter")
+def _filter_system_calls(libc: ctypes.CDLL, program: bytes) -> None:
+    """Install a seccomp program for this process and its threads; it cannot be taken off again."""
+    code = ctypes.create_string_buffer(program, len(program))
+    filter_program = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    result = libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(filter_program), 0, 0)
+    _succeed(result, "filtering system calls")
 
 
-def _set_limits(own_namespace: bool) -> None:
-    limits = [
-        (resource.RLIMIT_AS, MEMORY_BYTES),
-        (resource.RLIMIT_FSIZE, FILE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ]
-    if own_namespace:
-        # Outside a user namespace this limit counts every process of the user, and the grader could start no thread.
-        # The kernel does not hold root to it.
-        limits.append((resource.RLIMIT_NPROC, MAX_PROCESSES))
-    for limit, value in limits:
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (value, value))
+def _set_limits(max_processes: int | None) -> None:
+    """Limits of the process.
+
+    Args:
+        max_processes: threads count, too. None outside a user namespace: the limit would count every process of the
+            user, and the grader could start no thread.
+    """
+    _limit(resource.RLIMIT_AS, MEMORY_BYTES)
+    _limit(resource.RLIMIT_FSIZE, FILE_BYTES)
+    _limit(resource.RLIMIT_CORE, 0)
+    if max_processes is not None:
+        _limit(resource.RLIMIT_NPROC, max_processes)
     # Writing past the limit raises OSError in the grader instead of ending the process.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def _limit(limit: int, value: int) -> None:
+    hard = resource.getrlimit(limit)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(limit, (value, value))
 
 
 def _allow_cpu_seconds(timeout_s: float) -> None:

@@ -49,6 +49,8 @@ class PythonGraderSpec(SpecModel):
 
     Attributes:
         trusted: run the code without the sandbox, in a process of its own: it may read what its user may read.
+        isolated: a fresh process for each call, so that no answer changes how later ones are graded. By default where
+            the source runs text as code (`exec`, `eval`, `compile`, `pickle` and their like).
     """
 
     type: Literal["python"]
@@ -57,6 +59,7 @@ class PythonGraderSpec(SpecModel):
     source_file: str | None = None
     image_tag: str | None = None
     trusted: bool = False
+    isolated: bool | None = None
     timeout_s: float = Field(default=120.0, gt=0, le=120)
 
     @model_validator(mode="after")
