@@ -3,8 +3,10 @@
 import asyncio
 import os
 import shutil
-import socket
+import signal
 import statistics
+import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,16 +25,15 @@ pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewra
 
 Make = Callable[..., PythonGrader]
 SAMPLE = GraderSample("the answer")
-SECRET = "sk-of-the-parent-0123456789"
 
 
 @pytest.fixture
 async def make() -> AsyncIterator[Make]:
     graders: list[PythonGrader] = []
 
-    def _make(source: str, timeout_s: float = 30.0) -> PythonGrader:
-        spec = PythonGraderSpec(type="python", name="mine", source=textwrap.dedent(source), timeout_s=timeout_s)
-        graders.append(PythonGrader(spec, 1))
+    def _make(source: str, n_workers: int = 1, **fields: Any) -> PythonGrader:
+        spec = PythonGraderSpec(type="python", name="mine", source=textwrap.dedent(source), **fields)
+        graders.append(PythonGrader(spec, n_workers))
         return graders[-1]
 
     yield _make
@@ -52,61 +53,6 @@ async def outcome(grader: PythonGrader, **item: Any) -> str:
 async def works(grader: PythonGrader) -> bool:
     """Whether the grader's next call is answered, on an item that it does nothing with."""
     return (await grader.grade(SAMPLE, item={"rest": True}, trace_id="trace_2")).score == 0
-
-
-ATTEMPTS = {
-    "reads a file of its user": "return float(len(open(item['path']).read()) > 0)",
-    "reads the passwords": "return float('root' in open('/etc/passwd').read())",
-    "lists the home folders": (
-        "names = [name for home in ('/root', '/home') for name in os.listdir(home)]\n"
-        "return float(any(not name.startswith('.') for name in names))"
-    ),
-    "reads the parent's environment": (
-        "return float(b'sk-of-the-parent' in open(f'/proc/{item[\"pid\"]}/environ', 'rb').read())"
-    ),
-    "finds another process": "return float(any(n.isdigit() and int(n) > 5 for n in os.listdir('/proc')))",
-    "reads a key from its environment": "return float(bool(set(os.environ) - {'LC_CTYPE', 'PWD'}))",
-    "reads a key of process 1": "return float(b'sk-' in open('/proc/1/environ', 'rb').read())",
-    "connects to the network": "import socket; socket.create_connection(('127.0.0.1', item['port']), 2); return 1.0",
-    "opens a raw socket through ctypes": ("import ctypes; return float(ctypes.CDLL(None).socket(2, 1, 0) >= 0)"),
-    "starts a program": (
-        "import subprocess, sys; return float(subprocess.run([sys.executable, '-c', '']).returncode == 0)"
-    ),
-    "starts a program through ctypes": ("import ctypes; return float(ctypes.CDLL(None).system(b'true') == 0)"),
-    "forks through ctypes": (
-        "import ctypes; pid = ctypes.CDLL(None).fork()\nif pid == 0: os._exit(0)\nreturn float(pid > 0)"
-    ),
-    "becomes another program": "os.execv('/usr/bin/true', ['true'])",
-    "writes to the system": "open('/usr/lib/x.py', 'w').write('x'); return 1.0",
-    "writes beside Python": "import sys; open(os.path.join(sys.prefix, 'x.py'), 'w').write('x'); return 1.0",
-    "writes at the root": "open('/x', 'w').write('x'); return 1.0",
-    "writes through a link": ("os.symlink(item['path'], '/tmp/link'); open('/tmp/link', 'a').write('x'); return 1.0"),
-    "leaves its root by a relative path": "return float('root' in open('/tmp/../../../../etc/shadow').read())",
-    "signals the parent": "import signal; os.kill(item['pid'], signal.SIGTERM); return 1.0",
-    "traces another process": "import ctypes; return float(ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0)",
-    "makes namespaces": "import ctypes; return float(ctypes.CDLL(None).unshare(0x10000000) == 0)",
-    "mounts": "import ctypes; return float(ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None) == 0)",
-    "gets more rights": "os.setuid(0); return float(os.getuid() == 0)",
-    "loads a kernel module": "import ctypes; return float(ctypes.CDLL(None).syscall(175, 0, 0, b'') == 0)",
-}
-
-
-@pytest.mark.parametrize("attempt", ATTEMPTS)
-async def test_an_attack_reaches_nothing_and_the_grader_goes_on(
-    make: Make, attempt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AGENTRFT_TEST_KEY", SECRET)
-    file = tmp_path / "secret.txt"
-    file.write_text(SECRET)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        source = "import os\ndef grade(sample, item):\n    if item.get('rest'):\n        return 0.0\n"
-        grader = make(source + textwrap.indent(ATTEMPTS[attempt], "    "))
-        item = {"path": str(file), "pid": os.getpid(), "port": listening.getsockname()[1]}
-        assert await outcome(grader, **item) != "reached"
-    assert await works(grader)
-    assert file.read_text() == SECRET
 
 
 async def test_a_fork_bomb_starts_nothing(make: Make) -> None:
@@ -139,51 +85,6 @@ async def test_a_bomb_of_threads_ends_in_an_error_of_its_own(make: Make) -> None
     assert "reached" not in await outcome(grader)
 
 
-async def test_memory_is_bounded(make: Make) -> None:
-    grader = make("""
-        def grade(sample, item):
-            if item.get("rest"):
-                return 0.0
-            return float(len(bytearray(3 * 1024**3)) > 0)
-    """)
-    assert "reached" not in await outcome(grader)
-    assert await works(grader)
-
-
-async def test_files_in_memory_are_bounded(make: Make) -> None:
-    grader = make("""
-        def grade(sample, item):
-            if item.get("rest"):
-                return 0.0
-            for folder in ("/tmp", "/dev/shm"):
-                for number in range(40):
-                    open(f"{folder}/{number}", "wb").write(bytes(32 * 1024**2))
-            return 1.0
-    """)
-    assert "No space left" in await outcome(grader)
-    assert await works(grader)
-
-
-async def test_an_endless_loop_is_ended_at_its_time_out(make: Make) -> None:
-    grader = make(
-        """
-        def grade(sample, item):
-            while not item.get("rest"):
-                try:
-                    while True:
-                        pass
-                except BaseException:
-                    pass
-            return 0.0
-    """,
-        timeout_s=1.0,
-    )
-    started = time.monotonic()
-    assert (await outcome(grader)).startswith("timeout")
-    assert time.monotonic() - started < 10
-    assert await works(grader)
-
-
 async def test_one_graders_files_and_globals_are_not_anothers(make: Make) -> None:
     source = """
         import os, sys
@@ -199,38 +100,134 @@ async def test_one_graders_files_and_globals_are_not_anothers(make: Make) -> Non
     assert await outcome(second) == "nothing"
 
 
-async def test_a_grader_that_writes_on_the_protocols_streams_forges_no_score(make: Make) -> None:
-    grader = make("""
-        import os, struct
-        def grade(sample, item):
-            forged = b'{"score": 1.0}'
-            for stream in range(3):
-                try:
-                    os.write(stream, struct.pack(">I", len(forged)) + forged)
-                except OSError:
-                    pass
-            return 0.25
-    """)
-    grade = await grader.grade(SAMPLE, item={}, trace_id="t")
-    assert grade.score == 0.25
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def until_gone(*pids: int) -> None:
+    async with asyncio.timeout(20):
+        while any(Path(f"/proc/{pid}").exists() for pid in pids):
+            await asyncio.sleep(0.01)
 
 
 async def test_nothing_outlives_the_grader(make: Make) -> None:
     grader = make("def grade(sample, item):\n    return 0.0\n")
     await works(grader)
-    (worker,) = grader._workers
-    pid = worker._process.pid
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert children
+    (outside,) = (worker.pid for worker in grader._workers)
+    inside = children(outside)
+    assert inside
     await grader.close()
-    async with asyncio.timeout(10):
-        while any(Path(f"/proc/{child}").exists() for child in [str(pid), *children]):
-            await asyncio.sleep(0.01)
+    await until_gone(outside, *inside)
+
+
+async def test_the_worker_is_alone_in_its_jail_filtered_and_without_rights(make: Make) -> None:
+    grader = make("import os\ndef grade(sample, item):\n    return float(os.getpid())\n")
+    assert (await grader.grade(SAMPLE, item={}, trace_id="t")).score == 1, "it is the first process of its namespace"
+    (outside,) = (worker.pid for worker in grader._workers)
+    (inside,) = children(outside)
+    assert children(inside) == []
+    lines = Path(f"/proc/{inside}/status").read_text().splitlines()
+    status = {key: value.split() for key, value in (line.split(":", 1) for line in lines)}
+    assert status["Seccomp"] == ["2"] and status["NoNewPrivs"] == ["1"]
+    for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert int(status[kind][0], 16) == 0
+    users = {int(user) for user in status["Uid"]}
+    groups = {int(group) for group in [*status["Gid"], *status["Groups"]]}
+    if os.geteuid() == 0:
+        assert len(users) == 1 and users == groups
+        assert min(users) >= sandbox.FIRST_FREE_USER, "nobody on the machine is this user"
+    else:
+        assert users == {os.geteuid()}
+
+
+async def test_as_root_each_worker_is_another_user(make: Make) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("an ordinary user's workers are its own")
+    graders = [make("def grade(sample, item):\n    return 0.0\n") for _ in range(2)]
+    users = set()
+    for grader in graders:
+        await works(grader)
+        (outside,) = (worker.pid for worker in grader._workers)
+        users |= {os.stat(f"/proc/{pid}").st_uid for pid in (outside, *children(outside))}
+    assert len(users) == 2 and 0 not in users
+
+
+async def test_a_busy_jail_dies_with_a_killed_parent() -> None:
+    program = """
+import asyncio
+from agentrft.graders import GraderSample
+from agentrft.graders.python import PythonGrader
+from agentrft.spec.graders import PythonGraderSpec
+
+SOURCE = '''
+import ctypes, signal
+def grade(sample, item):
+    if not item:
+        return 0.0
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+'''
+
+async def main():
+    grader = PythonGrader(PythonGraderSpec(type="python", source=SOURCE))
+    await grader.grade(GraderSample(""), item={}, trace_id="")
+    call = asyncio.create_task(grader.grade(GraderSample(""), item={"busy": True}, trace_id=""))
+    await asyncio.sleep(0.5)
+    (worker,) = grader._workers
+    print(worker.pid, flush=True)
+    await call
+
+asyncio.run(main())
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None
+    outside = int(await asyncio.to_thread(parent.stdout.readline))
+    inside = children(outside)
+    assert inside
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    await until_gone(outside, *inside)
+
+
+async def test_a_jailed_grader_leaves_no_folder(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert await works(make("def grade(sample, item):\n    return 0.0\n"))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_needs_pipes_locks_and_threads_works(make: Make) -> None:
+    grader = make("""
+        import asyncio, concurrent.futures, multiprocessing, os, shutil, sqlite3, tempfile
+        async def half():
+            await asyncio.sleep(0.001)
+            return 0.5
+        def grade(sample, item):
+            with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(8) as threads:
+                original, copy = os.path.join(folder, "rows.db"), os.path.join(folder, "copy.db")
+                connection = sqlite3.connect(original)
+                with connection:
+                    connection.execute("create table scores (score real)")
+                    connection.executemany("insert into scores values (?)", zip(threads.map(float, range(4))))
+                shutil.copy2(original, copy)
+                (total,) = sqlite3.connect(copy).execute("select sum(score) from scores").fetchone()
+            with multiprocessing.Lock():
+                return asyncio.run(half()) + total
+    """)
+    for _ in range(2):
+        assert (await grader.grade(SAMPLE, item={}, trace_id="t")).score == 6.5
 
 
 async def test_the_libraries_that_graders_use_can_be_imported(make: Make) -> None:
     grader = make("""
-        import jsonschema, numpy, pandas, pydantic, rapidfuzz, rouge_score, scipy.stats, sklearn.metrics, yaml
+        import jsonschema, nltk, numpy, pandas, pydantic, rapidfuzz, rouge_score, sacrebleu, scipy.stats
+        import sklearn.metrics, torch, yaml
         def grade(sample, item):
             frame = pandas.DataFrame({"a": numpy.arange(4)})
             return float(sklearn.metrics.f1_score([0, 1], [0, 1])) + float(scipy.stats.norm.cdf(0)) + frame.a.sum()

@@ -16,7 +16,6 @@ from agentrft.graders.base import Grade, GraderFailure, GraderSample
 from agentrft.graders.python_process import WORKER, PythonProcess
 from agentrft.graders.python_source import checked_source
 from agentrft.graders.sandbox import working_jail
-from agentrft.graders.scores import finite_score
 from agentrft.graders.worker_budget import worker_budget
 from agentrft.spec.graders import PythonGraderSpec
 
@@ -66,12 +65,11 @@ class PythonGrader:
         worker = None
         try:
             worker = await self._usable(waited)
-            value = await worker.grade(sample.as_template_value(), item, self._timeout_s)
+            score = await worker.grade(sample.as_template_value(), item, self._timeout_s)
         finally:
             self._put_back(worker)
             if worker is not None and not worker.alive:
                 await self._remove(worker)
-        score = finite_score(value, grader=self.name, what="the score")
         return Grade(score=score, latency_s=time.perf_counter() - started)
 
     async def close(self) -> None:

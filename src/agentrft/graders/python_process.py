@@ -89,7 +89,7 @@ class PythonProcess:
         cls, grader: str, command: list[str], budget: WorkerBudget, *, has_folder: bool
     ) -> "PythonProcess":
         folder = None
-        process = None
+        is_started = False
         try:
             if has_folder:
                 _remove_left_folders()
@@ -103,10 +103,11 @@ class PythonProcess:
                 env={},
                 start_new_session=True,
             )
+            is_started = True
         except OSError as error:
             raise GraderFailure(grader, "crashed", f"its process did not start: {error}") from error
         finally:
-            if process is None:
+            if not is_started:
                 budget.give_back()
                 if folder is not None:
                     shutil.rmtree(folder, ignore_errors=True)
@@ -121,21 +122,24 @@ class PythonProcess:
     def alive(self) -> bool:
         return not self._killed and self._process.returncode is None
 
-    async def grade(self, sample: dict[str, Any], item: dict[str, Any], timeout_s: float) -> Any:
-        """One call of `grade`: what it returned. Whenever it fails, but for an exception of the grader's, and when it
-        is cancelled, the process is ended.
+    async def grade(self, sample: dict[str, Any], item: dict[str, Any], timeout_s: float) -> float:
+        """One call of `grade`: the finite number that it returned. The process is ended when the call is cancelled, and
+        whenever it fails other than by the grader's own exception or answer.
 
         Raises:
             GraderFailure: "exception", "timeout", "crashed" or "bad_answer".
         """
         number = secrets.token_hex(16)
         reply = await self._exchange_within({"id": number, "sample": sample, "item": item}, timeout_s)
-        if reply.get("id") != number:
-            self.kill()
-            raise GraderFailure(self._grader, "bad_answer", "the grader's code wrote a reply of its own")
-        if "error" in reply:
-            raise GraderFailure(self._grader, *_failure(reply))
-        return reply.get("score")
+        score, error = reply.get("score"), reply.get("error")
+        if reply.get("id") == number:
+            if error in FAILURE_KINDS:
+                raise GraderFailure(self._grader, *_failure(reply))
+            if error is None and isinstance(score, float):
+                return score
+        # The worker itself writes nothing else.
+        self.kill()
+        raise GraderFailure(self._grader, "bad_answer", "the grader's code wrote a reply of its own")
 
     def kill(self) -> None:
         """End the process and what it started in its group, which outlives a process that died by itself."""

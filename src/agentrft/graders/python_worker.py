@@ -108,6 +108,8 @@ def _enter_jail(libc: ctypes.CDLL, orders: dict[str, Any]) -> None:
     Raises:
         OSError: one of them cannot be.
     """
+    # Libraries look for their data in it, and some cannot be imported without.
+    os.environ["HOME"] = orders["folders"][0]
     for folder in orders["folders"]:
         flags = MS_REMOUNT | MS_NOSUID | MS_NODEV
         _succeed(libc.mount(None, folder.encode(), None, flags, orders["options"].encode()), f"bounding {folder}")

@@ -31,11 +31,12 @@ from agentrft.spec.graders import (
 from agentrft.traffic import Notify, notify_nobody
 
 
-def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody) -> Grader:
+def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody, n_workers: int | None = None) -> Grader:
     """Create the grader that a job declares. Nothing is called or started before its first grade.
 
     Args:
         notify: told when a grader's server goes down and when it answers again.
+        n_workers: processes of a python grader; by default as many as there are cores, shared by those of a multi.
 
     Raises:
         UserError: the spec cannot work: a malformed template or formula, a syntax error, missing data of a metric.
@@ -46,7 +47,7 @@ def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody) -> Grader
         case TextSimilarityGraderSpec():
             return TextSimilarityGrader(spec)
         case PythonGraderSpec():
-            return PythonGrader(spec, n_workers=os.cpu_count() or 1)
+            return PythonGrader(spec, n_workers=n_workers or os.cpu_count() or 1)
         case EndpointGraderSpec():
             return EndpointGrader(spec, notify=notify)
         case ScoreModelGraderSpec():
@@ -58,9 +59,12 @@ def create_grader(spec: GraderSpec, *, notify: Notify = notify_nobody) -> Grader
         case TraceGraderSpec():
             return TraceGrader(spec)
         case MultiGraderSpec():
+            # They run at the same time, and more processes than cores make none of them faster.
+            n_python = sum(isinstance(one, PythonGraderSpec) for one in spec.graders.values())
+            share = n_workers or -(-(os.cpu_count() or 1) // max(1, n_python))
             # Under its key, so that a failure names the grader as the formula does.
             graders = {
-                key: create_grader(one.model_copy(update={"name": key}), notify=notify)
+                key: create_grader(one.model_copy(update={"name": key}), notify=notify, n_workers=share)
                 for key, one in spec.graders.items()
             }
             return MultiGrader(spec, graders)

@@ -6,6 +6,10 @@ from pydantic import Field, HttpUrl, field_validator, model_validator
 
 from agentrft.spec.base import SpecModel
 
+# In one multi grader.
+MAX_GRADERS = 64
+MAX_PYTHON_GRADERS = 16
+
 SimilarityMetric = Literal[
     "fuzzy_match",
     "bleu",
@@ -252,7 +256,8 @@ SingleGraderSpec = Annotated[
 class MultiGraderSpec(SpecModel):
     """Several graders, combined by the formula `calculate_output` over their names.
 
-    `graders` may be written as a mapping, a list of named graders, or one grader.
+    `graders` may be written as a mapping, a list of named graders, or one grader: at most `MAX_GRADERS`, of which
+    `MAX_PYTHON_GRADERS` in python, as each of those has processes.
     """
 
     type: Literal["multi"]
@@ -272,6 +277,18 @@ class MultiGraderSpec(SpecModel):
         if repeated:
             raise ValueError(f"two graders share the name {sorted(map(str, repeated))}: give each its own 'name'")
         return dict(zip(names, graders, strict=True))
+
+    @field_validator("graders")
+    @classmethod
+    def _not_too_many(cls, graders: dict[str, SingleGraderSpec]) -> dict[str, SingleGraderSpec]:
+        if len(graders) > MAX_GRADERS:
+            raise ValueError(f"at most {MAX_GRADERS} graders; found {len(graders)}")
+        n_python = sum(isinstance(grader, PythonGraderSpec) for grader in graders.values())
+        if n_python > MAX_PYTHON_GRADERS:
+            raise ValueError(
+                f"at most {MAX_PYTHON_GRADERS} python graders, found {n_python}: one may compute several scores"
+            )
+        return graders
 
 
 GraderSpec = Annotated[SingleGraderSpec | MultiGraderSpec, Field(discriminator="type")]
