@@ -19,7 +19,7 @@ from agentrft.store.layout import step_folder
 
 BASE = "base"
 ADAPTER_FILE = "adapter_model.safetensors"
-JOB_REFERENCE = re.compile(r"^(?P<job>[A-Za-z0-9-]+)(@(?P<step>best|last|\d+))?$")
+JOB_REFERENCE = re.compile(r"(?P<job>[A-Za-z0-9-]+)(@(?P<step>best|last|[0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
     path = Path(text)
     if (path / ADAPTER_FILE).is_file():
         return ModelReference(str(path), folder=path)
-    match = JOB_REFERENCE.match(text)
+    match = JOB_REFERENCE.fullmatch(text)
     if match is None or store is None:
         raise UserError(
             f"'{text}' names no weights.",

@@ -8,8 +8,9 @@ from pydantic import AliasChoices, Discriminator, Field, HttpUrl, Tag, field_val
 
 from agentrft.spec.base import SpecModel
 
-TOOL_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
-FUNCTION = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+# To be matched in full: `$` also stands before a newline at the end.
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class ToolLimits(SpecModel):
@@ -58,7 +59,7 @@ class _NamedTool(ToolLimits):
     @field_validator("name", check_fields=False)
     @classmethod
     def _name_is_callable(cls, name: str | None) -> str | None:
-        if name is not None and not TOOL_NAME.match(name):
+        if name is not None and not TOOL_NAME.fullmatch(name):
             raise ValueError("must be 1 to 64 letters, digits, underscores or dashes")
         return name
 
@@ -144,7 +145,7 @@ class PythonToolSpec(_NamedTool):
     @field_validator("function")
     @classmethod
     def _is_a_reference(cls, function: str) -> str:
-        if not FUNCTION.match(function):
+        if not FUNCTION.fullmatch(function):
             raise ValueError("must be written as 'module:function'")
         return function
 

@@ -6,7 +6,6 @@ server remembered of it would be gone.
 """
 
 import asyncio
-import json
 import logging
 import tempfile
 import threading
@@ -16,10 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentrft.errors import EndpointError, UserError
+from agentrft.errors import AgentRFTError, EndpointError, UserError
 from agentrft.spec import McpToolSpec
 from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
-from agentrft.tools.mcp_session import McpSession, last_words, reason_of, text_of
+from agentrft.tools.mcp_listing import ToolDefinition, listed_tools, usable_tools
+from agentrft.tools.mcp_session import McpSession, last_words, reason_of, text_of, without_output_checks
 from agentrft.traffic import (
     MAX_BODY_BYTES,
     AdaptiveLimiter,
@@ -34,6 +34,7 @@ from agentrft.traffic import (
     shorten,
 )
 from agentrft.traffic.addresses import refuses_link_local
+from agentrft.wire import clean_text, parse
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -53,15 +54,6 @@ MAX_EVENT_BYTES = 16 * MAX_BODY_BYTES
 INVALID_PARAMS = -32602
 
 
-@dataclass(frozen=True)
-class ToolDefinition:
-    """A tool as its server describes it; `parameters` is the JSON Schema of its arguments."""
-
-    name: str
-    description: str
-    parameters: dict[str, Any]
-
-
 class McpServer:
     """One server and its sessions. Used from one event loop.
 
@@ -72,7 +64,8 @@ class McpServer:
         definitions: the tools that the job may use.
 
     Raises:
-        UserError: the SDK is not installed, the server cannot be used, or it lacks an allowed tool.
+        UserError: the SDK is not installed, the server cannot be used, it lacks an allowed tool, or a tool of its
+            cannot be called by a model.
     """
 
     def __init__(self, spec: McpToolSpec, *, notify: Notify = notify_nobody) -> None:
@@ -86,7 +79,7 @@ class McpServer:
         # The handshake that makes sessions; servers that only know the protocol without them get that one.
         self._mode = "legacy"
         self._refuses_link_local = refuses_link_local()
-        self.definitions = self._allowed(self._discovered())
+        self.definitions = usable_tools(self._discovered(), spec.allowed_tools, self.label)
 
     async def begin(self, *, trace_id: str, attempt: int, item: dict[str, Any]) -> None:
         """Nothing yet: the first call opens the session."""
@@ -170,7 +163,7 @@ class McpServer:
             return Fault("timeout", f"no answer within {self.spec.timeout_s:g} s", transient=True)
         except MCPError as error:
             if error.code == INVALID_PARAMS:
-                return self.redactor.output(error.message), "client_error"
+                return self.redactor.output(clean_text(error.message)), "client_error"
             return Fault("server_error", self.redactor.message(f"{error.code}: {error.message}"), transient=True)
         except ValidationError as error:
             return Fault("bad_answer", self.redactor.message(str(error)))
@@ -178,6 +171,8 @@ class McpServer:
             return Fault("connection", self.redactor.message(reason_of(error)))
         self.limiter.succeeded(time.monotonic() - started)
         text = text_of(result.content, result.structured_content)
+        if result.is_error and not text.strip():
+            text = "the tool failed, and did not say why"
         if len(text.encode(errors="replace")) > MAX_BODY_BYTES:
             return f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes.", "too_large"
         return self.redactor.output(text), "client_error" if result.is_error else "ok"
@@ -197,7 +192,7 @@ class McpServer:
                 url = str(spec.server_url)
                 transport = streamable_http_client(url, http_client=http, max_sse_event_size=MAX_EVENT_BYTES)
                 async with Client(transport, mode=self._mode) as client:
-                    yield client
+                    yield without_output_checks(client)
         else:
             trace = {"AGENTRFT_TRACE_ID": headers["X-Trace-Id"]} if "X-Trace-Id" in headers else {}
             server = StdioServerParameters(
@@ -207,7 +202,7 @@ class McpServer:
                 opening = Client(stdio_client(server, errlog=errors), mode=self._mode)
                 client = await opening.__aenter__()
             try:
-                yield client
+                yield without_output_checks(client)
             finally:
                 await opening.__aexit__(None, None, None)
 
@@ -249,6 +244,8 @@ class McpServer:
         thread = threading.Thread(target=ask, name="agentrft-mcp-discovery")
         thread.start()
         thread.join()
+        if isinstance(found, AgentRFTError):
+            raise found
         if isinstance(found, BaseException):
             cause = shorten(self.redactor.message(reason_of(found)))
             raise EndpointError(
@@ -273,28 +270,16 @@ class McpServer:
             try:
                 self._starting = asyncio.Semaphore(PROCESSES_STARTING)
                 async with asyncio.timeout(OPEN_TIMEOUT_S), self.connected({}, errors) as client:
-                    tools, cursor = [], None
-                    while True:
-                        page = await client.list_tools(cursor=cursor)
-                        tools += page.tools
-                        cursor = page.next_cursor
-                        if cursor is None:
-                            break
+                    found = await listed_tools(client)
             except TimeoutError as error:
                 raise TimeoutError(f"no answer within {OPEN_TIMEOUT_S:g} s{last_words(errors)}") from error
             except BaseException as error:  # the SDK's groups, and cancellations of its own that it lets out
                 raise ConnectionError(f"{reason_of(error)}{last_words(errors)}") from error
             finally:
                 self._starting = asyncio.Semaphore(PROCESSES_STARTING)
-        return [ToolDefinition(tool.name, tool.description or "", dict(tool.input_schema)) for tool in tools]
-
-    def _allowed(self, found: list[ToolDefinition]) -> list[ToolDefinition]:
-        allowed = self.spec.allowed_tools
-        names = [definition.name for definition in found]
-        missing = sorted(set(allowed or ()) - set(names))
-        if missing:
-            raise UserError(f"{self.label}: allowed_tools: it has no {missing}.", f"It has: {', '.join(names)}.")
-        return [definition for definition in found if allowed is None or definition.name in allowed]
+        if isinstance(found, str):
+            raise EndpointError(f"{self.label}: {found}", "Mend the server: the last page has no `nextCursor`.")
+        return found
 
 
 @dataclass(frozen=True)
@@ -324,7 +309,8 @@ class McpTool:
             ToolFailure: the session broke or could not be opened, or the server failed.
         """
         started = time.monotonic()
-        called = await self._server.call(self.name, json.loads(call.arguments), trace_id=trace_id, attempt=attempt)
+        arguments = parse(call.arguments, lossy=True)
+        called = await self._server.call(self.name, arguments, trace_id=trace_id, attempt=attempt)
         faults: dict[str, int] = {}
         for fault in called.faults:
             faults[fault.kind] = faults.get(fault.kind, 0) + 1

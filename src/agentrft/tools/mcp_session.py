@@ -1,14 +1,16 @@
 """One session with an MCP server, and what its answers and its failures say."""
 
 import asyncio
-import json
 import logging
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pydantic import ValidationError
+
 from agentrft.traffic import Redactor
+from agentrft.wire import clean, clean_text, dump
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -85,6 +87,19 @@ class McpSession:
                 logger.warning("%s: a session ended: %s", server.label, self.reason)
 
 
+def without_output_checks(client: "Client") -> "Client":
+    """The client, made to accept results that do not fit a tool's own `outputSchema`, or lack what it promises.
+
+    The model reads their text. It also spares each session the list of all tools.
+    """
+
+    async def accept(name: str, result: Any) -> None:
+        pass
+
+    client.session.validate_tool_result = accept
+    return client
+
+
 def text_of(content: list[Any], structured: Any) -> str:
     """What the model reads of a result: its texts, and of everything else what it is."""
     parts = []
@@ -97,13 +112,16 @@ def text_of(content: list[Any], structured: Any) -> str:
             parts.append(f"[resource {block.uri}]")
         else:
             parts.append(f"[{block.type}: {block.mime_type}]")
-    return "\n".join(parts) if parts or structured is None else json.dumps(structured, ensure_ascii=False)
+    return clean_text("\n".join(parts)) if parts or structured is None else dump(clean(structured))
 
 
 def reason_of(error: BaseException) -> str:
     """The first cause inside the groups that the SDK raises."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"not as the protocol has it: {'.'.join(map(str, first['loc']))}: {first['msg']}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

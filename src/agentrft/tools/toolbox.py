@@ -14,6 +14,7 @@ from agentrft.tools.caching import CachedTool
 from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
 from agentrft.tools.mcp import McpServer, McpTool
+from agentrft.tools.mcp_listing import ToolDefinition
 from agentrft.tools.python import PythonTool
 from agentrft.tools.recording import RecordingTool, ReplayTool
 from agentrft.traffic import Notify, notify_nobody
@@ -132,8 +133,18 @@ def create_toolbox(
                 if unknown:
                     raise UserError(f"{server.label}: examples: it has no tool {unknown}.", "Correct the names.")
                 for definition in server.definitions:
-                    toolbox.add(McpTool(server, definition), spec, spec.examples.get(definition.name))
+                    _add_of_server(toolbox, server, definition, spec)
     for name, parts in toolbox.unenforced.items():
         for part in parts:
             notify("warning", f"tool '{name}': parameters: the model sees it, and its calls may break it: {part}")
     return toolbox
+
+
+def _add_of_server(toolbox: Toolbox, server: McpServer, definition: ToolDefinition, spec: McpToolSpec) -> None:
+    fault = schema_fault(definition.parameters)
+    if fault is not None:
+        raise UserError(
+            f"{server.label}: tool '{definition.name}': parameters: {fault}",
+            "Mend the server, or name the tools that the agent needs under its `allowed_tools`.",
+        )
+    toolbox.add(McpTool(server, definition), spec, spec.examples.get(definition.name))

@@ -18,8 +18,8 @@ from agentrft.models.catalog import BUILT_IN
 FINE_TUNED = "ft:"
 MODELS_FILE = "models.yaml"
 # Longer ones fit no database, and no job has so many steps.
-STEP = re.compile(r":ckpt-step-([0-9]{1,9})$")
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,127}$")
+STEP = re.compile(r":ckpt-step-([0-9]{1,9})\Z")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def load_catalog(data_dir: Path) -> Catalog:
         except yaml.YAMLError as error:
             raise UserError(f"{path}: not valid YAML: {error}", "Write one `name: weights` a line.") from error
         faulty = not isinstance(given, dict) or not all(
-            isinstance(name, str) and NAME.match(name) and isinstance(value, str) for name, value in given.items()
+            isinstance(name, str) and NAME.fullmatch(name) and isinstance(value, str) for name, value in given.items()
         )
         if faulty:
             raise UserError(f"{path}: expected a mapping of names to weights.", "Write one `name: weights` a line.")
@@ -60,7 +60,7 @@ def add_model(data_dir: Path, name: str, weights: str) -> Path:
     Raises:
         UserError: the name cannot be used.
     """
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise UserError(f"'{name}' is no name for a model.", "Use letters, digits, '.', '_', '-' and '/'.")
     path = data_dir / MODELS_FILE
     given: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
