@@ -154,7 +154,6 @@ async def test_a_redirect_is_not_followed(server: Server, make) -> None:
         '{"Score": 1}',
         '{"score": null}',
         '{"score": "1.0"}',
-        '{"score": true}',
         '{"score": NaN}',
         '{"score": Infinity}',
         '{"score": 1e999}',
@@ -227,6 +226,13 @@ async def test_retry_after_is_waited_for(server: Server, make) -> None:
     server.answers = [answered("", 429, **{"Retry-After": "0.3"}), answered({"score": 1})]
     await make().grade(SAMPLE, item={}, trace_id="t")
     assert server.times[1] - server.times[0] >= 0.3
+
+
+async def test_a_truth_value_is_one_or_nothing(server: Server, make) -> None:
+    server.answers = [answered({"score": True, "sub_scores": {"style": False}})]
+    grader = make()
+    grade = await grader.grade(SAMPLE, item={}, trace_id="t")
+    assert (grade.score, grade.sub_scores) == (1.0, {"style": 0.0})
 
 
 async def test_a_pass_threshold_changes_no_score(server: Server, make) -> None:

@@ -229,11 +229,42 @@ async def test_an_exception_while_loading_is_reported_for_every_call(make: Make)
 
 
 @pytest.mark.parametrize(
-    "value", ["float('nan')", "float('inf')", "-float('inf')", "True", "None", "'1.0'", "[1]", "10**400", "1j"]
+    "value", ["float('nan')", "float('inf')", "-float('inf')", "None", "'1.0'", "[1]", "10**400", "1j"]
 )
 async def test_what_is_not_a_finite_number_is_no_score(make: Make, value: str) -> None:
     grader = make(f"def grade(sample, item):\n    return {value}")
     assert (await failure(grader)).kind == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("True", 1.0),
+        ("'answer' in sample['output_text']", 1.0),
+        ("np.bool_(False)", 0.0),
+        ("np.float32(0.5)", 0.5),
+        ("np.float64(0.25)", 0.25),
+        ("np.int64(3)", 3.0),
+        ("np.mean([0, 1])", 0.5),
+        ("np.array(0.5)", 0.5),
+        ("np.float16('nan')", None),
+        ("np.array([0.5, 1])", None),
+        ("np.array(['0.5'])", None),
+        ("np.complex64(1)", None),
+        ("Decimal('0.75')", 0.75),
+        ("Decimal('sNaN')", None),
+        ("Fraction(1, 4)", 0.25),
+    ],
+)
+async def test_truth_values_and_the_numbers_of_libraries_are_scores(
+    make: Make, value: str, number: float | None
+) -> None:
+    imports = "import numpy as np\nfrom decimal import Decimal\nfrom fractions import Fraction\n"
+    grader = make(f"{imports}def grade(sample, item):\n    return {value}")
+    if number is None:
+        assert (await failure(grader)).kind == "bad_answer"
+    else:
+        assert await score(grader) == number
 
 
 async def test_prints_do_not_disturb_the_scores(make: Make, caplog: pytest.LogCaptureFixture) -> None:

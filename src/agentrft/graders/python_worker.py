@@ -14,6 +14,7 @@ import io
 import json
 import linecache
 import math
+import numbers
 import os
 import resource
 import signal
@@ -21,6 +22,7 @@ import struct
 import sys
 import time
 import traceback
+from decimal import Decimal
 from types import ModuleType
 from typing import Any, BinaryIO
 
@@ -138,13 +140,13 @@ def _succeed(result: int, what: str) -> None:
 
 def _graded(grade: Any, request: dict[str, Any], filename: str) -> dict[str, Any]:
     try:
-        score = grade(request["sample"], request["item"])
+        score = _plain(grade(request["sample"], request["item"]))
     except MemoryError:
         # The heap is not to be trusted any more: the process ends, and the next call gets a new one.
         raise
     except Exception as error:  # as in `main`
         return {"error": "exception", "message": _describe(error, filename)}
-    if isinstance(score, bool) or not isinstance(score, int | float):
+    if not isinstance(score, numbers.Real | Decimal):
         kind = type(score).__name__
         return {"error": "bad_answer", "message": f"grade() must return a finite number, it returned a {kind}"}
     # As float(): a subclass such as numpy's float64 may write itself in a way that is not JSON.
@@ -152,9 +154,16 @@ def _graded(grade: Any, request: dict[str, Any], filename: str) -> dict[str, Any
         number = float(score)
     except OverflowError:
         number = math.inf
+    except ValueError:  # a Decimal's signalling NaN
+        number = math.nan
     if not math.isfinite(number):
         return {"error": "bad_answer", "message": f"grade() must return a finite number, it returned {number}"}
     return {"score": number}
+
+
+def _plain(score: Any) -> Any:
+    """A number or a truth value of numpy, torch and the like as Python's own; arrays of several stay what they are."""
+    return score.item() if getattr(score, "shape", None) == () else score
 
 
 def _private_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -1,6 +1,7 @@
 """What counts as an honest score, and what a grader does where a template has no value."""
 
 import math
+import numbers
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from agentrft.graders.sample_shape import never_there
 
 
 def finite_score(value: Any, *, grader: str, what: str) -> float:
-    """The value as a float, if it is a finite number (booleans and numeric strings are not numbers).
+    """The value as a float, if it is a finite number or a truth value, which counts 1 or 0. Numeric strings are not.
 
     Args:
         value: what the grader computed or was answered.
@@ -28,14 +29,18 @@ def finite_score(value: Any, *, grader: str, what: str) -> float:
         GraderFailure: kind "bad_answer".
     """
     try:
-        return number_of(value, what)
+        return float(value) if isinstance(value, bool) else number_of(value, what)
     except ValueError as error:
         raise GraderFailure(grader, "bad_answer", str(error)) from error
 
 
 def number_of(value: Any, what: str) -> float:
-    """As `finite_score`, for whoever tells a failure otherwise. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """The value as a float, if it is a finite number; for judges, whose `true` is no answer to how good something is.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         shown = repr(value)
         raise ValueError(f"{what} must be a finite number, found {shown[:100]}")
     try:
