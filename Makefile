@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-fuzz test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-fuzz test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -34,6 +34,9 @@ test-dist: setup ## the wheel, installed with all that it needs into an empty en
 
 test-docs: setup ## the commands of README and docs that take minutes, as they stand there
 	$(PYTHON_BIN) -m pytest -q -s -m fresh tests/docs
+
+test-strangers: setup ## 20,000 generated inputs through every door that JSON and text come in by; ARGS="--inputs 1000"
+	$(PYTHON_BIN) -m tests.strangers $(ARGS)
 
 test-fuzz: setup ## formulas and templates of 100,000 texts each
 	AGENTRFT_FUZZ_EXAMPLES=100000 $(PYTHON_BIN) -m pytest -q tests/fuzz

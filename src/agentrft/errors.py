@@ -1,10 +1,18 @@
 """Errors that a user can act on, each with the exit code of the command that raised it."""
 
+from agentrft.wire import clean_text
+
 
 class AgentRFTError(Exception):
     """Base of all errors that agentrft raises on purpose. The command line exits with `exit_code`."""
 
     exit_code = 1
+
+
+def describe(error: BaseException) -> str:
+    """An unforeseen error in a line for a user: its kind and what it says, without half surrogate pairs."""
+    text = clean_text(str(error)).strip()
+    return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
 
 
 class UserError(AgentRFTError):

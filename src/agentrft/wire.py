@@ -4,8 +4,8 @@ Whoever reads such a text reads it here, and gets JSON that everything behind ca
 `MAX_DEPTH` deep, numbers finite and of at most `MAX_DIGITS` digits, text that has a UTF-8 form. Two rules:
 
 - *strict*, for what a user wrote (rows, job files, API bodies): `parse`. What does not fit is refused, with its place.
-- *lossy*, for what came from a tool, a judge, a model or an older database: `parse(..., lossy=True)` and `clean`. Half
-  surrogate pairs become U+FFFD, and the rest is refused (`parse`) or emptied (`clean`).
+- *lossy*, for what came from a judge or a model: `parse(..., lossy=True)`. Half surrogate pairs become U+FFFD, the rest
+  is refused; for tools, and for records that were stored, `parse_leniently` and `clean` make null of the rest.
 """
 
 import json
@@ -54,6 +54,10 @@ class WireError(ValueError):
         self.place = place
 
 
+class NotJSON(WireError):
+    """A text that is no JSON at all."""
+
+
 class _Refused:
     """Stands in a parsed value for what is wrong there, until its place is found."""
 
@@ -70,14 +74,14 @@ def decode(data: bytes) -> str:
     for mark, name in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             raise WireError(f"the text is {name}; save it as UTF-8")
+    if b"\x00" in data[:4]:
+        raise WireError("the text is UTF-16 or UTF-32; save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if b"\x00" in data[:4]:
-            raise WireError("the text is UTF-16 or UTF-32; save it as UTF-8") from error
         line = data.count(b"\n", 0, error.start) + 1
-        found = f"byte 0x{data[error.start]:02x} in line {line}"
-        raise WireError(f"the text is not UTF-8 ({found}); save it as UTF-8") from error
+        where = f"in line {line}" if line > 1 else f"at position {error.start}"
+        raise WireError(f"not UTF-8 (byte 0x{data[error.start]:02x} {where}); save it as UTF-8") from error
 
 
 def parse(data: str | bytes, *, lossy: bool = False, unique_keys: bool = False) -> Any:
@@ -131,7 +135,7 @@ def parse(data: str | bytes, *, lossy: bool = False, unique_keys: bool = False) 
     except RecursionError as error:
         raise WireError(f"nested more than {MAX_DEPTH} deep") from error
     except json.JSONDecodeError as error:
-        raise WireError(f"not valid JSON: {error}") from error
+        raise NotJSON(f"not valid JSON: {error}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value)
     if is_refused:
@@ -181,13 +185,44 @@ def dump(value: Any) -> str:
     """A value as JSON text. What came by `parse`, `check` or `clean` always has one.
 
     Raises:
-        WireError: a number in it is not finite, or it holds something that JSON has not.
+        WireError: a number in it is not finite or too long, or it is nested too deep.
+        TypeError: it holds something that JSON has not.
     """
     try:
         return clean_text(json.dumps(value, ensure_ascii=False, allow_nan=False))
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         check(value)
         raise WireError(f"no JSON: {error}") from error
+
+
+def dump_always(value: Any) -> str:
+    """As `dump`, for records that are worth keeping whatever is in them: what JSON cannot carry is cleaned away."""
+    try:
+        return dump(value)
+    except WireError:
+        return dump(clean(value))
+
+
+def parse_leniently(text: str) -> Any:
+    """JSON of others, read whatever is in it, so that no answer and no record stops its reader: as `clean` leaves it.
+
+    Raises:
+        NotJSON: it is no JSON.
+        WireError: it is nested so deep that it cannot be read.
+    """
+    try:
+        return parse(text, lossy=True)
+    except NotJSON:
+        raise
+    except WireError:
+        try:
+            return clean(json.loads(text, parse_int=_short_integer))
+        except RecursionError as error:
+            raise WireError(f"nested more than {MAX_DEPTH} deep") from error
+
+
+def _short_integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= MAX_DIGITS else None
 
 
 def _problem(value: Any) -> str | None:

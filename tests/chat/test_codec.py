@@ -53,13 +53,13 @@ def test_a_plain_answer_has_no_tool_calls_key(chatml_codec: ChatCodec) -> None:
     assert parse(chatml_codec, "A01.02<|im_end|>").message == {"role": "assistant", "content": "A01.02"}
 
 
-def test_arguments_that_utf8_or_json_cannot_carry_are_escaped_or_refused(chatml_codec: ChatCodec) -> None:
+def test_arguments_that_utf8_or_json_cannot_carry_are_made_safe_or_refused(chatml_codec: ChatCodec) -> None:
     call = '<tool_call>{"name": "search", "arguments": %s}</tool_call>'
     half = parse(chatml_codec, call % '{"query": "\\ud83d é"}')
-    assert half.tool_calls[0].arguments == '{"query": "\\ud83d \\u00e9"}'
+    assert half.tool_calls[0].arguments == '{"query": "\ufffd é"}'
     assert chatml_codec.prompt_ids([USER, half.message])
     huge = parse(chatml_codec, call % '{"query": 1e999}').tool_calls[0]
-    assert huge.arguments is None and huge.error == "The arguments hold a number that JSON cannot express."
+    assert huge.arguments is None and huge.error == "The arguments cannot be used: query: inf is not a finite number."
 
 
 @pytest.mark.parametrize("body", ["[" * 3_000, "9" * 5_000])

@@ -48,7 +48,7 @@ def test_relative_paths_start_at_the_jobs_file(path: Path) -> None:
         ("=3", "expected path.to.field=value"),
         ("seeed=3", "unknown field 'seeed'; did you mean 'seed'"),
         ("seed=much", "seed"),
-        ("seed=[1", "no valid YAML"),
+        ("seed=[1", "not valid YAML"),
         ("tools.7.name=x", "no entry of a list of 1"),
         ("model.size=3", "no fields above 'size'"),
         ("tools.0.headers.Authorization=secret", "cannot give headers"),

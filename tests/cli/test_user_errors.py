@@ -144,3 +144,18 @@ def test_with_json_an_error_is_one_object_on_standard_output(folder: Path) -> No
 
 def test_debug_shows_where_it_happened(folder: Path) -> None:
     assert "Traceback" in run_alone("train", "job.yaml", "--debug", folder=folder).stderr
+
+
+def test_an_argument_that_is_not_utf8(folder: Path) -> None:
+    ran = run_alone("grade", "job.yaml", "--answer", "\udcff", folder=folder)
+    assert_one_message(ran, 2, "argument 4 is not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [('{"n": ' + "9" * 5000 + "}", "a number of 5000 digits"), ("[" * 10_000 + "]" * 10_000, "nested more than 100")],
+)
+def test_a_row_that_python_cannot_read(folder: Path, tiny_model: Path, line: str, problem: str) -> None:
+    write_job(folder, tiny_model, NOWHERE)
+    (folder / "train.jsonl").write_text(line)
+    assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "train.jsonl", problem)

@@ -67,7 +67,7 @@ def test_all_faulty_lines_are_reported_at_once_with_line_and_field(tmp_path: Pat
 
 def test_a_line_that_is_not_utf8_is_reported_with_its_number(tmp_path: Path) -> None:
     path = write(tmp_path / "train.jsonl", {"messages": [USER]}, b'{"messages": "\xff\xfe"}')
-    with pytest.raises(UserError, match="line 2: not valid JSON"):
+    with pytest.raises(UserError, match="line 2: not UTF-8 .byte 0xff at position 14.; save it as UTF-8"):
         load_samples(path)
 
 
@@ -100,3 +100,28 @@ def test_tool_calls_in_demonstrations_are_checked(tmp_path: Path) -> None:
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "search"}}]}
     with pytest.raises(UserError, match=r"messages\[1\]\.tool_calls\[0\]\.function\.arguments"):
         load_demonstrations(write(tmp_path / "bad.jsonl", {"messages": [USER, call, ASSISTANT]}))
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b'{"messages": [], "n": ' + b"9" * 5000 + b"}", "n: a number of 5000 digits; at most 300"),
+        (b'{"deep": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested more than 100 deep"),
+        (b'{"price": NaN}', "price: NaN is not a finite number"),
+        (b'{"price": 1e999}', "price: 1e999 is too large for a number"),
+        (b'{"messages": [{"role": "user", "content": "\\ud83d "}]}', "messages[0].content: half of a surrogate pair"),
+        (b'{"answer": 1, "answer": 2}', "answer: the key is there twice"),
+        ('{"answer": "é"}'.encode("latin-1"), "not UTF-8"),
+        ('{"answer": 1}'.encode("utf-16"), "the text is UTF-16"),
+    ],
+)
+def test_what_could_not_be_sent_or_stored_is_a_fault_of_its_line(tmp_path: Path, line: bytes, problem: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_samples(write(tmp_path / "train.jsonl", line))
+    assert f"line 1: {problem}" in error.value.cause
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.jsonl", {"messages": [USER]}, {"messages": [USER]})
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(load_samples(path)) == 2

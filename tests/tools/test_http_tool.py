@@ -242,10 +242,10 @@ async def test_an_answer_at_the_limit_is_passed_on(make_tool: MakeTool) -> None:
     assert (result.status, len(result.output)) == ("ok", MAX_BODY_BYTES)
 
 
-async def test_half_a_surrogate_pair_in_the_arguments_is_sent_escaped(make_tool: MakeTool) -> None:
+async def test_half_a_surrogate_pair_in_the_arguments_is_sent_as_the_replacement_character(make_tool: MakeTool) -> None:
     async with ChaosServer() as server:
         await run(make_tool(server.url), ToolCall("call_1", "search", "\ud83d"))
-    assert server.received[0].body["arguments"] == "\ud83d"
+    assert server.received[0].body["arguments"] == "\ufffd"
 
 
 async def test_a_call_id_cannot_smuggle_in_a_header(make_tool: MakeTool) -> None:

@@ -72,9 +72,9 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character_where_others_wr
     ("data", "problem"),
     [
         ('{"a": 1}'.encode("utf-16"), "the text is UTF-16; save it as UTF-8"),
-        ('{"a": 1}'.encode("utf-16-le"), "not valid JSON"),
+        ('{"a": 1}'.encode("utf-16-le"), "the text is UTF-16 or UTF-32; save it as UTF-8"),
         ('{"a": 1}'.encode("utf-32"), "the text is UTF-32; save it as UTF-8"),
-        ('{"a": "é"}'.encode("latin-1"), r"the text is not UTF-8 \(byte 0xe9 in line 1\); save it as UTF-8"),
+        ('{"a": "é"}'.encode("latin-1"), r"not UTF-8 \(byte 0xe9 at position 7\); save it as UTF-8"),
         ('{"a": "é"}'.encode("utf-16-le"), "the text is UTF-16 or UTF-32; save it as UTF-8"),
     ],
 )

@@ -6,7 +6,6 @@ append      the ids that follow a sampled turn, so that the sampled ones stay as
 training_rows  demonstrations, with the tokens that a model would have sampled
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from typing import Any
 
 from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
 
+from agentrft import wire
 from agentrft.chat.hermes import call_object, given_text
 from agentrft.errors import UserError
+from agentrft.wire import WireError
 
 _FAULTS = {
     ToolCallParseStatus.INVALID_JSON: "The tool call is not valid JSON.",
@@ -262,20 +263,13 @@ def _envelopes(tools: Sequence[Mapping[str, Any]]) -> list[Any] | None:
 def _checked(call: ParsedToolCall) -> ParsedCall:
     if call.status in _USABLE and call.name and isinstance(call.arguments, dict):
         try:
-            return ParsedCall(call.name, _json_text(call.arguments))
-        except ValueError:
-            return ParsedCall(call.name, None, "The arguments hold a number that JSON cannot express.")
+            text = wire.dump(call.arguments)
+            wire.parse(text)
+            return ParsedCall(call.name, text)
+        except WireError as error:
+            return ParsedCall(call.name, None, f"The arguments cannot be used: {error}.")
     status = call.status if call.status in _FAULTS else ToolCallParseStatus.MALFORMED_STRUCTURE
     return ParsedCall(call.name, None, _FAULTS[status])
-
-
-def _json_text(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    # Half of a surrogate pair cannot be sent as UTF-8; escaped it can.
-    return text if text.isascii() or not _SURROGATE.search(text) else json.dumps(value, allow_nan=False)
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _call_message(call_id: str, call: ParsedCall, raw: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from agentrft import wire
 from agentrft.cli.output import Output, configure_logging
 from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
 
@@ -49,6 +50,7 @@ class Commands(TyperGroup):
         output = Output(as_json="--json" in given)
         configure_logging(logging.DEBUG if debug else logging.WARNING)
         try:
+            _check_encoding(given)
             code = super().main(given, prog_name, complete_var, False, windows_expand_args, **extra)
             if code == Interrupted.exit_code:  # a Ctrl-C that no command handled, such as while torch is imported
                 raise Interrupted("stopped at once")
@@ -69,6 +71,13 @@ class Commands(TyperGroup):
                 raise
             code = _report(UserError(f"{error.filename}: {error.strerror}.", DISK_REMEDY), output, debug)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """What a terminal sends that is not UTF-8 can be neither stored nor shown again."""
+    for number, argument in enumerate(arguments, start=1):
+        if wire.clean_text(argument) != argument:
+            raise UserError(f"argument {number} is not UTF-8: {wire.clean_text(argument)}", "Give it as UTF-8 text.")
 
 
 def describe(error: AgentRFTError, job_id: str | None = None) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from agentrft.errors import UserError
 from agentrft.spec import JobSpec, load_job, parse_job
+from agentrft.spec.loading import read_job_file
+from agentrft.spec.yaml_files import parse_yaml
 
 INNER_FIELDS = ("tools", "grader", "max_episode_steps", "hyperparameters")
 
@@ -25,7 +25,7 @@ def load_job_with(path: Path, overrides: Sequence[str]) -> JobSpec:
     job = load_job(path)
     if not overrides:
         return job
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = read_job_file(path)
     for override in overrides:
         _apply(raw, override)
     return parse_job(raw, folder=path.resolve().parent, source=f"{path} with --set")
@@ -43,10 +43,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             "--set cannot give headers: their values are not stored, and a resumed job reads them from its file.",
             "Write `${NAME}` in the job's file, and set the variable in the environment.",
         )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override}: the value is no valid YAML.", "Put it in quotes.") from error
+    value = parse_yaml(text, f"--set {override}")
     place: Any = raw
     if parts[0] in INNER_FIELDS and parts[0] not in raw:
         place = raw["rft"] if raw["method"] == "rft" else raw["method"]["reinforcement"]

@@ -1,14 +1,15 @@
 """JSONL to samples. All faults of a file are reported at once, before anything else is loaded."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agentrft import wire
 from agentrft.data.messages import demonstration_faults, read_messages
 from agentrft.errors import UserError
+from agentrft.wire import WireError
 
 MAX_FAULTS_SHOWN = 20
 
@@ -123,9 +124,9 @@ def _each(path: Path, faults_of: Callable[[list[dict[str, Any]]], list[str]], ju
             continue
         is_empty = False
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            faults.add(f"line {number}: not valid JSON: {error}")
+            row = wire.parse(line, unique_keys=True)
+        except WireError as error:
+            faults.add(f"line {number}: {error}")
             continue
         sample, row_faults = _read_row(number, line, row, faults_of, judge)
         for fault in row_faults:

@@ -1,11 +1,12 @@
 """What a grader is: a finished rollout in, a grade out, or a failure that is never a score."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from agentrft import wire
 from agentrft.graders.uses import GraderUse, added_uses
+from agentrft.wire import WireError
 
 # The kind of fault of a rollout that lacks what its grader reads of it.
 MISSING_SAMPLE_KEY = "missing_sample_key"
@@ -62,8 +63,9 @@ class GraderSample:
             "trace": self.trace.as_dict(),
         }
         try:
-            value["output_json"] = json.loads(self.output_text)
-        except ValueError:
+            value["output_json"] = wire.parse(self.output_text, lossy=True)
+        except WireError:
+            # The agent's own doing: a grader that asks for it finds nothing there.
             pass
         return value
 

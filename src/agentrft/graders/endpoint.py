@@ -1,15 +1,16 @@
 """The endpoint grader: the user's own grading server, over HTTP (DESIGN section 6)."""
 
-import json
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from agentrft import wire
 from agentrft.graders.base import Grade, GraderFailure, GraderSample
 from agentrft.graders.scores import finite_score
 from agentrft.spec.graders import EndpointGraderSpec
 from agentrft.traffic import MAX_BODY_BYTES, Answer, Endpoint, Fault, Notify, Traffic, notify_nobody, shorten
+from agentrft.wire import WireError
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class EndpointGrader:
                 with a finite `score`).
         """
         started = time.perf_counter()
-        body = json.dumps({"sample": sample.as_template_value(), "item": item, "trace_id": trace_id}).encode()
+        body = wire.dump({"sample": sample.as_template_value(), "item": item, "trace_id": trace_id}).encode()
         sent = await self.endpoint.send(body, {"X-Trace-Id": trace_id}, _read, trace_id=trace_id)
         verdict = sent.verdict
         if isinstance(verdict, Fault):
@@ -84,9 +85,9 @@ class EndpointGrader:
     def _parsed(self, body: bytes) -> tuple[float, dict[str, float], str | None]:
         """Score, sub-scores and reason; raises GraderFailure "bad_answer"."""
         try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise self._bad_answer("the answer is not JSON", body) from error
+            answer = wire.parse(body, lossy=True)
+        except WireError as error:
+            raise self._bad_answer(f"the answer cannot be read: {error}", body) from error
         if not isinstance(answer, dict) or "score" not in answer:
             raise self._bad_answer("expected an object with 'score'", body)
         sub_scores = answer.get("sub_scores") or {}
@@ -94,7 +95,7 @@ class EndpointGrader:
             raise self._bad_answer("expected an object as 'sub_scores'", body)
         reason = answer.get("reason")
         if reason is not None and not isinstance(reason, str):
-            reason = json.dumps(reason, ensure_ascii=False)
+            reason = wire.dump(reason)
         return (
             finite_score(answer["score"], grader=self.name, what="'score'"),
             {

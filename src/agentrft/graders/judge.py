@@ -4,13 +4,13 @@ The judge's server is an endpoint like a tool's, with the same limits, retries a
 schema is asked for again, with another seed; in the end it is a failure, never a default score.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.graders.base import GraderFailure, GraderSample
 from agentrft.graders.scores import check_template, render_all
@@ -19,6 +19,8 @@ from agentrft.traffic import Answer, Endpoint, Fault, Notify, Traffic, notify_no
 
 T = TypeVar("T")
 ASKED_AT_MOST = 3
+# A judge that claims more is not believed; the sums must fit a database.
+MOST_TOKENS = 10**12
 DEFAULT_HOST = "api.openai.com"
 
 STEPS_SCHEMA = {
@@ -111,9 +113,9 @@ class Judge:
             usage.update(sent.verdict.usage)
             try:
                 # What it says becomes the grade's reason, and is stored.
-                value = json.loads(self.endpoint.redactor.output(sent.verdict.text))
+                value = wire.parse(self.endpoint.redactor.output(sent.verdict.text), lossy=True)
                 return read(value), Verdict(value, dict(usage), dict(faults))
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 faults["bad_answer"] += 1
                 said = self.endpoint.redactor.message(sent.verdict.text)
                 problem = f"{error}; it said: {said}"
@@ -140,7 +142,7 @@ class Judge:
         }
         given = {name: value for name, value in wanted.items() if value is not None}
         body = {"model": self._spec.model, "messages": messages, "response_format": response_format, **given}
-        return json.dumps(body).encode()
+        return wire.dump(body).encode()
 
 
 def check_input(messages: Sequence[JudgeMessage], *, grader: str) -> None:
@@ -184,12 +186,15 @@ def _read_completion(answer: Answer) -> _Completion | Fault:
     if answer.status >= 400:
         return Fault("client_error", f"HTTP {answer.status}: {text.strip() or '(empty body)'}")
     try:
-        completion = json.loads(text)
+        completion = wire.parse(text, lossy=True)
         message = completion["choices"][0]["message"]
-        usage = completion.get("usage") or {}
-    except (ValueError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
+        refusal, content = message.get("refusal"), message.get("content") or ""
+        usage = dict(completion.get("usage") or {})
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return Fault("bad_answer", f"not a chat completion: {text}", transient=True)
-    if message.get("refusal"):
-        return Fault("refusal", f"the judge refused: {message['refusal']}")
-    counts = {name: value for name, value in usage.items() if isinstance(value, int)}
-    return _Completion(message.get("content") or "", counts)
+    if refusal:
+        return Fault("refusal", f"the judge refused: {refusal}")
+    if not isinstance(content, str):
+        return Fault("bad_answer", f"not a chat completion: its content is no text: {text}", transient=True)
+    counts = {name: value for name, value in usage.items() if isinstance(value, int) and abs(value) < MOST_TOKENS}
+    return _Completion(content, counts)

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from agentrft import wire
 from agentrft.graders.base import Grade, GraderSample
 from agentrft.spec.graders import TraceGraderSpec
+from agentrft.wire import WireError
 
 GOOD_STATUSES = frozenset({"ok", "cut"})
 
@@ -70,6 +72,6 @@ def count_repeated(calls: Iterable[tuple[str, str]]) -> int:
 
 def _sorted(arguments: str) -> str:
     try:
-        return json.dumps(json.loads(arguments), sort_keys=True)
-    except ValueError:
+        return json.dumps(wire.parse(arguments), sort_keys=True)
+    except WireError:
         return arguments

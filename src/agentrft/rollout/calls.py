@@ -3,12 +3,12 @@
 All of these are the model's own faults: it reads why, and can do better in its next turn.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentrft import wire
 from agentrft.chat import ParsedCall
 from agentrft.tools import argument_fault
 
@@ -77,7 +77,7 @@ def _written_wrong(call: ParsedCall, schemas: Mapping[str, dict[str, Any]]) -> R
     if call.name not in schemas:
         known = ", ".join(sorted(schemas)) or "none"
         return _refusal("unknown_tool", f"no tool '{call.name}'; there are: {known}")
-    fault = argument_fault(schemas[call.name], json.loads(call.arguments))
+    fault = argument_fault(schemas[call.name], wire.parse(call.arguments))
     return None if fault is None else _refusal("bad_arguments", f"{call.name}: {fault}")
 
 
@@ -95,7 +95,7 @@ def _against_rules(rules: CallRules, call: ParsedCall, place: int, made: Counter
 
 
 def _refusal(status: str, error: str) -> Refusal:
-    return Refusal(status, json.dumps({"error": error}, ensure_ascii=False))
+    return Refusal(status, wire.dump({"error": error}))
 
 
 def cut(output: str, most: int | None) -> str | None:

@@ -19,6 +19,7 @@ from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import install_handlers
 from agentrft.server.guard import Guard
 from agentrft.server.inference.client import Inference
+from agentrft.server.json_bodies import WireResponse
 from agentrft.server.models.catalog import load_catalog
 from agentrft.server.private_files import keep_private
 from agentrft.server.records import Records
@@ -27,6 +28,7 @@ from agentrft.server.schemas.answers import ERRORS, describe
 from agentrft.server.settings import Settings
 from agentrft.server.workers.scheduler import Scheduler
 from agentrft.store import JobStore
+from agentrft.store.mending import mend_records
 
 
 class Application(FastAPI):
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> Application:
     environment = driver_environment()
     artifacts = open_artifacts(settings, environment, patience_s=ANSWER_PATIENCE_S, max_age_s=ANSWER_AGE_S)
     store = JobStore(settings.jobs_dir, database=settings.database, artifacts=artifacts)
+    mend_records(store.database)
     settings.files_dir.mkdir(parents=True, exist_ok=True)
     records = Records(store)
     key, key_lock = use_key(settings.data_dir, records)
@@ -61,6 +64,7 @@ def create_app(settings: Settings) -> Application:
         version=__version__,
         lifespan=lifespan,
         responses=ERRORS,
+        default_response_class=WireResponse,
         docs_url=None,
         redoc_url=None,
     )

@@ -5,11 +5,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from agentrft.errors import ArtifactsError, EndpointError, UserError
-from agentrft.wire import clean_text
+from agentrft.server.json_bodies import BodyError, WireResponse
 
 # What the SDK would try again without being told not to, and what will not get better by it.
 RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -60,16 +59,14 @@ def error_response(
     param: str | None = None,
     code: str | None = None,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    # A message may quote what was asked, and what was asked may have no UTF-8 form.
-    body = error_body(status, clean_text(message), None if param is None else clean_text(param), code)
-    response = JSONResponse(body, status_code=status, headers=dict(headers or {}))
+) -> WireResponse:
+    response = WireResponse(error_body(status, message, param, code), status_code=status, headers=dict(headers or {}))
     if (status in RETRIED and status not in WORTH_A_RETRY) or (status < 500 and status not in RETRIED):
         response.headers["x-should-retry"] = "false"
     return response
 
 
-def broken_response(scope: Mapping[str, Any]) -> JSONResponse:
+def broken_response(scope: Mapping[str, Any]) -> WireResponse:
     """To a request that something unforeseen happened to."""
     return error_response(500, f"Something broke here; the log names it by {scope[REQUEST_ID]}.", code="internal")
 
@@ -78,30 +75,34 @@ def install_handlers(app: FastAPI) -> None:
     """Every error that leaves the application has the same shape."""
 
     @app.exception_handler(Exception)
-    async def _unforeseen(request: Request, error: Exception) -> JSONResponse:
+    async def _unforeseen(request: Request, error: Exception) -> WireResponse:
         return broken_response(request.scope)
 
     @app.exception_handler(ApiError)
-    async def _api_error(request: Request, error: ApiError) -> JSONResponse:
+    async def _api_error(request: Request, error: ApiError) -> WireResponse:
         return error_response(error.status, error.message, param=error.param, code=error.code, headers=error.headers)
 
     @app.exception_handler(UserError)
-    async def _user_error(request: Request, error: UserError) -> JSONResponse:
+    async def _user_error(request: Request, error: UserError) -> WireResponse:
         code = "endpoint_unusable" if isinstance(error, EndpointError) else "invalid_value"
         return error_response(400, f"{error.cause} {error.remedy}", code=code)
 
     @app.exception_handler(ArtifactsError)
-    async def _artifacts_error(request: Request, error: ArtifactsError) -> JSONResponse:
+    async def _artifacts_error(request: Request, error: ArtifactsError) -> WireResponse:
         return error_response(503, f"{error.cause} {error.remedy}", code="artifacts_unavailable")
 
     @app.exception_handler(RequestValidationError)
-    async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    async def _validation_error(request: Request, error: RequestValidationError) -> WireResponse:
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"][1:]) or None
         return error_response(400, f"{param or 'the body'}: {first['msg']}.", param=param, code="invalid_value")
 
+    @app.exception_handler(BodyError)
+    async def _body_error(request: Request, error: BodyError) -> WireResponse:
+        return error_response(400, f"{error.detail}.", param=error.param, code="invalid_json")
+
     @app.exception_handler(HTTPException)
-    async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    async def _http_error(request: Request, error: HTTPException) -> WireResponse:
         if error.status_code == 404:
             message = f"Unknown request URL: {request.method} {request.url.path}."
             return error_response(404, message, code="unknown_url")

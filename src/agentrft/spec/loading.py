@@ -1,19 +1,21 @@
 """A job from YAML or from the API's shapes, with errors that name the field and what is accepted."""
 
 import difflib
+import io
 import os
 import re
+import tokenize
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
 from agentrft.spec.shown import shown_key, shown_value
 from agentrft.spec.start import rank_of
+from agentrft.spec.yaml_files import read_yaml
 
 METHOD_FIELDS = (
     "tools",
@@ -56,10 +58,7 @@ def read_job_file(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such job file.", "Give the path of a job.yaml; `agentrft init DIR` writes one.")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}", "Mend the line that the message names.") from error
+    raw = read_yaml(path)
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a job must be a mapping of fields.", "Start with `model:` and `training_file:`.")
     return raw
@@ -287,4 +286,20 @@ def _with_sources(grader: Any, folder: Path, source: str) -> Any:
     path = folder / grader.source_file
     if not path.is_file():
         raise UserError(f"{source}: grader '{grader.name}': {path} does not exist.", "Correct `source_file`.")
-    return grader.model_copy(update={"source": path.read_text(encoding="utf-8"), "source_file": None})
+    return grader.model_copy(
+        update={"source": _python_source(path, f"{source}: grader '{grader.name}'"), "source_file": None}
+    )
+
+
+def _python_source(path: Path, source: str) -> str:
+    """The text of a Python file, decoded as Python does it: UTF-8, or what its first lines declare."""
+    try:
+        data = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return data.decode(encoding)
+    except OSError as error:
+        raise UserError(f"{source}: {path}: {error.strerror}.", "Give a file that can be read.") from error
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{source}: {path}: not in the encoding that it declares, or in UTF-8: {error}.", "Save it as UTF-8."
+        ) from error

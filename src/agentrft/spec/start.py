@@ -1,9 +1,9 @@
 """Training that begins with weights of an earlier job: what their folder says of them."""
 
-import json
 from pathlib import Path
 from typing import Literal
 
+from agentrft import wire
 from agentrft.errors import UserError
 
 ADAPTER, STATE, CONFIG = "adapter", "state.pt", "adapter_config.json"
@@ -22,7 +22,7 @@ def rank_of(folder: Path) -> int | Literal["full"]:
     for config in (folder / ADAPTER / CONFIG, folder / CONFIG):
         if config.is_file():
             try:
-                return int(json.loads(config.read_text(encoding="utf-8"))["r"])
+                return int(wire.parse(config.read_bytes())["r"])
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(f"start_from: {config} cannot be read: {error}.", REMEDY) from error
     if (folder / STATE).is_file():

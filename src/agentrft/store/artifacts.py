@@ -1,7 +1,6 @@
 """Finished rollouts as Parquet: columns to filter by, and the whole record of each as JSON."""
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from agentrft import wire
 from agentrft.store.files import replace_file
 
 SCHEMA = pa.schema(
@@ -58,7 +58,10 @@ def write_rollouts(path: Path | str, rows: list[dict[str, Any]]) -> None:
         path: a file, or any URL that fsspec knows, such as `s3://bucket/rollouts.parquet`.
         rows: dictionaries with the columns of `SCHEMA`; `record` is a dictionary.
     """
-    encoded = [{**row, "record": json.dumps(row["record"], ensure_ascii=False)} for row in rows]
+    encoded = [
+        {**row, "record": wire.dump_always(row["record"]), "output_text": wire.clean_text(row["output_text"])}
+        for row in rows
+    ]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(encoded, schema=SCHEMA), buffer, compression="zstd")
     filesystem, place = fsspec.core.url_to_fs(str(path))
@@ -74,4 +77,4 @@ def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
     """The rows as `write_rollouts` was given them."""
     filesystem, place = fsspec.core.url_to_fs(str(path))
     table = pq.read_table(io.BytesIO(filesystem.cat_file(place)))
-    return [{**row, "record": json.loads(row["record"])} for row in table.to_pylist()]
+    return [{**row, "record": wire.parse_leniently(row["record"])} for row in table.to_pylist()]

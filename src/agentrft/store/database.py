@@ -1,5 +1,6 @@
 """One database, SQLite or PostgreSQL, opened so that a commit survives a kill and a power cut."""
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -10,15 +11,32 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DatabaseError
 
+from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.store import schema
 from agentrft.store.changes import Changes
+from agentrft.wire import WireError
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "agentrft.db"
 LOCK_TIMEOUT_S = 30.0
 # One writer at a time, as SQLite has it: transactions are short, and what one reads cannot change under it.
 WRITE_LOCK = 0x61677266
 DATABASE_REMEDY = "Write postgresql+psycopg://user:password@host/name, or leave it out for SQLite."
+
+
+def _read_stored(stored: str) -> Any:
+    """A stored document, whoever wrote it; an empty one where it cannot be read at all."""
+    try:
+        return wire.parse_leniently(stored)
+    except WireError as error:
+        logger.warning("a stored record cannot be read, and counts as empty: %s", error)
+        return {}
+
+
+# What is stored can be read again and sent, whoever wrote it.
+_JSON: dict[str, Any] = {"json_serializer": wire.dump, "json_deserializer": _read_stored}
 
 
 class Database:
@@ -80,6 +98,10 @@ class Database:
         with self._engine.connect() as connection, connection.begin():
             yield connection
 
+    @property
+    def is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
     def close(self) -> None:
         self.changes.close()
         self._engine.dispose()
@@ -95,7 +117,7 @@ class Database:
 
 
 def _sqlite_engine(path: Path) -> Engine:
-    engine = create_engine(f"sqlite:///{path.absolute()}", connect_args={"timeout": LOCK_TIMEOUT_S})
+    engine = create_engine(f"sqlite:///{path.absolute()}", connect_args={"timeout": LOCK_TIMEOUT_S}, **_JSON)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: Any) -> None:
@@ -127,7 +149,7 @@ def _server_engine(url: str) -> Engine:
     if parsed.get_backend_name() != "postgresql":
         raise UserError(f"--database: '{parsed.get_backend_name()}' is not supported.", DATABASE_REMEDY)
     try:
-        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=30)
+        return create_engine(parsed, pool_pre_ping=True, pool_size=10, max_overflow=30, **_JSON)
     except ModuleNotFoundError as error:
         raise UserError(
             f"--database: the driver '{error.name}' is not installed.", "Run `pip install 'agentrft[server]'`."

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
 from agentrft.store.layout import checkpoints_folder, step_folder
 from agentrft.store.numbers import finite
-from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout
+from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout, as_mapping
 from agentrft.store.shared import Artifacts
 from agentrft.store.states import JobStatus, check_transition
 
@@ -274,7 +274,7 @@ class JobStore:
         query = select(table.c.phase, table.c.step, table.c["values"]).where(table.c.job_id == job_id)
         with self.database.read() as connection:
             rows = connection.execute(query.order_by(table.c.number))
-            return [{"phase": phase, "step": step, **values} for phase, step, values in rows]
+            return [{"phase": phase, "step": step, **as_mapping(values)} for phase, step, values in rows]
 
     def rewrite_metrics_file(self, job_id: str) -> None:
         """Make `metrics.jsonl` anew from the database; a killed process may have left it without its last line."""
@@ -285,7 +285,7 @@ class JobStore:
 
     def _events(self, query: Select[Any, Any, Any, Any, Any]) -> list[Event]:
         with self.database.read() as connection:
-            return [Event(*row) for row in connection.execute(query)]
+            return [_event(row) for row in connection.execute(query)]
 
     def _job(self, connection: Connection, job_id: str) -> JobRow:
         row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()
@@ -319,7 +319,14 @@ def event_values(job_id: str, level: EventLevel, message: str, data: dict[str, A
 
 
 def _job_row(row: Any) -> JobRow:
-    return JobRow(**{column.name: getattr(row, column.name) for column in fields(JobRow)})
+    values: dict[str, Any] = {column.name: getattr(row, column.name) for column in fields(JobRow)}
+    values["spec"] = as_mapping(values["spec"])
+    return JobRow(**values)
+
+
+def _event(row: Any) -> Event:
+    event = Event(*row)
+    return replace(event, data=as_mapping(event.data))
 
 
 def _metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:

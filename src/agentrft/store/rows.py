@@ -1,11 +1,16 @@
 """What the store hands out: rows as they were when they were read."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from agentrft.store.states import JobStatus
 
 EventLevel = Literal["info", "warning", "error"]
+
+
+def as_mapping(value: object) -> dict[str, Any]:
+    """A stored document that must be an object; an empty one where an earlier version left something else."""
+    return cast(dict[str, Any], value) if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class JobRow:
     error: str | None
     best_step: int | None
     pid: int | None
+
+    def setting(self, name: str) -> Any:
+        """A field of the job as it was given; None where the record lacks it."""
+        return as_mapping(self.spec.get("job")).get(name)
 
 
 @dataclass(frozen=True)

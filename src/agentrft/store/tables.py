@@ -8,11 +8,11 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
-    String,
     Table,
-    Text,
     UniqueConstraint,
 )
+
+from agentrft.store.text_types import String, Text
 
 # The newest file in migrations/versions.
 REVISION = "0005"

@@ -1,9 +1,9 @@
 """The user's own begin and end of a rollout: a server can make a sandbox for each, and drop it again."""
 
-import json
 import logging
 from typing import Any
 
+from agentrft import wire
 from agentrft.spec import HookSpec
 from agentrft.tools.base import ToolFailure
 from agentrft.traffic import Answer, Endpoint, Fault, Notify, Traffic, notify_nobody
@@ -80,7 +80,7 @@ def _endpoint(label: str, spec: HookSpec, notify: Notify, outage_deadline_s: flo
 async def _post(endpoint: Endpoint, body: dict[str, Any]) -> Fault | None:
     trace_id, attempt = body["trace_id"], str(body["attempt"])
     headers = {"X-Trace-Id": trace_id, "X-Attempt": attempt, "Idempotency-Key": f"{trace_id}-{attempt}-{body['type']}"}
-    sent = await endpoint.send(json.dumps(body).encode(), headers, _read, trace_id=trace_id)
+    sent = await endpoint.send(wire.dump(body).encode(), headers, _read, trace_id=trace_id)
     return sent.verdict if isinstance(sent.verdict, Fault) else None
 
 

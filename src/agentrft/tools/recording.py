@@ -3,10 +3,10 @@
 One file per tool, `FOLDER/<tool>.jsonl`, a line per call: {"key", "arguments", "output", "status", "latency_s"}.
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
+from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.tools.base import Tool, ToolCall, ToolFailure, ToolResult
 from agentrft.tools.caching import call_key
@@ -31,7 +31,7 @@ class RecordingTool(WrappedTool):
             "status": result.status,
             "latency_s": round(result.latency_s, 4),
         }
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(wire.dump(line) + "\n")
         return result
 
     async def close(self) -> None:
@@ -78,9 +78,9 @@ def _read(path: Path, tool: str) -> dict[str, ToolResult]:
     if not path.is_file():
         raise UserError(f"tool '{tool}': replay: {path} does not exist.", "Run once with `record` set to that folder.")
     answers: dict[str, ToolResult] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
-            row = json.loads(line)
+            row = wire.parse(line)
             answers.setdefault(row["key"], ToolResult(row["output"], row["status"], 0.0, attempts=0))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"tool '{tool}': replay: {path}, line {number}: {error!r}.", "Record it again.") from error

@@ -1,16 +1,16 @@
 """The tool call on the wire (DESIGN section 6): what is sent, and what each answer means. Nothing here does I/O."""
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
 
+from agentrft import wire
 from agentrft.tools.base import ToolCall
 from agentrft.traffic import MAX_BODY_BYTES, Answer, Fault
+from agentrft.wire import NotJSON, WireError
 
 CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,12 @@ def request_body(call: ToolCall, *, trace_id: str, item: dict[str, Any]) -> byte
         "trace_id": trace_id,
         "item": item,
     }
-    try:
-        return json.dumps(payload, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        # Half of a surrogate pair has no UTF-8 form; JSON can still escape it.
-        return json.dumps(payload).encode()
+    return wire.dump(payload).encode()
 
 
 def plain_body(call: ToolCall) -> bytes:
     """The arguments alone, as UTF-8 JSON: for endpoints that know nothing of function calls."""
-    try:
-        return call.arguments.encode()
-    except UnicodeEncodeError:
-        return json.dumps(json.loads(call.arguments)).encode()
+    return wire.clean_text(call.arguments).encode()
 
 
 def request_too_large(size: int) -> Reading:
@@ -86,16 +79,19 @@ def _output(answer: Answer, body: bytes, *, output_field: str | None) -> Reading
         return Fault("bad_answer", f"HTTP {answer.status}: the body is not text in {charset}")
     declared_json = "json" in _content_type(answer)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = wire.parse_leniently(text)
+    except NotJSON:
         # A broken document is a broken tool. Showing it to the model would train on an infrastructure failure.
         if declared_json and text.strip():
             message = f"HTTP {answer.status}: Content-Type says JSON, but the body is not valid JSON"
             return Fault("bad_answer", message, transient=True)
-        return Reading(_without_lone_surrogates(text), "ok")
+        return Reading(wire.clean_text(text), "ok")
+    except WireError:
+        # Nested deeper than can be read, so nothing can be taken out of it.
+        return Reading(wire.clean_text(text), "ok")
     if isinstance(value, dict) and output_field in value:
         text = _as_text(value[output_field])
-    return Reading(_without_lone_surrogates(text), "ok")
+    return Reading(wire.clean_text(text), "ok")
 
 
 def _error_text(answer: Answer) -> str:
@@ -104,21 +100,16 @@ def _error_text(answer: Answer) -> str:
         return f"HTTP {answer.status} with an error text of over {MAX_BODY_BYTES} bytes"
     text = answer.body.decode("utf-8-sig", errors="replace")
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = wire.parse_leniently(text)
+    except WireError:
         value = None
     if isinstance(value, dict):
         text = next((_as_text(value[field]) for field in ("output", "error") if value.get(field)), text)
-    return _without_lone_surrogates(text) if text.strip() else f"HTTP {answer.status}"
+    return wire.clean_text(text) if text.strip() else f"HTTP {answer.status}"
 
 
 def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _without_lone_surrogates(text: str) -> str:
-    """JSON can smuggle in half a surrogate pair, which no tokenizer takes."""
-    return LONE_SURROGATE.sub("\ufffd", text)
+    return value if isinstance(value, str) else wire.dump(value)
 
 
 def _content_type(answer: Answer) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
+from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.traffic.breaker import CREDENTIAL_REFUSED
 from agentrft.traffic.redaction import public_url
@@ -47,6 +48,8 @@ def check_headers(label: str, headers: Mapping[str, str], url: str) -> None:
         if any(ord(character) < 32 or ord(character) == 127 for character in value):
             remedy = "Remove it; a secret read from a file often ends in a newline."
             raise UserError(f"{where}: the value contains a newline or another control character.", remedy)
+        if wire.clean_text(value) != value:
+            raise UserError(f"{where}: the value is no text in UTF-8.", "Give it as UTF-8.")
     # HTTP has one Authorization header; credentials in the URL become that header too.
     if URL(url).user is not None and any(name.lower() == "authorization" for name in headers):
         raise UserError(f"{label}: its URL has credentials and `headers` has Authorization.", "Keep one of them.")

@@ -4,9 +4,9 @@ Pages of the newest events are what clients poll most. A stored event never chan
 written as JSON once.
 """
 
-import json
 from collections.abc import Sequence
 
+from agentrft import wire
 from agentrft.server.objects.jobs import event_object
 from agentrft.store import JobStore
 
@@ -27,7 +27,7 @@ class EventCache:
         kept = self._kept
         texts = {number: kept[number] for number in numbers if number in kept}
         for event in self._store.events_of([number for number in numbers if number not in texts]):
-            texts[event.number] = json.dumps(event_object(event), ensure_ascii=False)
+            texts[event.number] = wire.dump_always(event_object(event))
         if len(self._kept) > MOST_TEXTS:
             self._kept = {}
         self._kept.update(texts)

@@ -14,7 +14,7 @@ from agentrft.tools import call_judge, declared_tools
 
 # A row's id is its line, and a digest.
 ROW = re.compile(r"\brow (\d+)-[0-9a-f]{8}\b")
-STORED = re.compile(r"\[(invalid_\w+|worker_died|artifacts_unavailable)(?: (.+?))?\]: (.*)", re.DOTALL)
+STORED = re.compile(r"\[(invalid_\w+|worker_died|artifacts_unavailable|job_failed)(?: (.+?))?\]: (.*)", re.DOTALL)
 CODES = {
     "training_file": "invalid_training_file",
     "validation_file": "invalid_validation_file",

@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from agentrft import wire
 from agentrft.data.messages import PartFault, joined_text
 from agentrft.server.inference.errors import ApiError, FieldFault, from_validation, invalid
 from agentrft.spec.base import SpecModel
 from agentrft.tools import schema_fault
-from agentrft.wire import dump
+from agentrft.wire import WireError, dump
 
 MAX_CHOICES = 128
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -92,7 +93,11 @@ def parse(model: type[Model], body: bytes) -> Model:
         ApiError: 400, naming the field.
     """
     try:
+        # What pydantic reads itself may be endless, or half of a surrogate pair.
+        wire.parse(body)
         return model.model_validate_json(body)
+    except WireError as error:
+        raise invalid(f"The body: {error}.", error.place or None, "invalid_json") from error
     except ValidationError as error:
         raise from_validation(error) from error
 

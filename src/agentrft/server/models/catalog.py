@@ -14,6 +14,7 @@ import yaml
 
 from agentrft.errors import UserError
 from agentrft.models.catalog import BUILT_IN
+from agentrft.spec.yaml_files import read_yaml
 
 FINE_TUNED = "ft:"
 MODELS_FILE = "models.yaml"
@@ -41,10 +42,7 @@ def load_catalog(data_dir: Path) -> Catalog:
     weights = {name: name for name in BUILT_IN}
     path = data_dir / MODELS_FILE
     if path.is_file():
-        try:
-            given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: not valid YAML: {error}", "Write one `name: weights` a line.") from error
+        given = read_yaml(path) or {}
         faulty = not isinstance(given, dict) or not all(
             isinstance(name, str) and NAME.fullmatch(name) and isinstance(value, str) for name, value in given.items()
         )
@@ -63,7 +61,7 @@ def add_model(data_dir: Path, name: str, weights: str) -> Path:
     if not NAME.fullmatch(name):
         raise UserError(f"'{name}' is no name for a model.", "Use letters, digits, '.', '_', '-' and '/'.")
     path = data_dir / MODELS_FILE
-    given: dict[str, Any] = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
+    given: dict[str, Any] = (read_yaml(path) or {}) if path.is_file() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump({**given, name: weights}), encoding="utf-8")
     load_catalog(data_dir)

@@ -30,7 +30,7 @@ def job_object(
     """A `fine_tuning.job`."""
     request = served.request
     is_done = job.status == "succeeded"
-    chosen = job.hyperparameters or {}
+    chosen = job.hyperparameters if isinstance(job.hyperparameters, dict) else {}
     return {
         "id": job.job_id,
         "object": "fine_tuning.job",
@@ -99,8 +99,8 @@ def steps_of(job: JobRow, metrics: Sequence[dict[str, Any]]) -> list[dict[str, A
     """`told_steps` of a job, as far as it is."""
     return told_steps(
         metrics,
-        validates=job.spec["job"]["validation_file"] is not None,
-        eval_interval=(job.hyperparameters or {}).get("eval_interval", 1),
+        validates=job.setting("validation_file") is not None,
+        eval_interval=_eval_interval(job),
         last=job.total_steps or 0,
     )
 
@@ -132,3 +132,9 @@ def _error(job: JobRow) -> dict[str, Any] | None:
         return None
     problem = stored_problem(job.error)
     return {"code": problem.code, "message": problem.message, "param": problem.param}
+
+
+def _eval_interval(job: JobRow) -> int:
+    chosen = job.hyperparameters if isinstance(job.hyperparameters, dict) else {}
+    interval = chosen.get("eval_interval")
+    return interval if isinstance(interval, int) and interval > 0 else 1

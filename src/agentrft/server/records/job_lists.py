@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, func, select
 
+from agentrft.server.records.rows import UNKNOWN_MODEL
 from agentrft.store import JobStatus
 from agentrft.store import tables as t
 from agentrft.store.database import Database
@@ -69,12 +70,12 @@ class JobLists:
         """All jobs, newest first."""
         with self._database.read() as connection:
             rows = connection.execute(_tuned().order_by(t.jobs.c.number.desc()))
-            return [TunedJob(*row) for row in rows]
+            return [_tuned_job(row) for row in rows]
 
     def tuned_by(self, job_id: str) -> TunedJob | None:
         with self._database.read() as connection:
             row = connection.execute(_tuned().where(t.jobs.c.job_id == job_id)).first()
-            return None if row is None else TunedJob(*row)
+            return None if row is None else _tuned_job(row)
 
     def users_of_files(self) -> dict[str, str]:
         """The ids of files that jobs need which have not ended, each with one of these jobs."""
@@ -137,6 +138,13 @@ def _tuned() -> Any:
     )
 
 
+def _tuned_job(row: Any) -> TunedJob:
+    values: list[Any] = list(row)
+    *_, base, suffix = values
+    values[-2:] = [UNKNOWN_MODEL if base is None else str(base), None if suffix is None else str(suffix)]
+    return TunedJob(*values)
+
+
 def _behind(query: Any, start: int | None, oldest_first: bool) -> Any:
     number = t.jobs.c.number
     if start is not None:
@@ -153,7 +161,7 @@ def _fitting(
     while True:
         rows = _rows(connection, _behind(query, start, oldest_first).limit(CHUNK))
         for _, job_id, found in rows:
-            if fits(found or {}):
+            if fits(found if isinstance(found, dict) else {}):
                 yield job_id
                 most -= 1
                 if not most:

@@ -35,8 +35,9 @@ class JobRecords(RecordsBase):
         seed: int,
         digest: str,
         idempotency_key: str | None,
+        warnings: Sequence[str] = (),
     ) -> str:
-        """A new job, with what the server keeps of it; both or neither are stored."""
+        """A new job, with what the server keeps of it and its first events: all of it is stored, or nothing."""
         values = {
             "request": request,
             "sealed_spec": sealed_spec,
@@ -47,6 +48,9 @@ class JobRecords(RecordsBase):
 
         def also(connection: Connection, job_id: str) -> None:
             connection.execute(insert(t.served_jobs).values(job_id=job_id, **values))
+            events = [event_values(job_id, "info", f"Created fine-tuning job: {job_id}")]
+            events += [event_values(job_id, "warning", warning) for warning in warnings]
+            connection.execute(insert(t.events), events)
 
         return self.store.create_job(record, model=model, seed=seed, also=also)
 

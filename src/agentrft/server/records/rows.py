@@ -3,10 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+UNKNOWN_MODEL = "unknown"
+
 
 @dataclass(frozen=True)
 class ServedJob:
-    """What a server knows of a job beside its record; columns as in the table."""
+    """What a server knows of a job beside its record; columns as in the table.
+
+    `request` always has the fields that are shown of it, also where the record lost some.
+    """
 
     job_id: str
     request: dict[str, Any]
@@ -16,6 +21,20 @@ class ServedJob:
     lease_until: float | None
     crashes: int
     estimated_finish: float | None
+
+    def __post_init__(self) -> None:
+        given = self.request if isinstance(self.request, dict) else {}
+        metadata, method = given.get("metadata"), given.get("method")
+        shown = {
+            **given,
+            "model": _text_or(given.get("model"), UNKNOWN_MODEL),
+            "training_file": _text_or(given.get("training_file"), ""),
+            "validation_file": _text_or(given.get("validation_file"), None),
+            "suffix": _text_or(given.get("suffix"), None),
+            "metadata": metadata if isinstance(metadata, dict) else None,
+            "method": method if isinstance(method, dict) else {},
+        }
+        object.__setattr__(self, "request", shown)
 
 
 @dataclass(frozen=True)
@@ -62,3 +81,7 @@ class PermissionRow:
     checkpoint: str
     project_id: str
     created_at: float
+
+
+def _text_or(value: Any, otherwise: Any) -> Any:
+    return value if isinstance(value, str) else otherwise

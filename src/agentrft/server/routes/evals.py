@@ -11,6 +11,7 @@ from fastapi import APIRouter
 from agentrft.server.context import Context, check_limit
 from agentrft.server.creation.request import content_path
 from agentrft.server.errors import not_found
+from agentrft.server.json_bodies import WireRoute
 from agentrft.server.objects.evals import eval_object, item_object, run_object, samples_of
 from agentrft.server.objects.jobs import model_name
 from agentrft.server.objects.pages import add_ends, page
@@ -21,7 +22,7 @@ from agentrft.server.schemas.evals import Eval, EvalPage, OutputItem, OutputItem
 from agentrft.store import JobRow, read_rollouts
 from agentrft.store.layout import VALIDATION, rollouts_file, rollouts_folder
 
-router = APIRouter()
+router = APIRouter(route_class=WireRoute)
 
 RunStatus = Literal["queued", "in_progress", "completed", "canceled", "failed"]
 
@@ -145,7 +146,7 @@ def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any
 
 
 def _validation_file(job: JobRow, context: Context) -> Path | None:
-    stored = job.spec["job"]["validation_file"]
+    stored = job.setting("validation_file")
     if stored is None:
         return None
     path = content_path(context.settings, Path(stored).name)

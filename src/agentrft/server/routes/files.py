@@ -12,11 +12,12 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Form, UploadFile
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
-from agentrft.errors import ArtifactsError
+from agentrft.errors import ArtifactsError, describe
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
 from agentrft.server.creation.request import PARTIAL_PREFIX, content_path
 from agentrft.server.creation.validation import problem_of_file
 from agentrft.server.errors import ApiError, not_found
+from agentrft.server.json_bodies import WireRoute
 from agentrft.server.objects.files import file_object, upload_object
 from agentrft.server.objects.pages import page
 from agentrft.server.records import new_id
@@ -29,7 +30,7 @@ from agentrft.wire import storable_text
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter()
+router = APIRouter(route_class=WireRoute)
 
 MOST_UPLOAD_BYTES = 8 * 1024 * 1024 * 1024
 MOST_PARTS = 10_000
@@ -300,7 +301,7 @@ def _content(file_id: str, context: Context) -> Path:
 
 
 def look_at_uploaded(context: Context) -> None:
-    """What a server that was killed had not looked at yet."""
+    """What a server that was killed had not looked at yet. One that cannot be looked at is an error; others go on."""
     for row in context.records.files():
         if row.status == "uploaded":
             _process(context, row)
@@ -309,6 +310,10 @@ def look_at_uploaded(context: Context) -> None:
 def _process(context: Context, row: FileRow) -> None:
     """Look at the rows of a file for training; others are taken as they are."""
     path = content_path(context.settings, row.file_id)
-    context.store.artifacts.fetch(path)
-    problem = problem_of_file(path) if row.purpose == "fine-tune" else None
+    try:
+        context.store.artifacts.fetch(path)
+        problem = problem_of_file(path) if row.purpose == "fine-tune" else None
+    except Exception as error:  # the boundary: whatever is in one file, it has an end, and the others go on
+        logger.exception("%s could not be looked at", row.file_id)
+        problem = f"the file could not be looked at: {describe(error)}"
     context.records.set_file_status(row.file_id, "processed" if problem is None else "error", problem)

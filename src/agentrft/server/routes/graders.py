@@ -16,6 +16,7 @@ from agentrft.graders.uses import added_counts
 from agentrft.server.creation.hosts import check_host, guarded
 from agentrft.server.creation.request import check_safety, shown_method
 from agentrft.server.errors import ApiError
+from agentrft.server.json_bodies import WireRoute
 from agentrft.server.offload.admission import unless_gone
 from agentrft.server.offload.grading import TriedGrade
 from agentrft.server.routes.files import InContext
@@ -27,7 +28,7 @@ from agentrft.spec.loading import describe_errors
 from agentrft.spec.shown import plain_key, shown_key
 from agentrft.tools import HttpTool, ToolCall, ToolFailure
 
-router = APIRouter()
+router = APIRouter(route_class=WireRoute)
 
 GRADERS: TypeAdapter[Any] = TypeAdapter(GraderSpec)
 # The kind of a failure as the API's flags name it.

@@ -7,9 +7,10 @@ from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from agentrft.server.context import context_of
+from agentrft.server.json_bodies import WireRoute
 from agentrft.server.objects.jobs import shown_status
 
-router = APIRouter()
+router = APIRouter(route_class=WireRoute)
 
 
 @router.get("/healthz", response_class=PlainTextResponse)

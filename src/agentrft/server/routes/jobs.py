@@ -1,7 +1,7 @@
 """`/v1/fine_tuning/jobs`: create, watch, stop, and go on."""
 
 import asyncio
-import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -9,7 +9,8 @@ from fastapi import APIRouter, BackgroundTasks, Body, Header, Request
 from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
-from agentrft.errors import ArtifactsError
+from agentrft import wire
+from agentrft.errors import ArtifactsError, describe
 from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
 from agentrft.server.background.webhooks import tell_webhook
@@ -17,6 +18,7 @@ from agentrft.server.context import Context, check_limit, quick
 from agentrft.server.creation.request import read_request, request_digest
 from agentrft.server.creation.validation import Problem, problem_of
 from agentrft.server.errors import ApiError
+from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.catalog import FINE_TUNED
 from agentrft.server.models.lookup import find_start
 from agentrft.server.objects.jobs import checkpoints, event_number, event_object, status_of
@@ -30,9 +32,11 @@ from agentrft.server.workers.preparation import fetch_data_files, localize_paths
 from agentrft.spec import JobSpec
 from agentrft.store import EventLevel, JobRow, JobStatus
 
-router = APIRouter()
+logger = logging.getLogger(__name__)
+router = APIRouter(route_class=WireRoute)
 
 STREAM_LOOK_S = 0.5
+LONGEST_IDEMPOTENCY_KEY = 255
 METADATA_PREFIX = "metadata["
 RESUMED = "The job was resumed"
 VALIDATED = "Files validated, moving job to queued state"
@@ -47,6 +51,9 @@ def create_job(
     x_stainless_retry_count: Annotated[str | None, Header()] = None,
 ) -> dict[str, Any]:
     """Create a job. The same `Idempotency-Key`, or a retry of the SDK's own, makes one job."""
+    if idempotency_key is not None and len(idempotency_key) > LONGEST_IDEMPOTENCY_KEY:
+        message = f"Idempotency-Key: at most {LONGEST_IDEMPOTENCY_KEY} characters."
+        raise ApiError(400, message, param="Idempotency-Key", code="invalid_value")
     digest = request_digest(body)
     is_retry = (x_stainless_retry_count or "0") not in ("0", "")
     known = context.records.job_of_request(digest, idempotency_key=idempotency_key, is_retry=is_retry)
@@ -68,10 +75,8 @@ def create_job(
         model=new.spec.model,
         digest=digest,
         idempotency_key=idempotency_key,
+        warnings=[f"{name}: has no meaning here; it is kept, and changes nothing" for name in new.ignored],
     )
-    context.store.add_event(job_id, "info", f"Created fine-tuning job: {job_id}")
-    for name in new.ignored:
-        context.store.add_event(job_id, "warning", f"{name}: has no meaning here; it is kept, and changes nothing")
     background.add_task(context.validate, _validate, context, job_id)
     return context.job_object(job_id)
 
@@ -97,7 +102,7 @@ def list_jobs(request: Request, context: InContext, after: str | None = None, li
 @router.get("/v1/fine_tuning/jobs/{fine_tuning_job_id}", **answers(Job))
 @quick
 def retrieve_job(fine_tuning_job_id: str, context: InContext) -> Response:
-    return _polled(json.dumps(context.job_object(fine_tuning_job_id), ensure_ascii=False))
+    return _polled(wire.dump_always(context.job_object(fine_tuning_job_id)))
 
 
 @router.post("/v1/fine_tuning/jobs/{fine_tuning_job_id}/cancel", **answers(Job))
@@ -185,7 +190,7 @@ def _go_on(context: Context, job: JobRow) -> bool:
     """Queue a job that stands still; whether it could be. What was wrong with its files stays wrong."""
     # An end that nobody was told of yet is told: after this it is none.
     tell_webhook(context, job.job_id)
-    old: tuple[JobStatus, ...] = ("paused", "failed") if job.spec["files"] else ("paused",)
+    old: tuple[JobStatus, ...] = ("paused", "failed") if job.spec.get("files") else ("paused",)
     if not context.records.move(job.job_id, old, "queued", event=("info", RESUMED)):
         return False
     context.records.count_crash(job.job_id, reset=True)
@@ -197,20 +202,33 @@ def _conflict(job_id: str, status: str, why: str) -> ApiError:
 
 
 def look_at_created(context: Context) -> None:
-    """What a server that was killed had not looked at yet."""
+    """What a server that was killed had not looked at yet. One that cannot be looked at has failed; others go on."""
     for job_id in context.records.lists.in_status("created"):
         _validate(context, job_id)
 
 
 def _validate(context: Context, job_id: str) -> None:
     """Look at the data as the job will; then it waits for its turn, or has failed."""
+    try:
+        _look_at(context, job_id)
+    except Exception as error:  # the boundary: whatever is in one job, it has an end, and the others go on
+        logger.exception("%s could not be looked at", job_id)
+        problem = Problem("job_failed", None, f"The job could not be validated: {describe(error)}.")
+        _fail(context, job_id, problem)
+
+
+def _fail(context: Context, job_id: str, problem: Problem) -> None:
+    event: tuple[EventLevel, str] = ("error", problem.message)
+    if context.records.move(job_id, ("created",), "failed", error=problem.stored, event=event):
+        tell_webhook(context, job_id)
+
+
+def _look_at(context: Context, job_id: str) -> None:
     job = context.store.get_job(job_id)
-    spec = localize_paths(JobSpec.model_validate(job.spec["job"]), context.settings)
+    spec = localize_paths(JobSpec.model_validate(job.spec.get("job")), context.settings)
     problem = _problem(spec, context)
     if problem is not None:
-        event: tuple[EventLevel, str] = ("error", problem.message)
-        if context.records.move(job_id, ("created",), "failed", error=problem.stored, event=event):
-            tell_webhook(context, job_id)
+        _fail(context, job_id, problem)
         return
     context.store.record_files(job_id, file_digests(spec))
     if context.records.move(job_id, ("created",), "queued", event=("info", VALIDATED)):
@@ -231,7 +249,7 @@ async def _stream(context: Context, job_id: str) -> AsyncIterator[dict[str, str]
         job = await asyncio.to_thread(context.store.get_job, job_id)
         for event in await asyncio.to_thread(context.store.events, job_id, after=last):
             last = event.number
-            yield {"data": json.dumps(event_object(event), ensure_ascii=False)}
+            yield {"data": wire.dump_always(event_object(event))}
         if job.status in ENDED:
             yield {"data": "[DONE]"}
             return

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from agentrft.server.context import Context, check_limit
 from agentrft.server.errors import ApiError, not_found
+from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.downloads import merged, zipped
 from agentrft.server.models.lookup import ServedModel, delete_model, fetch_weights, find_model, list_models
 from agentrft.server.objects.files import permission_object
@@ -24,7 +25,7 @@ from agentrft.server.schemas.chat import ChatCompletion, ModelResponse
 from agentrft.server.schemas.models import DeletedModel, DeletedPermission, Model, ModelList, PermissionPage
 from agentrft.store.layout import ADAPTER, MODEL
 
-router = APIRouter()
+router = APIRouter(route_class=WireRoute)
 
 PASSED_ON = ("content-type", "x-should-retry")
 
@@ -142,7 +143,7 @@ async def _ask(request: Request, context: Context, body: dict[str, Any], path: s
     if model.job is not None:
         job = await asyncio.to_thread(context.store.get_job, model.job.job_id)
         weights |= {
-            "dtype": job.spec["job"]["dtype"],
+            "dtype": job.setting("dtype"),
             "max_context_tokens": (job.hyperparameters or {}).get("max_context_tokens"),
         }
     try:

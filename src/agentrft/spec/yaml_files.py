@@ -1,0 +1,62 @@
+"""YAML files that a user wrote: read as the JSON that a job could also have been given as."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agentrft import wire
+from agentrft.errors import UserError
+from agentrft.wire import WireError
+
+# PyYAML's constructors let Python's own errors through: `!!bool maybe` is a KeyError, a date in month 13 a ValueError.
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses a key that a mapping has twice: there the last one would win in silence."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key.value}' is there twice", key.start_mark
+                )
+            seen.add((key.tag, key.value))
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: it cannot be read, is in another encoding, is no YAML, has a key twice, is nested too deep, or holds
+            what JSON cannot: numbers that are not finite, dates, sets.
+    """
+    try:
+        text = wire.decode(path.read_bytes())
+    except WireError as error:
+        raise UserError(f"{path}: {error}.", "Save the file as UTF-8.") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.", "Give a file that can be read.") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """As `read_yaml`, for a text; `source` is what messages call it."""
+    try:
+        value = yaml.load(text, _Loader)
+    except RecursionError as error:
+        problem = f"{source}: nested more than {wire.MAX_DEPTH} deep."
+        raise UserError(problem, "Write it with fewer levels.") from error
+    except _UNREADABLE as error:
+        raise UserError(f"{source}: not valid YAML: {error}", "Mend the line that the message names.") from error
+    try:
+        wire.check(value)
+    except WireError as error:
+        raise UserError(f"{source}: {error}.", "Correct this value.") from error
+    return value
