@@ -169,8 +169,9 @@ async def test_rollouts_that_the_grader_fails_on_are_counted_and_never_trained_o
     assert metrics[step]["failures"]["grader:exception"] == len(answered)
     assert metrics[step]["groups_dropped"] == 1
     assert [metrics[other]["groups_dropped"] for other in metrics if other != step] == [0, 0]
-    assert len(warnings) == 2 and "grader:exception" in warnings[0]
-    assert "50% of the rollouts got no reward because infrastructure broke" in warnings[1]
+    assert len(warnings) == 3 and "grader:exception" in warnings[0]
+    assert "at their first attempt: " in warnings[1] and "x grader:exception" in warnings[1]
+    assert "50% of the rollouts got no reward because infrastructure broke" in warnings[2]
     for number, groups in enumerate(updates, start=1):
         assert groups == expected_groups(rollouts["train", number])
 
@@ -277,3 +278,29 @@ async def test_holdout_graders_score_and_never_train_and_their_failures_cost_not
         assert metrics[step]["holdout_scores"].keys() == ({"short"} if graded else set())
         assert metrics[step]["faults"].get("holdout:exception", 0) == len(graded)
         assert updates[step - 1] == expected_groups(of_step)
+
+
+async def test_a_grader_that_breaks_on_a_third_of_the_answers_rings_though_most_are_sampled_again(
+    tiny_model: Path, tmp_path: Path, updates: Updates
+) -> None:
+    source = (
+        "def grade(sample, item):\n"
+        "    if len(sample['output_text']) in (3, 5):\n"
+        "        raise ValueError('too short a colour')\n"
+        "    return len(sample['output_text']) / 20\n"
+    )
+    grader = {"type": "python", "trusted": True, "name": "length", "source": source}
+    async with ChaosServer() as server:
+        job = write_job(tmp_path, tiny_model, server.url, grader=grader, **NO_VALIDATION)
+        store, job_id = await run_new(job)
+    with store:
+        rollouts = [one for of_step in stored_rollouts(store, job_id).values() for one in of_step]
+        trained = [row for row in store.metrics(job_id) if row["phase"] == "train"]
+        told = [event.data for event in store.events(job_id) if "alarm" in event.data]
+    first = [one for one in rollouts if one.first_attempt_failure == "grader:exception"]
+    twice = [one for one in first if one.outcome == "infra_failed"]
+    assert len(first) > len(twice)
+    assert sum(row["first_attempt_failures"].get("grader:exception", 0) for row in trained) == len(first)
+    assert sum(row["failures"].get("grader:exception", 0) for row in trained) == len(twice)
+    rang = [data for data in told if data["alarm"] == "first_attempt_failure_share"]
+    assert rang and set(rang[0]["trace_ids"]) <= {one.trace_id for one in first}

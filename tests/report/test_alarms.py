@@ -1,12 +1,13 @@
 """Alarms: what rings, at which threshold, over which steps, and which rollouts show it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from agentrft.report.alarms import SHARES, Alarm, ringing, rollouts_that_show
-from agentrft.report.summary import summarise
+from agentrft.report.summary import Summary, summarise
 from agentrft.rollout import Rollout
 from agentrft.rollout.record import ToolCallRecord, Turn
 from agentrft.spec import AlarmsSpec
@@ -85,6 +86,7 @@ ROLLOUTS = [
     rollout("again", call("a", '{"x": 1, "y": 2}'), call("a", '{"y": 2, "x": 1}'), call("b", "{}")),
     rollout("broken", kind="tool:timeout", tokens=5),
 ]
+RESAMPLED = replace(rollout("resampled"), attempt=2, given_up=["grader:exception"])
 
 
 def test_shares_are_of_rollouts_and_of_calls() -> None:
@@ -95,6 +97,26 @@ def test_shares_are_of_rollouts_and_of_calls() -> None:
     assert summary.repeated_call_share == pytest.approx(1 / 4)
 
 
+def test_a_grader_that_breaks_on_some_answers_shows_in_first_attempts_though_few_rollouts_fail() -> None:
+    twice = replace(rollout("twice", kind="grader:exception"), attempt=2, given_up=["grader:exception"])
+    good = [rollout(f"good{n}") for n in range(6)]
+    summary = summarise([twice, RESAMPLED, replace(RESAMPLED, trace_id="other"), *good, rollout("cut", kind="context")])
+    assert (summary.infra_failure_share, summary.first_attempt_failure_share) == (0.1, 0.3)
+    assert summary.first_attempt_failures == {"grader:exception": 3}
+    assert summary.failures == {"context": 1, "grader:exception": 1}
+    alarm = ringing(AlarmsSpec(), [{**QUIET, **summary.as_dict()}])["first_attempt_failure_share"]
+    assert "30% of the rollouts broke on infrastructure at their first attempt: 3 x grader:exception" in alarm.text
+    assert Summary.from_metrics(summary.as_dict()) == summary
+
+
+def test_what_broke_first_counts_and_not_what_broke_later() -> None:
+    both = replace(rollout("both", kind="grader:exception"), attempt=2, given_up=["tool:timeout"])
+    once = rollout("once", kind="tool:exception")
+    failed = replace(rollout("failed", kind="max_turns"), attempt=2, given_up=["engine:timeout"])
+    kinds = [one.first_attempt_failure for one in (both, once, failed, rollout("good"), rollout("cut", kind="context"))]
+    assert kinds == ["tool:timeout", "tool:exception", "engine:timeout", None, None]
+
+
 @pytest.mark.parametrize(
     ("key", "shown"),
     [
@@ -102,6 +124,8 @@ def test_shares_are_of_rollouts_and_of_calls() -> None:
         ("parse_error_share", ["unread"]),
         ("infra_failure_share", ["broken"]),
         ("repeated_call_share", ["again"]),
+        ("first_attempt_failure_share", ["broken"]),
+        ("missing_sample_key_share", []),
         ("output_length_drift", ["long", "full", "cut"]),
         ("zero_variance_share", []),
     ],

@@ -61,6 +61,10 @@ def _summary_rows(summary: "Summary") -> dict[str, str]:
         )
     if summary.failures:
         rows["failures"] = _counts(summary.failures)
+    if summary.first_attempt_failures:
+        rows["first attempts that broke"] = (
+            f"{summary.first_attempt_failure_share:.1%} ({_counts(summary.first_attempt_failures)})"
+        )
     if summary.missing_sample_key_share:
         rows["without what the grader reads"] = f"{summary.missing_sample_key_share:.1%} of the graded"
     if summary.tool_statuses:

@@ -1,5 +1,6 @@
 """Which of a job's alarms ring: a pure function of its steps' metrics, so that a resumed job knows what rang before."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ SHARES = {
     "infra_failure_share": (
         "of the rollouts got no reward because infrastructure broke",
         "Mend the endpoint that the step's `failures` name.",
+    ),
+    "first_attempt_failure_share": (
+        "of the rollouts broke on infrastructure at their first attempt",
+        "Mend it: what it breaks on is sampled again until it does not, so the policy is trained on the rest alone.",
     ),
     "repeated_call_share": (
         "of the tool calls were equal to an earlier one of their rollout",
@@ -71,7 +76,8 @@ def ringing(spec: AlarmsSpec, steps: Sequence[Mapping[str, Any]]) -> dict[str, A
         if alarm is None or len(steps) < alarm.over_steps:
             continue
         value = mean(step.get(name, 0.0) for step in steps[-alarm.over_steps :])
-        text = f"{value:.0%} {what} ({_when(alarm)}; alarm above {alarm.threshold:.0%}). {remedy}"
+        kinds = _kinds(steps[-alarm.over_steps :]) if name == "first_attempt_failure_share" else ""
+        text = f"{value:.0%} {what}{kinds} ({_when(alarm)}; alarm above {alarm.threshold:.0%}). {remedy}"
         alarms.append(_alarm(name, value, alarm, text))
     if spec.output_length_drift is not None:
         alarms += _drift(spec.output_length_drift, steps)
@@ -92,6 +98,7 @@ def rollouts_that_show(alarm: Alarm, rollouts: Sequence[Rollout]) -> list[str]:
         "truncation_share": lambda rollout: rollout.sampled_tokens * ran_out_of_tokens(rollout),
         "parse_error_share": has_parse_error,
         "infra_failure_share": lambda rollout: rollout.outcome == "infra_failed",
+        "first_attempt_failure_share": lambda rollout: rollout.first_attempt_failure is not None,
         "repeated_call_share": repeated_calls,
         "missing_sample_key_share": lacks_what_is_read,
         "output_length_drift": lambda rollout: rollout.sampled_tokens,
@@ -117,6 +124,12 @@ def _drift(alarm: AlarmSpec, steps: Sequence[Mapping[str, Any]]) -> list[Alarm]:
         "Read some: length can be what the grader rewards."
     )
     return [_alarm("output_length_drift", value, alarm, text)]
+
+
+def _kinds(steps: Sequence[Mapping[str, Any]]) -> str:
+    """What the first attempts of these steps broke on, the most frequent first."""
+    counts = sum((Counter(step.get("first_attempt_failures", {})) for step in steps), start=Counter[str]())
+    return ": " + ", ".join(f"{count} x {kind}" for kind, count in counts.most_common()) if counts else ""
 
 
 def _alarm(name: str, value: float, spec: AlarmSpec, text: str) -> Alarm:

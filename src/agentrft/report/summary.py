@@ -30,6 +30,8 @@ class Summary:
         tool_statuses: tool calls by status.
         faults: everything that broke, repeated with success or not, by the keys of `Rollout.faults`.
         repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
+        first_attempt_failures: rollouts whose first attempt broke on infrastructure, by its failure kind, whether or
+            not a second one brought them to an end.
         holdout_scores: mean of each holdout grader, over the rollouts that it graded.
         judge_tokens: that judges took, by the names of Chat Completions.
         grader_latency_mean_s: seconds of a grade.
@@ -39,6 +41,8 @@ class Summary:
         truncation_share: of the rollouts, those that ended because their tokens ran out.
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because infrastructure broke.
+        first_attempt_failure_share: of the rollouts, those whose first attempt broke on infrastructure. A grader that
+            breaks on some of the answers shows here, where `infra_failure_share` has only those that broke twice.
         repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
         missing_sample_key_share: of the graded rollouts, those that lack something that the grader reads of them, such
             as `sample.output_json` where the answer is no JSON: they got its lowest score.
@@ -65,6 +69,7 @@ class Summary:
     failures: dict[str, int] = field(default_factory=dict[str, int])
     faults: dict[str, int] = field(default_factory=dict[str, int])
     repeated_rollouts: dict[str, int] = field(default_factory=dict[str, int])
+    first_attempt_failures: dict[str, int] = field(default_factory=dict[str, int])
     tool_statuses: dict[str, int] = field(default_factory=dict[str, int])
     sub_scores: dict[str, float] = field(default_factory=dict[str, float])
     holdout_scores: dict[str, float] = field(default_factory=dict[str, float])
@@ -75,6 +80,7 @@ class Summary:
     truncation_share: float = 0.0
     parse_error_share: float = 0.0
     infra_failure_share: float = 0.0
+    first_attempt_failure_share: float = 0.0
     repeated_call_share: float = 0.0
     missing_sample_key_share: float = 0.0
 
@@ -96,6 +102,7 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
     several = [rewards for rewards in by_sample.values() if len(rewards) > 1]
     alike = [rewards[0] for rewards in several if max(rewards) - min(rewards) <= SAME_REWARD]
     rewards = [_reward(rollout) for rollout in rewarded]
+    first_failures = [kind for rollout in rollouts if (kind := rollout.first_attempt_failure) is not None]
     latencies = [rollout.latency_s for rollout in rewarded]
     grades = [rollout.grade for rollout in rewarded if rollout.grade is not None]
     reached = pass_threshold - SAME_REWARD
@@ -120,6 +127,7 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         failures=_counts(rollout.failure_kind for rollout in rollouts if rollout.failure_kind),
         faults=_counts(kind for rollout in rollouts for kind in Counter(rollout.faults).elements()),
         repeated_rollouts=_counts(kind for rollout in rollouts for kind in rollout.given_up),
+        first_attempt_failures=_counts(first_failures),
         tool_statuses=_counts(call.status for rollout in rollouts for call in rollout.tool_calls),
         sub_scores=_means_by_name(grade.sub_scores for grade in grades),
         holdout_scores=_means_by_name(rollout.holdout_scores for rollout in rewarded),
@@ -130,6 +138,7 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
         parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
         infra_failure_share=mean([rollout.outcome == "infra_failed" for rollout in rollouts]),
+        first_attempt_failure_share=len(first_failures) / len(rollouts) if rollouts else 0.0,
         repeated_call_share=_share(map(repeated_calls, rollouts), (len(rollout.tool_calls) for rollout in rollouts)),
         missing_sample_key_share=mean([lacks_what_is_read(rollout) for rollout in rewarded if rollout.grade]),
     )

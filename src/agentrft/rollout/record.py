@@ -92,6 +92,16 @@ class Rollout:
     def tool_calls(self) -> list[ToolCallRecord]:
         return [call for turn in self.turns for call in turn.tool_calls]
 
+    @property
+    def first_attempt_failure(self) -> str | None:
+        """Failure kind of the infrastructure at the first attempt; None where that came to an end of the agent's own.
+
+        What breaks on some answers is sampled again, so that of the rollouts in the end few show it.
+        """
+        if self.given_up:
+            return self.given_up[0]
+        return (self.failure_kind or "unknown") if self.outcome == "infra_failed" else None
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

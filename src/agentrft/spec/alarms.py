@@ -31,6 +31,8 @@ class AlarmsSpec(SpecModel):
         truncation_share: of the rollouts, those that ended because their tokens ran out.
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because a tool, grader or engine broke.
+        first_attempt_failure_share: of the rollouts, those whose first attempt broke on infrastructure, whatever
+            became of the second.
         repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
         missing_sample_key_share: of the graded rollouts, those that lack what the grader reads of them.
         output_length_drift: mean sampled tokens of a rollout against the first steps, as a factor, longer or shorter.
@@ -41,6 +43,7 @@ class AlarmsSpec(SpecModel):
     truncation_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
     parse_error_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
     infra_failure_share: AlarmSpec | None = AlarmSpec(threshold=0.2, over_steps=1)
+    first_attempt_failure_share: AlarmSpec | None = AlarmSpec(threshold=0.1, over_steps=1)
     repeated_call_share: AlarmSpec | None = AlarmSpec(threshold=0.3)
     missing_sample_key_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
     output_length_drift: AlarmSpec | None = AlarmSpec(threshold=2.0)
@@ -65,6 +68,7 @@ class AlarmsSpec(SpecModel):
         "truncation_share",
         "parse_error_share",
         "infra_failure_share",
+        "first_attempt_failure_share",
         "repeated_call_share",
         "missing_sample_key_share",
     )
