@@ -61,7 +61,7 @@ def test_a_faulty_row_is_named_with_its_file_and_line(tmp_path: Path, file: str,
         ([{**TOOL, "name": "search", "server_url": "https://tools.example.com"}], "name: there is no tool 'lookup'"),
         (
             [{**TOOL, "parameters": {"required": ["query"]}, "server_url": "https://tools.example.com"}],
-            "arguments: they do not fit the parameters of 'lookup': 'query' is a required property",
+            "arguments: they do not fit the parameters of 'lookup': ",
         ),
         ([{"type": "mcp", "server_label": "m", "server_url": "https://m.example.com"}], None),
         (

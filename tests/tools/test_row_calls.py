@@ -30,8 +30,8 @@ def sample(name: str, arguments: str, *tools: dict[str, Any]) -> Sample:
     ("row", "fault"),
     [
         (sample("search", '{"query": "x"}'), None),
-        (sample("search", "{}"), "arguments: they do not fit the parameters of 'search': 'query' is a required"),
-        (sample("search", '{"query": 5}'), "arguments: they do not fit the parameters of 'search': query: 5 is not"),
+        (sample("search", "{}"), "arguments: they do not fit the parameters of 'search': "),
+        (sample("search", '{"query": 5}'), "arguments: they do not fit the parameters of 'search': query: "),
         (sample("find", "{}"), "name: there is no tool 'find'; there are: search"),
         (sample("find", "{}", {"name": "find"}), None),
         (sample("search", '{"query": "x"}', {"name": "find"}), "name: there is no tool 'search'; there are: find"),

@@ -45,7 +45,7 @@ def joined_text(parts: Sequence[Any], types: Collection[str]) -> str | None:
         if not isinstance(part, dict):
             raise PartFault(f"[{index}]", "expected an object with 'type' and 'text'")
         kind = part.get("type")
-        if kind not in types:
+        if not isinstance(kind, str) or kind not in types:
             shown = f"'{kind}'" if isinstance(kind, str) else "missing"
             raise PartFault(f"[{index}].type", f"{shown}; only text is supported: {', '.join(sorted(types))}")
         text = part.get(_TEXT_KEYS[kind])
