@@ -79,6 +79,69 @@ def test_an_answer_without_what_a_template_reads_has_the_lowest_score_and_its_fl
     assert {name for name, value in run.metadata.errors.model_dump().items() if value} == flags
 
 
+FIRST_CALL: Any = {
+    "type": "string_check",
+    "name": "first_call",
+    "input": "{{ sample.output_tools[0].function.name }} {{ sample.output_tools[0].function.arguments }}",
+    "reference": 'search {"query": "x"}',
+    "operation": "eq",
+}
+SEARCH: dict[str, Any] = {"function": {"name": "search", "arguments": '{"query": "x"}'}}
+
+
+def run_with_calls(client: OpenAI, grader: Any, calls: Any) -> Any:
+    return client.fine_tuning.alpha.graders.run(
+        grader=grader, model_sample="x", item={}, extra_body={"output_tools": calls}
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "reward"),
+    [
+        (SEARCH, 1),
+        ({"id": "call_1", "type": "function", **SEARCH}, 1),
+        ({"id": None, "type": None, "function": {"name": "search", "arguments": {"query": "x"}}}, 1),
+        ({"function": {"name": "search", "arguments": '{"query": '}}, 0),
+        ({"function": {"name": "search", "arguments": None}}, 0),
+        ({"function": {"name": "search"}}, 0),
+    ],
+)
+def test_a_grader_sees_the_calls_that_are_given_with_an_answer(client: OpenAI, call: Any, reward: float) -> None:
+    run = run_with_calls(client, FIRST_CALL, [call])
+    assert run.reward == reward
+    assert not any(value for value in run.metadata.errors.model_dump().values())
+
+
+def test_the_calls_that_are_given_count_in_a_trace_grader_and_in_a_python_grader(client: OpenAI) -> None:
+    trace = {"type": "trace", "name": "calls", "measure": "tool_calls", "best": 2, "worst": 0}
+    assert run_with_calls(client, trace, [SEARCH]).reward == 0.5
+    source = "def grade(sample, item):\n    return len(sample['output_tools']) + len(sample['messages']) / 10"
+    assert run_with_calls(client, {"type": "python", "name": "p", "source": source}, [SEARCH, SEARCH]).reward == 2.2
+    assert run_with_calls(client, FIRST_CALL, []).metadata.errors.invalid_variable_error
+    assert run_with_calls(client, FIRST_CALL, None).metadata.errors.invalid_variable_error
+
+
+@pytest.mark.parametrize(
+    ("calls", "param"),
+    [
+        ({}, "output_tools"),
+        ("search", "output_tools"),
+        (["search"], "output_tools[0]"),
+        ([{"name": "search", "arguments": "{}"}], "output_tools[0].function"),
+        ([SEARCH, {"function": {"arguments": "{}"}}], "output_tools[1].function.name"),
+        ([{"function": {"name": ""}}], "output_tools[0].function.name"),
+        ([{"function": {"name": "search", "arguments": [1]}}], "output_tools[0].function.arguments"),
+        ([{**SEARCH, "type": "custom"}], "output_tools[0].type"),
+        ([{**SEARCH, "id": 5}], "output_tools[0].id"),
+        ([{"function": {"name": "search", "arguments": "x" * 1024 * 1024}}], "output_tools"),
+    ],
+)
+def test_calls_that_are_none_are_an_error_that_names_the_field(client: OpenAI, calls: Any, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        run_with_calls(client, FIRST_CALL, calls)
+    assert refused.value.param == param
+
+
 def test_a_judge_that_fails_took_tokens_nevertheless(client: OpenAI, judges: str) -> None:
     run = client.fine_tuning.alpha.graders.run(grader=judge(judges, "kind"), model_sample="nonsense")  # type: ignore[arg-type]
     assert run.reward == 0 and run.metadata.errors.model_grader_parse_error

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,7 @@ from agentrft.cli.sources import stored_rollouts
 from agentrft.cli.targets import OutputDirOption, find_target
 from agentrft.data import load_samples
 from agentrft.errors import EndpointError, UserError
+from agentrft.wire import WireError, parse
 
 if TYPE_CHECKING:
     from agentrft.job.regrade import Regrade
@@ -30,6 +31,15 @@ def grade(
     phase: Annotated[str | None, typer.Option("--phase", help="`train` or `validation`, of --rollouts.")] = None,
     step: Annotated[int | None, typer.Option("--step", help="Of --rollouts.", show_default="the newest")] = None,
     answer: Annotated[str | None, typer.Option("--answer", help="Grade this text.")] = None,
+    output_tools: Annotated[
+        str | None,
+        typer.Option(
+            "--output-tools",
+            metavar="JSON",
+            help="Calls made before --answer: a list in Chat Completions shape, which graders read as "
+            "`sample.output_tools`.",
+        ),
+    ] = None,
     row: Annotated[int, typer.Option("--row", min=1, help="Which training row it answers.")] = 1,
     holdout: Annotated[str | None, typer.Option("--holdout", help="Use this holdout grader instead.")] = None,
     output_dir: OutputDirOption = None,
@@ -40,6 +50,8 @@ def grade(
     output = Output(as_json=as_json)
     if (rollouts is None) == (answer is None):
         raise UserError("give either --rollouts or --answer.", "For example --rollouts latest, or --answer 'A01.02'.")
+    if output_tools is not None and answer is None:
+        raise UserError("--output-tools belongs to --answer.", "Give --answer, too, if only ''.")
     spec = find_target(job, output_dir).spec
     grader = spec.grader
     if holdout is not None:
@@ -54,7 +66,7 @@ def grade(
     if answer is not None:
         if row > len(train):
             raise UserError(f"--row {row}: the training file has {len(train)} rows.", "Count from 1.")
-        one = asyncio.run(grade_answer(grader, answer, train[row - 1]))
+        one = asyncio.run(grade_answer(grader, answer, train[row - 1], _calls(output_tools)))
         if one.failure is not None:
             raise CommandFailed(EndpointError(one.failure, "Mend the grader."), asdict(one))
         output.emit(asdict(one))
@@ -67,6 +79,18 @@ def grade(
     )
     output.emit({"source": source, "left_out": left_out, "rollouts": [asdict(one) for one in found]})
     _show_all(source, found, left_out, output)
+
+
+def _calls(given: str | None) -> list[dict[str, Any]]:
+    from agentrft.graders import OutputToolsError, read_output_tools
+
+    remedy = """For example --output-tools '[{"function": {"name": "search", "arguments": {"query": "x"}}}]'."""
+    try:
+        return read_output_tools(None if given is None else parse(given))
+    except WireError as error:
+        raise UserError(f"--output-tools: {error}", remedy) from error
+    except OutputToolsError as error:
+        raise UserError(f"--{error}", remedy) from error
 
 
 def _show_one(one: "Regrade", output: Output) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentrft.data import Sample
-from agentrft.graders import Grade, GraderFailure, GraderSample, create_grader
+from agentrft.graders import Grade, GraderFailure, GraderSample, create_grader, given_sample
 from agentrft.rollout import Rollout, grader_sample
 from agentrft.spec import GraderSpec
 
@@ -62,13 +62,14 @@ async def regrade(
     return found, len(rollouts) - len(answered)
 
 
-async def grade_answer(spec: GraderSpec, answer: str, sample: Sample) -> Regrade:
-    """What a grader says to an answer that a person wrote."""
+async def grade_answer(
+    spec: GraderSpec, answer: str, sample: Sample, output_tools: Sequence[dict[str, Any]] = ()
+) -> Regrade:
+    """What a grader says to an answer that a person wrote, after calls as `read_output_tools` returns them."""
     grader = create_grader(spec)
-    messages = [*sample.messages, {"role": "assistant", "content": answer}]
     trace_id = f"trace_{uuid.uuid4().hex}"
     try:
-        grade = await _grade(grader, GraderSample(answer, [], messages), sample.item, trace_id)
+        grade = await _grade(grader, given_sample(answer, output_tools, sample.messages), sample.item, trace_id)
     finally:
         await grader.close()
     return Regrade(trace_id, sample.sample_id, None, **grade)

@@ -1,6 +1,6 @@
 """Graders that are tried over the API, from the server's side: a few warm processes that make and run them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,9 +54,16 @@ class GradingProcesses:
         """
         await self._ask({"spec": spec}, CREATE_S)
 
-    async def grade(self, spec: Mapping[str, Any], text: str, item: Mapping[str, Any], trace_id: str) -> TriedGrade:
-        """Raises ApiError as `check`."""
-        told = {"spec": spec, "text": text, "item": item, "trace_id": trace_id}
+    async def grade(
+        self,
+        spec: Mapping[str, Any],
+        text: str,
+        output_tools: Sequence[Mapping[str, Any]],
+        item: Mapping[str, Any],
+        trace_id: str,
+    ) -> TriedGrade:
+        """Grade an answer, and the calls that were made before it. Raises ApiError as `check`."""
+        told = {"spec": spec, "text": text, "output_tools": output_tools, "item": item, "trace_id": trace_id}
         return TriedGrade(**await self._ask(told, GRADE_S))
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, create_grader
+from agentrft.graders import Grade, GraderFailure, GraderUse, create_grader, given_sample
 from agentrft.server.offload.child import Told
 from agentrft.spec import GraderSpec
 from agentrft.traffic.addresses import refusing_link_local
@@ -40,7 +40,7 @@ async def _do(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if "text" not in request:
             return {}
-        sample = GraderSample(request["text"])
+        sample = given_sample(request["text"], request["output_tools"])
         try:
             grade = await grader.grade(sample, item=request["item"], trace_id=request["trace_id"])
         except GraderFailure as failure:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Request
 from pydantic import TypeAdapter, ValidationError
 
 from agentrft.errors import UserError
+from agentrft.graders.given_answer import OutputToolsError, read_output_tools
 from agentrft.graders.uses import added_counts
 from agentrft.server.creation.hosts import check_host, guarded
 from agentrft.server.creation.request import check_safety, shown_method
@@ -72,7 +73,8 @@ async def validate_grader(
 @router.post("/v1/fine_tuning/alpha/graders/run", **answers(GraderRun))
 async def run_grader(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """Grade one answer: the reward, its parts, and what went wrong by kind. A grader that fails has the reward 0 here,
-    and its error; in a job its rollout would have none.
+    and its error; in a job its rollout would have none. `output_tools` beside `model_sample` are the calls that the
+    agent made before it, in Chat Completions shape.
     """
     spec = await asyncio.to_thread(_grader, body.get("grader"), context.settings)
     text, item = body.get("model_sample"), body.get("item") or {}
@@ -82,11 +84,13 @@ async def run_grader(request: Request, context: InContext, body: Annotated[dict[
         )
     if not isinstance(item, dict):
         raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
+    calls = _output_tools(body)
     trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
     started = time.perf_counter()
     errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
     with _of_grader():
-        grade = await unless_gone(request, context.grading.grade(spec.model_dump(mode="json"), text, item, trace_id))
+        grading = context.grading.grade(spec.model_dump(mode="json"), text, calls, item, trace_id)
+        grade = await unless_gone(request, grading)
     errors |= _missing(grade) if grade.failure is None else _flags(spec, grade.failure)
     if grade.is_cut:
         errors["truncated_observation_error"] = True
@@ -162,6 +166,16 @@ def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
         raise ApiError(400, f"{name}: has no meaning for a single call.", param=name, code="invalid_value")
     check_host(str(spec.server_url), settings)
     return spec
+
+
+def _output_tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        calls = read_output_tools(body.get("output_tools"))
+    except OutputToolsError as error:
+        raise ApiError(400, str(error), param=error.field, code="invalid_value") from error
+    if len(json.dumps(calls)) > LONGEST_SAMPLE:
+        raise ApiError(400, "output_tools: up to 1 MB is taken.", param="output_tools", code="invalid_value")
+    return calls
 
 
 def _text(body: Mapping[str, Any], name: str) -> str | None:
