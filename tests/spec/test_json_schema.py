@@ -214,6 +214,28 @@ def test_a_schema_that_is_nested_too_deep_is_refused() -> None:
     assert "deep" in fault_of(schema)
 
 
+def test_a_value_that_is_nested_too_deep_is_refused_and_not_cut() -> None:
+    value: list[Any] = []
+    for _ in range(5000):
+        value = [value]
+    assert "nested too deep" in (read_schema({}).fault(value) or "")
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"items": {"enum": [{"a": n} for n in range(500)]}}, [{"a": -1}] * 20_000),
+        ({"items": {"enum": [*map(str, range(20_000)), None]}}, ["x"] * 20_000),
+        ({"items": {"const": list(range(1500))}}, [list(range(1500))] * 1000),
+        ({"patternProperties": {f"(a{{1,20}}){{1,{n}}}b": {} for n in range(1, 90)}}, {"a" * 1000: 1}),
+    ],
+)
+def test_comparing_much_with_much_is_refused(schema: dict[str, Any], value: Any) -> None:
+    started = time.monotonic()
+    assert "to be checked against" in (read_schema(schema).fault(value) or "")
+    assert time.monotonic() - started < 30
+
+
 def test_a_value_that_is_too_large_to_explain_is_still_refused() -> None:
     read = read_schema({"anyOf": [{"type": "string"}] * 200})
     assert read.fault({"a": ["x" * 10] * 30_000}) == "it does not fit the schema"

@@ -1,5 +1,6 @@
 """Arguments for trial calls, made from schemas."""
 
+import json
 from typing import Any
 
 import pytest
@@ -77,3 +78,22 @@ SCHEMAS = st.recursive(
 def test_plain_schemas_are_always_fitted(properties: dict[str, Any]) -> None:
     schema = required(**properties)
     assert argument_fault(schema, example_arguments(schema)) is None
+
+
+SELF = {"type": "object", "properties": {c: {"$ref": "#"} for c in "abcdefgh"}, "required": list("abcdefgh")}
+
+
+@pytest.mark.parametrize(
+    ("schema", "size"),
+    [
+        (SELF, 50_000),
+        (required(a={"type": "array", "minItems": 10**12}), 2_000),
+        (required(a={"type": "string", "minLength": 10**12}), 11_000),
+        (required(a={"type": "integer", "multipleOf": 1e-320}), 100),
+        ({"type": "object", "properties": {"a": True, "b": False}, "required": ["a"]}, 100),
+        (required(a={"type": "array", "items": [{"type": "string"}, {"type": "integer"}]}), 100),
+        (required(a={"type": "array", "prefixItems": [{"type": "boolean"}], "minItems": 3}), 100),
+    ],
+)
+def test_a_schema_that_asks_for_very_much_gets_a_little(schema: dict[str, Any], size: int) -> None:
+    assert len(json.dumps(example_arguments(schema))) < size

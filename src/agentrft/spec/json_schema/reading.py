@@ -88,12 +88,10 @@ class JsonSchema:
 
     def fits(self, value: Any) -> bool:
         """Whether a JSON value fits. One that would take too long to check does not."""
-        value = _encodable(value)
         return self._refused_unchecked(value) is None and self._is_valid(value)
 
     def fault(self, value: Any) -> str | None:
         """What is wrong with a JSON value, short enough for a model to learn from; None if it fits."""
-        value = _encodable(value)
         refused = self._refused_unchecked(value)
         if refused is not None:
             return refused
@@ -102,11 +100,14 @@ class JsonSchema:
         if self._visits.most * len(json.dumps(value)) > MAX_EXPLAINED:
             return "it does not fit the schema"
         self._budget.renew()
-        return _shortened(_reason(self._validator.evaluate(value).errors()))
+        return _shortened(_reason(self._validator.evaluate(clean(value)).errors()))
 
     def _is_valid(self, value: Any) -> bool:
         self._budget.renew()
-        return self._validator.is_valid(value)
+        try:
+            return self._validator.is_valid(value)
+        except ValueError:  # half of a surrogate pair, which has no UTF-8 form, is one character to a schema
+            return self._validator.is_valid(clean(value))
 
     def _refused_unchecked(self, value: Any) -> str | None:
         if self._visits.of_value(value) > MAX_WORK:
@@ -285,15 +286,6 @@ def _said(error: Any) -> str:
 
 def _shown(steps: list[str | int]) -> str:
     return "".join(f"[{step}]" if str(step).isdigit() else f".{step}" for step in steps).removeprefix(".")
-
-
-def _encodable(value: Any) -> Any:
-    """The value, without halves of surrogate pairs and other things that JSON cannot carry."""
-    try:
-        check(value)
-    except WireError:
-        return clean(value)
-    return value
 
 
 def _key_characters(value: Any) -> int:

@@ -50,6 +50,7 @@ class _Subschema:
         rest: to properties and elements without a name here.
         always: to any property or element.
         watches: it asks which properties the others looked at.
+        weight: of a visit by itself; 1 is one of `type`.
     """
 
     in_place: list[int] = field(default_factory=list)
@@ -57,6 +58,7 @@ class _Subschema:
     rest: list[int] = field(default_factory=list)
     always: list[int] = field(default_factory=list)
     watches: bool = False
+    weight: int = 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Visits:
         return max(self.at_depth)
 
     def of_value(self, value: Any) -> int:
-        """Visits that a whole value can take, at most; more than `MAX_WORK` once it is more than that."""
+        """Visits that a whole value can take, at most; more than `MAX_WORK` once it is more, or nested too deep."""
         work, above, level = 0, 0, [value]
         depth = 0
         while level and work <= MAX_WORK:
@@ -79,6 +81,8 @@ class Visits:
             work += len(level) * (here + above)
             level = [item for one in level if isinstance(one, dict | list) for item in _items(one)]
             above, depth = here, depth + 1
+            if depth > MAX_DEPTH + 1:
+                return MAX_WORK + 1
         return work
 
 
@@ -121,7 +125,7 @@ def _level(subschemas: list[_Subschema], order: list[int], above: list[int]) -> 
             named = max((sum(above[target] for target in targets) for targets in one.named.values()), default=0)
             own = max(named, sum(above[target] for target in one.rest)) + sum(above[target] for target in one.always)
         else:
-            own = 1
+            own = one.weight
         inside = sum(visits[target] for target in one.in_place)
         # Whether a subschema looked at a property is found by holding the value against it again, all the way down.
         again = inside + sum(watching[target] for target in one.in_place)
@@ -182,6 +186,7 @@ class _Reader:
             into.named[place] = numbers([one])
         into.rest += numbers(schema.get(key) for key in (*REST, "items"))
         into.always += numbers([*_map(schema, "patternProperties").values(), schema.get("contains")])
+        into.weight += _comparisons(schema)
         into.watches = "unevaluatedProperties" in schema or "unevaluatedItems" in schema
 
     def _inside(self, schema: dict[str, Any], resolver: Any) -> Any:
@@ -221,6 +226,20 @@ def _innermost_first(subschemas: list[_Subschema]) -> list[int]:
             open_ones.append((number, True))
             open_ones += [(target, False) for target in targets if target not in heights]
     return sorted(heights, key=lambda number: heights[number])
+
+
+def _comparisons(schema: Mapping[str, Any]) -> int:
+    """What comparing a value with `enum` and `const` takes; texts alone are looked up, and names are quick to find."""
+    values = [*_list(schema, "enum"), *([schema["const"]] if "const" in schema else [])]
+    if all(isinstance(value, str) for value in values):
+        values = []
+    plain = sum(not isinstance(value, dict | list) for value in values)
+    inside = sum(_size(value) for value in values if isinstance(value, dict | list))
+    return plain // 4 + 5 * inside + len(_list(schema, "required")) // 8
+
+
+def _size(value: Any) -> int:
+    return 1 + sum(map(_size, _items(value))) if isinstance(value, dict | list) else 1
 
 
 def _list(schema: Mapping[str, Any], key: str) -> list[Any]:
