@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentrft.graders import GraderFailure, GraderSample, create_grader
+from agentrft.graders import GraderFailure, GraderSample, create_grader, python_process
 from agentrft.graders.python import PythonGrader
 from agentrft.graders.worker_budget import WorkerBudget, worker_budget
 from agentrft.spec.graders import MultiGraderSpec, PythonGraderSpec
@@ -204,6 +204,33 @@ async def test_a_closed_isolated_grader_leaves_no_process(make: Make) -> None:
     await grader.close()
     assert grader._workers == set()
     assert worker_budget().n_taken == 0
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1, 2, 4, 8, 12, 16, 24, 32, 64])
+async def test_a_call_that_is_cancelled_while_its_worker_starts_leaves_no_process(
+    make: Make, delay_ms: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    shutil.copyfile(python_process.WORKER, worker)
+    monkeypatch.setattr(python_process, "WORKER", worker)
+    grader = make("def grade(sample, item):\n    return 1.0")
+    call = asyncio.create_task(grader.grade(GraderSample(""), item={}, trace_id="t"))
+    await asyncio.sleep(delay_ms / 1000)
+    call.cancel()
+    await asyncio.wait([call], timeout=30)
+    assert call.done()
+    await grader.close()
+    assert worker_budget().n_taken == 0
+    async with asyncio.timeout(30):
+        while any(runs(process, worker) for process in Path("/proc").glob("[0-9]*")):
+            await asyncio.sleep(0.01)
+
+
+def runs(process: Path, script: Path) -> bool:
+    try:
+        return str(script).encode() in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 class Idle:

@@ -94,15 +94,25 @@ class PythonProcess:
             if has_folder:
                 _remove_left_folders()
                 folder = tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-")
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=folder or "/",
-                env={},
-                start_new_session=True,
+            spawning = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    cwd=folder or "/",
+                    env={},
+                    start_new_session=True,
+                )
             )
+            try:
+                process = await asyncio.shield(spawning)
+            except asyncio.CancelledError:
+                # asyncio would end the process alone, not its group, and then wait for what that left.
+                worker = cls(grader, await spawning, folder, budget)
+                is_started = True
+                await worker.reap()
+                raise
             is_started = True
         except OSError as error:
             raise GraderFailure(grader, "crashed", f"its process did not start: {error}") from error
@@ -150,6 +160,9 @@ class PythonProcess:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+        # What has left the group already, and does not die with its parent yet, reads the end of its requests.
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     async def reap(self) -> None:
         """End and collect the process, remove its folder, give its place back. May be called more than once."""
@@ -163,8 +176,6 @@ class PythonProcess:
             logger.warning("grader '%s': process %d did not end after SIGKILL", self._grader, self._process.pid)
         finally:
             self._drain.cancel()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
             budget, self._budget = self._budget, None
