@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_DEPTH = 100
 # A whole number of 300 digits still fits a float.
@@ -260,7 +260,7 @@ def _walk(value: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
         yield place, found
         if len(place) >= MAX_DEPTH and isinstance(found, Mapping | list | tuple):
             raise WireError(f"nested more than {MAX_DEPTH} deep", _shown(place[:3]))
-        if isinstance(found, Mapping):
+        if _is_mapping(found):
             for key in found:
                 if not isinstance(key, str):
                     raise WireError(
@@ -268,9 +268,19 @@ def _walk(value: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
                     )
                 yield place, key
             waiting += [((*place, key), item) for key, item in reversed(list(found.items()))]
-        elif isinstance(found, list | tuple):
+        elif _is_sequence(found):
             waiting += [((*place, index), item) for index, item in reversed(list(enumerate(found)))]
     raise WireError(f"more than {MAX_NODES} values")
+
+
+def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Whether a parsed value is an object. As `isinstance`, and type checkers know that its parts are of any type."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a parsed value is a list; as `is_object`."""
+    return isinstance(value, list)
 
 
 def _first_refused(value: Any) -> WireError:
@@ -298,13 +308,21 @@ def _items(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 def _clean(value: Any, depth: int) -> Any:
     if isinstance(value, str):
         return clean_text(value)
-    if isinstance(value, Mapping):
+    if _is_mapping(value):
         if depth >= MAX_DEPTH:
             return None
         return {clean_text(key): _clean(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
-    if isinstance(value, list | tuple):
+    if _is_sequence(value):
         return None if depth >= MAX_DEPTH else [_clean(item, depth + 1) for item in value]
     return None if _problem(value) else value
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, list | tuple)
 
 
 def _is_encodable(text: str) -> bool:

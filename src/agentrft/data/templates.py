@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from agentrft.errors import UserError
+from agentrft.wire import is_list, is_object
 
 ROOTS = ("item", "sample")
 MAX_KEYS_SHOWN = 20
@@ -108,7 +109,7 @@ def _resolve(reference: Reference, roots: dict[str, Any]) -> Any:
         )
     for n_steps, step in enumerate(reference.steps):
         path = reference.text(n_steps)
-        if isinstance(step, str) and isinstance(value, dict):
+        if isinstance(step, str) and is_object(value):
             if step not in value:
                 raise _leads_nowhere(
                     reference,
@@ -116,7 +117,7 @@ def _resolve(reference: Reference, roots: dict[str, Any]) -> Any:
                     "Correct the reference or add the key to the data.",
                 )
             value = value[step]
-        elif isinstance(step, int) and isinstance(value, list):
+        elif isinstance(step, int) and is_list(value):
             if not -len(value) <= step < len(value):
                 raise _leads_nowhere(
                     reference,
@@ -150,7 +151,14 @@ def _keys(value: dict[str, Any]) -> str:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    names: dict[type[Any], str] = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), type(value).__name__)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from agentrft.spec.base import SpecModel
+from agentrft.wire import is_object
 
 AlarmAction = Literal["warn", "pause"]
 
@@ -61,7 +62,7 @@ class AlarmsSpec(SpecModel):
             return {**usual, "threshold": given}
         if isinstance(given, str):
             return {**usual, "action": given}
-        return {**usual, **given} if isinstance(given, dict) else given
+        return {**usual, **given} if is_object(given) else given
 
     @field_validator(
         "zero_variance_share",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, HttpUrl, field_validator, model_validator
 
 from agentrft.spec.base import SpecModel
+from agentrft.wire import is_list, is_object
 
 # In one multi grader.
 MAX_GRADERS = 64
@@ -268,11 +269,11 @@ class MultiGraderSpec(SpecModel):
     @field_validator("graders", mode="before")
     @classmethod
     def _as_mapping(cls, graders: Any) -> Any:
-        if isinstance(graders, dict) and isinstance(graders.get("type"), str):
+        if is_object(graders) and isinstance(graders.get("type"), str):
             graders = [graders]
-        if not isinstance(graders, list):
+        if not is_list(graders):
             return graders
-        names = [g.get("name", g.get("type")) if isinstance(g, dict) else None for g in graders]
+        names = [g.get("name", g.get("type")) if is_object(g) else None for g in graders]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             raise ValueError(f"two graders share the name {sorted(map(str, repeated))}: give each its own 'name'")

@@ -16,6 +16,7 @@ from agentrft.spec.job import JobSpec
 from agentrft.spec.shown import shown_key, shown_value
 from agentrft.spec.start import rank_of
 from agentrft.spec.yaml_files import read_yaml
+from agentrft.wire import is_list, is_object
 
 METHOD_FIELDS = (
     "tools",
@@ -59,7 +60,7 @@ def read_job_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such job file.", "Give the path of a job.yaml; `agentrft init DIR` writes one.")
     raw = read_yaml(path)
-    if not isinstance(raw, dict):
+    if not is_object(raw):
         raise UserError(f"{path}: a job must be a mapping of fields.", "Start with `model:` and `training_file:`.")
     return raw
 
@@ -94,7 +95,7 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
     method = raw.pop("method", None)
     if method == "rft":
         inner, where = raw.pop("rft", None), "rft"
-    elif isinstance(method, dict) and method.get("type") == "reinforcement":
+    elif is_object(method) and method.get("type") == "reinforcement":
         inner, where = method.get("reinforcement"), "method.reinforcement"
         _refuse_unknown(source, "method", method, ("type", "reinforcement"))
     else:
@@ -103,7 +104,7 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
             "Write `method: {type: reinforcement, reinforcement: {tools, grader, hyperparameters}}`, "
             "or `method: rft` with the same fields under `rft:`.",
         )
-    if not isinstance(inner, dict):
+    if not is_object(inner):
         raise UserError(
             f"{source}: {where}: expected a mapping, found {shown_value(inner)}.", "Put `tools` and `grader` there."
         )
@@ -114,8 +115,8 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
     inner = {key: value for key, value in inner.items() if key in METHOD_FIELDS}
     episode_steps = inner.pop("max_episode_steps", None)
     if episode_steps is not None:
-        given = inner.get("hyperparameters") or {}
-        if not isinstance(given, dict):
+        given: Any = inner.get("hyperparameters") or {}
+        if not is_object(given):
             raise UserError(
                 f"{source}: hyperparameters: expected a mapping, found {shown_value(given)}.", "Leave it out for all."
             )
@@ -192,9 +193,10 @@ def _model_at(model: type[BaseModel], location: list[Any]) -> type[BaseModel] | 
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    parts: tuple[Any, ...] = getattr(annotation, "__args__", ())
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+    return [model for part in parts for model in _models_in(part)]
 
 
 def _models_in_fields(model: type[BaseModel]) -> list[type[BaseModel]]:
@@ -217,9 +219,9 @@ def expand_variables(raw: dict[str, Any], source: str, *, allowed: Collection[st
     """
 
     def expand(value: Any, in_secrets: bool) -> Any:
-        if isinstance(value, dict):
+        if is_object(value):
             return {key: expand(item, in_secrets or key in SECRET_MAPPINGS) for key, item in value.items()}
-        if isinstance(value, list):
+        if is_list(value):
             return [expand(item, in_secrets) for item in value]
         if in_secrets and isinstance(value, str):
             return VARIABLE.sub(substitute, value)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Discriminator, Field, HttpUrl, Tag, field_validator, model_validator
 
 from agentrft.spec.base import SpecModel
+from agentrft.wire import is_object
 
 # To be matched in full: `$` also stands before a newline at the end.
 TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -169,7 +170,7 @@ class HookSpec(SpecModel):
 
 
 def _kind(tool: Any) -> str:
-    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
+    kind = tool.get("type") if is_object(tool) else getattr(tool, "type", None)
     return "http" if kind is None else str(kind)
 
 
@@ -186,7 +187,7 @@ class NamedToolChoice(SpecModel):
     @model_validator(mode="before")
     @classmethod
     def _from_flat(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "name" in given and "function" not in given:
+        if is_object(given) and "name" in given and "function" not in given:
             return {
                 **{key: value for key, value in given.items() if key != "name"},
                 "function": {"name": given["name"]},
