@@ -47,13 +47,16 @@ class Chroot:
             target = f"{self.folder}{path}"
             make = f"mkdir -p {target}" if os.path.isdir(path) else f"touch {target}"
             mounts.append(f"{make} && mount --bind {path} {target}")
-        inside = ["runuser", "-u", self.user, "--", *program] if self.user != "root" else program
+        given = [f"{name}={value}" for name, value in self.environment.items()]
+        inside = ["/usr/bin/env", "-i", *given, *program]
+        if self.user != "root":
+            inside = ["/usr/bin/setpriv", "--reuid", self.user, "--regid", self.user, "--init-groups", *inside]
         # The mounts are in a namespace of their own: they end with it.
         script = " && ".join([*mounts, f'exec chroot {self.folder} sh -c \'cd "$0" && exec "$@"\' {self.workdir} "$@"'])
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *inside]
 
     def run(self, program: list[str]) -> None:
-        subprocess.run(self.command(program), env=self.environment, check=True)
+        subprocess.run(self.command(program), check=True)
 
     def do(self, word: str, rest: str) -> None:
         if word == "RUN":
@@ -99,7 +102,7 @@ def main() -> None:
 
 
 def serve(chroot: Chroot, program: list[str], port: int) -> None:
-    process = subprocess.Popen(chroot.command(program), env=chroot.environment)
+    process = subprocess.Popen(chroot.command(program))
     deadline = time.monotonic() + START_S
     try:
         while True:

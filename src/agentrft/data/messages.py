@@ -9,6 +9,7 @@ from typing import Any
 
 from agentrft import wire
 from agentrft.call_arguments import ArgumentsError, read_arguments
+from agentrft.wire import is_list, is_object
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 BETWEEN_PARTS = "\n"
@@ -40,9 +41,9 @@ def joined_text(parts: Sequence[Any], types: Collection[str]) -> str | None:
     Raises:
         PartFault: a part is of another type, or has no text.
     """
-    texts = []
+    texts: list[str] = []
     for index, part in enumerate(parts):
-        if not isinstance(part, dict):
+        if not is_object(part):
             raise PartFault(f"[{index}]", "expected an object with 'type' and 'text'")
         kind = part.get("type")
         if not isinstance(kind, str) or kind not in types:
@@ -57,12 +58,12 @@ def joined_text(parts: Sequence[Any], types: Collection[str]) -> str | None:
 
 def read_messages(given: Any) -> tuple[list[dict[str, Any]], list[str]]:
     """A row's messages in their one shape, and their faults, each with its field. With faults there are no messages."""
-    if not isinstance(given, list) or not given:
+    if not is_list(given) or not given:
         return [], ["messages: expected a non-empty list of chat messages"]
     messages: list[dict[str, Any]] = []
     faults: list[str] = []
     for index, message in enumerate(given):
-        if isinstance(message, dict):
+        if is_object(message):
             messages.append(_read_message(message, f"messages[{index}]", faults))
         else:
             faults.append(f"messages[{index}]: expected an object with 'role' and 'content'")
@@ -106,7 +107,7 @@ def _read_message(given: Mapping[str, Any], where: str, faults: list[str]) -> di
             message["tool_calls"] = read
         elif role in ROLES:
             faults.append(f"{where}.tool_calls: a message of role '{role}' makes no calls")
-    elif calls is not None and not isinstance(calls, list):
+    elif calls is not None and not is_list(calls):
         faults.append(f"{where}.tool_calls: expected a list")
     for key in ("name", "tool_call_id", "reasoning_content"):
         if not isinstance(message.get(key, ""), str):
@@ -119,7 +120,7 @@ def _read_message(given: Mapping[str, Any], where: str, faults: list[str]) -> di
 
 def _read_content(message: Mapping[str, Any], where: str, faults: list[str], *, needs_text: bool) -> str:
     content = message.get("content")
-    if isinstance(content, list):
+    if is_list(content):
         types = ("text", "refusal") if message.get("role") == "assistant" else ("text",)
         try:
             # An empty list is no content.
@@ -137,18 +138,18 @@ def _read_content(message: Mapping[str, Any], where: str, faults: list[str], *, 
 
 
 def _read_calls(given: Any, where: str, faults: list[str]) -> list[dict[str, Any]]:
-    if not isinstance(given, list):
+    if not is_list(given):
         faults.append(f"{where}: expected a list")
         return []
-    calls = []
+    calls: list[dict[str, Any]] = []
     seen: set[str] = set()
     for index, call in enumerate(given):
         at = f"{where}[{index}]"
-        kind = call.get("type", "function") if isinstance(call, dict) else "function"
-        function = call.get("function") if isinstance(call, dict) else None
+        kind = call.get("type", "function") if is_object(call) else "function"
+        function = call.get("function") if is_object(call) else None
         if kind != "function":
             faults.append(f"{at}.type: expected 'function', found {_quoted(kind)}")
-        elif not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+        elif not is_object(function) or not isinstance(function.get("name"), str) or not function["name"]:
             faults.append(f"{at}.function.name: expected a string")
         elif "arguments" not in function:
             faults.append(f"{at}.function.arguments: missing; expected a JSON string or an object")

@@ -9,7 +9,7 @@ from typing import Any
 from agentrft import wire
 from agentrft.data.messages import demonstration_faults, read_messages
 from agentrft.errors import UserError
-from agentrft.wire import WireError
+from agentrft.wire import WireError, is_list, is_object
 
 MAX_FAULTS_SHOWN = 20
 
@@ -28,8 +28,8 @@ class Sample:
 
     sample_id: str
     messages: list[dict[str, Any]]
-    tools: list[dict[str, Any]] = field(default_factory=list)
-    item: dict[str, Any] = field(default_factory=dict)
+    tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    item: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def line(self) -> int:
@@ -155,7 +155,7 @@ def _read_row(
     judge: Judge | None,
 ) -> tuple[Sample | None, list[str]]:
     """The sample, or what is wrong with it."""
-    if not isinstance(row, dict):
+    if not is_object(row):
         return None, ["expected a JSON object"]
     messages, faults = read_messages(row.get("messages"))
     faults += _tool_faults(row)
@@ -183,13 +183,13 @@ def _tool_faults(row: dict[str, Any]) -> list[str]:
     tools = row.get("tools")
     if tools is None:
         return []
-    if not isinstance(tools, list):
+    if not is_list(tools):
         return ["tools: expected a list of Chat Completions tool specs"]
-    faults = []
+    faults: list[str] = []
     names: set[str] = set()
     for index, tool in enumerate(tools):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        function = tool.get("function") if is_object(tool) else None
+        if not is_object(function) or not isinstance(function.get("name"), str):
             faults.append(f"tools[{index}].function.name: expected a string")
             continue
         if function["name"] in names:

@@ -148,7 +148,7 @@ def _keys(value: dict[str, Any]) -> str:
     return (", ".join(names) or "no keys") + rest
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if value is None:
         return "null"
     names: dict[type[Any], str] = {
