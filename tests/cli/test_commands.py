@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -200,6 +201,19 @@ def test_grade_runs_a_grader_on_stored_rollouts_and_on_an_answer(folder: Path) -
         ran = run_here("grade", "calls.yaml", "--answer", "x", "--output-tools", faulty)
         assert ran.code == 2 and "output-tools" in ran.stderr + ran.stdout
     assert run_here("grade", "job.yaml", "--rollouts", "latest", "--output-tools", calls).code == 2
+    job = yaml.safe_load(text)
+    job["method"]["reinforcement"]["grader"] = {
+        "type": "string_check",
+        "input": "{{ sample.output_json.code }}",
+        "reference": "x",
+        "operation": "ne",
+    }
+    (folder / "json.yaml").write_text(yaml.safe_dump(job))
+    ran = run_here("grade", "json.yaml", "--answer", "no JSON", "--json")
+    assert (ran.code, ran.answer["after"], ran.answer["missing"]) == (0, 0.0, ["sample.output_json.code"])
+    assert "sample.output_json.code" in ran.answer["reason"]
+    ran = run_here("grade", "json.yaml", "--rollouts", "latest", "--phase", "validation")
+    assert ran.code == 0 and "lack what the grader reads: sample.output_json.code" in ran.stdout
     (folder / "broken.yaml").write_text(text.replace("return min", "return none"))
     assert run_here("grade", "broken.yaml", "--answer", "x").code == 3
     assert run_here("grade", "job.yaml").code == 2

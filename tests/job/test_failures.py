@@ -1,8 +1,10 @@
 """Whole jobs on broken infrastructure: what failed is counted, and never trained on."""
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from agentrft.learner import Learner, TrainingGroup, UpdateMetrics
 from agentrft.rollout import Rollout
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
+from agentrft.traffic import breaker
 from agentrft.traffic import endpoint as endpoint_module
 from tests.job.tiny_job import TRAIN_WORDS, tool_calls, write_job
 from tests.traffic.chaos_server import Behaviour, ChaosServer, hang, ok, status
@@ -304,3 +307,42 @@ async def test_a_grader_that_breaks_on_a_third_of_the_answers_rings_though_most_
     assert sum(row["failures"].get("grader:exception", 0) for row in trained) == len(twice)
     rang = [data for data in told if data["alarm"] == "first_attempt_failure_share"]
     assert rang and set(rang[0]["trace_ids"]) <= {one.trace_id for one in first}
+
+
+class Expiring(ChaosServer):
+    """Its token expires at the sixth call, for all that is asked of it until it is renewed."""
+
+    renewed_after_s = 0.5
+    renews_at: float | None = None
+
+    def _behaviour(self, key: str) -> Behaviour:
+        if self.renews_at is None and len(self.executed) > 5:
+            self.renews_at = time.monotonic() + self.renewed_after_s
+        expired = self.renews_at is not None and time.monotonic() < self.renews_at
+        return status(401, "the token has expired") if expired else ok()
+
+
+@pytest.mark.parametrize("is_renewed", [True, False])
+async def test_a_token_that_expires_in_mid_job_is_never_read_by_the_model(
+    tiny_model: Path, tmp_path: Path, updates: Updates, monkeypatch: pytest.MonkeyPatch, is_renewed: bool
+) -> None:
+    monkeypatch.setattr(breaker, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(breaker, "MAX_INTERVAL_S", 0.2)
+    async with Expiring() as server:
+        server.renewed_after_s = 0.5 if is_renewed else 3600.0
+        tool = {"outage_deadline_s": 20.0 if is_renewed else 0.2, "headers": {"Authorization": "Bearer sk-expiring"}}
+        job = load_job(write_job(tmp_path, tiny_model, server.url, tool=tool, **NO_VALIDATION))
+        store, job_id = create_job(job)
+        with store:
+            # Where the token is not waited for, a step may be left without any group.
+            with suppress(JobFailedError):
+                await run_job(job, store, job_id, progress=NoProgress(), stop=Stop())
+            rollouts = [one for of_step in stored_rollouts(store, job_id).values() for one in of_step]
+            events = [event.message for event in store.events(job_id)]
+    kinds = {one.failure_kind for one in rollouts if one.outcome == "infra_failed"}
+    assert kinds == (set() if is_renewed else {"tool:credential_refused"})
+    assert all("expired" not in json.dumps(one.messages) for one in rollouts)
+    assert "client_error" not in {call.status for one in rollouts for call in one.tool_calls}
+    assert any("tool 'lookup' refuses its credential" in text for text in events)
+    assert not is_renewed or any("takes its credential again" in text for text in events)
+    assert not any("sk-expiring" in text for text in events)
