@@ -228,6 +228,16 @@ async def test_a_key_that_the_row_lacks_is_a_failure_and_found_before_the_job(ma
         ("model", {"prompt": "Give 1."}, "names nothing of the rollout"),
         ("model", {"prompt": "{final_answer}", "response_format": {"type": "text"}}, "unknown type"),
         ("model", {"prompt": "{final_answer}", "response_format": {"type": "object"}}, "no property 'score'"),
+        *(
+            ("model", {"prompt": "{final_answer}", "response_format": {"type": "json_schema", **given}}, said)
+            for given, said in [
+                ({}, "no property 'score'"),
+                ({"json_schema": 3}, "no property 'score'"),
+                ({"json_schema": {"schema": {"properties": ["score"]}}}, "no property 'score'"),
+                ({"json_schema": {"schema": {"properties": {"score": {"$ref": "#/missing"}}}}}, "leads nowhere"),
+                ({"json_schema": {"schema": {"properties": {"score": {}}, "$ref": "#"}}}, "comes back to the place"),
+            ]
+        ),
         ("score_model", {"input": [{"role": "user", "content": "{{ nothing }}"}]}, r"input\.0"),
         ("score_model", {"input": QUESTION, "range": [1, 1]}, "the lower first"),
         ("label_model", {"input": QUESTION, "labels": ["a", "b"], "passing_labels": ["c"]}, "not among the labels"),

@@ -137,6 +137,20 @@ async def test_arguments_that_a_tool_refuses_are_an_error_only_where_the_user_ga
     assert json.loads(tool_calls(server)[0]["arguments"]) == {"word": "mine"}
 
 
+async def test_what_of_a_schema_cannot_be_checked_is_a_warning(tiny_model: Path, tmp_path: Path) -> None:
+    parameters = {"type": "object", "properties": {"word": {"type": "string", "pattern": "^(w"}}}
+    answer = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"properties": {"b": {"pattern": "(b"}}}}}
+    async with ChaosServer() as server:
+        job_file = write_job(tmp_path, Path("/no/model"), server.url, tool={"parameters": parameters})
+        job = yaml.safe_load(job_file.read_text())
+        job["method"]["reinforcement"]["response_format"] = answer
+        job_file.write_text(yaml.safe_dump(job))
+        report = await checked(job_file)
+    assert any("properties.word.pattern: '^(w'" in text for text in said(report, "warning", "tool 'lookup'"))
+    assert any("properties.b.pattern: '(b'" in text for text in said(report, "warning", "response_format"))
+    assert report.tools[0].status == "ok"
+
+
 async def test_a_burst_shows_what_an_endpoint_refuses(tiny_model: Path, tmp_path: Path) -> None:
     async with ChaosServer(limit_in_flight=5, default=ok(delay_s=0.3)) as server:
         report = await checked(write_job(tmp_path, tiny_model, server.url), burst=BURST)

@@ -10,6 +10,7 @@ from agentrft.graders.base import Grade, GraderFailure, GraderSample
 from agentrft.graders.judge import Judge, json_schema
 from agentrft.graders.scores import number_of
 from agentrft.spec.graders import ModelGraderSpec
+from agentrft.spec.json_schema import SchemaFault, read_schema
 from agentrft.traffic import Notify, notify_nobody
 
 NAME = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -93,16 +94,23 @@ def _response_format(spec: ModelGraderSpec) -> dict[str, Any]:
     given = spec.response_format
     if given is None:
         return RESPONSE_FORMAT
-    schema = given.get("json_schema", {}).get("schema") if given.get("type") == "json_schema" else given
+    named = given.get("json_schema")
+    schema = (named.get("schema") if isinstance(named, dict) else None) if given.get("type") == "json_schema" else given
     if given.get("type") not in ("json_schema", "json_object", "object"):
         raise UserError(
             f"grader '{spec.name}': response_format: unknown type {given.get('type')!r}.",
             "Use Chat Completions' json_schema or json_object, or give the schema of an object.",
         )
-    if given["type"] != "json_object" and "score" not in (schema or {}).get("properties", {}):
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    if given["type"] != "json_object" and not (isinstance(properties, dict) and "score" in properties):
         raise UserError(
             f"grader '{spec.name}': response_format: its schema has no property 'score'.", "Add a number `score`."
         )
+    if given["type"] != "json_object" and isinstance(schema, dict):
+        try:
+            read_schema(schema)
+        except SchemaFault as fault:
+            raise UserError(f"grader '{spec.name}': response_format: {fault}", "Give a JSON Schema.") from fault
     if given["type"] == "object":
         return {"type": "json_schema", "json_schema": {"name": "grade", "schema": given}}
     return given
