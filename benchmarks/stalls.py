@@ -4,8 +4,8 @@
 
 One server and one job of the built-in model, which trains for a step first, so that there are weights to merge. Then
 each kind of heavy request in turn is made again and again, by several clients at once, many of which hang up; what the
-pollers see meanwhile is told by kind, beside what they see when nobody else asks. Last, the server is asked to end
-while all of it goes on. The last line on standard output is a JSON object.
+pollers see meanwhile is told by kind, beside what as many pollers see of a server that does nothing else. Last, the
+server is asked to end while all of it goes on. The last line on standard output is a JSON object.
 """
 
 import argparse
@@ -31,7 +31,9 @@ from benchmarks.pollers import Clients
 
 MB = 1 << 20
 BUSY = "def grade(sample, item):\n    while True:\n        pass\n"
-WATCHED = ("health", "status")
+# The third is a server that does nothing else: what its clients see is the machine's, and no work of ours.
+WATCHED = HEALTH, STATUS, BARE = "health", "status", "bare server"
+NONE: dict[str, Any] = {"latencies": [], "failed": 0}
 Attack = Callable[[httpx.AsyncClient], Awaitable[object]]
 
 
@@ -152,9 +154,15 @@ async def repeat(count: int, hang_up_s: float, attack: Attack, until: float) -> 
     return statuses
 
 
-async def measure(arguments: argparse.Namespace, url: str, job: Any, server: subprocess.Popen[str]) -> dict[str, Any]:
+async def measure(
+    arguments: argparse.Namespace, url: str, job: Any, server: subprocess.Popen[str], bare_port: int
+) -> dict[str, Any]:
     port = int(url.rsplit(":", 1)[1].split("/")[0])
-    paths = {"health": ("/healthz",), "status": (f"/v1/fine_tuning/jobs/{job.id}",)}
+    polled = {
+        HEALTH: (port, ("/healthz",)),
+        STATUS: (port, (f"/v1/fine_tuning/jobs/{job.id}",)),
+        BARE: (bare_port, ("/2",)),
+    }
     pollers = {name: Clients(arguments.clients, arguments.interval_s) for name in WATCHED}
     process = psutil.Process(server.pid)
     told: dict[str, dict[str, Any]] = {}
@@ -163,9 +171,10 @@ async def measure(arguments: argparse.Namespace, url: str, job: Any, server: sub
         await asyncio.sleep(1)
 
     kinds = {"nobody else": (1, 60.0, quiet), **attacks(url, job.fine_tuned_model)}
+    kinds = {name: kind for name, kind in kinds.items() if arguments.only in name}
     for name, (count, hang_up_s, attack) in kinds.items():
         for watched in WATCHED:
-            pollers[watched].poll(name, port, paths[watched])
+            pollers[watched].poll(name, *polled[watched])
         await asyncio.sleep(1)
         statuses = await repeat(count, hang_up_s, attack, time.monotonic() + arguments.seconds)
         for watched in WATCHED:
@@ -178,7 +187,7 @@ async def measure(arguments: argparse.Namespace, url: str, job: Any, server: sub
     found = {watched: await asyncio.to_thread(pollers[watched].end) for watched in WATCHED}
     for name in told:
         for watched in WATCHED:
-            seen = found[watched].get(name, {"latencies": [], "failed": 0})
+            seen = found[watched].get(name, NONE)
             told[name][watched] = {
                 "requests": len(seen["latencies"]),
                 "failed": seen["failed"],
@@ -186,10 +195,10 @@ async def measure(arguments: argparse.Namespace, url: str, job: Any, server: sub
             }
     stalled = [name for name in told if name != "nobody else"]
     overall = {
-        watched: percentile_ms([one for name in stalled for one in found[watched][name]["latencies"]], 99)
+        watched: percentile_ms([one for name in stalled for one in found[watched].get(name, NONE)["latencies"]], 99)
         for watched in WATCHED
     }
-    return {"clients": 2 * arguments.clients, "p99_ms_of_all_stalls": overall, "kinds": told}
+    return {"clients_of_each": arguments.clients, "p99_ms_of_all_stalls": overall, "kinds": told}
 
 
 async def end_in_the_middle(url: str, job: Any, server: subprocess.Popen[str]) -> float:
@@ -217,19 +226,25 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--interval-s", type=float, default=0.5)
     parser.add_argument("--seconds", type=float, default=15.0, help="of each kind of heavy request")
+    parser.add_argument("--only", default="", help="kinds whose name has this")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder:
         command = [str(OURS), "-m", "agentrft.cli", "serve", "--port", "0", "--data-dir", folder, "--allow-code"]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        bare = subprocess.Popen(
+            [str(OURS), "-m", "benchmarks.bare_server"], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
         try:
-            assert server.stdout is not None
+            assert server.stdout is not None and bare.stdout is not None
             url = server.stdout.readline().split()[-1]
             job = train(OpenAI(base_url=url, api_key="none"))
-            summary = asyncio.run(measure(arguments, url, job, server))
+            summary = asyncio.run(measure(arguments, url, job, server, int(bare.stdout.readline())))
             print(json.dumps(summary), file=sys.stderr, flush=True)
             summary["seconds_to_end"] = asyncio.run(end_in_the_middle(url, job, server))
         finally:
+            bare.kill()
+            bare.wait()
             server.kill()
             server.wait()
     report("stalls", {"machine": machine(2), "summary": summary})

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from agentrft.server.context import Context
 from agentrft.server.errors import ApiError
 from agentrft.server.models import downloads
 from agentrft.server.offload.admission import Admission
-from agentrft.server.offload.processes import ProcessDied, WorkProcess
+from agentrft.server.offload.processes import Launcher, ProcessDied, WorkProcess
 from tests.server.live import Live, live, lives, until
 
 ECHO = "tests.server.offload_echo"
@@ -37,8 +37,15 @@ def below(server: Live, module: str) -> list[psutil.Process]:
     return found
 
 
-async def test_a_process_answers_line_by_line() -> None:
-    process = WorkProcess(ECHO)
+@pytest.fixture
+async def launcher() -> AsyncIterator[Launcher]:
+    one = Launcher()
+    yield one
+    one.close()
+
+
+async def test_a_process_answers_line_by_line(launcher: Launcher) -> None:
+    process = WorkProcess(launcher, ECHO)
     try:
         assert await process.ask({"say": "ü\n"}, timeout_s=60) == "ü\n"
         assert await process.ask({"say": 2}, timeout_s=60) == 2 and process.lives
@@ -47,8 +54,8 @@ async def test_a_process_answers_line_by_line() -> None:
     assert not process.lives
 
 
-async def test_what_it_died_of_is_told_and_the_next_one_is_another() -> None:
-    process = WorkProcess(ECHO)
+async def test_what_it_died_of_is_told_and_the_next_one_is_another(launcher: Launcher) -> None:
+    process = WorkProcess(launcher, ECHO)
     with pytest.raises(ProcessDied, match="I die"):
         await process.ask({"die": "I die"}, timeout_s=60)
     try:
@@ -58,8 +65,8 @@ async def test_what_it_died_of_is_told_and_the_next_one_is_another() -> None:
 
 
 @pytest.mark.parametrize("ends", ["timeout", "cancel"])
-async def test_who_stops_waiting_kills_it(ends: str) -> None:
-    process = WorkProcess(ECHO)
+async def test_who_stops_waiting_kills_it(launcher: Launcher, ends: str) -> None:
+    process = WorkProcess(launcher, ECHO)
     pid = await process.ask({"pid": True}, timeout_s=60)
     asking = asyncio.create_task(process.ask({"sleep": 600}, timeout_s=0.2 if ends == "timeout" else 600))
     await asyncio.sleep(0.1)
@@ -71,7 +78,7 @@ async def test_who_stops_waiting_kills_it(ends: str) -> None:
     assert not process.lives
     assert await process.ask({"say": 1}, timeout_s=60) == 1
     await process.close()
-    assert not psutil.pid_exists(pid)
+    until(lambda: not psutil.pid_exists(pid) or not lives(psutil.Process(pid)), "it has ended", timeout_s=30)
 
 
 async def test_who_comes_when_the_queue_is_full_is_told_when_to_come_again() -> None:
@@ -152,7 +159,7 @@ async def hang_up_after(url: str, body: dict[str, Any], is_started: Callable[[],
 
 
 async def test_hanging_up_ends_the_grader(server: Live) -> None:
-    module = "offload.grading_process"
+    module = "offload.launcher"
     url = f"{server.url}/fine_tuning/alpha/graders/run"
     warm = await asyncio.to_thread(httpx.post, url, json=similarity("cosine", "a"), timeout=120)
     assert warm.status_code == 200
@@ -213,7 +220,12 @@ async def test_forty_downloads_that_hang_up_leave_nothing(tmp_path: Path, monkey
     await asyncio.gather(*working, return_exceptions=True)
     assert context.zipping.admitted == 0
     assert list(context.settings.files_dir.glob(".partial-*")) == []
-    assert [child for child in psutil.Process().children() if ECHO in str(child.cmdline())] == []
+    launcher = context.launcher._process
+    assert launcher is not None
+    below = psutil.Process(launcher.pid)
+    until(lambda: not any(map(lives, below.children())), "all have ended", timeout_s=30)
+    context.launcher.close()
+    launcher.wait(30)
 
 
 async def test_a_download_is_packed_sent_and_deleted(tmp_path: Path) -> None:

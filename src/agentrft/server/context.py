@@ -18,6 +18,7 @@ from agentrft.server.objects.jobs import job_object, steps_of
 from agentrft.server.objects.metrics import metrics_csv
 from agentrft.server.offload.admission import Admission
 from agentrft.server.offload.grading import GradingProcesses
+from agentrft.server.offload.processes import Launcher
 from agentrft.server.records import Records
 from agentrft.server.records.rows import ServedJob
 from agentrft.server.settings import Settings
@@ -35,6 +36,7 @@ class Context:
 
     Attributes:
         wake: tells the scheduler that there is something to do.
+        launcher: starts processes for heavy work.
         grading: the processes in which graders are tried.
         merging: who may merge weights: the memory is for one at a time.
         zipping: who may pack weights that need no merging.
@@ -50,7 +52,8 @@ class Context:
     event_cache: EventCache = field(init=False)
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    grading: GradingProcesses = field(default_factory=GradingProcesses)
+    launcher: Launcher = field(default_factory=Launcher)
+    grading: GradingProcesses = field(init=False)
     merging: Admission = field(default_factory=lambda: Admission("merged weights", **MERGES))
     zipping: Admission = field(default_factory=lambda: Admission("weights", **ZIPS))
 
@@ -61,6 +64,7 @@ class Context:
 
     def __post_init__(self) -> None:
         self.event_cache = EventCache(self.store)
+        self.grading = GradingProcesses(self.launcher)
 
     async def quickly(self, look: Callable[..., T], *args: Any) -> T:
         """What a short look at the database gives, in a thread that waits for no long work."""
@@ -73,6 +77,7 @@ class Context:
     async def close(self) -> None:
         """End what runs beside the answers. What waits for its turn is done by the next start."""
         await self.grading.close()
+        self.launcher.close()
         self.quick.shutdown(wait=False, cancel_futures=True)
         self.validation.shutdown(wait=False, cancel_futures=True)
 

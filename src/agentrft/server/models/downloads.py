@@ -68,7 +68,7 @@ async def _made(
     module: str, told: Mapping[str, Any], name: str, context: Context, admission: Admission, timeout_s: float
 ) -> TemporaryFileResponse:
     async with admission.slot(), _temporary(context) as folder:
-        process = WorkProcess(module)
+        process = WorkProcess(context.launcher, module)
         path = folder / ARCHIVE_NAME
         try:
             problem = await process.ask({**told, "out": str(path)}, timeout_s=timeout_s)

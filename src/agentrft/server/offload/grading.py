@@ -7,7 +7,7 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.server.errors import ApiError
 from agentrft.server.offload.admission import Admission
-from agentrft.server.offload.processes import ProcessDied, WorkProcess
+from agentrft.server.offload.processes import Launcher, ProcessDied, WorkProcess
 
 MODULE = "agentrft.server.offload.grading_process"
 MAX_RUNNING, MAX_WAITING, RETRY_AFTER_S = 4, 32, 5
@@ -39,7 +39,8 @@ class TriedGrade:
 class GradingProcesses:
     """Used from one event loop; a process is started when there is none that is free."""
 
-    def __init__(self) -> None:
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
         self._admission = Admission(
             "graders", max_running=MAX_RUNNING, max_waiting=MAX_WAITING, retry_after_s=RETRY_AFTER_S
         )
@@ -72,7 +73,7 @@ class GradingProcesses:
 
     async def _ask(self, told: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
         async with self._admission.slot():
-            process = self._free.pop() if self._free else WorkProcess(MODULE)
+            process = self._free.pop() if self._free else WorkProcess(self._launcher, MODULE)
             self._busy.add(process)
             try:
                 answer = await process.ask(told, timeout_s=timeout_s)
