@@ -24,6 +24,8 @@ from tests.strangers.doors import CALL, GRADER, JOBS, ROWS, SIMILARITY, TOOL, US
 from tests.strangers.odd_documents import odd_bytes, odd_documents
 
 AT_ONCE = 8
+# Whoever asks for no limit gets what fits: not much, so that many can ask.
+CHAT_CONTEXT_TOKENS = 96
 ROWS_OF_A_FILE = 25
 SETTLE_S = 120
 LISTS = ("/files", "/fine_tuning/jobs", "/models", "/evals")
@@ -224,37 +226,73 @@ def _chat(inputs: Sequence[tuple[str, bytes]], folder: Path) -> list[str]:
     with one_thread():
         model = make_model(folder / "tiny") if not (folder / "tiny").exists() else folder / "tiny"
     with running(model) as server:
-        options = {**headers(weights(model)), "Content-Type": "application/json"}
+        asked = weights(model).model_copy(update={"max_context_tokens": CHAT_CONTEXT_TOKENS})
+        options = {**headers(asked), "Content-Type": "application/json"}
         requests = [(path, {"data": body, "headers": options}) for path, body in inputs]
         return asyncio.run(_post_all(server.url, requests, inputs))
 
 
 def _stored(inputs: Sequence[tuple[str, str]], folder: Path) -> list[str]:
-    """Records as an older version, or a hand, may have left them in the database."""
+    """Records as an older version, or a hand, may have left them in the database: one in each of many jobs."""
     server = Served(folder)
     server.start()
     try:
-        asyncio.run(_send_bodies(server.url, [("/fine_tuning/jobs", json.dumps(CREATE).encode())] * len(inputs)))
+        asyncio.run(_send_bodies(server.url, [("/fine_tuning/jobs", json.dumps(CREATE).encode())]))
+        asyncio.run(_all_is_listed(server.url))
     finally:
         server.end()
     with sqlite3.connect(folder / "jobs" / "agentrft.db") as database:
-        database.create_function("raw", 1, lambda value: value)
-        jobs = [row[0] for row in database.execute("SELECT job_id FROM jobs ORDER BY number")]
-        for job_id, (column, text) in zip(jobs, inputs, strict=False):
+        jobs = [f"ftjob-{next(_numbers):012d}" for _ in inputs]
+        for job_id, (column, text) in zip(jobs, inputs, strict=True):
+            _copy_newest_job(database, job_id)
             table, _, name = column.partition(".")
-            text = text.encode("utf-8", "replace").decode()
-            database.execute(f'UPDATE {table} SET "{name}" = ? WHERE job_id = ?', (text, job_id))
+            # SQLite takes no half surrogate pairs itself.
+            stored = text.encode("utf-8", "replace").decode()
+            database.execute(f'UPDATE {table} SET "{name}" = ? WHERE job_id = ?', (stored, job_id))
             database.execute("UPDATE jobs SET status = 'created' WHERE job_id = ? AND number % 3 = 0", (job_id,))
     server.start()
     try:
         faults = asyncio.run(_all_is_listed(server.url))
-        events = [f"/fine_tuning/jobs/{job_id}/events" for job_id in jobs]
-        for path in events:
-            asyncio.run(_listed(server.url, path))
+        return faults + asyncio.run(_events_are_listed(server.url, jobs))
     except AssertionError as error:
-        faults = [str(error)]
+        return [str(error)]
     finally:
         server.end()
+
+
+_numbers = itertools.count()
+
+
+def _copy_newest_job(database: sqlite3.Connection, job_id: str) -> None:
+    """A job like the newest, with its rows in all tables."""
+    (newest,) = database.execute("SELECT job_id FROM jobs ORDER BY number DESC LIMIT 1").fetchone()
+    template = _templates.setdefault(str(database.execute("PRAGMA database_list").fetchone()[2]), newest)
+    for table in ("jobs", "served_jobs", "events"):
+        names = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+        copied = [f'"{name}"' for name in names if name not in ("number", "job_id", "idempotency_key")]
+        database.execute(
+            f"INSERT INTO {table} (job_id, {', '.join(copied)}) "
+            f"SELECT ?, {', '.join(copied)} FROM {table} WHERE job_id = ?",
+            (job_id, template),
+        )
+
+
+# The job that is copied, by database: one that was made through the API.
+_templates: dict[str, str] = {}
+
+
+async def _events_are_listed(url: str, jobs: Sequence[str]) -> list[str]:
+    faults: list[str] = []
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(job_id: str) -> None:
+        async with places:
+            try:
+                await _listed(url, f"/fine_tuning/jobs/{job_id}/events")
+            except AssertionError as error:
+                faults.append(str(error))
+
+    await asyncio.gather(*(one(job_id) for job_id in jobs))
     return faults
 
 
