@@ -68,6 +68,7 @@ BODIES: dict[str, list[Any]] = {
 CHAT: dict[str, list[Any]] = {
     "/chat/completions": [
         {"model": "tiny", "messages": [USER], "max_tokens": 1, "temperature": 0.5, "seed": 1},
+        {"model": "tiny", "max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]},
         {"model": "tiny", "messages": [USER], "tools": [TOOL], "tool_choice": "auto", "max_completion_tokens": 1},
         {
             "model": "tiny",

@@ -50,6 +50,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "lookup", "argu
 USER = {"role": "user", "content": "Colour of apple?"}
 ROWS: list[Any] = [
     {"messages": [USER], "answer": "red", "price": 1.5, "tags": ["a", {"b": 2}]},
+    {"messages": [{"role": "user", "name": "ann", "content": [{"type": "text", "text": "Hi"}]}], "answer": "red"},
     {"messages": [{"role": "system", "content": "Be short."}, USER], "tools": [TOOL], "answer": {"code": "A01"}},
     {
         "messages": [

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agentrft import wire
 from agentrft.data import Sample
 from agentrft.errors import EndpointError
 from agentrft.job.check.findings import BurstReport, CheckReport, Source, ToolReport
@@ -261,14 +262,14 @@ def _arguments(
 def _demonstrated(function: dict[str, Any], tool: Tool) -> dict[str, Any] | None:
     if function["name"] != tool.name:
         return None
-    value = json.loads(function["arguments"])
+    value = wire.parse(function["arguments"])
     return value if argument_fault(tool.parameters, value) is None else None
 
 
 def _shape(output: str) -> str:
     try:
-        json.loads(output)
-    except (ValueError, RecursionError):
+        wire.parse_leniently(output)
+    except wire.WireError:
         return "text"
     return "json"
 
