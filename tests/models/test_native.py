@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def kernels() -> Kernels:
     if found is None:
         pytest.skip("no C++ compiler here")
     return found
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """The operators divide their work among threads; `make test` gives each of its processes only one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def random(*shape: int, scale: float = 1.0) -> Tensor:
