@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import IO, Any
 
-from agentrft.server.workers.leases import NICE
-
+# Yields to the answers of the API, and to training.
+NICE = 10
 READ_BYTES = 1024 * 1024
 
 
