@@ -259,3 +259,35 @@ def test_without_bubblewrap_the_grader_is_refused_unless_it_is_trusted(monkeypat
         PythonGrader(PythonGraderSpec(type="python", source=source, trusted=True))
     finally:
         sandbox.working_jail.cache_clear()
+
+
+def test_a_machine_without_a_list_of_system_calls_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "seccomp_program", lambda: None)
+    sandbox.working_jail.cache_clear()
+    try:
+        with pytest.raises(UserError, match="no list of system calls") as refused:
+            PythonGrader(PythonGraderSpec(type="python", source="def grade(sample, item):\n    return 0.0\n"))
+        assert "trusted: true" in refused.value.remedy
+    finally:
+        sandbox.working_jail.cache_clear()
+
+
+def test_root_that_cannot_make_another_users_jail_is_told_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root's workers become another user")
+    monkeypatch.setattr(sandbox, "MOUNT_OVER", ())
+    sandbox.working_jail.cache_clear()
+    try:
+        with pytest.raises(UserError, match="for root in one of another user's") as refused:
+            PythonGrader(PythonGraderSpec(type="python", source="def grade(sample, item):\n    return 0.0\n"))
+        assert refused.value.remedy.startswith("Run agentrft as an ordinary user")
+    finally:
+        sandbox.working_jail.cache_clear()
+
+
+def test_roots_worker_is_a_user_that_nobody_is() -> None:
+    for _ in range(100):
+        assert 0x70000000 <= sandbox._free_user("0 0 4294967295") < 0x7FFF0000
+        assert 61441 <= sandbox._free_user("0 1000 1\n1 100000 65536") <= 65536
+    with pytest.raises(OSError, match="no user but root"):
+        sandbox._free_user("0 1000 1")

@@ -104,7 +104,8 @@ class Jail:
         place = _place_to_mount_over(paths)
         jailed = [self.bubblewrap, *_arguments({path: f"{place}/{i}" for i, path in enumerate(paths)}), "--", *command]
         prefix = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", AS_ANOTHER_USER, "sh"]
-        return Launch([*prefix, place, str(_free_user()), str(len(paths)), *paths, *jailed], orders)
+        user = _free_user(Path("/proc/self/uid_map").read_text())
+        return Launch([*prefix, place, str(user), str(len(paths)), *paths, *jailed], orders)
 
 
 @functools.cache
@@ -188,13 +189,16 @@ def _place_to_mount_over(paths: list[str]) -> str:
     raise OSError(f"none of {', '.join(MOUNT_OVER)} is a folder to mount over")
 
 
-def _free_user() -> int:
+def _free_user(uid_map: str) -> int:
     """A user number that nobody has, another one for each worker: limits are counted for each number.
 
+    Args:
+        uid_map: the kernel's list of the numbers that there are in our user namespace.
+
     Raises:
-        OSError: only root exists in the user namespace that we are in.
+        OSError: root is the only one.
     """
-    ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    ranges = [tuple(map(int, line.split())) for line in uid_map.splitlines()]
     first, _, count = max(ranges, key=lambda found: found[2])
     if first <= FIRST_FREE_USER and first + count >= FIRST_FREE_USER + N_FREE_USERS:
         return FIRST_FREE_USER + secrets.randbelow(N_FREE_USERS)
