@@ -274,6 +274,15 @@ def test_exports_compute_what_the_policy_does_without_agentrft(folder: Path) -> 
     assert torch.allclose(torch.tensor(json.loads(alone.stdout)), expected, atol=LOGITS_TOLERANCE)
 
     config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    assert set(config) == {
+        "base_model_name_or_path",
+        "inference_mode",
+        "lora_alpha",
+        "peft_type",
+        "r",
+        "target_modules",
+        "task_type",
+    }, "older PEFT refuses keys that it does not know"
     assert config["target_modules"] == ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
     base = AutoModelForCausalLM.from_pretrained(config["base_model_name_or_path"])
     base_logits = base(torch.tensor([ids])).logits[0, -1]

@@ -4,7 +4,7 @@ import pytest
 
 from agentrft.errors import UserError
 from agentrft.models import list_models, resolve_model
-from agentrft.models.catalog import SMOLLM2_PARAMETERS, cache_folder, count_parameters
+from agentrft.models.catalog import SMOLLM2_PARAMETERS, cache_folder, count_parameters, own_name, shared_name
 
 
 def test_the_built_in_model_lies_in_the_cache(empty_cache: Path) -> None:
@@ -20,6 +20,16 @@ def test_a_folder_with_a_configuration_is_a_model(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     source = resolve_model(str(folder))
     assert (source.path_or_id, source.is_local, source.public_name) == (str(folder), True, "tuned")
+
+
+def test_a_models_folder_in_a_cache_has_the_name_that_others_know(empty_cache: Path) -> None:
+    hub = "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert shared_name(resolve_model("smollm2-135m").path_or_id) == hub
+    assert shared_name("smollm2-135m") == hub
+    assert own_name(hub) == "smollm2-135m"
+    assert shared_name("/root/.cache/huggingface/hub/models--Qwen--Qwen3-0.6B/snapshots/c1899de2") == "Qwen/Qwen3-0.6B"
+    for same in ("Qwen/Qwen3-0.6B", "/data/models/tuned", "/data/models--a--b/snapshots/c/deeper"):
+        assert shared_name(same) == own_name(same) == same
 
 
 def test_a_hugging_face_id_is_not_looked_up_yet() -> None:

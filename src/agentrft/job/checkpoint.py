@@ -14,6 +14,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
+from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
 from agentrft.learner import Learner, Policy
 from agentrft.store import Artifacts
 from agentrft.store.layout import ADAPTER, MODEL, STATE, checkpoints_folder
@@ -52,6 +53,9 @@ def save_weights(folder: Path, policy: Policy) -> None:
     model = policy.model
     if isinstance(model, PeftModel):
         model.save_pretrained(str(folder / ADAPTER), save_embedding_layers=False)
+        write_portable(folder / ADAPTER / ADAPTER_CONFIG)
+        # A form with nothing filled in but this machine's path of the base model.
+        (folder / ADAPTER / "README.md").unlink(missing_ok=True)
     elif isinstance(model, PreTrainedModel):
         model.save_pretrained(str(folder / MODEL))
 

@@ -19,16 +19,16 @@ from transformers import PreTrainedTokenizerFast
 from agentrft.chat import load_codec
 from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.errors import UserError
+from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
 from agentrft.job.references import ADAPTER_FILE, ModelReference
 from agentrft.learner import Policy
 from agentrft.models import ModelSource, resolve_model
+from agentrft.models.catalog import own_name, shared_name
 from agentrft.models.convert import quiet_transformers
 from agentrft.models.forward import TransformersForward
-from agentrft.models.load import load_model, load_tokenizer, model_folder
+from agentrft.models.load import load_model, load_tokenizer
 from agentrft.store import JobStore
 from agentrft.store.layout import ADAPTER, MODEL
-
-ADAPTER_CONFIG = "adapter_config.json"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainedWeights:
     Attributes:
         folder: with the adapter's or the model's safetensors.
         model: what the job's `model:` says, or the base model that an adapter names.
-        base: the base model's folder or hub id, as other programs take it.
+        base: the base model's hub id, or the folder of one that is the user's own, as other programs take it.
         lora_rank: None where all weights were trained.
         dtype: of the job's model.
     """
@@ -75,11 +75,11 @@ def describe_weights(reference: ModelReference, store: JobStore | None, *, model
     rank, named = None, ""
     if (folder / ADAPTER_CONFIG).is_file():
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        rank, named = config["r"], str(config["base_model_name_or_path"])
+        rank, named = config["r"], own_name(str(config["base_model_name_or_path"]))
     if model is None:
         model = store.get_job(reference.job_id).model if store and reference.job_id else named
     source = resolve_model(model)
-    base = str(model_folder(source)) if source.is_local else source.path_or_id
+    base = shared_name(source.path_or_id)
     with safe_open(next(folder.glob("*.safetensors")), framework="pt") as file:
         dtype = file.get_tensor(next(iter(file.keys()))).dtype
     return TrainedWeights(reference, folder, model, base, rank, dtype)
@@ -97,12 +97,8 @@ def export_adapter(weights: TrainedWeights, out: Path) -> list[str]:
         )
 
     def write(folder: Path) -> None:
-        config = json.loads((weights.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        config["base_model_name_or_path"] = weights.base
-        # PEFT's "all-linear" became the full names of all layers; last parts say the same, and every server takes them.
-        config["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
-        config["inference_mode"] = True
-        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        shutil.copyfile(weights.folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
+        write_portable(folder / ADAPTER_CONFIG, base=weights.base)
         shutil.copyfile(weights.folder / ADAPTER_FILE, folder / ADAPTER_FILE)
         _tokenizer(resolve_model(weights.model)).save_pretrained(folder)
 

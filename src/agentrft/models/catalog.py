@@ -16,6 +16,10 @@ from agentrft.errors import UserError
 SMOLLM2 = "smollm2-135m"
 SMOLLM2_PARAMETERS = 134_515_008
 BUILT_IN = (SMOLLM2,)
+# The names of the built-in models on the Hugging Face hub.
+HUB_IDS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
+# Where the hub's cache keeps a model.
+_SNAPSHOT = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>[^/]+)/snapshots/[^/]+/?")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -82,6 +86,25 @@ def resolve_model(name: str) -> ModelSource:
     close = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     raise UserError(f"model: there is no model '{name}'.{hint}", accepted_models())
+
+
+def shared_name(path_or_id: str) -> str:
+    """What others call a model: its hub id where a folder is that of a built-in model or of the hub's cache; else as it
+    is given.
+    """
+    built_in = {str(built_in_folder(name)): hub_id for name, hub_id in HUB_IDS.items()} | HUB_IDS
+    if path_or_id in built_in:
+        return built_in[path_or_id]
+    snapshot = _SNAPSHOT.search(path_or_id)
+    if snapshot is not None and snapshot.end() == len(path_or_id):
+        return f"{snapshot['owner']}/{snapshot['name']}"
+    return path_or_id
+
+
+def own_name(shared: str) -> str:
+    """What `model:` says for a model that others call so: that of a built-in one, unless the hub's files are here."""
+    name = next((name for name, hub_id in HUB_IDS.items() if hub_id == shared), shared)
+    return shared if any(model.name == shared for model in list_models()) else name
 
 
 def list_models() -> list[ModelInfo]:

@@ -1,0 +1,44 @@
+"""PEFT's `adapter_config.json`, written so that every version of PEFT, and programs that never heard of it, read it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+
+from agentrft.models.catalog import shared_name
+
+ADAPTER_CONFIG = "adapter_config.json"
+# Readers ask for these, whether or not they are PEFT's defaults.
+_ALWAYS = ("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules")
+# Says who wrote it; PEFT before 0.18 refuses it.
+_NEVER = ("peft_version",)
+
+
+def write_portable(path: Path, *, base: str | None = None) -> None:
+    """Rewrite a configuration that PEFT wrote.
+
+    An older PEFT refuses keys that it does not know, also those whose value changes nothing, so only what differs from
+    PEFT's defaults stays. Paths of this machine's model caches become the names under which others have the model.
+
+    Args:
+        base: the base model's folder or hub id, where the configuration names another place.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(_portable(config, base), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _portable(config: Mapping[str, Any], base: str | None) -> dict[str, Any]:
+    defaults = LoraConfig().to_dict()
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key in _ALWAYS or (key not in _NEVER and not (key in defaults and defaults[key] == value))
+    }
+    named = base or config.get("base_model_name_or_path")
+    kept["base_model_name_or_path"] = shared_name(named) if named else None
+    # PEFT's "all-linear" became the full names of all layers; last parts say the same, and every server takes them.
+    kept["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
+    kept["inference_mode"] = True
+    return kept
