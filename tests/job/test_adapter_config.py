@@ -1,5 +1,6 @@
 """The configuration of adapters that leave this machine: any PEFT takes it, and it has none of this machine's paths."""
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ from agentrft.job.export import describe_weights
 from agentrft.job.references import ModelReference
 from agentrft.learner import Policy
 from agentrft.models.catalog import built_in_folder
+from agentrft.models.forward import TransformersForward
 from tests.tiny_model import tiny_model
 
 # The fields of LoRA's configuration in PEFT 0.4, of July 2023.
@@ -86,7 +88,9 @@ def test_a_checkpoints_adapter_is_portable_too_and_peft_loads_it(tmp_path: Path)
     ids = torch.arange(12).unsqueeze(0)
     with torch.no_grad():
         before = model.plain(ids).logits.clone()
-        expected = policy.model(ids).logits
+        merged = copy.deepcopy(model.plain)
+        policy.write_to(TransformersForward(merged))
+        expected = merged(ids).logits
         loaded = PeftModel.from_pretrained(model.plain, str(tmp_path / "adapter"))
         assert torch.allclose(loaded(ids).logits, expected, atol=1e-4)
     assert not torch.allclose(before, expected, atol=1e-2)
