@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Ran, run_alone
-from tests.job.tiny_job import write_job
+from tests.job.tiny_job import write_job, write_rows
 from tests.traffic.chaos_server import Behaviour, ChaosServer
 
 NOWHERE = "http://127.0.0.1:9/tool"
@@ -59,6 +59,30 @@ def test_bad_lines_are_all_reported_at_once(folder: Path, tiny_model: Path) -> N
     assert_one_message(
         ran, 2, "line 1: not valid JSON", "line 2: messages: expected", "line 3: messages[0].role: expected"
     )
+
+
+LEGACY = {"role": "assistant", "content": None, "function_call": {"name": "lookup", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("command", [("train",), ("check", "--burst", "0")], ids=["train", "check"])
+def test_calls_in_demonstrations_that_would_teach_nonsense(folder: Path, command: tuple[str, ...]) -> None:
+    write_job(folder, folder / "no-model-is-looked-at", NOWHERE)
+    path = folder / "demonstrations.jsonl"
+    first, second, third, *_ = (json.loads(line) for line in path.read_text().splitlines())
+    first["messages"][1]["tool_calls"][0]["function"]["arguments"] = "[1]"
+    second["messages"][1]["tool_calls"][0]["function"]["arguments"] = '{"colour": "red"}'
+    third["messages"][1]["tool_calls"][0]["function"]["name"] = "search"
+    legacy = {"messages": [*first["messages"][:1], LEGACY]}
+    write_rows(path, [first, second, third, legacy])
+    ran = run_alone(command[0], "job.yaml", *command[1:], folder=folder)
+    assert ran.code == 2, ran.stderr
+    said = " ".join((ran.stdout + ran.stderr).split())
+    call = "messages[1].tool_calls[0].function"
+    assert f"line 1: {call}.arguments: expected the JSON text of an object, found a list" in said
+    assert f"line 2: {call}.arguments: they do not fit the parameters of 'lookup'" in said
+    assert f"line 3: {call}.name: there is no tool 'search'; there are: lookup" in said
+    assert "line 4: messages[1].function_call" in said
+    assert "Traceback" not in said and not (folder / "runs").exists()
 
 
 def test_an_unknown_field(folder: Path, tiny_model: Path) -> None:
