@@ -195,7 +195,7 @@ def test_grade_runs_a_grader_on_stored_rollouts_and_on_an_answer(folder: Path) -
     ran = run_here("grade", "job.yaml", "--answer", "0123456789")
     assert ran.code == 0 and "score 0.500" in ran.stdout
     calls = '[{"function": {"name": "lookup", "arguments": {"word": "a"}}}]'
-    (folder / "calls.yaml").write_text(text.replace("return min", 'return len(sample["output_tools"]) / 4 or min'))
+    (folder / "calls.yaml").write_text(text.replace("output_text", "output_tools").replace("/ 20", "/ 4"))
     assert "score 0.250" in run_here("grade", "calls.yaml", "--answer", "x", "--output-tools", calls).stdout
     for faulty in ("[{", "{}", '[{"function": {}}]'):
         ran = run_here("grade", "calls.yaml", "--answer", "x", "--output-tools", faulty)
