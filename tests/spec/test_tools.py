@@ -105,6 +105,16 @@ def test_an_answers_schema_that_cannot_be_checked_is_refused_with_its_field(sche
     assert "json_schema.schema" in refusal([SEARCH], response_format=answer)
 
 
+@pytest.mark.parametrize(
+    "schema", [{"type": "object", "$ref": "#/$defs/missing"}, {"$ref": "#"}, {"type": "array"}, {"required": 3}]
+)
+@pytest.mark.parametrize("tool", [SEARCH, {"type": "python", "function": "tools:add"}])
+def test_a_tools_schema_that_cannot_be_checked_is_refused_with_its_field(
+    tool: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    assert "method.reinforcement.tools[0].parameters: " in refusal([{**tool, "parameters": schema}])
+
+
 def test_an_answers_schema_says_what_of_it_is_not_enforced() -> None:
     schema = {"type": "object", "properties": {"a": {"pattern": "(a"}}}
     answer = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
+from agentrft.spec.json_schema import schema_fault
 from agentrft.spec.shown import shown_key, shown_value
 from agentrft.spec.start import rank_of
 from agentrft.spec.yaml_files import read_yaml
@@ -88,7 +89,18 @@ def parse_job(
     except ValidationError as error:
         cause = f"{source}: {describe_errors(error)}"
         raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
+    _check_schemas(job, source)
     return _with_absolute_paths(job, folder, source)
+
+
+def _check_schemas(job: JobSpec, source: str) -> None:
+    """Not a rule of the spec itself: a job that was stored when less was known of its schema can still be read."""
+    for place, tool in enumerate(job.tools):
+        parameters = None if tool.type == "mcp" else tool.parameters
+        fault = None if parameters is None else schema_fault(parameters)
+        if fault is not None:
+            where = f"method.reinforcement.tools[{place}].parameters"
+            raise UserError(f"{source}: {where}: {fault}", "Give a JSON Schema of an object.")
 
 
 def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A tool answers text that the model reads, or fails as infrastructure; it never answers something made up.
 """
 
-from agentrft.tools.arguments import argument_fault, fits_schema, schema_fault, unenforced_parts
+from agentrft.spec.json_schema import schema_fault
+from agentrft.tools.arguments import argument_fault, fits_schema, unenforced_parts
 from agentrft.tools.base import RolloutResource, Tool, ToolCall, ToolFailure, ToolResult
 from agentrft.tools.examples import example_arguments
 from agentrft.tools.hooks import RolloutHooks

@@ -3,20 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from agentrft.spec.json_schema import SchemaFault, read_schema
+from agentrft.spec.json_schema import read_schema
 from agentrft.wire import WireError, parse
-
-
-def schema_fault(schema: Mapping[str, Any]) -> str | None:
-    """Why `schema` describes no arguments; None if it does."""
-    try:
-        read_schema(schema)
-    except SchemaFault as fault:
-        return str(fault)
-    kinds = schema.get("type", "object")
-    if kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
-        return f"type: arguments are an object, not {kinds!r}"
-    return None
 
 
 def unenforced_parts(schema: Mapping[str, Any]) -> tuple[str, ...]:

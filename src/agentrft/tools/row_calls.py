@@ -12,7 +12,8 @@ from typing import Any
 
 from agentrft.data import Judge, Sample
 from agentrft.spec import HttpToolSpec, McpToolSpec, PythonToolSpec, ToolSpec
-from agentrft.tools.arguments import argument_fault, schema_fault
+from agentrft.spec.json_schema import schema_fault
+from agentrft.tools.arguments import argument_fault
 from agentrft.tools.toolbox import Toolbox
 
 

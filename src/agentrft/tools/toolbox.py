@@ -7,8 +7,9 @@ from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.spec import HookSpec, HttpToolSpec, McpToolSpec, PythonToolSpec, ToolSpec
+from agentrft.spec.json_schema import schema_fault
 from agentrft.spec.tools import ToolLimits
-from agentrft.tools.arguments import argument_fault, schema_fault, unenforced_parts
+from agentrft.tools.arguments import argument_fault, unenforced_parts
 from agentrft.tools.base import RolloutResource, Tool
 from agentrft.tools.caching import CachedTool
 from agentrft.tools.hooks import RolloutHooks

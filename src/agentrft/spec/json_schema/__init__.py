@@ -4,6 +4,7 @@
 both the schema and the value may come from somebody else.
 """
 
+from agentrft.spec.json_schema.arguments import schema_fault
 from agentrft.spec.json_schema.reading import JsonSchema, SchemaFault, read_schema
 
-__all__ = ["JsonSchema", "SchemaFault", "read_schema"]
+__all__ = ["JsonSchema", "SchemaFault", "read_schema", "schema_fault"]
