@@ -107,3 +107,11 @@ def test_a_grader_in_another_encoding_is_refused(tmp_path: Path, source: bytes) 
     (tmp_path / "grader.py").write_bytes(source)
     grader = {"type": "python", "source_file": "grader.py", "name": "mine"}
     assert "grader.py" in refusal(tmp_path, yaml.safe_dump(job_with(grader)))
+
+
+@pytest.mark.parametrize(
+    "line", ["Authorization: [Bearer sk-secret", "Authorization: &a *b sk-secret", "x: !!int sk-secret"]
+)
+def test_a_line_with_a_header_is_not_quoted(tmp_path: Path, line: str) -> None:
+    cause = refusal(tmp_path, f"{TEXT}headers:\n  {line}\n")
+    assert "not valid YAML" in cause and "sk-secret" not in cause

@@ -54,9 +54,19 @@ def parse_yaml(text: str, source: str) -> Any:
         problem = f"{source}: nested more than {wire.MAX_DEPTH} deep."
         raise UserError(problem, "Write it with fewer levels.") from error
     except _UNREADABLE as error:
-        raise UserError(f"{source}: not valid YAML: {error}", "Mend the line that the message names.") from error
+        raise UserError(f"{source}: not valid YAML: {_reason(error)}.", "Mend it there.") from error
     try:
         wire.check(value)
     except WireError as error:
         raise UserError(f"{source}: {error}.", "Correct this value.") from error
     return value
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong and where; not PyYAML's own text, which quotes the line: it may hold a header's value."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"position {error.position}: a character that YAML does not allow"
+    return f"a value that its tag does not allow ({type(error).__name__})"
