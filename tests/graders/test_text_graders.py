@@ -138,7 +138,7 @@ def test_a_metric_whose_package_is_absent_is_refused_with_what_to_install(monkey
     assert "agentrft[graders]" in error.value.remedy
 
 
-@pytest.mark.parametrize("value", [True, False, None, "1", float("nan"), float("inf"), [1.0], 10**400, 1j])
+@pytest.mark.parametrize("value", [None, "1", float("nan"), float("inf"), [1.0], 10**400, 1j])
 def test_what_is_not_a_finite_number_is_no_score(value: object) -> None:
     with pytest.raises(GraderFailure) as error:
         finite_score(value, grader="mine", what="the score")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentrft.server import event_cache
+from agentrft.server.cache import events as event_cache
 from agentrft.server.cache.events import EventCache
 from agentrft.server.objects.jobs import event_object
 from agentrft.store import JobStore

@@ -15,13 +15,14 @@ from agentrft.server.app import create_app
 from agentrft.server.background.expiry import UPLOAD_GRACE_S, clean_once
 from agentrft.server.settings import Settings
 from agentrft.store import JobStore, tables
-from tests.job.tiny_job import demonstration, prompt
+from tests.job.tiny_job import TOOL, demonstration, prompt
 from tests.server.live import live, open_store, until
 from tests.store.databases import database_of
 
 ROW = json.dumps({"messages": prompt("apple"), "word": "apple"}).encode() + b"\n"
 EXPIRES = {"anchor": "created_at", "seconds": 3600}
 LONG_AGO_S = 2 * UPLOAD_GRACE_S
+LOOKUP = {**TOOL, "server_url": "http://127.0.0.1:9/lookup"}
 GRADER = {"type": "string_check", "name": "right", "input": "x", "reference": "x", "operation": "eq"}
 
 
@@ -89,7 +90,7 @@ def test_an_expired_file_stays_until_the_jobs_that_need_it_have_ended(tmp_path: 
             "training_file": files[0],
             "validation_file": files[1],
             "warm_start": {"training_file": files[2]},
-            "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+            "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER, "tools": [LOOKUP]}},
         }
         job = client.post("/v1/fine_tuning/jobs", json=body).json()
         assert client.get(f"/v1/fine_tuning/jobs/{job['id']}").json()["status"] == "queued"

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from agentrft.server import job_lists
-from agentrft.server.records import Records
+from agentrft.server.records import Records, job_lists
 from agentrft.server.records.job_lists import JobLists
 from agentrft.store import JobStore
 from tests.server.live import database_of

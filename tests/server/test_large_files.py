@@ -31,21 +31,22 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read = self.rendered = self.statements = self.alive = self.most_alive = 0
-        make, render = samples._sample, registry.render_template
+        read_row, render = samples._read_row, registry.render_template
 
-        def count_sample(*args: Any) -> Sample:
-            made = make(*args)
+        def count_sample(*args: Any) -> tuple[Sample | None, list[str]]:
+            made, faults = read_row(*args)
             self.read += 1
-            self.alive += 1
-            self.most_alive = max(self.most_alive, self.alive)
-            weakref.finalize(made, self.forget)
-            return made
+            if made is not None:
+                self.alive += 1
+                self.most_alive = max(self.most_alive, self.alive)
+                weakref.finalize(made, self.forget)
+            return made, faults
 
         def count_render(*args: Any, **kwargs: Any) -> str:
             self.rendered += 1
             return render(*args, **kwargs)
 
-        monkeypatch.setattr(samples, "_sample", count_sample)
+        monkeypatch.setattr(samples, "_read_row", count_sample)
         monkeypatch.setattr(registry, "render_template", count_render)
 
     def forget(self) -> None:

@@ -81,7 +81,10 @@ def test_a_job_is_settled_only_by_who_has_it_or_if_nobody_has(records: Records) 
     records.release(job_id, "one")
     records.settle(job_id)
     assert status(records, job_id) == "cancelled"
-    assert [event.message for event in records.store.events(job_id)] == ["The job was cancelled"]
+    assert [event.message for event in records.store.events(job_id)] == [
+        f"Created fine-tuning job: {job_id}",
+        "The job was cancelled",
+    ]
 
 
 def test_a_paused_job_stays_paused_when_nothing_is_wished(records: Records) -> None:

@@ -77,15 +77,16 @@ def problem_of_file(path: Path) -> str | None:
     """
     judge = call_judge()
     faults: list[UserError] = []
-    # Demonstrations first: where all rows are faulty both ways, what is said of them says more.
-    for read in (each_demonstration, each_sample):
+    # Prompts first: large files have those, and are read once then.
+    for read in (each_sample, each_demonstration):
         try:
             exhaust(read(path, judge))
         except UserError as error:
             faults.append(error)
         else:
             return None
-    return min(faults, key=_n_faults).cause.replace(str(path), "the file")
+    # Where all rows are faulty both ways, what is said of demonstrations says more.
+    return min(reversed(faults), key=_n_faults).cause.replace(str(path), "the file")
 
 
 def _n_faults(error: UserError) -> int:
