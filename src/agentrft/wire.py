@@ -11,7 +11,7 @@ Whoever reads such a text reads it here, and gets JSON that everything behind ca
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, TypeGuard
 
@@ -21,12 +21,17 @@ MAX_DIGITS = 300
 # Of a value that did not come as JSON text, whose aliases can make it larger than what was written.
 MAX_NODES = 2_000_000
 REPLACEMENT = "\ufffd"
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
+HALF_A_PAIR = "half of a surrogate pair, which has no UTF-8 form"
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 # May also match a pair behind an escaped backslash: then a walk through the value decides.
 _ESCAPED_SURROGATE = re.compile(
     r"\\u[dD](?:[89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2}(?<!\\u[dD][89abAB]..\\u....))"
 )
+_LONG_NUMBER = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
+_LARGE_NUMBER = re.compile(rf"[0-9][eE]|[0-9]{{{MAX_DIGITS + 1}}}")
+_PLAIN_NUMBER = 2**63
 _UNSTORABLE = re.compile("[\ud800-\udfff\x00]")
 _BYTE_ORDER_MARKS = (
     (b"\xff\xfe\x00\x00", "UTF-32"),
@@ -127,20 +132,21 @@ def parse(data: str | bytes, *, lossy: bool = False, unique_keys: bool = False) 
     try:
         value = json.loads(
             text,
-            parse_int=whole_number,
-            parse_float=real_number,
+            # Python's own are much quicker, and all that most texts need.
+            parse_int=whole_number if _LONG_NUMBER.search(text) else None,
+            parse_float=real_number if _LARGE_NUMBER.search(text) else None,
             parse_constant=constant,
             object_pairs_hook=unique if unique_keys else None,
         )
     except RecursionError as error:
-        raise WireError(f"nested more than {MAX_DEPTH} deep") from error
+        raise WireError(TOO_DEEP) from error
     except json.JSONDecodeError as error:
         raise NotJSON(f"not valid JSON: {error}") from error
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(value)
     if is_refused:
         raise _first_refused(value)
-    if _ESCAPED_SURROGATE.search(text) or not _is_encodable(text):
+    if (_ESCAPED_SURROGATE.search(text) or not _is_encodable(text)) and _has_half_a_pair(value):
         if not lossy:
             check(value)
         return clean(value)
@@ -153,10 +159,10 @@ def check(value: Any) -> None:
     Raises:
         WireError: with the place of the first fault.
     """
-    for place, found in _walk(value):
-        problem = _problem(found)
-        if problem is not None:
-            raise WireError(problem, _shown(place))
+    found = _Search().fault(value)
+    if found is not None:
+        problem, place = found
+        raise WireError(problem, _shown(place[:3] if problem == TOO_DEEP else place))
 
 
 def clean(value: Any) -> Any:
@@ -218,7 +224,7 @@ def parse_leniently(text: str) -> Any:
         try:
             return clean(json.loads(text, parse_int=_short_integer))
         except RecursionError as error:
-            raise WireError(f"nested more than {MAX_DEPTH} deep") from error
+            raise WireError(TOO_DEEP) from error
 
 
 def _short_integer(digits: str) -> int | None:
@@ -232,7 +238,7 @@ def _problem(value: Any) -> str | None:
         case str():
             if _is_encodable(value):
                 return None
-            return "half of a surrogate pair, which has no UTF-8 form"
+            return HALF_A_PAIR
         case None | bool() | Mapping() | list() | tuple():
             return None
         case int():
@@ -246,31 +252,54 @@ def _problem(value: Any) -> str | None:
             return f"a value of type {type(value).__name__}, which JSON has not"
 
 
-def _walk(value: Any) -> Iterator[tuple[tuple[Step, ...], Any]]:
-    """Every value inside, with its place, parents first; keys as values of their own.
+class _Search:
+    """Looks for the first fault in a value, and builds its place only where there is one: values may be large."""
 
-    Raises:
-        WireError: it is nested too deep, or larger than anything that was written.
-    """
-    waiting: list[tuple[tuple[Step, ...], Any]] = [((), value)]
-    for _ in range(MAX_NODES + 1):
-        if not waiting:
-            return
-        place, found = waiting.pop()
-        yield place, found
-        if len(place) >= MAX_DEPTH and isinstance(found, Mapping | list | tuple):
-            raise WireError(f"nested more than {MAX_DEPTH} deep", _shown(place[:3]))
-        if _is_mapping(found):
-            for key in found:
-                if not isinstance(key, str):
-                    raise WireError(
-                        f"the key {_shortened(repr(key))} is not text; put it in quotation marks", _shown(place)
-                    )
-                yield place, key
-            waiting += [((*place, key), item) for key, item in reversed(list(found.items()))]
-        elif _is_sequence(found):
-            waiting += [((*place, index), item) for index, item in reversed(list(enumerate(found)))]
-    raise WireError(f"more than {MAX_NODES} values")
+    def __init__(self) -> None:
+        self._left = MAX_NODES
+
+    def fault(self, value: Any, depth: int = 0) -> tuple[str, tuple[Step, ...]] | None:
+        """What is wrong, and where below `value`; None if nothing is.
+
+        Raises:
+            WireError: there are more values than anything that was written has.
+        """
+        if not _is_mapping(value) and not _is_sequence(value):
+            problem = _problem(value)
+            return None if problem is None else (problem, ())
+        if depth >= MAX_DEPTH:
+            return TOO_DEEP, ()
+        self._left -= len(value)
+        if self._left < 0:
+            raise WireError(f"more than {MAX_NODES} values")
+        if _is_mapping(value):
+            return self._in_mapping(value, depth)
+        for index, item in enumerate(value):
+            if not _is_plain(item):
+                found = self.fault(item, depth + 1)
+                if found is not None:
+                    return found[0], (index, *found[1])
+        return None
+
+    def _in_mapping(self, mapping: Mapping[Any, Any], depth: int) -> tuple[str, tuple[Step, ...]] | None:
+        for key, item in mapping.items():
+            if not isinstance(key, str):
+                return f"the key {_shortened(repr(key))} is not text; put it in quotation marks", ()
+            if not _is_encodable(key):
+                return HALF_A_PAIR, (key,)
+            if not _is_plain(item):
+                found = self.fault(item, depth + 1)
+                if found is not None:
+                    return found[0], (key, *found[1])
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether nothing can be wrong with it: said quickly, and of most values."""
+    kind = value.__class__
+    if kind is int:
+        return -_PLAIN_NUMBER < value < _PLAIN_NUMBER
+    return value.isascii() if kind is str else value is None or kind is bool
 
 
 def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
@@ -281,6 +310,11 @@ def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
 def is_list(value: object) -> TypeGuard[list[Any]]:
     """Whether a parsed value is a list; as `is_object`."""
     return isinstance(value, list)
+
+
+def _has_half_a_pair(value: Any) -> bool:
+    """Whether a parsed value has one: an escaped backslash before `ud83d` looks like it."""
+    return not _is_encodable(json.dumps(value, ensure_ascii=False))
 
 
 def _first_refused(value: Any) -> WireError:
@@ -298,7 +332,7 @@ def _check_depth(value: Any) -> None:
         level = [item for container in level for item in _items(container) if isinstance(item, dict | list)]
         if not level:
             return
-    raise WireError(f"nested more than {MAX_DEPTH} deep")
+    raise WireError(TOO_DEEP)
 
 
 def _items(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
@@ -311,9 +345,15 @@ def _clean(value: Any, depth: int) -> Any:
     if _is_mapping(value):
         if depth >= MAX_DEPTH:
             return None
-        return {clean_text(key): _clean(item, depth + 1) for key, item in value.items() if isinstance(key, str)}
+        return {
+            clean_text(key): item if _is_plain(item) else _clean(item, depth + 1)
+            for key, item in value.items()
+            if isinstance(key, str)
+        }
     if _is_sequence(value):
-        return None if depth >= MAX_DEPTH else [_clean(item, depth + 1) for item in value]
+        if depth >= MAX_DEPTH:
+            return None
+        return [item if _is_plain(item) else _clean(item, depth + 1) for item in value]
     return None if _problem(value) else value
 
 

@@ -25,7 +25,7 @@ LONE = "\ud83d"
         ('{"a": [{"b c": -Infinity}]}', 'a[0]["b c"]: -Infinity is not a finite number'),
         ('{"rate": 1e999}', "rate: 1e999 is too large for a number"),
         ('{"a": ["\\ud83d "]}', "a[0]: half of a surrogate pair, which has no UTF-8 form"),
-        ('{"\\udc00": 1}', "half of a surrogate pair, which has no UTF-8 form"),
+        ('{"\\udc00": 1}', '["\ufffd"]: half of a surrogate pair, which has no UTF-8 form'),
         (f'"{LONE}"', "half of a surrogate pair, which has no UTF-8 form"),
         ("{", "not valid JSON: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("", "not valid JSON: Expecting value: line 1 column 1 (char 0)"),

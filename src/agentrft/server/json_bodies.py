@@ -1,5 +1,6 @@
 """JSON in and out of the API: requests are read through `wire`, and whatever an answer holds can be sent."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,6 +11,9 @@ from starlette.exceptions import HTTPException
 
 from agentrft import wire
 from agentrft.wire import WireError
+
+# A longer body is read beside the event loop, which answers others meanwhile.
+QUICK_BYTES = 64 * 1024
 
 
 class BodyError(HTTPException):
@@ -28,7 +32,11 @@ class _WireRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             try:
-                self._json = wire.parse(await self.body(), unique_keys=True)
+                body = await self.body()
+                if len(body) < QUICK_BYTES:
+                    self._json = wire.parse(body, unique_keys=True)
+                else:
+                    self._json = await asyncio.to_thread(wire.parse, body, unique_keys=True)
             except WireError as error:
                 raise BodyError(error) from error
         return self._json
