@@ -82,7 +82,7 @@ async def test_every_grader_with_templates_gives_its_lowest_and_asks_no_judge(
     assert (found.score, found.missing) == (lowest, ["sample.output_tools[0].function.name"])
 
 
-async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_the_formula_goes_on() -> None:
+async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_so_does_the_whole() -> None:
     name = "{{ sample.output_tools[0].function.name }}"
     spec = {
         "type": "multi",
@@ -94,11 +94,30 @@ async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_t
         "calculate_output": "said + called + 0.25 * judged",
     }
     found = await grade(spec, GraderSample("search"))
-    assert (found.score, found.sub_scores) == (0.75, {"called": 0.0, "judged": -1.0, "said": 1.0})
+    assert (found.score, found.sub_scores) == (-0.25, {"called": 0.0, "judged": -1.0, "said": 1.0})
     assert found.faults == {"missing_sample_key": 2}
     assert found.missing == ["sample.output_tools[0].function.name"]
     assert found.parts["called"].faults == {"missing_sample_key": 1}
     assert "called:" in str(found.reason)
+
+
+@pytest.mark.parametrize(
+    ("formula", "lowest"),
+    [("1 - a", 0.0), ("ok * (1 - a)", 0.0), ("-a", -1.0), ("1 / a", 0.0), ("1 / (0.5 - a)", 0.0), ("2 - a + ok", 1.0)],
+)
+async def test_lacking_something_never_pays_where_the_formula_falls_with_a_score(formula: str, lowest: float) -> None:
+    graders = {"a": checked("{{ sample.output_json.k }}"), "ok": checked("{{ sample.output_text }}")}
+    found = await grade({"type": "multi", "graders": graders, "calculate_output": formula}, GraderSample("search"))
+    assert (found.score, found.faults) == (lowest, {"missing_sample_key": 1})
+
+
+async def test_lacking_something_never_pays_where_the_range_is_not_known() -> None:
+    graders = {
+        "a": checked("{{ sample.output_json.k }}"),
+        "p": {"type": "python", "trusted": True, "source": "def grade(sample, item):\n    return -0.5"},
+    }
+    found = await grade({"type": "multi", "graders": graders, "calculate_output": "1 - a + p"}, GraderSample("search"))
+    assert found.score == -0.5
 
 
 async def test_what_is_there_is_compared_as_before() -> None:

@@ -215,3 +215,22 @@ def test_many_faulty_rows_are_counted_and_the_first_are_shown() -> None:
 
 def test_graders_without_templates_need_nothing_of_the_rows() -> None:
     check_templates(multi("a", a=python("def grade(sample, item):\n    return 1")), rows({}))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        multi("1e10 * a", a=string_check("E11")),
+        multi("-1e39 * a", a=string_check("E11")),
+        multi("a", a=python("def grade(sample, item):\n    return 1e39")),
+        multi("a", a=python("def grade(sample, item):\n    return -2_000_000_000")),
+    ],
+)
+async def test_a_number_that_is_too_large_is_no_score(spec: MultiGraderSpec) -> None:
+    grader = create_grader(spec)
+    try:
+        with pytest.raises(GraderFailure, match="must lie between -1000000000 and 1000000000") as error:
+            await grader.grade(SAMPLE, item={}, trace_id="t")
+    finally:
+        await grader.close()
+    assert error.value.kind == "bad_answer"

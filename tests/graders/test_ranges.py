@@ -88,3 +88,10 @@ def test_no_score_lies_outside(text: str) -> None:
             continue
         slack = 1e-9 * max(1.0, abs(value))
         assert found[0] - slack <= value <= found[1] + slack
+
+
+def test_a_range_further_from_zero_than_any_score_is_refused() -> None:
+    assert bounds({**SCORE, "range": [-1e9, 1e9]}) == (-1e9, 1e9)
+    for found in ([0, 1.1e9], [-1e39, 0]):
+        with pytest.raises(ValueError, match="must lie between -1000000000 and 1000000000"):
+            bounds({**SCORE, "range": found})

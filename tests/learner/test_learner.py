@@ -134,6 +134,21 @@ def test_a_state_of_other_weights_is_refused(model: TinyModel) -> None:
         make_learner(tiny_model("llama"), lora_rank=None).load_state(state)
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+@pytest.mark.parametrize("base", [1.7e9, -1e9, 16_777_216.0, 0.0])
+def test_advantages_are_the_same_however_far_the_rewards_lie_from_zero(
+    model: TinyModel, algorithm: str, base: float
+) -> None:
+    learner = make_learner(model, algorithm=algorithm)
+    differences = [0.0, 1.0, 2.0, 60.0]
+    group = on_policy_group(model.plain, [base + difference for difference in differences])
+    found = learner._advantages(group)
+    centred = torch.tensor(differences) - sum(differences) / 4
+    expected = centred / (torch.tensor(differences).std() + 1e-4) if algorithm == "grpo" else centred * 4 / 3
+    assert found.dtype == torch.float32
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
 def test_the_gradient_is_clipped_to_its_norm(model: TinyModel) -> None:
     group = on_policy_group(model.plain, [1.0, 0.0, 0.0])
     free = make_learner(model, lora_rank=None, max_grad_norm=1e9)

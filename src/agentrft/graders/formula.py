@@ -19,6 +19,10 @@ from agentrft.errors import UserError
 
 MAX_DEPTH = 50
 MAX_LENGTH = 10_000
+# As long as any float64 needs.
+MAX_DIGITS = 400
+# Characters of a formula in an error.
+MAX_SHOWN = 500
 TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)"
     r"|(?P<name>[^\W\d]\w*)"
@@ -64,6 +68,11 @@ class Instruction:
     text: str
     n_arguments: int = 0
 
+    @property
+    def n_operands(self) -> int:
+        """How many values it takes from the stack."""
+        return {"number": 0, "name": 0, "operator": 2, "negate": 1, "call": self.n_arguments}[self.kind]
+
 
 class Formula:
     """A formula over named scores.
@@ -76,17 +85,40 @@ class Formula:
         program: in postfix order.
 
     Raises:
-        FormulaError: with the position, or the names that exist.
+        FormulaError: with the position, or the names that exist; or a part of it that reads no score has no value.
     """
 
     def __init__(self, text: str, names: Iterable[str]) -> None:
         self.text = text
         self.program = _Parser(text, sorted(names)).program()
+        self._check_constants()
 
     @property
     def names(self) -> set[str]:
         """The names that the formula uses."""
         return {instruction.text for instruction in self.program if instruction.kind == "name"}
+
+    def _check_constants(self) -> None:
+        """Run the parts that are the same for all scores; None on the stack is a part that is not."""
+        stack: list[float | None] = []
+        for instruction in self.program:
+            n = instruction.n_operands
+            operands = stack[len(stack) - n :]
+            del stack[len(stack) - n :]
+            known = [value for value in operands if value is not None]
+            divides_by_zero = instruction.text == "/" and operands[-1] == 0
+            if instruction.kind == "name" or (len(known) < n and not divides_by_zero):
+                stack.append(None)
+                continue
+            try:
+                # For a division by zero, which has no value whatever is divided, any number stands for the score.
+                part = [1.0 if value is None else value for value in operands]
+                _step(self.text, instruction, part, {})
+            except ArithmeticError as error:
+                raise FormulaError(
+                    f"formula, {str(error)[-MAX_SHOWN:]}, whatever the scores are.", "Correct that part of the formula."
+                ) from error
+            stack += part
 
     def evaluate(self, scores: Mapping[str, float]) -> float:
         """The formula's value.
@@ -96,13 +128,17 @@ class Formula:
         """
         stack: list[float] = []
         for instruction in self.program:
-            try:
-                _run(instruction, stack, scores)
-            except (ZeroDivisionError, OverflowError, ValueError) as error:
-                raise ArithmeticError(f"'{self.text}': '{instruction.text}': {error}") from error
-            if not math.isfinite(stack[-1]):
-                raise ArithmeticError(f"'{self.text}': '{instruction.text}' gives {stack[-1]}")
+            _step(self.text, instruction, stack, scores)
         return stack.pop()
+
+
+def _step(formula: str, instruction: Instruction, stack: list[float], scores: Mapping[str, float]) -> None:
+    try:
+        _run(instruction, stack, scores)
+    except (ZeroDivisionError, OverflowError, ValueError) as error:
+        raise ArithmeticError(f"'{formula}': '{instruction.text}': {error}") from error
+    if not math.isfinite(stack[-1]):
+        raise ArithmeticError(f"'{formula}': '{instruction.text}' gives {stack[-1]}")
 
 
 def _run(instruction: Instruction, stack: list[float], scores: Mapping[str, float]) -> None:
@@ -189,6 +225,10 @@ class _Parser:
     def _atom(self) -> None:
         token = self._tokens[self._next]
         if token.kind == "number":
+            if len(token.text) > MAX_DIGITS:
+                raise self._error(token, f"a number of more than {MAX_DIGITS} digits")
+            if not math.isfinite(float(token.text)):
+                raise self._error(token, f"{token.text} is too large for a number")
             self._next += 1
             self._output.append(Instruction("number", token.text))
         elif token.kind == "name":
@@ -235,8 +275,11 @@ class _Parser:
             found = f"'{token.text}'" if token.text else "the end of the formula"
             raise self._error(token, f"expected '{symbol}', found {found}")
 
+    def _shown(self) -> str:
+        return repr(self._text if len(self._text) <= MAX_SHOWN else self._text[:MAX_SHOWN] + "...")
+
     def _error(self, token: _Token, problem: str) -> FormulaError:
         return FormulaError(
-            f"formula, position {token.position + 1}: {problem}: {self._text!r}",
+            f"formula, position {token.position + 1}: {problem}: {self._shown()}",
             "Use graders' names, numbers, + - * / ^, parentheses and " + ", ".join(FUNCTIONS) + ".",
         )

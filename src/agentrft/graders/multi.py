@@ -1,6 +1,7 @@
 """The multi grader: several graders at once, combined by a formula."""
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -8,16 +9,19 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.graders.base import Grade, Grader, GraderFailure, GraderSample
 from agentrft.graders.formula import FUNCTIONS, Formula, FormulaError
+from agentrft.graders.ranges import score_range
 from agentrft.graders.scores import finite_score
 from agentrft.graders.uses import GraderUse, added_counts, added_uses
-from agentrft.spec.graders import MultiGraderSpec
+from agentrft.spec.graders import MAX_SCORE, MultiGraderSpec
 
 
 class MultiGrader:
     """Runs its graders concurrently and combines their scores by `calculate_output`.
 
-    Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score". One that has
-    nothing to read in a rollout gives its own lowest, and the formula goes on with that.
+    Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score". Where
+    one has nothing to read in a rollout, it gives its own lowest, and the whole no more than the lowest of its range; a
+    formula may fall with a score, and lacking something never pays. Where the range is not known, that is the lowest of
+    0 and the graders' scores.
 
     Args:
         spec: the multi grader's spec.
@@ -30,6 +34,7 @@ class MultiGrader:
     def __init__(self, spec: MultiGraderSpec, graders: Mapping[str, Grader]) -> None:
         self.name = spec.name
         self._graders = dict(graders)
+        self._range = score_range(spec)
         if not spec.graders:
             raise UserError(f"grader '{spec.name}': graders: there are none.", "Give at least one grader.")
         for key in spec.graders:
@@ -48,16 +53,23 @@ class MultiGrader:
 
         Raises:
             GraderFailure: one of the graders failed (its failure; the others are cancelled), or, of kind "formula",
-                the formula has no finite value for these scores. `others` of it is what the rest had taken by then.
+                the formula has no finite value for these scores, and the rollout lacks nothing. `others` of it is what
+                the rest had taken by then.
         """
         started = time.perf_counter()
         grades = await self._grade_all(sample, item, trace_id)
         parts = added_uses(grade.uses(key) for key, grade in grades.items())
+        missing = list(dict.fromkeys(reference for grade in grades.values() for reference in grade.missing))
         scores = {key: grade.score for key, grade in grades.items()}
         try:
             value = self._formula.evaluate(scores)
         except ArithmeticError as error:
-            raise GraderFailure(self.name, "formula", f"{error}, for {scores}", others=parts) from error
+            if not missing:
+                raise GraderFailure(self.name, "formula", f"{error}, for {scores}", others=parts) from error
+            value = math.inf
+        if missing:
+            lowest = min(0.0, *scores.values()) if self._range is None else self._range[0]
+            value = max(min(value, lowest), -MAX_SCORE)
         return Grade(
             score=finite_score(value, grader=self.name, what="calculate_output"),
             sub_scores=_sub_scores(grades),
@@ -67,7 +79,7 @@ class MultiGrader:
             usage=added_counts(grade.usage for grade in grades.values()),
             latency_s=time.perf_counter() - started,
             parts=parts,
-            missing=list(dict.fromkeys(reference for grade in grades.values() for reference in grade.missing)),
+            missing=missing,
         )
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ from agentrft.graders.base import Grade, GraderFailure, GraderSample
 from agentrft.graders.python_process import WORKER, PythonProcess
 from agentrft.graders.python_source import checked_source
 from agentrft.graders.sandbox import working_jail
+from agentrft.graders.scores import finite_score
 from agentrft.graders.worker_budget import worker_budget
 from agentrft.spec.graders import PythonGraderSpec
 
@@ -58,7 +59,8 @@ class PythonGrader:
 
         Raises:
             GraderFailure: "exception" (with type, message and line of the user's code), "timeout", "crashed" (the
-                process ended), or "bad_answer" (no finite number was returned, or the reply was not the worker's).
+                process ended), or "bad_answer" (no number up to `MAX_SCORE` was returned, or
+                the reply was not the worker's).
         """
         started = time.perf_counter()
         waited = await self._idle.get()
@@ -70,6 +72,7 @@ class PythonGrader:
             self._put_back(worker)
             if worker is not None and not worker.alive:
                 await self._remove(worker)
+        score = finite_score(score, grader=self.name, what="what grade() returns")
         return Grade(score=score, latency_s=time.perf_counter() - started)
 
     async def close(self) -> None:

@@ -15,10 +15,12 @@ from agentrft.data.templates import (
 from agentrft.errors import UserError
 from agentrft.graders.base import MISSING_SAMPLE_KEY, Grade, GraderFailure, GraderSample
 from agentrft.graders.sample_shape import never_there
+from agentrft.spec.graders import MAX_SCORE
 
 
 def finite_score(value: Any, *, grader: str, what: str) -> float:
-    """The value as a float, if it is a finite number or a truth value, which counts 1 or 0. Numeric strings are not.
+    """The value as a float, if it is a number up to `MAX_SCORE` or a truth value, which counts 1 or 0. Numeric strings
+    are not.
 
     Args:
         value: what the grader computed or was answered.
@@ -35,7 +37,8 @@ def finite_score(value: Any, *, grader: str, what: str) -> float:
 
 
 def number_of(value: Any, what: str) -> float:
-    """The value as a float, if it is a finite number; for judges, whose `true` is no answer to how good something is.
+    """The value as a float, if it is a finite number of at most `MAX_SCORE` either way; for judges, whose `true` is no
+    answer to how good something is.
 
     Raises:
         ValueError: it is none.
@@ -49,6 +52,8 @@ def number_of(value: Any, what: str) -> float:
         number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{what} must be a finite number, found {number}")
+    if abs(number) > MAX_SCORE:
+        raise ValueError(f"{what} must lie between -{MAX_SCORE:.0f} and {MAX_SCORE:.0f}, found {number:g}")
     return number
 
 

@@ -181,7 +181,8 @@ class Learner:
         self.policy.version = state["policy_version"]
 
     def _advantages(self, group: TrainingGroup) -> Tensor:
-        return self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float32))
+        # Narrowed last: float32 keeps seven digits, and rewards far from zero differ in later ones.
+        return self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float64)).to(torch.float32)
 
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None

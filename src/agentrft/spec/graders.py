@@ -10,6 +10,8 @@ from agentrft.wire import is_list, is_object
 # In one multi grader.
 MAX_GRADERS = 64
 MAX_PYTHON_GRADERS = 16
+# What lies further from zero is no score: differences within a group would be lost to rounding.
+MAX_SCORE = 1e9
 
 SimilarityMetric = Literal[
     "fuzzy_match",
@@ -166,6 +168,8 @@ class ScoreModelGraderSpec(JudgeSpec):
     def _range_rises(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not value[0] < value[1]:
             raise ValueError("must be two numbers, the lower first")
+        if max(map(abs, value)) > MAX_SCORE:
+            raise ValueError(f"must lie between -{MAX_SCORE:.0f} and {MAX_SCORE:.0f}")
         return value
 
 

@@ -41,7 +41,7 @@ class LossOutput:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """`advantages` maps one group's rewards to one advantage per rollout."""
+    """`advantages` maps one group's rewards to one advantage per rollout, in the rewards' precision (float64)."""
 
     advantages: Callable[[Float[Tensor, "rollouts"]], Float[Tensor, "rollouts"]]
     loss: Callable[[LossInputs], LossOutput]
