@@ -51,6 +51,7 @@ def test_the_range_of_a_single_grader_is_what_its_spec_says() -> None:
         ("log(a)", None),
         ("a + p", None),
         ("a", (0, 1)),
+        ("1e39 * b", (-1e9, 1e9)),
     ],
 )
 def test_the_range_of_a_formula_follows_from_its_parts(formula: str, expected: tuple[float, float] | None) -> None:

@@ -50,6 +50,7 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
         (TEXT + "model_failed_reward: .nan\n", "model_failed_reward: nan is not a finite number"),
         (TEXT + "model_failed_reward: -.inf\n", "model_failed_reward: -inf is not a finite number"),
         (TEXT + "model_failed_reward: 1.0e+999\n", "model_failed_reward: inf is not a finite number"),
+        (TEXT + "model_failed_reward: -1.0e+39\n", "greater than or equal to -1000000000"),
         (TEXT + f"seed: {'9' * 5000}\n", "not valid YAML"),
         (TEXT + f"metadata: {'[' * 10_000}\n", "nested more than 100 deep"),
         (TEXT + f"metadata: {'[' * 200}{']' * 200}\n", "metadata[0][0]: nested more than 100 deep"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agentrft.graders.formula import Formula, FormulaError, Instruction
 from agentrft.spec.graders import (
+    MAX_SCORE,
     EndpointGraderSpec,
     GraderSpec,
     LabelModelGraderSpec,
@@ -41,7 +42,9 @@ def score_range(spec: GraderSpec) -> Range | None:
             known = {key: score_range(one) for key, one in spec.graders.items()}
             try:
                 formula = Formula(spec.calculate_output, spec.graders)
-                return _bounds(formula.program, known)
+                # What lies outside is no score.
+                low, high = (max(-MAX_SCORE, min(end, MAX_SCORE)) for end in _bounds(formula.program, known))
+                return low, high
             except (FormulaError, _UnboundedError, ArithmeticError, ValueError):
                 return None
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
-from agentrft.spec.graders import GraderSpec
+from agentrft.spec.graders import MAX_SCORE, GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
 from agentrft.spec.response_format import ResponseFormat
 from agentrft.spec.tools import HookSpec, NamedToolChoice, ToolChoice, ToolSpec
@@ -89,7 +89,9 @@ class JobSpec(SpecModel):
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()
     engine: EngineSpec = EngineSpec()
-    model_failed_reward: Annotated[float, Field(allow_inf_nan=False)] | Literal["auto"] = "auto"
+    model_failed_reward: Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)] | Literal["auto"] = (
+        "auto"
+    )
     grade_unfinished: bool = False
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     deterministic: bool = False
