@@ -24,7 +24,7 @@ def read_arguments(given: Any, *, lossy: bool = False) -> dict[str, Any]:
     value = given
     if isinstance(given, str):
         try:
-            value = wire.parse(given, lossy=lossy)
+            value = wire.parse(given, lossy=lossy, unique_keys=not lossy)
         except wire.WireError as error:
             raise ArgumentsError(f"expected the JSON text of an object: {error}") from error
     if isinstance(value, dict):

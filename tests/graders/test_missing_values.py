@@ -82,7 +82,7 @@ async def test_every_grader_with_templates_gives_its_lowest_and_asks_no_judge(
     assert (found.score, found.missing) == (lowest, ["sample.output_tools[0].function.name"])
 
 
-async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_so_does_the_whole() -> None:
+async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_the_others_count() -> None:
     name = "{{ sample.output_tools[0].function.name }}"
     spec = {
         "type": "multi",
@@ -94,7 +94,7 @@ async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_s
         "calculate_output": "said + called + 0.25 * judged",
     }
     found = await grade(spec, GraderSample("search"))
-    assert (found.score, found.sub_scores) == (-0.25, {"called": 0.0, "judged": -1.0, "said": 1.0})
+    assert (found.score, found.sub_scores) == (0.75, {"called": 0.0, "judged": -1.0, "said": 1.0})
     assert found.faults == {"missing_sample_key": 2}
     assert found.missing == ["sample.output_tools[0].function.name"]
     assert found.parts["called"].faults == {"missing_sample_key": 1}

@@ -1,5 +1,6 @@
 """Changing fields of a job from the command line: `--set hyperparameters.max_steps=4`."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ from agentrft.errors import UserError
 from agentrft.spec import JobSpec, load_job, parse_job
 from agentrft.spec.loading import read_job_file
 from agentrft.spec.yaml_files import parse_yaml
+from agentrft.wire import is_object
 
+ENTRY = re.compile("[0-9]{1,9}")
 INNER_FIELDS = ("tools", "grader", "max_episode_steps", "hyperparameters")
 
 
@@ -46,7 +49,10 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     value = parse_yaml(text, f"--set {override}")
     place: Any = raw
     if parts[0] in INNER_FIELDS and parts[0] not in raw:
-        place = raw["rft"] if raw["method"] == "rft" else raw["method"]["reinforcement"]
+        method = raw.get("method")
+        place = raw.get("rft") if method == "rft" else is_object(method) and method.get("reinforcement")
+        if not is_object(place):
+            raise UserError(f"--set {override}: the job has no method to set this in.", "Set `method` to a whole one.")
     for part in parts[:-1]:
         place = _step_into(place, part, override)
     _step_into(place, parts[-1], override, value)
@@ -55,7 +61,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _step_into(place: Any, part: str, override: str, *new: Any) -> Any:
     """The entry `part` of a mapping or list, set to `new` where that is given, made where a mapping lacks it."""
     if isinstance(place, list):
-        if not part.isdigit() or int(part) >= len(place):
+        if not ENTRY.fullmatch(part) or int(part) >= len(place):
             raise UserError(f"--set {override}: '{part}' is no entry of a list of {len(place)}.", "Count from 0.")
         key: Any = int(part)
     elif isinstance(place, dict):

@@ -1,6 +1,7 @@
 """JSONL to samples. All faults of a file are reported at once, before anything else is loaded."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from agentrft.errors import UserError
 from agentrft.wire import WireError, is_list, is_object
 
 MAX_FAULTS_SHOWN = 20
+FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,10 @@ def _tool_faults(row: dict[str, Any]) -> list[str]:
         if not is_object(function) or not isinstance(function.get("name"), str):
             faults.append(f"tools[{index}].function.name: expected a string")
             continue
+        if not FUNCTION_NAME.fullmatch(function["name"]):
+            faults.append(f"tools[{index}].function.name: expected up to 64 letters, digits, '_', '.' and '-'")
+        if not isinstance(function.get("description"), str | None):
+            faults.append(f"tools[{index}].function.description: expected a string")
         if function["name"] in names:
             faults.append(f"tools[{index}].function.name: '{function['name']}' is there twice")
         names.add(function["name"])

@@ -9,7 +9,7 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.graders.base import Grade, Grader, GraderFailure, GraderSample
 from agentrft.graders.formula import FUNCTIONS, Formula, FormulaError
-from agentrft.graders.ranges import score_range
+from agentrft.graders.ranges import formula_range, score_range
 from agentrft.graders.scores import finite_score
 from agentrft.graders.uses import GraderUse, added_counts, added_uses
 from agentrft.spec.graders import MAX_SCORE, MultiGraderSpec
@@ -19,9 +19,9 @@ class MultiGrader:
     """Runs its graders concurrently and combines their scores by `calculate_output`.
 
     Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score". Where
-    one has nothing to read in a rollout, it gives its own lowest, and the whole no more than the lowest of its range; a
-    formula may fall with a score, and lacking something never pays. Where the range is not known, that is the lowest of
-    0 and the graders' scores.
+    one has nothing to read in a rollout, it gives its own lowest, and the whole no more than the formula gives at the
+    least for any score of that one beside the scores of the others: a formula may fall with a score, and lacking
+    something never pays. Where that cannot be told, it is the lowest of 0 and the graders' scores.
 
     Args:
         spec: the multi grader's spec.
@@ -34,7 +34,7 @@ class MultiGrader:
     def __init__(self, spec: MultiGraderSpec, graders: Mapping[str, Grader]) -> None:
         self.name = spec.name
         self._graders = dict(graders)
-        self._range = score_range(spec)
+        self._spec = spec
         if not spec.graders:
             raise UserError(f"grader '{spec.name}': graders: there are none.", "Give at least one grader.")
         for key in spec.graders:
@@ -68,8 +68,7 @@ class MultiGrader:
                 raise GraderFailure(self.name, "formula", f"{error}, for {scores}", others=parts) from error
             value = math.inf
         if missing:
-            lowest = min(0.0, *scores.values()) if self._range is None else self._range[0]
-            value = max(min(value, lowest), -MAX_SCORE)
+            value = max(min(value, self._lowest(grades)), -MAX_SCORE)
         return Grade(
             score=finite_score(value, grader=self.name, what="calculate_output"),
             sub_scores=_sub_scores(grades),
@@ -81,6 +80,15 @@ class MultiGrader:
             parts=parts,
             missing=missing,
         )
+
+    def _lowest(self, grades: Mapping[str, Grade]) -> float:
+        """What the formula can give at the least, if those that lack something scored anything and others as they did."""
+        known = {
+            key: score_range(self._spec.graders[key]) if grade.missing else (grade.score, grade.score)
+            for key, grade in grades.items()
+        }
+        found = formula_range(self._spec, known)
+        return min(0.0, *(grade.score for grade in grades.values())) if found is None else found[0]
 
     async def close(self) -> None:
         """Close all graders."""

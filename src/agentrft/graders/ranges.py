@@ -39,14 +39,18 @@ def score_range(spec: GraderSpec) -> Range | None:
         case PythonGraderSpec() | EndpointGraderSpec() | ModelGraderSpec():
             return None
         case MultiGraderSpec():
-            known = {key: score_range(one) for key, one in spec.graders.items()}
-            try:
-                formula = Formula(spec.calculate_output, spec.graders)
-                # What lies outside is no score.
-                low, high = (max(-MAX_SCORE, min(end, MAX_SCORE)) for end in _bounds(formula.program, known))
-                return low, high
-            except (FormulaError, _UnboundedError, ArithmeticError, ValueError):
-                return None
+            return formula_range(spec, {key: score_range(one) for key, one in spec.graders.items()})
+
+
+def formula_range(spec: MultiGraderSpec, known: Mapping[str, Range | None]) -> Range | None:
+    """The range of a `multi` whose graders' scores lie in these ranges; None where it cannot be told."""
+    try:
+        formula = Formula(spec.calculate_output, spec.graders)
+        # What lies outside is no score.
+        low, high = (max(-MAX_SCORE, min(end, MAX_SCORE)) for end in _bounds(formula.program, known))
+        return low, high
+    except (FormulaError, _UnboundedError, ArithmeticError, ValueError):
+        return None
 
 
 def _bounds(program: Sequence[Instruction], known: Mapping[str, Range | None]) -> Range:

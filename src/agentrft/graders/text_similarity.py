@@ -6,6 +6,8 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from agentrft.data.templates import MissingSampleValue
@@ -47,6 +49,8 @@ class TextSimilarityGrader:
         self.name = spec.name
         self.pass_threshold = spec.pass_threshold
         self._spec = spec
+        # Of its own: asyncio's threads may be held by whatever else waits in them.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="agentrft-similarity")
         check_template(spec.input, grader=spec.name, field="input")
         check_template(spec.reference, grader=spec.name, field="reference")
         try:
@@ -72,7 +76,8 @@ class TextSimilarityGrader:
         most = MOST_CHARACTERS_OF_METEOR if self._spec.evaluation_metric == "meteor" else MOST_CHARACTERS
         is_cut = max(len(text), len(reference)) > most
         # In a thread: METEOR takes seconds on long texts, and the rollouts share this event loop.
-        value = await asyncio.to_thread(self._similarity, text[:most], reference[:most])
+        compare = partial(self._similarity, text[:most], reference[:most])
+        value = await asyncio.get_running_loop().run_in_executor(self._threads, compare)
         score = finite_score(value, grader=self.name, what=self._spec.evaluation_metric)
         return Grade(
             score=score,
@@ -82,7 +87,7 @@ class TextSimilarityGrader:
         )
 
     async def close(self) -> None:
-        """Nothing to release."""
+        self._threads.shutdown(wait=False)
 
 
 def cosine(text: str, reference: str) -> float:

@@ -258,7 +258,7 @@ def _check_row_tools(runtime: Runtime) -> None:
     """A row may describe only tools that the job can call, by schemas that arguments can be checked against."""
     known = runtime.toolbox.tools
     unenforced: set[str] = set()
-    for sample in [*runtime.train, *runtime.validation]:
+    for sample in [*runtime.train, *runtime.validation, *runtime.demonstrations]:
         functions = [tool["function"] for tool in sample.tools]
         missing = sorted({function["name"] for function in functions} - set(known))
         if missing:

@@ -82,6 +82,9 @@ def parse_job(
         UserError: with every faulty field at once.
     """
     flat = _flatten_method(dict(raw), source, ignored)
+    place = _place_of_nul(flat)
+    if place is not None:
+        raise UserError(f"{source}: {place}: a NUL character, which no file name or database takes.", "Remove it.")
     if expand:
         flat = expand_variables(flat, source)
     try:
@@ -90,7 +93,10 @@ def parse_job(
         cause = f"{source}: {describe_errors(error)}"
         raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
     _check_schemas(job, source)
-    return _with_absolute_paths(job, folder, source)
+    try:
+        return _with_absolute_paths(job, folder, source)
+    except (RuntimeError, ValueError, OSError) as error:  # such as ~nobody, or a name of thousands of characters
+        raise UserError(f"{source}: a path cannot be used: {error}.", "Correct the path.") from error
 
 
 def _check_schemas(job: JobSpec, source: str) -> None:
@@ -101,6 +107,15 @@ def _check_schemas(job: JobSpec, source: str) -> None:
         if fault is not None:
             where = f"method.reinforcement.tools[{place}].parameters"
             raise UserError(f"{source}: {where}: {fault}", "Give a JSON Schema of an object.")
+
+
+def _place_of_nul(value: Any, place: str = "") -> str | None:
+    """The first field, at any depth, whose text has one."""
+    if isinstance(value, str):
+        return place if "\0" in value else None
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (_place_of_nul(item, f"{place}.{key}" if place else str(key)) for key, item in items)
+    return next((one for one in found if one is not None), None)
 
 
 def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None) -> dict[str, Any]:

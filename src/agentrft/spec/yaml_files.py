@@ -10,7 +10,7 @@ from agentrft.errors import UserError
 from agentrft.wire import WireError
 
 # PyYAML's constructors let Python's own errors through: `!!bool maybe` is a KeyError, a date in month 13 a ValueError.
-_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
+_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,6 +1,7 @@
 """Finished rollouts as Parquet: columns to filter by, and the whole record of each as JSON."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from agentrft import wire
+from agentrft.errors import UserError
 from agentrft.store.files import replace_file
 
 SCHEMA = pa.schema(
@@ -30,6 +32,8 @@ SCHEMA = pa.schema(
         ("record", pa.string()),
     ]
 )
+OTHER_FILE = "Give a file that a job or `agentrft eval --out` wrote."
+RECORD_KEYS = frozenset({"trace_id", "sample_id", "turns", "messages", "outcome"})
 COPIED = ("trace_id", "sample_id", "step", "index", "outcome", "failure_kind", "reward", "latency_s", "output_text")
 
 
@@ -74,7 +78,24 @@ def write_rollouts(path: Path | str, rows: list[dict[str, Any]]) -> None:
 
 
 def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
-    """The rows as `write_rollouts` was given them."""
+    """The rows as `write_rollouts` was given them.
+
+    Raises:
+        UserError: it is no such file.
+    """
     filesystem, place = fsspec.core.url_to_fs(str(path))
-    table = pq.read_table(io.BytesIO(filesystem.cat_file(place)))
-    return [{**row, "record": wire.parse_leniently(row["record"])} for row in table.to_pylist()]
+    try:
+        rows = pq.read_table(io.BytesIO(filesystem.cat_file(place))).to_pylist()
+    except pa.ArrowException as error:
+        raise UserError(f"{path}: no Parquet file: {error}.", OTHER_FILE) from error
+    return [{**row, "record": _record(path, number, row)} for number, row in enumerate(rows)]
+
+
+def _record(path: Path | str, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        record = wire.parse_leniently(row["record"])
+    except (KeyError, TypeError, wire.WireError) as error:
+        raise UserError(f"{path}, row {number}: no record of a rollout: {error!r}.", OTHER_FILE) from error
+    if not wire.is_object(record) or not record.keys() >= RECORD_KEYS:
+        raise UserError(f"{path}, row {number}: no record of a rollout.", OTHER_FILE)
+    return record

@@ -5,8 +5,10 @@ each of these is a command. Here they are what a function failed with.
 """
 
 import asyncio
+import contextvars
 import dis
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +64,9 @@ def described(error: BaseException) -> str:
     """Type and message of what a user's code raised, as text that can be stored."""
     try:
         message = str(error)
-    except Exception as second:  # an exception's text is the user's code, too
+    except BaseException as second:  # an exception's text is the user's code, too
+        if not was_raised(second):
+            raise
         message = f"(its text cannot be read: {type(second).__name__})"
     return clean_text(f"{type(error).__name__}: {message}"[:MAX_CHARACTERS])
 
@@ -77,8 +81,31 @@ def innermost(error: BaseException) -> BaseException:
 async def _run(function: Callable[[], Any]) -> Outcome:
     if inspect.iscoroutinefunction(function):
         return await _awaited(function())
-    returned = await asyncio.to_thread(_called, function)
+    returned = await _in_thread(lambda: _called(function))
     return returned if isinstance(returned, Outcome) else await _awaited(returned)
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    """What `work` returns, from a thread of its own: asyncio's threads are few, others wait for them, and one that
+    never returns would keep the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(value: Any) -> None:
+        if not future.done():
+            future.set_result(value)
+
+    def run() -> None:
+        value = context.run(work)
+        try:
+            loop.call_soon_threadsafe(settle, value)
+        except RuntimeError:  # the loop was closed meanwhile: nobody waits
+            pass
+
+    threading.Thread(target=run, name="agentrft-python-tool", daemon=True).start()
+    return await future
 
 
 def _called(function: Callable[[], Any]) -> Any:

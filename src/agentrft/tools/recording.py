@@ -4,11 +4,11 @@ One file per tool, `FOLDER/<tool>.jsonl`, a line per call: {"key", "arguments", 
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from agentrft import wire
 from agentrft.errors import UserError
-from agentrft.tools.base import Tool, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import ResultStatus, Tool, ToolCall, ToolFailure, ToolResult
 from agentrft.tools.caching import call_key
 from agentrft.tools.wrapping import WrappedTool
 
@@ -80,7 +80,11 @@ def _read(path: Path, tool: str) -> dict[str, ToolResult]:
     answers: dict[str, ToolResult] = {}
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
+            if not line.strip():
+                continue
             row = wire.parse(line)
+            if not isinstance(row["output"], str) or row["status"] not in get_args(ResultStatus):
+                raise ValueError("'output' must be text, and 'status' one of " + ", ".join(get_args(ResultStatus)))
             answers.setdefault(row["key"], ToolResult(row["output"], row["status"], 0.0, attempts=0))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"tool '{tool}': replay: {path}, line {number}: {error!r}.", "Record it again.") from error

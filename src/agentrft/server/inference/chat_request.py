@@ -221,7 +221,7 @@ def _plain(message: Message) -> dict[str, Any]:
         plain["name"] = message.name
     if message.tool_calls:
         plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
-    if message.tool_call_id:
+    if message.tool_call_id is not None:
         plain["tool_call_id"] = message.tool_call_id
     if message.reasoning_content:
         plain["reasoning_content"] = message.reasoning_content
