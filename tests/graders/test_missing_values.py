@@ -103,7 +103,7 @@ async def test_in_a_multi_the_grader_that_lacks_something_gives_its_lowest_and_t
 
 @pytest.mark.parametrize(
     ("formula", "lowest"),
-    [("1 - a", 0.0), ("ok * (1 - a)", 0.0), ("-a", -1.0), ("1 / a", 0.0), ("1 / (0.5 - a)", 0.0), ("2 - a + ok", 1.0)],
+    [("1 - a", 0.0), ("ok * (1 - a)", 0.0), ("-a", -1.0), ("1 / a", 0.0), ("1 / (0.5 - a)", 0.0), ("2 - a + ok", 2.0)],
 )
 async def test_lacking_something_never_pays_where_the_formula_falls_with_a_score(formula: str, lowest: float) -> None:
     graders = {"a": checked("{{ sample.output_json.k }}"), "ok": checked("{{ sample.output_text }}")}

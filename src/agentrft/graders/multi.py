@@ -82,7 +82,7 @@ class MultiGrader:
         )
 
     def _lowest(self, grades: Mapping[str, Grade]) -> float:
-        """What the formula can give at the least, if those that lack something scored anything and others as they did."""
+        """The least that the formula gives for any scores of those that lack something, beside the others' scores."""
         known = {
             key: score_range(self._spec.graders[key]) if grade.missing else (grade.score, grade.score)
             for key, grade in grades.items()

@@ -113,8 +113,12 @@ def _place_of_nul(value: Any, place: str = "") -> str | None:
     """The first field, at any depth, whose text has one."""
     if isinstance(value, str):
         return place if "\0" in value else None
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
-    found = (_place_of_nul(item, f"{place}.{key}" if place else str(key)) for key, item in items)
+    parts: list[tuple[Any, Any]] = []
+    if is_object(value):
+        parts = list(value.items())
+    elif is_list(value):
+        parts = list(enumerate(value))
+    found = (_place_of_nul(item, f"{place}.{key}" if place else str(key)) for key, item in parts)
     return next((one for one in found if one is not None), None)
 
 
