@@ -58,3 +58,15 @@ def test_what_cannot_be_set_is_refused(path: Path, override: str, message: str) 
     with pytest.raises(UserError, match=message) as raised:
         load_job_with(path, [override])
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["tools.².name", f"tools.{'1' * 5000}.name"])
+def test_an_entry_that_is_no_number_is_refused(path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="is no entry of a list"):
+        load_job_with(path, [f"{name}=x"])
+
+
+@pytest.mark.parametrize("method", ["5", "null", "{type: x}"])
+def test_a_field_of_a_method_that_is_none_is_refused(path: Path, method: str) -> None:
+    with pytest.raises(UserError, match="no method to set this in"):
+        load_job_with(path, [f"method={method}", "grader.type=x"])

@@ -116,3 +116,17 @@ def test_a_grader_in_another_encoding_is_refused(tmp_path: Path, source: bytes) 
 def test_a_line_with_a_header_is_not_quoted(tmp_path: Path, line: str) -> None:
     cause = refusal(tmp_path, f"{TEXT}headers:\n  {line}\n")
     assert "not valid YAML" in cause and "sk-secret" not in cause
+
+
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("model: ~nosuchuser/x", "a path cannot be used"),
+        ('output_dir: "a\\0b"', "output_dir: a NUL character"),
+        ('suffix: "\\Uffffffff"', "not valid YAML"),
+    ],
+)
+def test_what_no_path_and_no_text_can_be_is_refused(tmp_path: Path, field: str, problem: str) -> None:
+    name = field.partition(":")[0]
+    kept = "".join(line for line in TEXT.splitlines(keepends=True) if not line.startswith(f"{name}:"))
+    assert problem in refusal(tmp_path, f"{kept}{field}\n")

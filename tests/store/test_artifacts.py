@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from agentrft.errors import UserError
 from agentrft.graders.base import Grade
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
 from agentrft.store import read_rollouts, rollout_row, write_rollouts
@@ -71,3 +73,19 @@ def test_rollouts_can_be_written_to_a_url() -> None:
     rows = [rollout_row(_graded().as_dict(), phase="train")]
     write_rollouts("memory://bucket/run/rollouts.parquet", rows)
     assert read_rollouts("memory://bucket/run/rollouts.parquet") == rows
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no Parquet at all"])
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "rollouts.parquet"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="no Parquet file"):
+        read_rollouts(path)
+
+
+@pytest.mark.parametrize("record", [None, "[1]", "{bad", '{"turns": []}'])
+def test_a_row_without_a_record_is_named(tmp_path: Path, record: str | None) -> None:
+    path = tmp_path / "rollouts.parquet"
+    pq.write_table(pa.table({"record": pa.array([record], pa.string())}), path)
+    with pytest.raises(UserError, match="row 0: no record of a rollout"):
+        read_rollouts(path)
