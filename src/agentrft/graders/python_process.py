@@ -69,7 +69,11 @@ class PythonProcess:
         command = [sys.executable, "-I", "-B", "-X", "utf8", str(WORKER)]
         message: dict[str, Any] = {"source": source, "name": grader, "timeout_s": timeout_s}
         if jail is not None:
-            launch = jail.launch(command, WORKER)
+            try:
+                launch = jail.launch(command, WORKER)
+            except OSError as error:
+                budget.give_back()
+                raise GraderFailure(grader, "crashed", f"its sandbox cannot be made: {error}") from error
             command, message["jail"] = launch.command, launch.orders
         worker = await cls._spawn(grader, command, budget, has_folder=jail is None)
         is_ready = False
