@@ -164,7 +164,8 @@ async def test_an_answer_reads_no_other_row_and_no_file_of_another_answer(make: 
 
 
 async def test_each_call_has_a_process_of_its_own_that_was_started_before_it(make: Make) -> None:
-    grader = make("import time\nSTARTED = time.monotonic()\ndef grade(sample, item):\n    return STARTED", isolated=True)
+    source = "import time\nSTARTED = time.monotonic()\ndef grade(sample, item):\n    return STARTED"
+    grader = make(source, isolated=True)
     started = [(await grader.grade(GraderSample(""), item={}, trace_id="t")).score for _ in range(4)]
     assert len(set(started)) == 4
     async with asyncio.timeout(30):
