@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from agentrft.cli.sources import stored_rollouts
+from agentrft.errors import UserError
 from tests.cli.commands import Ran, run_alone
 from tests.job.tiny_job import write_job, write_rows
 from tests.traffic.chaos_server import Behaviour, ChaosServer
@@ -183,3 +187,61 @@ def test_a_row_that_python_cannot_read(folder: Path, tiny_model: Path, line: str
     write_job(folder, tiny_model, NOWHERE)
     (folder / "train.jsonl").write_text(line)
     assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "train.jsonl", problem)
+
+
+RECORD = {
+    "trace_id": "t",
+    "attempt": 0,
+    "sample_id": "00001-ab",
+    "step": 1,
+    "index": 0,
+    "outcome": "graded",
+    "turns": [],
+    "messages": [],
+}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        "",
+        "{bad",
+        "[1]",
+        '{"turns": []}',
+        json.dumps({**RECORD, "turns": [5]}),
+        json.dumps({**RECORD, "turns": [{}]}),
+        json.dumps({**RECORD, "messages": [5]}),
+        json.dumps({**RECORD, "messages": 5}),
+        json.dumps({**RECORD, "grade": {"x": 1}}),
+        json.dumps({**RECORD, "unknown": 1}),
+        json.dumps({name: value for name, value in RECORD.items() if name != "index"}),
+    ],
+)
+def test_a_row_without_the_record_of_a_rollout_is_named(folder: Path, record: str | None) -> None:
+    path = folder / "rollouts.parquet"
+    pq.write_table(pa.table({"record": pa.array([json.dumps(RECORD), record], pa.string())}), path)
+    with pytest.raises(UserError) as raised:
+        stored_rollouts(str(path), None)
+    assert raised.value.cause.startswith(f"{path}, row 1: ")
+
+
+def test_records_are_enough_of_a_parquet_file(folder: Path) -> None:
+    path = folder / "rollouts.parquet"
+    pq.write_table(pa.table({"record": [json.dumps(RECORD)]}), path)
+    _, (row,) = stored_rollouts(str(path), None)
+    assert (row["sample_id"], row["reward"], row["record"]["failure_kind"]) == ("00001-ab", None, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"not Parquet at all", b"PAR1" + b"\0" * 64 + b"PAR1"])
+@pytest.mark.parametrize("command", [("rollouts",), ("grade", "job.yaml", "--rollouts")])
+def test_a_file_that_is_no_parquet(folder: Path, content: bytes, command: tuple[str, ...]) -> None:
+    write_job(folder, folder / "model", NOWHERE)
+    (folder / "rollouts.parquet").write_bytes(content)
+    assert_one_message(run_alone(*command, "rollouts.parquet", folder=folder), 2, "rollouts.parquet: no Parquet file")
+
+
+def test_a_parquet_file_of_something_else(folder: Path) -> None:
+    pq.write_table(pa.table({"other": [1]}), folder / "rollouts.parquet")
+    ran = run_alone("rollouts", "rollouts.parquet", folder=folder)
+    assert_one_message(ran, 2, "rollouts.parquet, row 0: ", "record")

@@ -209,3 +209,47 @@ def test_a_tool_of_a_row_that_is_there_twice_or_has_no_schema_is_a_fault(tmp_pat
         load_samples(write(tmp_path, [USER], tools=tools))
     assert "tools[0].function.parameters: expected" in raised.value.cause
     assert "tools[1].function.name: 'a' is there twice" in raised.value.cause
+
+
+@pytest.mark.parametrize("content", [{}, {"content": None}, {"content": ""}, {"content": []}])
+def test_a_refusal_is_what_the_assistant_said(tmp_path: Path, content: dict[str, Any]) -> None:
+    messages = demonstration(tmp_path, USER, {"role": "assistant", **content, "refusal": "no"})
+    assert messages[1] == {"role": "assistant", "content": "no"}
+
+
+def test_a_refusal_beside_content_or_that_is_no_text(tmp_path: Path) -> None:
+    assert demonstration(tmp_path, USER, {**ANSWER, "refusal": "no"})[1] == ANSWER
+    assert demonstration(tmp_path, USER, {**ANSWER, "refusal": None})[1] == ANSWER
+    (fault,) = faults(tmp_path, USER, {"role": "assistant", "refusal": 5})
+    assert fault.startswith("messages[1].refusal: expected a string")
+    (fault, _) = faults(tmp_path, USER, {"role": "user", "refusal": "no"}, {"role": "user"})
+    assert fault.startswith("messages[1].content: ")
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 1}}'])
+def test_arguments_with_a_key_twice_are_a_fault(tmp_path: Path, arguments: str) -> None:
+    (fault,) = faults(tmp_path, USER, calls(call(arguments)), result(), ANSWER)
+    assert fault.startswith("messages[1].tool_calls[0].function.arguments: ") and "twice" in fault
+
+
+@pytest.mark.parametrize("name", ["", " ", "f\n", "f g <|im_end|>", "f" * 65, "f" * 100_000, "é", "²"])
+def test_a_tool_of_a_row_has_a_name_that_can_be_called(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load_samples(write(tmp_path, [USER], tools=[{"function": {"name": name}}] * 2))
+    assert "tools[0].function.name: expected up to 64" in raised.value.cause and len(raised.value.cause) < 1000
+
+
+@pytest.mark.parametrize(
+    ("tool", "place"),
+    [
+        ({"function": {"name": "f", "description": 5}}, "tools[0].function.description"),
+        ({"function": {"name": "f", "description": ["x"]}}, "tools[0].function.description"),
+        ({"type": "retrieval"}, "tools[0].type"),
+        ({"type": "retrieval", "function": {"name": "f"}}, "tools[0].type"),
+        ({"type": 5, "function": {"name": "f"}}, "tools[0].type"),
+    ],
+)
+def test_a_tool_of_a_row_is_a_function(tmp_path: Path, tool: dict[str, Any], place: str) -> None:
+    with pytest.raises(UserError) as raised:
+        load_samples(write(tmp_path, [USER], tools=[tool]))
+    assert f"line 1: {place}: expected" in raised.value.cause

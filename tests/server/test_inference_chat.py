@@ -104,6 +104,28 @@ def test_a_malformed_call_of_the_models_own_can_be_sent_back(server: RunningServ
     assert prompt_tokens(server, question, calling(arguments, name), result) > without
 
 
+def test_an_empty_id_of_a_call_is_an_id(server: RunningServer) -> None:
+    question, made = prompt("apple")[0], calling("{}")
+    made["tool_calls"][0]["id"] = ""
+    result = {"role": "tool", "tool_call_id": "", "content": "fine"}
+    assert prompt_tokens(server, question, made, result) == prompt_tokens(
+        server, question, calling("{}"), {**result, "tool_call_id": "c"}
+    )
+    with pytest.raises(BadRequestError) as raised:
+        prompt_tokens(server, question, calling("{}"), result)
+    assert raised.value.param == "messages[2].tool_call_id"
+
+
+def test_a_body_may_begin_with_a_byte_order_mark(server: RunningServer) -> None:
+    body = json.dumps({"model": "m", "messages": prompt("apple"), "max_tokens": 1}, ensure_ascii=False)
+    url = f"{server.url}/chat/completions"
+    answers = [
+        httpx.post(url, content=content, headers=headers(weights(server.model, "base")), timeout=60.0)
+        for content in (body.encode(), body.encode("utf-8-sig"))
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
 def test_names_text_parts_and_refusals_are_read(server: RunningServer) -> None:
     text = prompt("apple")[0]["content"]
     plain = prompt_tokens(server, {"role": "user", "content": text})

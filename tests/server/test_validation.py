@@ -143,3 +143,10 @@ def test_errors_without_a_code_are_read_as_a_failed_job() -> None:
     assert stored_problem("[invalid_training_file]: as stored before") == Problem(
         "invalid_training_file", None, "as stored before"
     )
+
+
+@pytest.mark.parametrize("file", ["file-train", "file-valid", "file-demo"])
+def test_a_row_with_a_tool_that_the_job_lacks_is_named(tmp_path: Path, file: str) -> None:
+    row = {**ROWS[file][0], "tools": [{"type": "function", "function": {"name": "search"}}]}
+    found = problem(tmp_path, {file: [*ROWS[file], row]})
+    assert found is not None and f"line {len(ROWS[file]) + 1}: tools[0].function.name: the job has no" in found.message

@@ -121,7 +121,7 @@ def test_a_line_with_a_header_is_not_quoted(tmp_path: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("field", "problem"),
     [
-        ("model: ~nosuchuser/x", "a path cannot be used"),
+        ("model: ~nosuchuser/x", "model: no usable path"),
         ('output_dir: "a\\0b"', "output_dir: a NUL character"),
         ('suffix: "\\Uffffffff"', "not valid YAML"),
     ],
@@ -130,3 +130,23 @@ def test_what_no_path_and_no_text_can_be_is_refused(tmp_path: Path, field: str, 
     name = field.partition(":")[0]
     kept = "".join(line for line in TEXT.splitlines(keepends=True) if not line.startswith(f"{name}:"))
     assert problem in refusal(tmp_path, f"{kept}{field}\n")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "9" * 5000,
+        "2026-13-45",
+        "!!int sk-secret",
+        "!!bool maybe",
+        "!!float x",
+        "!!timestamp x",
+        '"\\Uffffffff"',
+        '"\\U00110000"',
+        "1" + ":59" * 500 + ".5",
+    ],
+)
+def test_a_value_that_cannot_be_read_has_its_line_and_is_not_quoted(tmp_path: Path, value: str) -> None:
+    cause = refusal(tmp_path, f"# first\nsuffix: {value}\n{TEXT}")
+    assert "not valid YAML: line 2, column " in cause
+    assert "secret" not in cause and len(cause) < 300

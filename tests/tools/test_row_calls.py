@@ -33,9 +33,9 @@ def sample(name: str, arguments: str, *tools: dict[str, Any]) -> Sample:
         (sample("search", "{}"), "arguments: they do not fit the parameters of 'search': "),
         (sample("search", '{"query": 5}'), "arguments: they do not fit the parameters of 'search': query: "),
         (sample("find", "{}"), "name: there is no tool 'find'; there are: search"),
-        (sample("find", "{}", {"name": "find"}), None),
-        (sample("search", '{"query": "x"}', {"name": "find"}), "name: there is no tool 'search'; there are: find"),
-        (sample("find", "{}", {"name": "find", "parameters": SCHEMA}), "arguments: they do not fit"),
+        (sample("search", "{}", {"name": "search"}), None),
+        (sample("find", "{}", {"name": "search"}), "name: there is no tool 'find'; there are: search"),
+        (sample("search", "{}", {"name": "search", "parameters": SCHEMA}), "arguments: they do not fit"),
     ],
 )
 def test_a_call_of_no_tool_or_that_does_not_fit_is_a_fault_with_its_field(row: Sample, fault: str | None) -> None:
@@ -67,3 +67,13 @@ def test_what_is_known_later_is_not_judged_before() -> None:
     server = McpToolSpec.model_validate({"type": "mcp", "server_label": "m", "server_url": "https://m.example.com"})
     assert not declared_tools([SEARCH, server]).is_complete
     assert call_judge(declared_tools([SEARCH, server]))(sample("find", "{}")) == []
+
+
+@pytest.mark.parametrize("arguments", ["{}", '{"query": "x"}'])
+def test_a_row_may_describe_only_tools_that_the_job_has(arguments: str) -> None:
+    row = sample("find", arguments, {"name": "search"}, {"name": "find"})
+    assert call_judge(declared_tools([SEARCH]))(row) == [
+        "tools[1].function.name: the job has no tool 'find'; it has: search"
+    ]
+    assert call_judge(declared_tools([]))(row)[0].endswith("; it has: none")
+    assert call_judge()(row) == []

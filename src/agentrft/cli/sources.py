@@ -9,6 +9,7 @@ from agentrft.cli.targets import open_store
 from agentrft.errors import UserError
 from agentrft.store import JobRow, JobStore, read_rollouts, rollout_row
 from agentrft.store.layout import rollouts_folder
+from agentrft.wire import is_object
 
 FILE_NAME = re.compile(r"(failed-)?(?P<phase>[a-z_]+)-(?P<step>\d+)")
 PHASES = ("train", "validation")
@@ -71,7 +72,21 @@ def _fits(path: Path, phase: str | None, step: int | None) -> bool:
 def _read(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file.", "`agentrft eval` writes one with --out.")
-    return read_rollouts(path)
+    from agentrft.rollout import Rollout
+
+    rows: list[dict[str, Any]] = []
+    for number, row in enumerate(read_rollouts(path)):
+        try:
+            rollout = Rollout.from_dict(row["record"])
+            if not all(is_object(message) and "role" in message for message in rollout.messages):
+                raise ValueError("its messages are none")
+            rows.append(rollout_row(rollout.as_dict(), phase=row.get("phase") or ""))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"{path}, row {number}: its record is no rollout: {error!r}.",
+                "Give a file that a job or `agentrft eval --out` wrote.",
+            ) from error
+    return rows
 
 
 def _error_of(job: JobRow) -> str:

@@ -114,7 +114,12 @@ def _read_message(given: Mapping[str, Any], where: str, faults: list[str]) -> di
             faults.append(f"{where}.{key}: expected a string, found {_quoted(message[key])}")
     if role == "assistant" and message.get("weight", 1) not in (0, 1):
         faults.append(f"{where}.weight: expected 0 or 1, found {_quoted(message['weight'])}")
-    message["content"] = _read_content(message, f"{where}.content", faults, needs_text=role != "assistant" or not calls)
+    # What the assistant said instead of content.
+    refusal = message.pop("refusal", None) if role == "assistant" else None
+    if not isinstance(refusal, str | None):
+        faults.append(f"{where}.refusal: expected a string, found {_quoted(refusal)}")
+    needs_text = role != "assistant" or (not calls and refusal is None)
+    message["content"] = _read_content(message, f"{where}.content", faults, needs_text=needs_text) or refusal or ""
     return message
 
 

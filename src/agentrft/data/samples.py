@@ -191,15 +191,18 @@ def _tool_faults(row: dict[str, Any]) -> list[str]:
     names: set[str] = set()
     for index, tool in enumerate(tools):
         function = tool.get("function") if is_object(tool) else None
+        if is_object(tool) and tool.get("type") not in (None, "function"):
+            faults.append(f"tools[{index}].type: expected 'function'")
+            continue
         if not is_object(function) or not isinstance(function.get("name"), str):
             faults.append(f"tools[{index}].function.name: expected a string")
             continue
         if not FUNCTION_NAME.fullmatch(function["name"]):
             faults.append(f"tools[{index}].function.name: expected up to 64 letters, digits, '_', '.' and '-'")
+        elif function["name"] in names:
+            faults.append(f"tools[{index}].function.name: '{function['name']}' is there twice")
         if not isinstance(function.get("description"), str | None):
             faults.append(f"tools[{index}].function.description: expected a string")
-        if function["name"] in names:
-            faults.append(f"tools[{index}].function.name: '{function['name']}' is there twice")
         names.add(function["name"])
         if not isinstance(function.get("parameters"), dict | None):
             faults.append(f"tools[{index}].function.parameters: expected a JSON Schema of an object")

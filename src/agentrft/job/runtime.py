@@ -29,7 +29,6 @@ from agentrft.tools import (
     create_toolbox,
     declared_tools,
     made_tools,
-    schema_fault,
     unenforced_parts,
 )
 
@@ -79,9 +78,9 @@ class Runtime:
             notify=self.notices,
         )
         self.call_rules = _call_rules(spec, self.toolbox)
-        _check_row_tools(self)
         if not declared.is_whole:
-            _check_calls(self)
+            _check_tools_and_calls(self)
+        _warn_of_row_tools(self)
         if spec.response_format is not None:
             for part in spec.response_format.unenforced:
                 self.notices("warning", f"response_format: answers are not held against it: {part}")
@@ -254,32 +253,24 @@ def _call_rules(spec: JobSpec, toolbox: Toolbox) -> CallRules:
     return CallRules(name, spec.parallel_tool_calls, spec.max_tool_calls, toolbox.max_calls, named)
 
 
-def _check_row_tools(runtime: Runtime) -> None:
-    """A row may describe only tools that the job can call, by schemas that arguments can be checked against."""
-    known = runtime.toolbox.tools
-    unenforced: set[str] = set()
-    for sample in [*runtime.train, *runtime.validation, *runtime.demonstrations]:
-        functions = [tool["function"] for tool in sample.tools]
-        missing = sorted({function["name"] for function in functions} - set(known))
-        if missing:
-            raise UserError(
-                f"row {sample.sample_id}: its `tools` name {missing}, which the job does not have.",
-                f"Add these tools to the job with their server_url. It has: {sorted(known) or 'none'}.",
-            )
-        for function in functions:
-            fault = schema_fault(function.get("parameters") or {})
-            if fault is not None:
-                raise UserError(
-                    f"row {sample.sample_id}: tool '{function['name']}': parameters: {fault}",
-                    "Give a JSON Schema of an object.",
-                )
-            unenforced |= {f"{function['name']}: {part}" for part in unenforced_parts(function.get("parameters") or {})}
+def _warn_of_row_tools(runtime: Runtime) -> None:
+    """What of the schemas of rows' own tools no call is held against."""
+    functions = [
+        tool["function"]
+        for sample in [*runtime.train, *runtime.validation, *runtime.demonstrations]
+        for tool in sample.tools
+    ]
+    unenforced = {
+        f"{function['name']}: {part}"
+        for function in functions
+        for part in unenforced_parts(function.get("parameters") or {})
+    }
     for part in sorted(unenforced):
         runtime.notices("warning", f"a row's tool {part}; the model sees it, and its calls may break it")
 
 
-def _check_calls(runtime: Runtime) -> None:
-    """The rows' calls once more, now that all is known of the tools."""
+def _check_tools_and_calls(runtime: Runtime) -> None:
+    """The rows' tools and calls once more, now that all is known of the job's tools."""
     spec, judge = runtime.spec, call_judge(made_tools(runtime.toolbox))
     judge_samples(spec.training_file, runtime.train, judge)
     if spec.validation_file is not None:

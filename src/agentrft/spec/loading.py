@@ -1,10 +1,8 @@
 """A job from YAML or from the API's shapes, with errors that name the field and what is accepted."""
 
 import difflib
-import io
 import os
 import re
-import tokenize
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
+from agentrft.spec.job_paths import with_absolute_paths
 from agentrft.spec.json_schema import schema_fault
 from agentrft.spec.shown import shown_key, shown_value
-from agentrft.spec.start import rank_of
 from agentrft.spec.yaml_files import read_yaml
 from agentrft.wire import is_list, is_object
 
@@ -93,10 +91,7 @@ def parse_job(
         cause = f"{source}: {describe_errors(error)}"
         raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
     _check_schemas(job, source)
-    try:
-        return _with_absolute_paths(job, folder, source)
-    except (RuntimeError, ValueError, OSError) as error:  # such as ~nobody, or a name of thousands of characters
-        raise UserError(f"{source}: a path cannot be used: {error}.", "Correct the path.") from error
+    return with_absolute_paths(job, folder, source)
 
 
 def _check_schemas(job: JobSpec, source: str) -> None:
@@ -146,7 +141,7 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
     inner = {key: value for key, value in inner.items() if key in METHOD_FIELDS}
     episode_steps = inner.pop("max_episode_steps", None)
     if episode_steps is not None:
-        given: Any = inner.get("hyperparameters") or {}
+        given: Any = {} if inner.get("hyperparameters") is None else inner["hyperparameters"]
         if not is_object(given):
             raise UserError(
                 f"{source}: hyperparameters: expected a mapping, found {shown_value(given)}.", "Leave it out for all."
@@ -270,69 +265,3 @@ def expand_variables(raw: dict[str, Any], source: str, *, allowed: Collection[st
         return os.environ[name]
 
     return expand(raw, False)
-
-
-def _with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
-    changes: dict[str, Any] = {"output_dir": folder / job.output_dir, "training_file": folder / job.training_file}
-    if job.validation_file:
-        changes["validation_file"] = folder / job.validation_file
-    if job.warm_start:
-        warm_start = job.warm_start
-        changes["warm_start"] = warm_start.model_copy(update={"training_file": folder / warm_start.training_file})
-    changes["tools"] = tuple(_with_folders(tool, folder) for tool in job.tools)
-    changes["grader"] = _with_sources(job.grader, folder, source)
-    changes["holdout_graders"] = {
-        name: _with_sources(grader, folder, source) for name, grader in job.holdout_graders.items()
-    }
-    if job.start_from is not None:
-        changes |= _with_start(job, folder / job.start_from.expanduser(), source)
-    if job.model.startswith((".", "/", "~")):
-        changes["model"] = str((folder / Path(job.model).expanduser()).resolve())
-    return job.model_copy(update=changes)
-
-
-def _with_start(job: JobSpec, start: Path, source: str) -> dict[str, Any]:
-    """The weights that training begins with decide the rank: one that is kept with the job cannot change later."""
-    rank, given = rank_of(start), job.hyperparameters.lora_rank
-    if given not in ("auto", rank):
-        raise UserError(
-            f"{source}: hyperparameters.lora_rank: {given}, but the weights of `start_from` have {rank}.",
-            "Leave lora_rank out.",
-        )
-    return {"start_from": start, "hyperparameters": job.hyperparameters.model_copy(update={"lora_rank": rank})}
-
-
-def _with_folders(tool: Any, folder: Path) -> Any:
-    changes = {name: folder / path for name in ("record", "replay") if (path := getattr(tool, name)) is not None}
-    if tool.type != "http":
-        changes["folder"] = folder / (tool.folder or ".")
-    return tool.model_copy(update=changes)
-
-
-def _with_sources(grader: Any, folder: Path, source: str) -> Any:
-    """Read each python grader's `source_file` into `source`, so that the stored job is complete."""
-    if grader.type == "multi":
-        inner = {name: _with_sources(one, folder, source) for name, one in grader.graders.items()}
-        return grader.model_copy(update={"graders": inner})
-    if grader.type != "python" or grader.source_file is None:
-        return grader
-    path = folder / grader.source_file
-    if not path.is_file():
-        raise UserError(f"{source}: grader '{grader.name}': {path} does not exist.", "Correct `source_file`.")
-    return grader.model_copy(
-        update={"source": _python_source(path, f"{source}: grader '{grader.name}'"), "source_file": None}
-    )
-
-
-def _python_source(path: Path, source: str) -> str:
-    """The text of a Python file, decoded as Python does it: UTF-8, or what its first lines declare."""
-    try:
-        data = path.read_bytes()
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        return data.decode(encoding)
-    except OSError as error:
-        raise UserError(f"{source}: {path}: {error.strerror}.", "Give a file that can be read.") from error
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{source}: {path}: not in the encoding that it declares, or in UTF-8: {error}.", "Save it as UTF-8."
-        ) from error

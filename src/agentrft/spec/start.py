@@ -20,11 +20,11 @@ def rank_of(folder: Path) -> int | Literal["full"]:
         UserError: the folder has none.
     """
     for config in (folder / ADAPTER / CONFIG, folder / CONFIG):
-        if config.is_file():
-            try:
+        try:
+            if config.is_file():
                 return int(wire.parse(config.read_bytes())["r"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"start_from: {config} cannot be read: {error}.", REMEDY) from error
+        except (ValueError, OverflowError, KeyError, TypeError, OSError) as error:
+            raise UserError(f"start_from: {config} cannot be read: {error}.", REMEDY) from error
     if (folder / STATE).is_file():
         return "full"
     raise UserError(f"start_from: {folder} is no checkpoint and no adapter.", REMEDY)

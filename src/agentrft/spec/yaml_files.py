@@ -9,12 +9,29 @@ from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.wire import WireError
 
-# PyYAML's constructors let Python's own errors through: `!!bool maybe` is a KeyError, a date in month 13 a ValueError.
-_UNREADABLE = (yaml.YAMLError, ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RecursionError)
+# PyYAML lets Python's own errors through: `!!bool maybe` is a KeyError, a date in month 13 a ValueError.
+_PYTHONS_OWN = (ValueError, LookupError, ArithmeticError, AttributeError, TypeError)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses a key that a mapping has twice: there the last one would win in silence."""
+    """PyYAML's safe loader, whose every error has its place.
+
+    It refuses a key that a mapping has twice: there the last one would win in silence.
+    """
+
+    def fetch_more_tokens(self) -> None:
+        try:
+            super().fetch_more_tokens()
+        except _PYTHONS_OWN as error:
+            problem = "a character that there is not"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark()) from error
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except _PYTHONS_OWN as error:
+            problem = f"a value that its tag does not allow ({type(error).__name__})"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -53,7 +70,7 @@ def parse_yaml(text: str, source: str) -> Any:
     except RecursionError as error:
         problem = f"{source}: nested more than {wire.MAX_DEPTH} deep."
         raise UserError(problem, "Write it with fewer levels.") from error
-    except _UNREADABLE as error:
+    except (yaml.YAMLError, *_PYTHONS_OWN) as error:
         raise UserError(f"{source}: not valid YAML: {_reason(error)}.", "Mend it there.") from error
     try:
         wire.check(value)

@@ -14,12 +14,20 @@ from agentrft.tools.wrapping import WrappedTool
 
 
 class RecordingTool(WrappedTool):
-    """A tool whose calls and answers are kept. Failures of the infrastructure are not: they are no answers."""
+    """A tool whose calls and answers are kept. Failures of the infrastructure are not: they are no answers.
+
+    Raises:
+        UserError: the folder cannot be made or written to.
+    """
 
     def __init__(self, tool: Tool, folder: Path) -> None:
         super().__init__(tool)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"{tool.name}.jsonl").open("a", encoding="utf-8", buffering=1)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / f"{tool.name}.jsonl").open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            problem = f"tool '{tool.name}': record: {folder}: {error.strerror}."
+            raise UserError(problem, "Name a folder that can be written to.") from error
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
         """As the tool's own."""

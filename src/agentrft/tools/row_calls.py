@@ -58,9 +58,9 @@ def made_tools(toolbox: Toolbox) -> KnownTools:
 
 
 def call_judge(known: KnownTools | None = None) -> Judge:
-    """What finds the faults of a sample's calls, each with its field.
+    """What finds the faults of a sample's tools and calls, each with its field.
 
-    The tools are the row's own, else the job's, as in a rollout.
+    The tools are the row's own, else the job's, as in a rollout. A row may describe only tools that the job can call.
 
     Args:
         known: the job's tools; None where there is no job yet.
@@ -70,13 +70,21 @@ def call_judge(known: KnownTools | None = None) -> Judge:
     def judge(sample: Sample) -> list[str]:
         shown = _row_tools(sample) if sample.tools else tools
         faults = [
-            f"tools[{index}].function.parameters: {fault}"
+            f"tools[{index}].function.{fault}"
             for index, tool in enumerate(sample.tools)
-            if (fault := _schema_fault(_text(tool["function"].get("parameters")))) is not None
+            if (fault := _tool_fault(tool["function"], tools)) is not None
         ]
         return faults or _call_faults(sample.messages, shown)
 
     return judge
+
+
+def _tool_fault(function: Mapping[str, Any], tools: KnownTools) -> str | None:
+    if tools.is_complete and function["name"] not in tools.schemas:
+        known = ", ".join(sorted(tools.schemas)) or "none"
+        return f"name: the job has no tool '{function['name']}'; it has: {known}"
+    fault = _schema_fault(_text(function.get("parameters")))
+    return None if fault is None else f"parameters: {fault}"
 
 
 def _row_tools(sample: Sample) -> KnownTools:

@@ -93,9 +93,10 @@ def parse(model: type[Model], body: bytes) -> Model:
         ApiError: 400, naming the field.
     """
     try:
+        text = wire.decode(body)
         # What pydantic reads itself may be endless, or half of a surrogate pair.
-        wire.parse(body)
-        return model.model_validate_json(body)
+        wire.parse(text)
+        return model.model_validate_json(text)
     except WireError as error:
         raise invalid(f"The body: {error}.", error.place or None, "invalid_json") from error
     except ValidationError as error:

@@ -1,0 +1,119 @@
+"""The paths in a job: made absolute, and what must be read at them while the job is."""
+
+import io
+import tokenize
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agentrft.errors import UserError
+from agentrft.spec.job import JobSpec
+from agentrft.spec.start import rank_of
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Makes a job's paths absolute: those from `folder` on. `source` is what to call the job in messages."""
+
+    folder: Path
+    source: str
+
+    def absolute(self, given: Path | str, field: str, *, is_resolved: bool = False) -> Path:
+        """Whether there is anything at the path is not looked at.
+
+        Args:
+            is_resolved: `~` is the home folder, and links are followed.
+
+        Raises:
+            UserError: no file can have that path, or none that this user can reach; it names the field.
+        """
+        try:
+            path = self.folder / (Path(given).expanduser() if is_resolved else given)
+            path = path.resolve() if is_resolved else path
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.stat()
+        except (RuntimeError, ValueError, OSError) as error:
+            # The error's own text may have the whole path, of thousands of characters.
+            problem = error.strerror if isinstance(error, OSError) else error
+            raise UserError(f"{self.source}: {field}: no usable path: {problem}.", "Correct the path.") from error
+        return path
+
+
+def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
+    """The job with relative paths taken from `folder`, and with the text of its graders' files.
+
+    Args:
+        source: what to call the job in messages.
+
+    Raises:
+        UserError: a path cannot be used, or what must be read there cannot be; it names the field.
+    """
+    paths = _Paths(folder, source)
+    changes: dict[str, Any] = {
+        name: paths.absolute(given, name)
+        for name in ("output_dir", "training_file", "validation_file")
+        if (given := getattr(job, name)) is not None
+    }
+    if job.warm_start:
+        training_file = paths.absolute(job.warm_start.training_file, "warm_start.training_file")
+        changes["warm_start"] = job.warm_start.model_copy(update={"training_file": training_file})
+    changes["tools"] = tuple(_with_folders(tool, place, paths) for place, tool in enumerate(job.tools))
+    changes["grader"] = _with_sources(job.grader, paths)
+    changes["holdout_graders"] = {name: _with_sources(grader, paths) for name, grader in job.holdout_graders.items()}
+    if job.start_from is not None:
+        changes |= _with_start(job, paths.absolute(job.start_from, "start_from", is_resolved=True), source)
+    if job.model.startswith((".", "/", "~")):
+        changes["model"] = str(paths.absolute(job.model, "model", is_resolved=True))
+    return job.model_copy(update=changes)
+
+
+def _with_start(job: JobSpec, start: Path, source: str) -> dict[str, Any]:
+    """The weights that training begins with decide the rank: one that is kept with the job cannot change later."""
+    rank, given = rank_of(start), job.hyperparameters.lora_rank
+    if given not in ("auto", rank):
+        raise UserError(
+            f"{source}: hyperparameters.lora_rank: {given}, but the weights of `start_from` have {rank}.",
+            "Leave lora_rank out.",
+        )
+    return {"start_from": start, "hyperparameters": job.hyperparameters.model_copy(update={"lora_rank": rank})}
+
+
+def _with_folders(tool: Any, place: int, paths: _Paths) -> Any:
+    where = f"method.reinforcement.tools[{place}]"
+    changes = {
+        name: paths.absolute(given, f"{where}.{name}")
+        for name in ("record", "replay")
+        if (given := getattr(tool, name)) is not None
+    }
+    if tool.type != "http":
+        changes["folder"] = paths.absolute(tool.folder or ".", f"{where}.folder")
+    return tool.model_copy(update=changes)
+
+
+def _with_sources(grader: Any, paths: _Paths) -> Any:
+    """Read each python grader's `source_file` into `source`, so that the stored job is complete."""
+    if grader.type == "multi":
+        inner = {name: _with_sources(one, paths) for name, one in grader.graders.items()}
+        return grader.model_copy(update={"graders": inner})
+    if grader.type != "python" or grader.source_file is None:
+        return grader
+    where = f"grader '{grader.name}'"
+    path = paths.absolute(grader.source_file, f"{where}: source_file")
+    if not path.is_file():
+        raise UserError(f"{paths.source}: {where}: {path} does not exist.", "Correct `source_file`.")
+    return grader.model_copy(update={"source": _python_source(path, f"{paths.source}: {where}"), "source_file": None})
+
+
+def _python_source(path: Path, source: str) -> str:
+    """The text of a Python file, decoded as Python does it: UTF-8, or what its first lines declare."""
+    try:
+        data = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return data.decode(encoding)
+    except OSError as error:
+        raise UserError(f"{source}: {path}: {error.strerror}.", "Give a file that can be read.") from error
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{source}: {path}: not in the encoding that it declares, or in UTF-8: {error}.", "Save it as UTF-8."
+        ) from error
