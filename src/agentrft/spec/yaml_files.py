@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.scanner import ScannerError
 
 from agentrft import wire
 from agentrft.errors import UserError
@@ -24,7 +25,7 @@ class _Loader(yaml.SafeLoader):
             super().fetch_more_tokens()
         except _PYTHONS_OWN as error:
             problem = "a character that there is not"
-            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark()) from error
+            raise ScannerError(None, None, problem, self.get_mark()) from error
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:

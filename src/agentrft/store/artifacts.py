@@ -84,9 +84,10 @@ def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
         UserError: it is no such file.
     """
     filesystem, place = fsspec.core.url_to_fs(str(path))
+    content = filesystem.cat_file(place)
     try:
-        rows = pq.read_table(io.BytesIO(filesystem.cat_file(place))).to_pylist()
-    except pa.ArrowException as error:
+        rows = pq.read_table(io.BytesIO(content)).to_pylist()
+    except (pa.ArrowException, OSError) as error:  # a damaged file is an OSError
         raise UserError(f"{path}: no Parquet file: {error}.", OTHER_FILE) from error
     return [{**row, "record": _record(path, number, row)} for number, row in enumerate(rows)]
 
