@@ -9,7 +9,7 @@ import pytest
 from agentrft.graders import GraderFailure, GraderSample
 from agentrft.graders.endpoint import EndpointGrader
 from agentrft.spec.graders import EndpointGraderSpec
-from agentrft.tools import ToolFailure
+from agentrft.tools import ToolCall, ToolFailure
 from agentrft.traffic import breaker as breaker_module
 from tests.traffic.chaos_server import Behaviour, ChaosServer, json_body, ok, status
 from tests.traffic.test_breaker import Listener, call_many, tool_at
@@ -47,8 +47,8 @@ class Guarded(ChaosServer):
         self.expired = False
 
 
-@pytest.mark.parametrize("code", [401, 403, 407])
-@pytest.mark.parametrize("guards_probes", [True, False])
+# A 403 of an endpoint that takes the probe may be about what was asked for: see the last test.
+@pytest.mark.parametrize(("code", "guards_probes"), [(401, True), (403, True), (407, True), (401, False), (407, False)])
 @pytest.mark.parametrize("fields", [{}, {"idempotent": False}, {"retries": 1}])
 async def test_calls_wait_while_a_credential_is_refused_and_none_is_lost(
     code: int, guards_probes: bool, fields: dict[str, Any]
@@ -142,3 +142,30 @@ async def test_a_grader_whose_credential_was_never_taken_fails_at_once() -> None
         await grader.close()
     assert failure.value.kind == "credential_refused"
     assert (len(server.received), listener.heard) == (1, [])
+
+
+async def test_a_403_for_one_document_holds_up_nobody_and_says_nothing_of_the_credential() -> None:
+    class Forbidding(ChaosServer):
+        """Takes probes and answers for all documents but one."""
+
+        def _behaviour(self, key: str) -> Behaviour:
+            return status(403, "not for you") if key.startswith("secret") else ok()
+
+    listener = Listener()
+    async with Forbidding() as server:
+        tool = tool_at(server.url, listener)
+        await call_many(tool, 1)
+        forbidden = await asyncio.gather(
+            *(
+                tool.call(ToolCall(f"call_{number}", "search", "{}"), trace_id="secret", attempt=1, item={})
+                for number in range(8)
+            ),
+            return_exceptions=True,
+        )
+        (after,) = await call_many(tool, 1)
+        await tool.close()
+    for failure in forbidden:
+        assert isinstance(failure, ToolFailure) and failure.kind == "credential_refused"
+        assert failure.attempts <= 5, "each spends its retries, and waits for no credential"
+    assert getattr(after, "status", after) == "ok"
+    assert listener.heard == []

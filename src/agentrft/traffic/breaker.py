@@ -7,7 +7,8 @@ call's own failure and holds up no other.
 
 A credential that is refused (401, 403, 407) is probed for at once: it is the same for all calls. Where the probe is
 taken and the next call is refused again, with no answer between the two, the breaker opens all the same; a call that is
-refused while later ones are answered is on its own.
+refused while later ones are answered is on its own. So is every 403 where the probe is taken: it may be about what the
+model asked for, which no new credential mends, and which must not hold up others.
 """
 
 import asyncio
@@ -103,13 +104,18 @@ class Breaker:
             self._refuses_since = None
             self._notify("info", f"{self._label} takes its credential again after {refused_s:.0f} s; the job goes on")
 
-    def failed(self, kind: str) -> None:
-        """The endpoint answered a request with an error of its own, refused the credential, or did not answer."""
-        if kind == CREDENTIAL_REFUSED:
-            self._refusals += 1
+    def failed(self, kind: str, *, is_forbidden: bool = False) -> None:
+        """The endpoint answered a request with an error of its own, refused the credential, or did not answer.
+
+        Args:
+            is_forbidden: it was a 403, which alone says nothing of the credential.
+        """
+        is_refused = kind == CREDENTIAL_REFUSED
+        if is_refused:
+            self._refusals += not is_forbidden
         else:
             self._failures += 1
-        enough = self._refusals > 0 or self._failures >= FAILURES_TO_PROBE
+        enough = is_refused or self._refusals > 0 or self._failures >= FAILURES_TO_PROBE
         if enough and (self._watch is None or self._watch.done()):
             self._looked = asyncio.Event()
             self._watch = asyncio.create_task(self._watch_until_it_answers(kind), name=f"agentrft-watch-{self._label}")
@@ -123,6 +129,13 @@ class Breaker:
         self._looked.set()
 
     async def _watch_until_it_answers(self, kind: str) -> None:
+        try:
+            await self._watch_for_answers(kind)
+        finally:
+            # Whoever waits to know goes on, whatever became of the probe.
+            self._looked.set()
+
+    async def _watch_for_answers(self, kind: str) -> None:
         paused = False
         while True:
             found = await self._probe()
@@ -137,7 +150,6 @@ class Breaker:
             self._close()
         elif self._refuses_since is None:
             self._failures = 0
-        self._looked.set()
 
     def _usual(self, kind: str) -> str:
         return "no answer to a probe" if kind == CREDENTIAL_REFUSED else kind

@@ -344,7 +344,7 @@ class Endpoint:
         if clock.refused_at is None:
             clock.refused_at = sent_at
         if not self.breaker.took_one_since(clock.refused_at):
-            self.breaker.failed(fault.kind)
+            self.breaker.failed(fault.kind, is_forbidden=fault.is_forbidden)
         return fault
 
     async def _find_out_about_refusal(self, clock: "_CallClock") -> None:

@@ -73,7 +73,7 @@ def fault_of(answer: Answer) -> Fault | None:
     if status in CREDENTIAL_STATUSES:
         # Refused before anything was done, so whatever it was may be sent again.
         message = _with_excerpt(f"HTTP {status}", answer)
-        return Fault(CREDENTIAL_REFUSED, message, transient=True, may_have_arrived=False)
+        return Fault(CREDENTIAL_REFUSED, message, transient=True, may_have_arrived=False, is_forbidden=status == 403)
     if status == 408:
         return Fault("timeout", _with_excerpt("HTTP 408", answer), transient=True)
     if status >= 500:

@@ -24,6 +24,7 @@ class Fault:
         may_have_arrived: the endpoint may have acted on it; False only when no connection came about.
         retry_after_s: the endpoint's own wish, in seconds.
         overloaded: the endpoint asks for fewer requests at once.
+        is_forbidden: a 403, which may be about what was asked for and not about the credential.
     """
 
     kind: str
@@ -32,6 +33,7 @@ class Fault:
     may_have_arrived: bool = True
     retry_after_s: float | None = None
     overloaded: bool = False
+    is_forbidden: bool = False
 
 
 class RetryBudget:
