@@ -1,4 +1,7 @@
+import asyncio
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
@@ -147,3 +150,14 @@ def test_what_is_not_a_finite_number_is_no_score(value: object) -> None:
 
 def test_finite_numbers_are_scores() -> None:
     assert [finite_score(value, grader="mine", what="x") for value in (1, -2.5, 0)] == [1.0, -2.5, 0.0]
+
+
+async def test_a_similarity_waits_for_none_of_the_threads_that_others_hold() -> None:
+    loop, released = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    held = loop.run_in_executor(None, released.wait)
+    try:
+        assert await asyncio.wait_for(similarity("fuzzy_match", "a", "a"), 60) == 1.0
+    finally:
+        released.set()
+        await held

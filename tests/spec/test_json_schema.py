@@ -272,3 +272,12 @@ def test_whatever_is_given_as_a_schema_is_read_or_refused_and_whatever_as_a_valu
         return
     for value in values:
         assert read.fits(value) == (read.fault(value) is None)
+
+
+@pytest.mark.parametrize("own", [5, "(", "^b", {"type": "string"}, None])
+def test_a_users_key_of_the_name_that_patterns_get_inside_changes_nothing(own: Any) -> None:
+    plain = read_schema({"agentrft:pattern": own, "properties": {"a": {"agentrft:pattern": own, "pattern": "^c"}}})
+    assert plain.fits({"a": "c"}) and not plain.fits({"a": "b"})
+    assert read_schema({"agentrft:pattern": own}).fits("anything")
+    named = read_schema({"properties": {"agentrft:pattern": {"type": "string"}}})
+    assert named.fits({"agentrft:pattern": "a"}) and not named.fits({"agentrft:pattern": 1})

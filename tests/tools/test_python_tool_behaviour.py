@@ -323,3 +323,75 @@ async def test_half_a_surrogate_pair_in_the_arguments_becomes_a_character(make: 
     assert (await tool.call(call, trace_id="t", attempt=1, item={})).output == "\ufffd"
     broken = ToolCall("call_1", tool.name, '{"word": ' + "[" * 5000)
     assert (await tool.call(broken, trace_id="t", attempt=1, item={})).status == "client_error"
+
+
+SLY = """
+import sys
+from typing import Annotated
+from pydantic import AfterValidator, BaseModel, Field
+class Sly:
+    def __repr__(self): sys.exit(3)
+def exits(value): sys.exit(3)
+def refuses(value): raise ValueError(Sly())
+class Text(BaseException):
+    def __str__(self): sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("raised", ["ValueError(Sly())", "Text()"])
+async def test_a_text_that_exits_is_a_failure_and_not_the_end_of_the_job(make: Make, kind: str, raised: str) -> None:
+    with pytest.raises(ToolFailure, match=r"exception: \w+: \(its text cannot be read: SystemExit\)"):
+        await run(make(f"{SLY}\n{kind} tool(): raise {raised}\n"))
+
+
+@pytest.mark.parametrize("check", ["exits", "refuses"])
+async def test_a_type_whose_check_exits_is_a_failure_and_not_the_end_of_the_job(make: Make, check: str) -> None:
+    tool = make(f"{SLY}\ndef tool(a: Annotated[str, AfterValidator({check})]): return a\n")
+    with pytest.raises(ToolFailure, match="exception: SystemExit: 3"):
+        await run(tool, a="x")
+
+
+@pytest.mark.parametrize("parameter", ["a: 'sys.exit(3)'", "a=Sly()"])
+def test_a_signature_that_exits_is_refused(make: Make, parameter: str) -> None:
+    with pytest.raises(UserError, match="signature.*SystemExit: 3"):
+        make(f"{SLY}\ndef tool({parameter}): return 1\n")
+
+
+NOT_FINITE = """
+from typing import Annotated
+from pydantic import BaseModel, Field
+class Inner(BaseModel):
+    default: float = float("inf")
+    limit: float = Field(2.0, examples=[float("nan")])
+class Outer(BaseModel):
+    inner: Inner = Inner()
+    many: list[Inner] = []
+    shown: Annotated[float, Field(json_schema_extra={"example": float("nan"), "step": float("inf")})] = 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    "parameter", ["a: Outer", "a: Outer = Outer()", "a: Inner | None = None", "a: float = Field(1.0, examples=[1e999])"]
+)
+async def test_defaults_and_examples_that_json_has_not_are_not_shown(make: Make, parameter: str) -> None:
+    tool = make(f"{NOT_FINITE}\ndef tool({parameter}): return 'called'\n")
+    json.dumps(tool.parameters, allow_nan=False)
+    if "Inner" in tool.parameters.get("$defs", {}):
+        inner = tool.parameters["$defs"]["Inner"]["properties"]
+        assert inner["default"] == {"title": "Default", "type": "number"}
+        assert inner["limit"] == {"title": "Limit", "type": "number", "default": 2.0}
+    assert (await run(tool, a=1.0 if "float" in parameter else {})).output == "called"
+
+
+def test_half_a_surrogate_pair_in_what_describes_a_tool_becomes_a_character(make: Make) -> None:
+    tool = make("""
+    from typing import Annotated
+    from pydantic import Field
+    def tool(a: str, b: Annotated[str, Field(description=chr(0xd800))] = "\\ud800"):
+        "Of \\ud800.\\n\\nArgs:\\n    a: a \\ud800"
+    """)
+    assert tool.description == "Of \ufffd."
+    shown = {name: entry["description"] for name, entry in tool.parameters["properties"].items()}
+    assert shown == {"a": "a \ufffd", "b": "\ufffd"}
+    json.dumps(tool.parameters, ensure_ascii=False).encode()

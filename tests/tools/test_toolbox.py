@@ -156,3 +156,36 @@ def test_the_first_who_listens_hears_what_was_said_before() -> None:
     notices.listen(lambda level, text: heard.append(text))
     notices("info", "late")
     assert heard == ["early", "late"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"key": "k", "output": 5, "status": "ok"}',
+        '{"key": "k", "output": null, "status": "ok"}',
+        '{"key": "k", "output": "a", "status": "banana"}',
+        '{"key": "k", "output": "a", "status": ["ok"]}',
+        '{"key": "k", "output": "a"}',
+        '{"key": ["k"], "output": "a", "status": "ok"}',
+        "[]",
+        "5",
+        "no JSON",
+    ],
+)
+def test_a_line_that_is_no_record_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
+    good = '{"key": "first", "output": "a", "status": "ok"}'
+    (tmp_path / "search.jsonl").write_text(f"{good}\n\n{line}\n")
+    with pytest.raises(UserError, match=r"replay: .*search\.jsonl, line 3: "):
+        toolbox_at("http://127.0.0.1:1/", replay=tmp_path)
+
+
+async def test_blank_lines_between_records_are_skipped(tmp_path: Path) -> None:
+    async with ChaosServer(script=[ok("one")]) as server:
+        toolbox = toolbox_at(server.url, record=tmp_path)
+        await run(toolbox.tools["search"])
+        await toolbox.close()
+    file = tmp_path / "search.jsonl"
+    file.write_text(f"\n{file.read_text()}\n  \n")
+    replay = toolbox_at("http://127.0.0.1:1/", replay=tmp_path)
+    assert (await run(replay.tools["search"])).output == "one"
+    await replay.close()

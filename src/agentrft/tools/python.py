@@ -67,13 +67,13 @@ class PythonTool:
         started = time.monotonic()
         given = {"trace_id": trace_id, "item": item}
         try:
-            by_place, by_name = self._signature.arguments(parse(call.arguments, lossy=True), given)
-        except (ValidationError, WireError) as error:
-            text = json.dumps({"error": _fault(error)}, ensure_ascii=False)
-            return ToolResult(text, "client_error", 0.0, attempts=0)
-        except Exception as error:  # a type of the user's may check by code of its own
+            function = self._with_arguments(call.arguments, given)
+        except BaseException as error:  # a type of the user's may check by code of its own
+            if not was_raised(error):
+                raise
             raise self._failure("exception", described(error)) from error
-        function = partial(self._function, *by_place, **by_name)
+        if isinstance(function, ToolResult):
+            return function
         try:
             async with self._slots:
                 outcome = await run(function, self._timeout_s)
@@ -96,6 +96,15 @@ class PythonTool:
 
     async def close(self) -> None:
         """Nothing to release."""
+
+    def _with_arguments(self, arguments: str, given: dict[str, Any]) -> Callable[[], Any] | ToolResult:
+        """The function, ready to be called; or what the model reads of arguments that do not fit."""
+        try:
+            by_place, by_name = self._signature.arguments(parse(arguments, lossy=True), given)
+        except (ValidationError, WireError) as error:
+            text = json.dumps({"error": _fault(error)}, ensure_ascii=False)
+            return ToolResult(text, "client_error", 0.0, attempts=0)
+        return partial(self._function, *by_place, **by_name)
 
     def _failure(self, kind: str, message: str) -> ToolFailure:
         return ToolFailure(self.name, kind, message, 1, faults={kind: 1}, repeatable=self.idempotent)

@@ -11,7 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from agentrft.errors import UserError
-from agentrft.wire import WireError, check
+from agentrft.spec.json_schema.work import MAPS
+from agentrft.tools.python_calling import described, was_raised
+from agentrft.wire import WireError, check, clean, clean_text, is_list, is_object
 
 # Parameters that the rollout fills; the model does not see them.
 GIVEN = ("trace_id", "item")
@@ -36,8 +38,11 @@ class Signature:
         self._where = where
         try:
             parameters = inspect.signature(function, eval_str=True).parameters
-        except Exception as error:  # annotations are the user's code
-            raise UserError(f"{where}: its signature cannot be read: {error}", "Import what it names.") from error
+        except BaseException as error:  # annotations are the user's code
+            if not was_raised(error):
+                raise
+            problem = f"{where}: its signature cannot be read: {described(error)}"
+            raise UserError(problem, "Import what it names.") from error
         nameless = [str(one) for one in parameters.values() if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
         if nameless:
             raise UserError(f"{where}: parameter '{nameless[0]}' has no name of its own.", "Give each argument a name.")
@@ -46,7 +51,7 @@ class Signature:
         # Pydantic keeps some names to itself (`model_dump`, `_q`); the fields have neutral ones, and show the true.
         self._names = {f"argument_{n}": name for n, name in enumerate(parameters) if name not in GIVEN}
         self._model = self._as_model(name)
-        self.description, self._described = _described(inspect.getdoc(function) or "")
+        self.description, self._described = _described(clean_text(inspect.getdoc(function) or ""))
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -60,17 +65,18 @@ class Signature:
                 # A default that JSON has not is left out; that is all there is to know.
                 warnings.simplefilter("ignore", PydanticJsonSchemaWarning)
                 schema = self._model.model_json_schema()
-        except Exception as error:  # types bring code of their own for this
+        except BaseException as error:  # types bring code of their own for this
+            if not was_raised(error):
+                raise
             raise self._no_schema(error) from error
         schema.pop("title", None)
         schema.pop("description", None)
         for name, entry in schema.get("properties", {}).items():
             entry.pop("title", None)
-            if not _is_json(entry.get("default")):
-                del entry["default"]
             if name in self._described:
                 entry.setdefault("description", self._described[name])
-        return {"type": "object", "properties": {}, **schema}
+        _leave_out_what_json_has_not(schema)
+        return clean({"type": "object", "properties": {}, **schema})
 
     def arguments(self, value: Any, given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """What to call the function with, by place and by name. What was left out is left to the function's defaults.
@@ -103,11 +109,13 @@ class Signature:
         config = ConfigDict(extra="forbid", alias_generator=lambda field: self._names.get(field, field))
         try:
             return create_model(name, __config__=config, **fields)
-        except Exception as error:  # types bring code of their own for this
+        except BaseException as error:  # types bring code of their own for this
+            if not was_raised(error):
+                raise
             raise self._no_schema(error) from error
 
-    def _no_schema(self, error: Exception) -> UserError:
-        return UserError(f"{self._where}: no schema for its signature: {error}", "Use types that JSON has.")
+    def _no_schema(self, error: BaseException) -> UserError:
+        return UserError(f"{self._where}: no schema for its signature: {described(error)}", "Use types that JSON has.")
 
 
 def _described(docstring: str) -> tuple[str, dict[str, str]]:
@@ -121,6 +129,22 @@ def _described(docstring: str) -> tuple[str, dict[str, str]]:
         if found := ARGUMENT_LINE.match(line):
             arguments[found[1]] = found[2].strip()
     return text.strip(), arguments
+
+
+def _leave_out_what_json_has_not(schema: dict[str, Any]) -> None:
+    """Takes defaults and examples such as inf out of a schema and of those inside it: to the model, null is another."""
+    for key in ("default", "example", "examples"):
+        if not _is_json(schema.get(key)):
+            del schema[key]
+    for key, value in schema.items():
+        inner = [value]
+        if is_list(value):
+            inner = value
+        elif key in MAPS and is_object(value):
+            inner = list(value.values())
+        for one in inner:
+            if is_object(one):
+                _leave_out_what_json_has_not(one)
 
 
 def _is_json(value: Any) -> bool:

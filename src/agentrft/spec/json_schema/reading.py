@@ -234,6 +234,7 @@ def _as_draft(schema: dict[str, Any], left_out: _LeftOut) -> Any:
 
 def _rename_patterns(schema: dict[str, Any]) -> int:
     """Puts `PATTERN` in place of each `pattern`; returns what one character of a property's name costs."""
+    schema.pop(PATTERN, None)  # the user's own of that name is no keyword
     key_cost = sum(expression(pattern).cost(1) for pattern in _names(schema, "patternProperties"))
     if isinstance(schema.get("pattern"), str):
         schema[PATTERN] = schema.pop("pattern")
