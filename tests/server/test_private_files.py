@@ -38,3 +38,11 @@ def test_links_are_left_alone_and_rights_of_the_owner_stay(tmp_path: Path) -> No
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
     assert stat.S_IMODE((data_dir / "script").stat().st_mode) == 0o700
     assert open_to_others(data_dir) == []
+
+
+def test_a_data_folder_that_is_a_link_is_private_where_it_leads(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o755)
+    (tmp_path / "data").symlink_to(target)
+    keep_private(tmp_path / "data")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700

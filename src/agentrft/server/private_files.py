@@ -22,6 +22,8 @@ def keep_private(data_dir: Path) -> None:
     The folder is made if it is not there.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
+    # Also where it is a link: that it leads here is what the user said.
+    data_dir = data_dir.resolve()
     # The folder last: what a kill left half done is done by the next start.
     for folder, _, names in os.walk(data_dir, topdown=False):
         for name in names:
