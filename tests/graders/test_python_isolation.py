@@ -328,3 +328,33 @@ async def test_folders_that_a_killed_process_left_are_removed(make: Make, tmp_pa
     grader = make("def grade(sample, item):\n    return 1.0", trusted=True)
     await grader.grade(GraderSample(""), item={}, trace_id="t")
     assert [folder.exists() for folder in (*left, other)] == [False, True, True]
+
+
+async def test_a_place_that_somebody_waits_for_is_no_free_one() -> None:
+    budget = WorkerBudget(1)
+    await budget.take()
+    waiting = asyncio.create_task(budget.take())
+    await asyncio.sleep(0)
+    budget.give_back()
+    assert not budget.take_free(), "who was woken has not run yet"
+    await waiting
+    assert budget.n_taken == 1
+    budget.give_back()
+    assert budget.take_free()
+
+
+async def test_a_sandbox_that_cannot_be_made_is_a_failure_and_gives_its_place_back(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grader = make("def grade(sample, item):\n    return 1.0")
+    if grader._jail is None:
+        pytest.skip("there is no sandbox here")
+
+    def launch(*_: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(type(grader._jail), "launch", launch)
+    for _ in range(3):
+        with pytest.raises(GraderFailure, match="its sandbox cannot be made"):
+            await grader.grade(GraderSample(""), item={}, trace_id="t")
+    assert worker_budget().n_taken == 0

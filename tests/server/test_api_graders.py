@@ -61,6 +61,24 @@ def test_the_tokens_of_several_judges_are_told_by_model(client: OpenAI, judges: 
 
 
 @pytest.mark.parametrize(
+    ("does", "flag", "detail", "text"),
+    [
+        ("import os; os._exit(3)", "server_error", "server_error_type", "crashed"),
+        ("import time; time.sleep(60)", "server_error", "server_error_type", "timeout"),
+        ("return len(bytearray(3 * 1024**3))", "server_error", "server_error_type", "crashed"),
+        ("return 1 / 0", "runtime_error", "runtime_error_details", "ZeroDivisionError"),
+    ],
+)
+def test_what_a_python_grader_does_instead_of_grading_has_its_flag(
+    client: OpenAI, does: str, flag: str, detail: str, text: str
+) -> None:
+    grader: Any = {"type": "python", "source": f"def grade(sample, item):\n    {does}", "timeout_s": 2}
+    errors = client.fine_tuning.alpha.graders.run(grader=grader, model_sample="x").metadata.errors.model_dump()
+    assert [name for name, value in errors.items() if value is True] == [f"python_grader_{flag}"]
+    assert text in errors[f"python_grader_{detail}"]
+
+
+@pytest.mark.parametrize(
     ("reference", "answer", "flags"),
     [
         ("sample.output_json.k", "no JSON", {"sample_parse_error"}),

@@ -11,6 +11,7 @@ import httpx
 import psutil
 import pytest
 
+from agentrft.server import context as context_module
 from agentrft.server.context import Context
 from agentrft.server.errors import ApiError
 from agentrft.server.models import downloads
@@ -244,3 +245,21 @@ async def test_a_download_is_packed_sent_and_deleted(tmp_path: Path) -> None:
     await response(scope, request.receive, send)
     assert sent[0]["status"] == 200 and b"adapter.bin" in b"".join(part.get("body", b"") for part in sent[1:])
     assert list(context.settings.files_dir.glob(".partial-*")) == []
+
+
+async def test_weights_that_are_being_sent_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(context_module.SENDS, "max_running", 1)
+    context = context_at(tmp_path / "data")
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "adapter.bin").write_bytes(b"weights")
+    requests: list[Any] = [Request() for _ in range(3)]
+    unread = await downloads.zipped(requests[0], "ft:a", folder, context)
+    with pytest.raises(ApiError) as refused:
+        await downloads.zipped(requests[1], "ft:a", folder, context)
+    assert refused.value.status == 503
+    await unread._held.aclose()
+    again = await downloads.zipped(requests[2], "ft:a", folder, context)
+    await again._held.aclose()
+    assert context.sending.admitted == context.zipping.admitted == 0
+    context.launcher.close()

@@ -74,3 +74,20 @@ def test_what_basic_stands_for_is_redacted_too() -> None:
 def test_ordinary_words_and_types_stay() -> None:
     redactor = Redactor({"X-Tenant": "berlin", "Content-Type": "application/json"}, URL)
     assert redactor.output("berlin: application/json") == "berlin: application/json"
+
+
+def test_parameters_of_a_url_that_are_no_secrets_stay_in_an_answer() -> None:
+    redactor = Redactor({}, f"{URL}?api-version=2024-10-21&index=wikipedia&limit=10000000&code=abcdefgh12")
+    answer = json.dumps({"source": "wikipedia", "published": "2024-10-21", "total": 10000000, "code": "abcdefgh12"})
+    assert json.loads(redactor.output(answer)) == {
+        "source": "wikipedia",
+        "published": "2024-10-21",
+        "total": 10000000,
+        "code": "[redacted]",
+    }
+
+
+def test_a_key_of_digits_is_not_looked_for_inside_of_numbers() -> None:
+    redactor = Redactor({"X-Api-Key": "12345678"}, URL)
+    assert redactor.output('{"value": 0.123456789, "n": 91234567812}') == '{"value": 0.123456789, "n": 91234567812}'
+    assert redactor.output('you sent "12345678", or key=12345678.') == 'you sent "[redacted]", or key=[redacted].'

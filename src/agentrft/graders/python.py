@@ -98,7 +98,7 @@ class PythonGrader:
     async def _start(self) -> PythonProcess:
         """Start a worker for which there is a place in the budget."""
         worker, has_namespace = await PythonProcess.start(
-            self.name, self._source, self._timeout_s, jail=self._jail, budget=worker_budget()
+            self.name, self._source, jail=self._jail, budget=worker_budget()
         )
         self._workers.add(worker)
         if self._closed:

@@ -55,7 +55,7 @@ class PythonProcess:
 
     @classmethod
     async def start(
-        cls, grader: str, source: str, timeout_s: float, *, jail: Jail | None, budget: WorkerBudget
+        cls, grader: str, source: str, *, jail: Jail | None, budget: WorkerBudget
     ) -> "tuple[PythonProcess, bool]":
         """Start a worker and load the grader's source. Its place in the budget is taken already, and is given back when
         the worker is gone, also when this fails.
@@ -67,7 +67,7 @@ class PythonProcess:
             GraderFailure: "crashed", "timeout", or what the source raised.
         """
         command = [sys.executable, "-I", "-B", "-X", "utf8", str(WORKER)]
-        message: dict[str, Any] = {"source": source, "name": grader, "timeout_s": timeout_s}
+        message: dict[str, Any] = {"source": source, "name": grader}
         if jail is not None:
             try:
                 launch = jail.launch(command, WORKER)

@@ -128,6 +128,11 @@ def working_jail(worker: Path) -> Jail:
             f"python graders run in a sandbox, and there is no list of system calls for {os.uname().machine}.",
             f"Use an x86_64 or aarch64 machine, or, {trust}",
         )
+    allow = (
+        "let the kernel make user namespaces for it: `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on "
+        "Ubuntu, `sysctl kernel.unprivileged_userns_clone=1` on older Debian, in a container a seccomp and an AppArmor "
+        "profile that allow them (`--security-opt seccomp=unconfined --security-opt apparmor=unconfined`)"
+    )
     jail = Jail(found, os.geteuid() == 0)
     problem = _problem(jail, worker)
     if problem is None:
@@ -136,16 +141,20 @@ def working_jail(worker: Path) -> Jail:
         raise UserError(
             "python graders run in a sandbox, for root in one of another user's, and it cannot be made here: "
             f"{problem}",
-            f"Run agentrft as an ordinary user, let others read its Python (`chmod -R o+rX {sys.prefix}`), or, {trust}",
+            f"Run agentrft as an ordinary user, let others read its Python (`chmod -R o+rX {sys.prefix}`), {allow}, "
+            f"or, {trust}",
         )
-    raise UserError(f"python graders run in a sandbox, and bubblewrap cannot make one here: {problem}", install)
+    raise UserError(
+        f"python graders run in a sandbox, and bubblewrap cannot make one here: {problem}",
+        f"{allow[0].upper()}{allow[1:]}, or, {trust}",
+    )
 
 
 def _problem(jail: Jail, worker: Path) -> str | None:
     """What keeps a worker from starting in the jail; None if it starts."""
     try:
         launch = jail.launch([sys.executable, "-I", "-B", "-X", "utf8", str(worker)], worker)
-        start = {"source": "def grade(sample, item): return 1", "name": "check", "timeout_s": 1, "jail": launch.orders}
+        start = {"source": "def grade(sample, item): return 1", "name": "check", "jail": launch.orders}
         body = json.dumps(start).encode()
         tried = subprocess.run(
             launch.command,

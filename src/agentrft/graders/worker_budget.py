@@ -28,6 +28,8 @@ class WorkerBudget:
         self._n_taken = 0
         self._idle: dict[Evictable, None] = {}
         self._waiting: deque[asyncio.Future[None]] = deque()
+        # Also those that were woken and have not run since.
+        self._n_waiting = 0
 
     @property
     def n_taken(self) -> int:
@@ -36,16 +38,23 @@ class WorkerBudget:
 
     async def take(self) -> None:
         """Take a place. The wait for one ends with a call of another grader, all of which have time-outs."""
-        while not self.take_free():
-            if self._idle:
-                longest_idle = next(iter(self._idle))
-                self.busy(longest_idle)
-                await longest_idle.reap()
-            else:
-                await self._changed()
+        self._n_waiting += 1
+        try:
+            while not self._take_one():
+                if self._idle:
+                    longest_idle = next(iter(self._idle))
+                    self.busy(longest_idle)
+                    await longest_idle.reap()
+                else:
+                    await self._changed()
+        finally:
+            self._n_waiting -= 1
 
     def take_free(self) -> bool:
-        """Take a place if there is one that nobody has."""
+        """Take a place if there is one that nobody has or waits for."""
+        return self._n_waiting == 0 and self._take_one()
+
+    def _take_one(self) -> bool:
         if self._n_taken >= self._limit:
             return False
         self._n_taken += 1

@@ -28,6 +28,7 @@ T = TypeVar("T")
 QUICK_THREADS, VALIDATION_THREADS = 8, 2
 MERGES = {"max_running": 1, "max_waiting": 8, "retry_after_s": 60}
 ZIPS = {"max_running": 4, "max_waiting": 32, "retry_after_s": 10}
+SENDS = {"max_running": 16, "max_waiting": 0, "retry_after_s": 60}
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Context:
         grading: the processes in which graders are tried.
         merging: who may merge weights: the memory is for one at a time.
         zipping: who may pack weights that need no merging.
+        sending: who may be sent weights that were packed for them: each has a copy on the disk until then.
         quick: threads for short looks at the database, which long work in other threads does not hold up.
         validation: threads for looking through uploaded files and jobs' data.
     """
@@ -57,6 +59,7 @@ class Context:
     merging: Admission = field(default_factory=lambda: Admission("merged weights", **MERGES))
     zipping: Admission = field(default_factory=lambda: Admission("weights", **ZIPS))
 
+    sending: Admission = field(default_factory=lambda: Admission("downloads", **SENDS))
     quick: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(QUICK_THREADS, "agentrft-quick"))
     validation: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(VALIDATION_THREADS, "agentrft-validation")

@@ -17,7 +17,7 @@ SURELY_SECRET = 20
 NOT_SECRET = frozenset({"accept", "accept-encoding", "accept-language", "content-type", "user-agent"})
 ESCAPE = re.compile(r"\\u[0-9a-f]{4}")
 PERCENT = re.compile("%[0-9A-F]{2}")
-SECRET_NAME = re.compile("auth|key|token|secret|password|cookie|signature|credential", re.IGNORECASE)
+SECRET_NAME = re.compile(r"auth|key|token|secret|pass|pwd|cookie|sig(nature)?\b|credential|\bcode\b", re.IGNORECASE)
 
 
 class Redactor:
@@ -77,8 +77,7 @@ def _of_url(url: URL) -> Iterator[tuple[str, str]]:
         yield "password", password or user
         yield "authorization", credentials
         yield "authorization", base64.b64encode(credentials.encode()).decode()
-    for name, value in url.query.items():
-        yield f"password {name}", value
+    yield from url.query.items()
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -113,4 +112,9 @@ def _is_secret(name: str, value: str) -> bool:
 def _pattern(values: Iterable[str]) -> re.Pattern[str]:
     longest_first = sorted({form for value in values for form in _forms(value)}, key=len, reverse=True)
     never = r"(?!)"
-    return re.compile("|".join(map(re.escape, longest_first)) or never)
+    return re.compile("|".join(map(_matching, longest_first)) or never)
+
+
+def _matching(form: str) -> str:
+    """Digits are no secret where they are a part of a longer number, such as a measurement."""
+    return rf"(?<![0-9.]){form}(?![0-9])" if form.isdigit() else re.escape(form)

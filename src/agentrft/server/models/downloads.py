@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,16 @@ ARCHIVE_NAME = "weights.zip"
 
 
 class TemporaryFileResponse(FileResponse):
-    """A file whose folder is deleted once it was sent, or the client has gone."""
+    """A file whose folder is deleted once it was sent, or the client has gone.
 
-    def __init__(self, path: Path, **options: Any) -> None:
+    Args:
+        held: closed then, too.
+    """
+
+    def __init__(self, path: Path, held: AsyncExitStack, **options: Any) -> None:
         super().__init__(path, **options)
         self._folder = path.parent
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.ensure_future(super().__call__(scope, receive, send))
@@ -41,7 +46,10 @@ class TemporaryFileResponse(FileResponse):
             # A client that hung up is not sent gigabytes that nobody reads.
             await unless_gone(Request(scope, receive), sending)
         finally:
-            await asyncio.to_thread(shutil.rmtree, self._folder, True)
+            try:
+                await asyncio.to_thread(shutil.rmtree, self._folder, True)
+            finally:
+                await self._held.aclose()
 
 
 async def zipped(request: Request, name: str, folder: Path, context: Context) -> TemporaryFileResponse:
@@ -67,7 +75,9 @@ async def merged(request: Request, model: ServedModel, checkpoint: Path, context
 async def _made(
     module: str, told: Mapping[str, Any], name: str, context: Context, admission: Admission, timeout_s: float
 ) -> TemporaryFileResponse:
-    async with admission.slot(), _temporary(context) as folder:
+    async with AsyncExitStack() as held, admission.slot(), _temporary(context) as folder:
+        # Until it was sent: who reads slowly keeps a copy of the model on the disk.
+        await held.enter_async_context(context.sending.slot())
         process = WorkProcess(context.launcher, module)
         path = folder / ARCHIVE_NAME
         try:
@@ -80,7 +90,7 @@ async def _made(
             await process.close()
         if problem is not None:
             raise ApiError(503, f"'{name}' could not be packed: {problem}", param="model", code="merge_failed")
-        return TemporaryFileResponse(path, media_type="application/zip")
+        return TemporaryFileResponse(path, held.pop_all(), media_type="application/zip")
 
 
 @asynccontextmanager

@@ -219,7 +219,7 @@ def _flags(spec: Any, failure: Mapping[str, str]) -> dict[str, Any]:
     if kind == "formula":
         return {"formula_parse_error": True}
     if failed.type == "python":
-        if kind in ("timeout", "crashed", "memory"):
+        if kind in ("timeout", "crashed"):
             return {"python_grader_server_error": True, "python_grader_server_error_type": kind}
         return {"python_grader_runtime_error": True, "python_grader_runtime_error_details": message}
     if failed.type in JUDGES:
