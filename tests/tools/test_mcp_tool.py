@@ -161,7 +161,7 @@ def test_a_server_that_is_not_there_is_refused() -> None:
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 def test_a_server_that_never_answers_is_given_up_in_time(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrft.tools.mcp.OPEN_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("agentrft.tools.mcp_connection.OPEN_TIMEOUT_S", 3.0)
     program = "import sys, time; print('reading the catalogue', file=sys.stderr, flush=True); time.sleep(600)"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from agentrft import __version__
 from agentrft.server.artifacts import ANSWER_AGE_S, ANSWER_PATIENCE_S, driver_environment, first_use, open_artifacts
 from agentrft.server.background.expiry import clean
+from agentrft.server.background.validation import left_over
 from agentrft.server.background.webhooks import deliver
 from agentrft.server.context import Context
 from agentrft.server.encryption.rotation import seal_old_urls, use_key
@@ -88,9 +89,8 @@ def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[s
             max_models=context.settings.max_models,
             max_adapters=context.settings.max_adapters,
         )
-        await asyncio.to_thread(files.look_at_uploaded, context)
-        await asyncio.to_thread(jobs.look_at_created, context)
-        tasks = [asyncio.create_task(one) for one in (scheduler.run(), deliver(context), clean(context))]
+        beside = (scheduler.run(), deliver(context), clean(context), *await left_over(context))
+        tasks = [asyncio.create_task(one) for one in beside]
         try:
             yield
         finally:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from agentrft.server.cache.events import EventCache
+from agentrft.server.creation.validators import Validators
 from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.models.catalog import Catalog
@@ -25,7 +26,7 @@ from agentrft.server.settings import Settings
 from agentrft.store import JobRow, JobStore
 
 T = TypeVar("T")
-QUICK_THREADS, VALIDATION_THREADS = 8, 2
+QUICK_THREADS, SLOW_THREADS = 8, 2
 MERGES = {"max_running": 1, "max_waiting": 8, "retry_after_s": 60}
 ZIPS = {"max_running": 4, "max_waiting": 32, "retry_after_s": 10}
 SENDS = {"max_running": 16, "max_waiting": 0, "retry_after_s": 60}
@@ -39,11 +40,12 @@ class Context:
         wake: tells the scheduler that there is something to do.
         launcher: starts processes for heavy work.
         grading: the processes in which graders are tried.
+        validators: the processes in which files and jobs' data are looked at.
         merging: who may merge weights: the memory is for one at a time.
         zipping: who may pack weights that need no merging.
         sending: who may be sent weights that were packed for them: each has a copy on the disk until then.
         quick: threads for short looks at the database, which long work in other threads does not hold up.
-        validation: threads for looking through uploaded files and jobs' data.
+        slow: few threads for work on large files, for which nobody waits.
     """
 
     settings: Settings
@@ -56,33 +58,33 @@ class Context:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     launcher: Launcher = field(default_factory=Launcher)
     grading: GradingProcesses = field(init=False)
+    validators: Validators = field(init=False)
     merging: Admission = field(default_factory=lambda: Admission("merged weights", **MERGES))
     zipping: Admission = field(default_factory=lambda: Admission("weights", **ZIPS))
-
     sending: Admission = field(default_factory=lambda: Admission("downloads", **SENDS))
     quick: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(QUICK_THREADS, "agentrft-quick"))
-    validation: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(VALIDATION_THREADS, "agentrft-validation")
-    )
+    slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(SLOW_THREADS, "agentrft-slow"))
 
     def __post_init__(self) -> None:
         self.event_cache = EventCache(self.store)
         self.grading = GradingProcesses(self.launcher)
+        self.validators = Validators(self.launcher)
 
     async def quickly(self, look: Callable[..., T], *args: Any) -> T:
         """What a short look at the database gives, in a thread that waits for no long work."""
         return await asyncio.get_running_loop().run_in_executor(self.quick, look, *args)
 
-    async def validate(self, work: Callable[..., object], *args: Any) -> None:
-        """Look through data, in one of few threads: more would only take the processor from those who ask."""
-        await asyncio.get_running_loop().run_in_executor(self.validation, work, *args)
+    async def slowly(self, work: Callable[..., T], *args: Any) -> T:
+        """What work gives for which nobody waits, in one of few threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.slow, work, *args)
 
     async def close(self) -> None:
         """End what runs beside the answers. What waits for its turn is done by the next start."""
         await self.grading.close()
+        await self.validators.close()
         self.launcher.close()
         self.quick.shutdown(wait=False, cancel_futures=True)
-        self.validation.shutdown(wait=False, cancel_futures=True)
+        self.slow.shutdown(wait=False, cancel_futures=True)
 
     def job(self, job_id: str) -> tuple[JobRow, ServedJob]:
         """Raises ApiError if the server has no such job."""

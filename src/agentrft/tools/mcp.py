@@ -7,20 +7,17 @@ server remembered of it would be gone.
 
 import asyncio
 import logging
-import tempfile
-import threading
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentrft.errors import AgentRFTError, EndpointError, UserError
 from agentrft.spec import McpToolSpec
 from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
-from agentrft.tools.mcp_listing import ToolDefinition, listed_tools, usable_tools
-from agentrft.tools.mcp_session import McpSession, last_words, reason_of, text_of, without_output_checks
+from agentrft.tools.mcp_connection import OPEN_TIMEOUT_S, McpConnector
+from agentrft.tools.mcp_listing import ToolDefinition, usable_tools
+from agentrft.tools.mcp_session import McpSession, reason_of, text_of
 from agentrft.traffic import (
+    CREDENTIAL_REFUSED,
     MAX_BODY_BYTES,
     AdaptiveLimiter,
     Breaker,
@@ -30,28 +27,21 @@ from agentrft.traffic import (
     Redactor,
     RetryBudget,
     notify_nobody,
-    public_url,
     shorten,
 )
-from agentrft.traffic.addresses import refuses_link_local
 from agentrft.wire import clean_text, parse
 
 if TYPE_CHECKING:
-    from mcp import Client
+    pass
 
 logger = logging.getLogger(__name__)
 
 RETRIES = 3
 BACKOFF_S = 0.5
-OPEN_TIMEOUT_S = 60.0
-CONNECT_TIMEOUT_S = 30.0
 QUEUE_DEADLINE_S = 900.0
 OUTAGE_DEADLINE_S = 600.0
-# Starting a process takes a core; more of them at once only start later.
-PROCESSES_STARTING = 8
-# An answer that is too large is the model's to know, so it is read up to here before it is refused.
-MAX_EVENT_BYTES = 16 * MAX_BODY_BYTES
 INVALID_PARAMS = -32602
+FORBIDDEN = 403
 
 
 class McpServer:
@@ -74,12 +64,9 @@ class McpServer:
         self.redactor = Redactor({**spec.headers, **spec.env}, str(spec.server_url or ""))
         self.limiter = AdaptiveLimiter(spec.max_concurrency)
         self._breaker = Breaker(self.label, self._answers, notify)
-        self._starting = asyncio.Semaphore(PROCESSES_STARTING)
         self._sessions: dict[tuple[str, int], McpSession] = {}
-        # The handshake that makes sessions; servers that only know the protocol without them get that one.
-        self._mode = "legacy"
-        self._refuses_link_local = refuses_link_local()
-        self.definitions = usable_tools(self._discovered(), spec.allowed_tools, self.label)
+        self._connector = McpConnector(self.label, spec, self.redactor)
+        self.definitions = usable_tools(self._connector.discovered(), spec.allowed_tools, self.label)
 
     async def begin(self, *, trace_id: str, attempt: int, item: dict[str, Any]) -> None:
         """Nothing yet: the first call opens the session."""
@@ -95,12 +82,19 @@ class McpServer:
         budget = RetryBudget(retries=RETRIES, idempotent=self.spec.idempotent, backoff_s=BACKOFF_S)
         faults: list[Fault] = []
         attempts = 0
+        refused_at: float | None = None
         while True:
+            sent_at = time.monotonic()
             answer = await self._attempt(name, arguments, trace_id, attempt)
             attempts += not isinstance(answer, Fault) or answer.may_have_arrived
             if not isinstance(answer, Fault):
                 return _Called(answer, attempts, faults)
             faults.append(answer)
+            if answer.kind == CREDENTIAL_REFUSED and answer.transient:
+                refused_at = refused_at or sent_at
+                if not self._breaker.took_one_since(refused_at):
+                    self._breaker.failed(answer.kind, is_forbidden=answer.is_forbidden)
+                await self._breaker.looked()
             wait_s = budget.wait_s(answer, endpoint_is_down=self._breaker.is_open)
             if wait_s is None:
                 return _Called(answer, attempts, faults)
@@ -118,44 +112,55 @@ class McpServer:
         try:
             await self._breaker.admit(OUTAGE_DEADLINE_S)
         except OutageError as outage:
-            return Fault("outage", str(outage))
+            return Fault(outage.kind, str(outage), may_have_arrived=False)
         try:
             async with self.limiter.slot(queue_deadline_s=QUEUE_DEADLINE_S):
-                client = await self._client(trace_id, attempt)
-                return client if isinstance(client, Fault) else await self._exchange(client, name, arguments, trace_id)
+                session = await self._session(trace_id, attempt)
+                if isinstance(session, Fault):
+                    return session
+                return await self._exchange(session, name, arguments, trace_id)
         except TimeoutError:
             return Fault("timeout", f"no free slot within {QUEUE_DEADLINE_S:g} s")
 
-    async def _client(self, trace_id: str, attempt: int) -> "Client | Fault":
+    async def _session(self, trace_id: str, attempt: int) -> "McpSession | Fault":
+        """The attempt's session, open."""
         key = (trace_id, attempt)
         session = self._sessions.get(key)
         if session is None:
-            session = self._sessions[key] = McpSession(self, {"X-Trace-Id": trace_id, "X-Attempt": str(attempt)})
+            headers = {"X-Trace-Id": trace_id, "X-Attempt": str(attempt)}
+            session = self._sessions[key] = McpSession(self._connector, headers)
         if session.ended:
             return Fault("connection", f"the session ended: {session.reason}")
+        if session.ready.done() and session.ready.exception() is None:
+            return session
+        asked = time.monotonic()
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
-                client = await asyncio.shield(session.ready)
+                await asyncio.shield(session.ready)
         except TimeoutError:
             fault = Fault("timeout", f"no session within {OPEN_TIMEOUT_S:g} s", transient=True, may_have_arrived=False)
         except Exception as error:  # the SDK raises groups of whatever its transports meet
             message = self.redactor.message(f"no session: {reason_of(error)}{session.last_words()}")
-            fault = Fault("connection", message, transient=True, may_have_arrived=False)
+            unreachable = Fault("connection", message, transient=True, may_have_arrived=False)
+            fault = _refusal(session, message) or unreachable
         else:
-            self._breaker.answered()
-            return client
+            self._breaker.answered(asked)
+            return session
         self._sessions.pop(key, None)
         await session.close()
-        self._breaker.failed(fault.kind)
+        if fault.kind != CREDENTIAL_REFUSED:
+            self._breaker.failed(fault.kind)
         return fault
 
     async def _exchange(
-        self, client: "Client", name: str, arguments: dict[str, Any], trace_id: str
+        self, session: McpSession, name: str, arguments: dict[str, Any], trace_id: str
     ) -> "tuple[str, ResultStatus] | Fault":
         from mcp import MCPError
         from pydantic import ValidationError
 
+        client = session.ready.result()
         started = time.monotonic()
+        session.refused = None
         try:
             async with asyncio.timeout(self.spec.timeout_s):
                 result = await client.call_tool(name, arguments, meta={"agentrft/trace_id": trace_id})
@@ -164,12 +169,15 @@ class McpServer:
         except MCPError as error:
             if error.code == INVALID_PARAMS:
                 return self.redactor.output(clean_text(error.message)), "client_error"
-            return Fault("server_error", self.redactor.message(f"{error.code}: {error.message}"), transient=True)
+            message = self.redactor.message(f"{error.code}: {error.message}")
+            return _refusal(session, message) or Fault("server_error", message, transient=True)
         except ValidationError as error:
             return Fault("bad_answer", self.redactor.message(str(error)))
         except Exception as error:  # closed streams, broken pipes, HTTP errors of the SDK's own client
-            return Fault("connection", self.redactor.message(reason_of(error)))
+            message = self.redactor.message(reason_of(error))
+            return _refusal(session, message) or Fault("connection", message)
         self.limiter.succeeded(time.monotonic() - started)
+        self._breaker.answered(started)
         text = text_of(result.content, result.structured_content)
         if result.is_error and not text.strip():
             text = "the tool failed, and did not say why"
@@ -177,109 +185,26 @@ class McpServer:
             return f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes.", "too_large"
         return self.redactor.output(text), "client_error" if result.is_error else "ok"
 
-    @asynccontextmanager
-    async def connected(self, headers: Mapping[str, str], errors: Any) -> "AsyncIterator[Client]":
-        """An open session; must be left in the task that entered it."""
-        import httpx2
-        from mcp import Client, StdioServerParameters, stdio_client
-        from mcp.client.streamable_http import streamable_http_client
-
-        spec = self.spec
-        if spec.command is None:
-            timeout = httpx2.Timeout(CONNECT_TIMEOUT_S, read=spec.timeout_s)
-            sent = {**spec.headers, **headers}
-            async with httpx2.AsyncClient(headers=sent, timeout=timeout, transport=self._transport()) as http:
-                url = str(spec.server_url)
-                transport = streamable_http_client(url, http_client=http, max_sse_event_size=MAX_EVENT_BYTES)
-                async with Client(transport, mode=self._mode) as client:
-                    yield without_output_checks(client)
-        else:
-            trace = {"AGENTRFT_TRACE_ID": headers["X-Trace-Id"]} if "X-Trace-Id" in headers else {}
-            server = StdioServerParameters(
-                command=spec.command, args=list(spec.args), env={**spec.env, **trace}, cwd=spec.folder
-            )
-            async with self._starting:
-                opening = Client(stdio_client(server, errlog=errors), mode=self._mode)
-                client = await opening.__aenter__()
-            try:
-                yield without_output_checks(client)
-            finally:
-                await opening.__aexit__(None, None, None)
-
-    def _transport(self) -> Any:
-        """None is the client's own, which goes wherever a name leads."""
-        if not self._refuses_link_local:
-            return None
-        from agentrft.tools.mcp_transport import CheckedTransport
-
-        return CheckedTransport()
-
-    async def _answers(self) -> bool:
-        session = McpSession(self, {})
+    async def _answers(self) -> bool | str:
+        """Whether a session can be opened; not, "credential_refused" where that is why."""
+        session = McpSession(self._connector, {})
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await asyncio.shield(session.ready)
             return True
         except Exception:  # whatever it is, the server does not answer
-            return False
+            return False if session.refused is None else CREDENTIAL_REFUSED
         finally:
             await session.close()
 
-    def _discovered(self) -> list[ToolDefinition]:
-        """The server's tools, asked in an event loop of their own: jobs are put together inside a running one."""
-        where = f"{self.label}: {public_url(str(self.spec.server_url)) if self.spec.server_url else self.spec.command}"
-        try:
-            import mcp  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise UserError(f"{self.label} needs the package 'mcp'.", "Run `pip install 'agentrft[mcp]'`.") from error
-        found: list[ToolDefinition] | BaseException = []
 
-        def ask() -> None:
-            nonlocal found
-            try:
-                found = asyncio.run(self._list_tools_by_any_protocol())
-            except BaseException as error:  # handed over to the thread that waits
-                found = error
-
-        thread = threading.Thread(target=ask, name="agentrft-mcp-discovery")
-        thread.start()
-        thread.join()
-        if isinstance(found, AgentRFTError):
-            raise found
-        if isinstance(found, BaseException):
-            cause = shorten(self.redactor.message(reason_of(found)))
-            raise EndpointError(
-                f"{where} cannot be used: {cause}", "Start the server, or correct its `server_url` or `command`."
-            )
-        return found
-
-    async def _list_tools_by_any_protocol(self) -> list[ToolDefinition]:
-        try:
-            return await self._list_tools()
-        except ConnectionError as refused:
-            self._mode = "auto"
-            try:
-                return await self._list_tools()
-            except ConnectionError:
-                raise refused from None
-
-    async def _list_tools(self) -> list[ToolDefinition]:
-        """Raises TimeoutError where there is no answer in time, which another protocol would not change, else
-        ConnectionError."""
-        with tempfile.TemporaryFile("w+", errors="replace") as errors:
-            try:
-                self._starting = asyncio.Semaphore(PROCESSES_STARTING)
-                async with asyncio.timeout(OPEN_TIMEOUT_S), self.connected({}, errors) as client:
-                    found = await listed_tools(client)
-            except TimeoutError as error:
-                raise TimeoutError(f"no answer within {OPEN_TIMEOUT_S:g} s{last_words(errors)}") from error
-            except BaseException as error:  # the SDK's groups, and cancellations of its own that it lets out
-                raise ConnectionError(f"{reason_of(error)}{last_words(errors)}") from error
-            finally:
-                self._starting = asyncio.Semaphore(PROCESSES_STARTING)
-        if isinstance(found, str):
-            raise EndpointError(f"{self.label}: {found}", "Mend the server: the last page has no `nextCursor`.")
-        return found
+def _refusal(session: McpSession, message: str) -> Fault | None:
+    """What went wrong, where the server had refused the credential."""
+    if session.refused is None:
+        return None
+    message = f"HTTP {session.refused}: {message}"
+    is_forbidden = session.refused == FORBIDDEN
+    return Fault(CREDENTIAL_REFUSED, message, transient=True, may_have_arrived=False, is_forbidden=is_forbidden)
 
 
 @dataclass(frozen=True)

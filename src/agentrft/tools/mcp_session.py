@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -27,8 +27,15 @@ class Connecting(Protocol):
     label: str
     redactor: Redactor
 
-    def connected(self, headers: Mapping[str, str], errors: Any) -> "AbstractAsyncContextManager[Client]":
-        """An open session; must be left in the task that entered it. `errors` gets what a process writes to stderr."""
+    def connected(
+        self, headers: Mapping[str, str], errors: Any, refused: Callable[[int], None]
+    ) -> "AbstractAsyncContextManager[Client]":
+        """An open session; must be left in the task that entered it.
+
+        Args:
+            errors: gets what a process writes to stderr.
+            refused: told the status of each answer that refuses the credential.
+        """
         ...
 
 
@@ -36,15 +43,17 @@ class McpSession:
     """A session, kept open by a task of its own, because the SDK wants it left where it was entered.
 
     Args:
-        server: what connects, such as `McpServer`.
+        server: what connects, such as `McpConnector`.
         headers: of this session, beside the server's own.
 
     Attributes:
         ready: the client, once the session is open.
         reason: why it ended.
+        refused: the status of the last answer that refused the credential.
     """
 
     def __init__(self, server: Connecting, headers: Mapping[str, str]) -> None:
+        self.refused: int | None = None
         self.ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
         # Nobody may be waiting for it; asyncio would then complain that its exception was never looked at.
         self.ready.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -72,9 +81,12 @@ class McpSession:
             await asyncio.gather(self._task, return_exceptions=True)
         self._errors.close()
 
+    def _note_refusal(self, status: int) -> None:
+        self.refused = status
+
     async def _keep(self, server: Connecting, headers: Mapping[str, str]) -> None:
         try:
-            async with server.connected(headers, self._errors) as client:
+            async with server.connected(headers, self._errors, self._note_refusal) as client:
                 self.ready.set_result(client)
                 await self._closing.wait()
         except BaseException as error:  # the SDK's groups; a cancellation is passed on

@@ -1,13 +1,15 @@
 """Talking to the user's endpoints: what protects them from a burst, and a job from their failures."""
 
-from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
+from agentrft.traffic.breaker import CREDENTIAL_REFUSED, Breaker, Notify, OutageError, notify_nobody
 from agentrft.traffic.endpoint import Endpoint, Sent, Traffic
-from agentrft.traffic.http import MAX_BODY_BYTES, Answer, shorten
+from agentrft.traffic.http import CREDENTIAL_STATUSES, MAX_BODY_BYTES, Answer, shorten
 from agentrft.traffic.limiter import AdaptiveLimiter
 from agentrft.traffic.redaction import Redactor, public_url
 from agentrft.traffic.retry import Fault, RetryBudget
 
 __all__ = [
+    "CREDENTIAL_REFUSED",
+    "CREDENTIAL_STATUSES",
     "MAX_BODY_BYTES",
     "AdaptiveLimiter",
     "Answer",

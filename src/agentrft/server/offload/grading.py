@@ -7,12 +7,14 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.server.errors import ApiError
 from agentrft.server.offload.admission import Admission
-from agentrft.server.offload.processes import Launcher, ProcessDied, WorkProcess
+from agentrft.server.offload.pool import WorkPool
+from agentrft.server.offload.processes import Launcher, ProcessDied
 
 MODULE = "agentrft.server.offload.grading_process"
-MAX_RUNNING, MAX_WAITING, RETRY_AFTER_S = 4, 32, 5
+CHECKS = {"max_running": 2, "max_waiting": 32, "retry_after_s": 5}
+GRADES = {"max_running": 4, "max_waiting": 32, "retry_after_s": 5}
 # A judge that is asked several times may take minutes.
-CREATE_S, GRADE_S = 60.0, 600.0
+CHECK_S, GRADE_S = 60.0, 600.0
 
 
 @dataclass
@@ -37,15 +39,11 @@ class TriedGrade:
 
 
 class GradingProcesses:
-    """Used from one event loop; a process is started when there is none that is free."""
+    """Used from one event loop. Who only wants a grader looked at does not wait for those who have theirs run."""
 
     def __init__(self, launcher: Launcher) -> None:
-        self._launcher = launcher
-        self._admission = Admission(
-            "graders", max_running=MAX_RUNNING, max_waiting=MAX_WAITING, retry_after_s=RETRY_AFTER_S
-        )
-        self._free: list[WorkProcess] = []
-        self._busy: set[WorkProcess] = set()
+        self._checks = WorkPool(launcher, MODULE, Admission("graders to look at", **CHECKS))
+        self._grades = WorkPool(launcher, MODULE, Admission("graders", **GRADES))
 
     async def check(self, spec: Mapping[str, Any]) -> None:
         """See that a grader can be made of a spec.
@@ -53,7 +51,7 @@ class GradingProcesses:
         Raises:
             ApiError: 503, too many are tried already; or 400, with what is wrong.
         """
-        await self._ask({"spec": spec}, CREATE_S)
+        await _given(self._checks, {"spec": spec}, CHECK_S)
 
     async def grade(
         self,
@@ -65,31 +63,25 @@ class GradingProcesses:
     ) -> TriedGrade:
         """Grade an answer, and the calls that were made before it. Raises ApiError as `check`."""
         told = {"spec": spec, "text": text, "output_tools": output_tools, "item": item, "trace_id": trace_id}
-        return TriedGrade(**await self._ask(told, GRADE_S))
+        return TriedGrade(**await _given(self._grades, told, GRADE_S))
 
     async def close(self) -> None:
-        for process in (*self._free, *self._busy):
-            await process.close()
+        await self._checks.close()
+        await self._grades.close()
 
-    async def _ask(self, told: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
-        async with self._admission.slot():
-            process = self._free.pop() if self._free else WorkProcess(self._launcher, MODULE)
-            self._busy.add(process)
-            try:
-                answer = await process.ask(told, timeout_s=timeout_s)
-            except TimeoutError as error:
-                raise _unusable(f"The grader did not end within {timeout_s:.0f} s.") from error
-            except ProcessDied as error:
-                raise _unusable(f"The grader ended the process that tried it: {error}") from error
-            finally:
-                self._busy.discard(process)
-                if process.lives:
-                    self._free.append(process)
-        if "refused" in answer:
-            raise UserError(*answer["refused"])
-        if "broken" in answer:
-            raise RuntimeError(answer["broken"])
-        return answer["given"]
+
+async def _given(pool: WorkPool, told: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    try:
+        answer = await pool.ask(told, timeout_s=timeout_s)
+    except TimeoutError as error:
+        raise _unusable(f"The grader did not end within {timeout_s:.0f} s.") from error
+    except ProcessDied as error:
+        raise _unusable(f"The grader ended the process that tried it: {error}") from error
+    if "refused" in answer:
+        raise UserError(*answer["refused"])
+    if "broken" in answer:
+        raise RuntimeError(answer["broken"])
+    return answer["given"]
 
 
 def _unusable(message: str) -> ApiError:

@@ -13,7 +13,11 @@ import sys
 import traceback
 from contextlib import suppress
 
-PRELOADED = ("agentrft.server.offload.grading_process", "agentrft.server.models.archive")
+PRELOADED = (
+    "agentrft.server.offload.grading_process",
+    "agentrft.server.creation.validation_process",
+    "agentrft.server.models.archive",
+)
 MESSAGE_BYTES = 4096
 # Of a process: the socket for what it is told and answers, and where its errors go.
 FILES = 2

@@ -12,10 +12,10 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Form, UploadFile
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
 
-from agentrft.errors import ArtifactsError, describe
+from agentrft.errors import ArtifactsError
+from agentrft.server.background.validation import validate_file
 from agentrft.server.context import Context, check_limit, context_of, result_file_id
 from agentrft.server.creation.request import PARTIAL_PREFIX, content_path
-from agentrft.server.creation.validation import problem_of_file
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.objects.files import file_object, upload_object
@@ -59,7 +59,7 @@ def create_file(
     _keep(partial, file_id, context)
     expires_at = None if seconds is None else time.time() + seconds
     row = context.records.add_file(file_id, filename, purpose, size, expires_at)
-    background.add_task(context.validate, _process, context, row)
+    background.add_task(validate_file, context, row)
     return file_object(row)
 
 
@@ -165,7 +165,7 @@ def complete_upload(
         _discard(file_id, context)
         raise ApiError(400, f"{upload_id} has ended.", code="invalid_value")
     _drop_parts(parts, context)
-    background.add_task(context.validate, _process, context, row)
+    background.add_task(validate_file, context, row)
     ended = context.records.upload(upload_id)
     assert ended is not None
     return upload_object(ended, row)
@@ -298,22 +298,3 @@ def _content(file_id: str, context: Context) -> Path:
     if not context.store.artifacts.fetch(path):
         raise not_found(f"The content of {file_id} is gone.", param="file_id", code="file_not_found")
     return path
-
-
-def look_at_uploaded(context: Context) -> None:
-    """What a server that was killed had not looked at yet. One that cannot be looked at is an error; others go on."""
-    for row in context.records.files():
-        if row.status == "uploaded":
-            _process(context, row)
-
-
-def _process(context: Context, row: FileRow) -> None:
-    """Look at the rows of a file for training; others are taken as they are."""
-    path = content_path(context.settings, row.file_id)
-    try:
-        context.store.artifacts.fetch(path)
-        problem = problem_of_file(path) if row.purpose == "fine-tune" else None
-    except Exception as error:  # the boundary: whatever is in one file, it has an end, and the others go on
-        logger.exception("%s could not be looked at", row.file_id)
-        problem = f"the file could not be looked at: {describe(error)}"
-    context.records.set_file_status(row.file_id, "processed" if problem is None else "error", problem)

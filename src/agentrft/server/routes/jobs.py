@@ -10,13 +10,11 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
 from agentrft import wire
-from agentrft.errors import ArtifactsError, describe
-from agentrft.job.inputs import file_digests
 from agentrft.job.secrets import stored_spec
+from agentrft.server.background.validation import validate_job
 from agentrft.server.background.webhooks import tell_webhook
 from agentrft.server.context import Context, check_limit, quick
 from agentrft.server.creation.request import read_request, request_digest
-from agentrft.server.creation.validation import Problem, problem_of
 from agentrft.server.errors import ApiError
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.catalog import FINE_TUNED
@@ -28,9 +26,7 @@ from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage
-from agentrft.server.workers.preparation import fetch_data_files, localize_paths
-from agentrft.spec import JobSpec
-from agentrft.store import EventLevel, JobRow, JobStatus
+from agentrft.store import JobRow, JobStatus
 
 logger = logging.getLogger(__name__)
 router = APIRouter(route_class=WireRoute)
@@ -39,7 +35,6 @@ STREAM_LOOK_S = 0.5
 LONGEST_IDEMPOTENCY_KEY = 255
 METADATA_PREFIX = "metadata["
 RESUMED = "The job was resumed"
-VALIDATED = "Files validated, moving job to queued state"
 
 
 @router.post("/v1/fine_tuning/jobs", **answers(Job))
@@ -77,7 +72,7 @@ def create_job(
         idempotency_key=idempotency_key,
         warnings=[f"{name}: has no meaning here; it is kept, and changes nothing" for name in new.ignored],
     )
-    background.add_task(context.validate, _validate, context, job_id)
+    background.add_task(validate_job, context, job_id)
     return context.job_object(job_id)
 
 
@@ -199,48 +194,6 @@ def _go_on(context: Context, job: JobRow) -> bool:
 
 def _conflict(job_id: str, status: str, why: str) -> ApiError:
     return ApiError(400, f"{job_id} is '{status}': {why}.", code="invalid_job_state")
-
-
-def look_at_created(context: Context) -> None:
-    """What a server that was killed had not looked at yet. One that cannot be looked at has failed; others go on."""
-    for job_id in context.records.lists.in_status("created"):
-        _validate(context, job_id)
-
-
-def _validate(context: Context, job_id: str) -> None:
-    """Look at the data as the job will; then it waits for its turn, or has failed."""
-    try:
-        _look_at(context, job_id)
-    except Exception as error:  # the boundary: whatever is in one job, it has an end, and the others go on
-        logger.exception("%s could not be looked at", job_id)
-        problem = Problem("job_failed", None, f"The job could not be validated: {describe(error)}.")
-        _fail(context, job_id, problem)
-
-
-def _fail(context: Context, job_id: str, problem: Problem) -> None:
-    event: tuple[EventLevel, str] = ("error", problem.message)
-    if context.records.move(job_id, ("created",), "failed", error=problem.stored, event=event):
-        tell_webhook(context, job_id)
-
-
-def _look_at(context: Context, job_id: str) -> None:
-    job = context.store.get_job(job_id)
-    spec = localize_paths(JobSpec.model_validate(job.spec.get("job")), context.settings)
-    problem = _problem(spec, context)
-    if problem is not None:
-        _fail(context, job_id, problem)
-        return
-    context.store.record_files(job_id, file_digests(spec))
-    if context.records.move(job_id, ("created",), "queued", event=("info", VALIDATED)):
-        context.wake.set()
-
-
-def _problem(spec: JobSpec, context: Context) -> Problem | None:
-    try:
-        fetch_data_files(spec, context.store.artifacts)
-    except ArtifactsError as error:
-        return Problem("artifacts_unavailable", None, f"{error.cause} {error.remedy}")
-    return problem_of(spec)
 
 
 async def _stream(context: Context, job_id: str) -> AsyncIterator[dict[str, str]]:
