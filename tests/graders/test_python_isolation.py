@@ -155,12 +155,15 @@ async def test_an_answer_reads_no_other_row_and_no_file_of_another_answer(make: 
         seen = sorted(rows - {"mine"}) + os.listdir("/tmp") + os.listdir("/dev/shm")
         for folder in ("/tmp", "/dev/shm"):
             open(os.path.join(folder, "mark"), "w").close()
+        if seen:
+            raise RuntimeError(f"it sees {seen}")
         def answer():
-            return "mine" if not seen else "seen"
+            return "mine"
     """
+    sample = GraderSample(textwrap.dedent(read))
     for _ in range(3):
         await graded(grader, HONEST_AND_WRONG, expected="another row's")
-        assert await graded(grader, read, expected="mine") == 1
+        assert (await grader.grade(sample, item={"expected": "mine"}, trace_id="trace_1")).score == 1
 
 
 async def test_each_call_has_a_process_of_its_own_that_was_started_before_it(make: Make) -> None:

@@ -3,10 +3,11 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from tests.server.live import live, upload
+from tests.server.live import live, until, upload
 from tests.strangers.api_doors import LISTS
 
 ODD_RECORDS = {
@@ -44,9 +45,13 @@ def test_odd_records_are_listed_and_what_was_not_looked_at_has_failed(tmp_path: 
             answer = httpx.get(f"{server.url}{path}", timeout=60)
             assert answer.status_code == 200, (path, answer.text)
             json.loads(answer.text, parse_constant=lambda name: exit(f"{name} was sent"))
-        shown = {job_id: httpx.get(f"{server.url}/fine_tuning/jobs/{job_id}").json() for job_id in jobs}
+
+        def settled() -> dict[str, Any]:
+            found = {job_id: httpx.get(f"{server.url}/fine_tuning/jobs/{job_id}").json() for job_id in jobs}
+            return {} if any(job["status"] == "validating_files" for job in found.values()) else found
+
+        shown = until(settled, "all jobs have been looked at")
         for job_id, (column, _) in zip(jobs, records, strict=True):
-            assert shown[job_id]["status"] != "validating_files"
             if column == "jobs.spec":
                 assert shown[job_id]["status"] == "failed"
                 assert "could not be validated" in shown[job_id]["error"]["message"]
