@@ -12,7 +12,14 @@ from agentrft.server.context import Context, check_limit
 from agentrft.server.creation.request import content_path
 from agentrft.server.errors import not_found
 from agentrft.server.json_bodies import WireRoute
-from agentrft.server.objects.evals import eval_object, item_object, run_object, samples_of
+from agentrft.server.objects.job_evals import (
+    job_criteria,
+    job_eval,
+    job_item,
+    job_run,
+    samples_of,
+    with_threshold,
+)
 from agentrft.server.objects.jobs import model_name
 from agentrft.server.objects.pages import add_ends, page
 from agentrft.server.routes.files import InContext
@@ -103,7 +110,7 @@ def _job_id(an_eval_id: str, context: Context) -> str:
 
 def _eval(job_id: str, context: Context) -> dict[str, Any]:
     job, served = context.job(job_id)
-    return eval_object(job, served.request["metadata"])
+    return job_eval(job, served.request["metadata"])
 
 
 def _runs(job_id: str, context: Context) -> dict[str, dict[str, Any]]:
@@ -116,7 +123,15 @@ def _runs(job_id: str, context: Context) -> dict[str, dict[str, Any]]:
             run_id = f"evalrun_{job_id.removeprefix('ftjob-')}_{row['step']}"
             name = _rollouts_path(job_id, row["step"], context).name
             created_at = int(written_at.get(name, job.created_at))
-            found[run_id] = run_object(run_id, row, model, job_id, created_at)
+            found[run_id] = job_run(
+                run_id,
+                job,
+                row,
+                model=model,
+                created_at=created_at,
+                rows_file=served.request["validation_file"],
+                report_url="",
+            )
     return found
 
 
@@ -139,8 +154,9 @@ def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any
     )
     samples = samples_of(_validation_file(job, context))
     is_here = context.store.artifacts.fetch(path)
+    criteria = with_threshold(job_criteria(job), threshold)
     return [
-        item_object(row["record"], run, threshold, samples.get(row["sample_id"]))
+        job_item(row["record"], run, criteria, samples.get(row["sample_id"]))
         for row in (read_rollouts(path) if is_here else [])
     ]
 

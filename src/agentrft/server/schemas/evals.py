@@ -1,8 +1,10 @@
-"""Jobs as evals, validations as runs, rollouts as output items."""
+"""Evals, their runs and their output items."""
 
 from typing import Any, Literal
 
-from agentrft.server.schemas.base import Answer, Nothing, PageWithEnds, Seconds
+from pydantic import BaseModel, ConfigDict
+
+from agentrft.server.schemas.base import Answer, PageWithEnds, Seconds
 
 
 class DataSourceConfig(Answer):
@@ -18,7 +20,7 @@ class Eval(Answer):
     name: str
     created_at: Seconds
     metadata: dict[str, str]
-    testing_criteria: Nothing
+    testing_criteria: list[dict[str, Any]]
     data_source_config: DataSourceConfig
 
 
@@ -33,18 +35,35 @@ class EvalError(Answer):
     message: str
 
 
-class Content(Answer):
-    type: Literal["file_content"]
-    content: Nothing
+class FileSource(Answer):
+    type: Literal["file_id"]
+    id: str
 
 
 class DataSource(Answer):
     type: Literal["jsonl"]
-    source: Content
+    source: FileSource
+
+
+class ModelUsage(Answer):
+    model_name: str
+    invocation_count: int
+    cached_tokens: int
+    completion_tokens: int
+    prompt_tokens: int
+    total_tokens: int
+
+
+class CriterionCounts(Answer):
+    """`testing_criteria` is the grader's id."""
+
+    testing_criteria: str
+    passed: int
+    failed: int
 
 
 class Counts(Answer):
-    """Rollouts; `errored` have no reward."""
+    """Output items; `errored` have no score."""
 
     errored: int
     failed: int
@@ -64,8 +83,8 @@ class Run(Answer):
     metadata: dict[str, str]
     data_source: DataSource
     error: EvalError
-    per_model_usage: Nothing
-    per_testing_criteria_results: Nothing
+    per_model_usage: list[ModelUsage]
+    per_testing_criteria_results: list[CriterionCounts]
     result_counts: Counts
 
 
@@ -74,20 +93,38 @@ class RunPage(PageWithEnds[Run]):
 
 
 class Result(Answer):
-    name: Literal["reward"]
+    """`name` is the grader's id; graders inside a `multi` one have results of their own."""
+
+    name: str
+    type: str
     score: float
     passed: bool
+    sample: dict[str, Any] | None
     sub_scores: dict[str, float]
     reason: str | None
 
 
-class Message(Answer):
+class Message(BaseModel):
+    """As in Chat Completions."""
+
     role: str
     content: str
 
+    model_config = ConfigDict(extra="allow")
 
-class SaidMessage(Message):
+
+class AnswerMessage(Answer):
+    """The last of the agent's, with all its calls."""
+
+    role: Literal["assistant"]
+    content: str
     tool_calls: list[dict[str, Any]]
+
+
+class Transcript(Answer):
+    """The whole conversation, as it was kept."""
+
+    messages: list[dict[str, Any]]
 
 
 class Usage(Answer):
@@ -99,7 +136,7 @@ class Usage(Answer):
 
 class Sample(Answer):
     input: list[Message]
-    output: list[SaidMessage]
+    output: list[AnswerMessage]
     finish_reason: str
     model: str
     error: EvalError
@@ -108,10 +145,11 @@ class Sample(Answer):
     temperature: float
     top_p: float
     usage: Usage
+    agentrft: Transcript
 
 
 class OutputItem(Answer):
-    """`datasource_item` is the row, or its id and prompt where its file is gone."""
+    """`datasource_item` is the row, or its id and prompt where its file is gone; of a job's, `trace` is beside it."""
 
     id: str
     object: Literal["eval.run.output_item"]
