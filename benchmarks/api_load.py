@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import httpx
 import numpy
 import psutil
 from openai import OpenAI
@@ -172,7 +171,7 @@ async def measure(
     for number in range(arguments.rounds):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
             if side == BARE:
-                sizes = [len(client.get(one.removeprefix("/v1"), cast_to=httpx.Response).content) for one in paths]
+                sizes = [len(client.get(one.removeprefix("/v1"), cast_to=bytes)) for one in paths]
                 clients.poll(side, bare_port, tuple(f"/{size}" for size in sizes))
             else:
                 clients.poll(*((side, port, paths) if side == WATCHED else ()))

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from sqlalchemy import make_url
 
@@ -58,7 +57,7 @@ def test_a_restored_copy_has_files_jobs_and_models_and_goes_on_with_what_ran(
         assert wait_for(client, going.id).status == "succeeded"
         assert {job.id for job in client.fine_tuning.jobs.list()} == {done.id, going.id}
         assert name in {model.id for model in client.models.list()}
-        assert client.get(f"/models/{name}/adapter", cast_to=httpx.Response).content.startswith(b"PK")
+        assert client.get(f"/models/{name}/adapter", cast_to=bytes).startswith(b"PK")
     later = [request.headers for request in tools.received[seen:] if request.body]
     assert later, "the job made no call after it was restored"
     assert all({key.lower(): value for key, value in given.items()}["authorization"] == SECRET for given in later)

@@ -140,6 +140,12 @@ def test_every_python_fragment_compiles(block: Block) -> None:
     compile(block.text.replace(", …}", "}").replace("{…}", "{}"), identity(block), "exec")
 
 
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_is_fetched_by_path_asks_for_no_type_of_the_sdks_http_library(document: str) -> None:
+    """That was httpx until openai 3, and is httpx2 since."""
+    assert not re.search(r"cast_to=httpx", text_of(document))
+
+
 def _words(command: str) -> list[str]:
     """The words of a command, without its redirections."""
     return re.sub(r"\d?>+\s*\S+", "", command).replace("'", "").replace('"', "").split()

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from openai import OpenAI
@@ -200,4 +199,4 @@ def test_a_call_may_be_written_as_the_tool_itself_gets_it(client: OpenAI, tools:
 
 
 def run_tool(client: OpenAI, body: dict[str, Any]) -> dict[str, Any]:
-    return client.post("/fine_tuning/alpha/tool/run", body=body, cast_to=httpx.Response).json()
+    return client.post("/fine_tuning/alpha/tool/run", body=body, cast_to=dict[str, Any])

@@ -4,8 +4,8 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
-import httpx
 import torch
 from openai import OpenAI
 from openai.types.fine_tuning.alpha import GraderRunResponse
@@ -33,8 +33,8 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     tried = client.post(
         "/fine_tuning/alpha/tool/run",
         body={**TOOL, "server_url": tools.url, "arguments": {"word": "apple"}, "trace_id": "trace_mine"},
-        cast_to=httpx.Response,
-    ).json()
+        cast_to=dict[str, Any],
+    )
     assert (tried["type"], tried["output"], tried["trace_id"]) == ("function_call_output", "fine", "trace_mine")
 
     job = client.fine_tuning.jobs.create(
@@ -103,14 +103,14 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     answer = last.choices[0].message.content
     assert answer and last.choices[0].finish_reason == "stop" and last.usage and last.usage.completion_tokens > 0
 
-    archive = client.get(f"/models/{job.fine_tuned_model}/adapter", cast_to=httpx.Response).content
+    archive = client.get(f"/models/{job.fine_tuned_model}/adapter", cast_to=bytes)
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         zipped.extractall(tmp_path / "adapter")
     base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tuned = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     assert greedy(tuned, tokenizer, last_prompt(tokenizer, conversation)) == answer
-    archive = client.get(f"/models/{job.fine_tuned_model}/merged", cast_to=httpx.Response).content
+    archive = client.get(f"/models/{job.fine_tuned_model}/merged", cast_to=bytes)
     with zipfile.ZipFile(io.BytesIO(archive)) as zipped:
         zipped.extractall(tmp_path / "merged")
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
@@ -145,9 +145,7 @@ def test_the_three_shapes_of_a_job_store_the_same_spec(
     inner = shape["reinforcement"]
     short = {**inner, "tools": [{**inner["tools"][0]}]}
     short["tools"][0]["url"] = short["tools"][0].pop("server_url")
-    second = client.post(
-        "/fine_tuning/jobs", body={**common, "method": "rft", "rft": short}, cast_to=httpx.Response
-    ).json()
+    second = client.post("/fine_tuning/jobs", body={**common, "method": "rft", "rft": short}, cast_to=dict[str, Any])
     from agentrft import OpenAI as Ours
 
     third = Ours(base_url=server.url, api_key="none").fine_tuning.jobs.create(**common, method="rft", rft=short)

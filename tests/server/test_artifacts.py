@@ -71,7 +71,7 @@ def answers(client: OpenAI, job_id: str, files: dict[str, str]) -> dict[str, Any
     job = client.fine_tuning.jobs.retrieve(job_id)
     eval_id = job.eval_id  # type: ignore[attr-defined]
     run = client.evals.runs.list(eval_id).data[-1]
-    archive = client.get(f"/models/{job.fine_tuned_model}/adapter", cast_to=httpx.Response).content
+    archive = client.get(f"/models/{job.fine_tuned_model}/adapter", cast_to=bytes)
     assert job.fine_tuned_model is not None
     said = client.chat.completions.create(
         model=job.fine_tuned_model,
@@ -122,7 +122,7 @@ def test_another_machine_answers_with_files_checkpoints_weights_and_rollouts_of_
         assert client.uploads.complete(parted.id, part_ids=parts).file is not None
         model = client.fine_tuning.jobs.retrieve(job_id).fine_tuned_model
         assert model is not None
-        client.delete(f"/models/{model}", cast_to=httpx.Response)
+        client.models.delete(model)
         client.files.delete(files["train"])
         assert not objects(s3, f"whole/jobs/{job_id}/checkpoints/step") and not objects(s3, f"whole/files/{parts[0]}")
         assert not objects(s3, f"whole/files/{files['train']}") and objects(s3, f"whole/files/{files['validation']}")

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agentrft.server.azure_paths import use_plain_path
 from agentrft.server.browser_checks import refusal
 from agentrft.server.cache.responses import CachedState, ResponseCache, answer_from_cache
 from agentrft.server.context import Context
@@ -77,6 +78,7 @@ class Guard:
         if problem is not None:
             await error_response(400, problem, code="invalid_value")(scope, receive, send)
             return
+        use_plain_path(scope)
         is_polled = scope["method"] == "GET" and POLLED.fullmatch(scope["path"]) is not None
         if scope["path"] not in OPEN:
             known = await self._cache.now()
@@ -98,7 +100,8 @@ class Guard:
                 return None
             return error_response(
                 401,
-                "Give an API key of this server as `Authorization: Bearer …`; `agentrft keys create` makes one.",
+                "Give an API key of this server as `Authorization: Bearer …` or `api-key: …`; `agentrft keys create` "
+                "makes one.",
                 code="invalid_api_key",
             )
         refused = refusal(Headers(scope=scope), settings.trusted_hosts)
@@ -120,12 +123,17 @@ def _too_large(error: BodyTooLarge) -> Response:
 
 
 async def _has_key(scope: Scope, context: Context, known: CachedState) -> bool:
-    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not key:
-        return False
-    key = key.strip()
-    if key not in known.keys:
-        if not await context.quickly(context.records.is_valid_key, key):
-            return False
-        known.keys.add(key)
-    return True
+    for key in _given_keys(Headers(scope=scope)):
+        if key in known.keys:
+            return True
+        if await context.quickly(context.records.is_valid_key, key):
+            known.keys.add(key)
+            return True
+    return False
+
+
+def _given_keys(headers: Headers) -> list[str]:
+    """The key of `Authorization: Bearer`, and that of `api-key`, which Azure's clients send."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    given = (bearer if scheme.lower() == "bearer" else "", headers.get("api-key", ""))
+    return [key.strip() for key in given if key.strip()]

@@ -23,6 +23,8 @@ from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
 
 OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
+# What Azure's clients send, about machines of theirs.
+OF_AZURE = ("trainingType",)
 # Ours, beside the API's: through the SDK as `extra_body`.
 OURS = (
     "warm_start",
@@ -50,7 +52,7 @@ class NewJob:
     Attributes:
         spec: `${NAME}` in headers is not replaced yet: that is done where the job runs.
         request: what the API shows of it again, without secrets.
-        ignored: fields inside the method that nobody knows; they are shown again, and warned of.
+        ignored: fields that have no effect, which are warned of; those inside the method are shown again.
     """
 
     spec: JobSpec
@@ -102,7 +104,7 @@ def read_request(
     method = _method(body)
     raw["method"] = method
     _refuse_source_files(method)
-    ignored: list[str] = []
+    ignored = [name for name in OF_AZURE if body.get(name) is not None]
     try:
         spec = parse_job(
             _without_hosted_options(raw, ignored), folder=settings.data_dir, source="job", expand=False, ignored=ignored
@@ -188,7 +190,7 @@ def _check_fields(body: dict[str, Any]) -> None:
         raise ApiError(
             400, "hyperparameters: belongs into method.reinforcement.", param="hyperparameters", code="invalid_value"
         )
-    known = {*OF_THE_API, *OURS, "integrations", "hyperparameters"}
+    known = {*OF_THE_API, *OURS, *OF_AZURE, "integrations", "hyperparameters"}
     unknown = sorted(set(body) - known)
     if unknown:
         raise ApiError(

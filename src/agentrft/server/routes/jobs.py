@@ -16,6 +16,7 @@ from agentrft.server.background.webhooks import tell_webhook
 from agentrft.server.context import Context, check_limit, quick
 from agentrft.server.creation.request import read_request, request_digest
 from agentrft.server.errors import ApiError
+from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.catalog import FINE_TUNED
 from agentrft.server.models.lookup import find_start
@@ -41,6 +42,7 @@ RESUMED = "The job was resumed"
 def create_job(
     context: InContext,
     background: BackgroundTasks,
+    response: Response,
     body: Annotated[dict[str, Any], Body()],
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     x_stainless_retry_count: Annotated[str | None, Header()] = None,
@@ -70,8 +72,9 @@ def create_job(
         model=new.spec.model,
         digest=digest,
         idempotency_key=idempotency_key,
-        warnings=[f"{name}: has no meaning here; it is kept, and changes nothing" for name in new.ignored],
+        warnings=[f"{name}: has no meaning here, and changes nothing" for name in new.ignored],
     )
+    response.headers.update(ignored_header(new.ignored))
     background.add_task(validate_job, context, job_id)
     return context.job_object(job_id)
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from agentrft.server.azure_paths import DEPLOYMENT_MODEL
 from agentrft.server.context import Context, check_limit
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.json_bodies import WireRoute
@@ -65,6 +66,8 @@ def remove_model(model: str, context: InContext) -> dict[str, Any]:
 
 @router.post("/v1/chat/completions", **answers(ChatCompletion, streams=True))
 async def chat_completions(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> Response:
+    if DEPLOYMENT_MODEL in request.scope:
+        body = {**body, "model": request.scope[DEPLOYMENT_MODEL]}
     return await _ask(request, context, body, "/v1/chat/completions")
 
 
