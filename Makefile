@@ -22,8 +22,8 @@ run-tests: lint-code
 
 test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on PostgreSQL, with 2,000 generated requests
 	@scripts/system.sh
-	AGENTRFT_SCHEMA_EXAMPLES=84 $(PYTHON_BIN) -m pytest -q -s tests/server
-	AGENTRFT_SCHEMA_EXAMPLES=84 scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s tests/server
+	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 $(PYTHON_BIN) -m pytest -q -s tests/server
+	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s tests/server
 
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
@@ -41,7 +41,7 @@ test-strangers: setup ## 20,000 generated inputs through every door that JSON an
 test-fuzz: setup ## formulas and templates of 100,000 texts each
 	AGENTRFT_FUZZ_EXAMPLES=100000 $(PYTHON_BIN) -m pytest -q tests/fuzz
 
-test-slow: setup ## the tests that train for minutes
+test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job
 	$(PYTHON_BIN) -m pytest -q -m slow
 
 lint: setup ## style, imports, dependencies and types

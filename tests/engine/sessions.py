@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from agentrft.engine import EmbeddedEngine, EngineLimits, Generation, Sampling
+from agentrft.engine import Generation, Sampling
+from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.models.forward import Forward, forward_of
 from agentrft.models.lora import LoraAdapter
 from tests.tiny_model import CONTEXT_TOKENS, VOCABULARY, TinyModel, padded_logprobs

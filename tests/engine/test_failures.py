@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from agentrft.engine import EmbeddedEngine, EngineFailure
+from agentrft.engine import EngineFailure
+from agentrft.engine.embedded import EmbeddedEngine
 from agentrft.models.forward import Forward
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import TinyModel, tiny_model

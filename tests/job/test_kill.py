@@ -22,6 +22,13 @@ from tests.traffic.chaos_server import ChaosServer
 # A word whose sample is in step KILLED_STEP, by the schedule of seed 7.
 WORD_OF_KILLED_STEP = "apple"
 FIVE_MOMENTS = ["in the warm start", "during rollouts", "in the update", "in a checkpoint", "in validation"]
+
+
+def seldom(moments: list[str], *always: str) -> list[Any]:
+    """All of them, those but a few in `make test-slow`."""
+    return [one if one in always else pytest.param(one, marks=pytest.mark.slow) for one in moments]
+
+
 # Rollouts that are on disk when the job dies, by (phase, step) of the step in progress.
 KEPT_AT_KILL = {
     "during rollouts": {("train", KILLED_STEP): 3},
@@ -49,7 +56,7 @@ def test_the_tiny_job_does_all_that_a_kill_could_spoil(uninterrupted: Ended) -> 
     assert [line["policy_version"] for line in trained] == [3, 4, 5]
 
 
-@pytest.mark.parametrize("moment", [*FIVE_MOMENTS, "after a commit"])
+@pytest.mark.parametrize("moment", seldom([*FIVE_MOMENTS, "after a commit"], "during rollouts", "after a commit"))
 def test_a_killed_deterministic_job_ends_with_the_metrics_of_an_uninterrupted_one(
     moment: str, uninterrupted: Ended, tiny_model: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:
@@ -98,7 +105,7 @@ def test_a_deterministic_job_is_the_same_after_a_kill_also_where_rollouts_broke(
     assert [comparable(line) for line in killed.lines] == [comparable(line) for line in whole.lines]
 
 
-@pytest.mark.parametrize("moment", FIVE_MOMENTS)
+@pytest.mark.parametrize("moment", seldom(FIVE_MOMENTS, "in the warm start", "in the update", "in validation"))
 def test_a_killed_job_keeps_what_was_graded_and_does_nothing_twice(
     moment: str, uninterrupted: Ended, tiny_model: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 from openai import OpenAI
 
-from agentrft.engine import EmbeddedEngine
+from agentrft.engine.embedded import EmbeddedEngine
 from agentrft.server.inference.app import TOKEN_HEADER, WEIGHTS_HEADER, create_app
 from agentrft.server.inference.host import HostLimits, ModelHost
 from agentrft.server.inference.weights import Weights

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, AuthenticationError, BadRequestError, InternalServerError
 
-from agentrft.engine import EmbeddedEngine
+from agentrft.engine.embedded import EmbeddedEngine
 from tests.job.tiny_job import ARGUMENTS, COLOURS, prompt
 from tests.server.inference_models import (
     ANSWERS,

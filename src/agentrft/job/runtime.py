@@ -11,7 +11,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
-from agentrft.engine import EmbeddedEngine, EngineLimits, bytes_per_slot
+from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, create_grader
 from agentrft.job.notices import Notices

@@ -11,7 +11,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from safetensors import SafetensorError
 
-from agentrft.engine import EmbeddedEngine, EngineFailure, EngineLimits, Session, bytes_per_slot
+from agentrft.engine import EngineFailure, Session
+from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.memory import device_memory
