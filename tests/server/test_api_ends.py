@@ -138,3 +138,28 @@ def train_further(client: OpenAI, files: dict[str, str], tool_url: str, name: st
         method=method(tool_url, hyperparameters=changed),  # type: ignore[arg-type]
         extra_body={"dtype": "float32"},
     )
+
+
+def test_a_refused_baseline_tells_once_how_the_api_goes_on(
+    client: OpenAI, files: dict[str, str], tools: ChaosServer
+) -> None:
+    grader: Any = {"type": "string_check", "input": "a", "reference": "b", "operation": "eq"}
+    job = client.fine_tuning.jobs.create(
+        model=MODEL,
+        training_file=files["train"],
+        validation_file=files["validation"],
+        method=method(tools.url, grader=grader),  # type: ignore[arg-type]
+        extra_body={"dtype": "float32"},
+    )
+    failed: Any = wait_for(client, job.id, "failed")
+    said = failed.error.message
+    assert "every reward is 0" in said
+    for way in (failed.eval_id, '"warm_start": {"training_file": "file-…"}', '"baseline": {"enabled": False}'):
+        assert way in said
+    assert "agentrft " not in said and "--" not in said, "who uses the API has no command line of the server's"
+    told = [message for message in messages(client, job.id) if "every reward is 0" in message]
+    assert told == [
+        "The baseline is not trainable: every reward is 0: the agent never does anything that the grader rewards."
+    ]
+    runs: Any = httpx.get(f"{client.base_url}evals/{failed.eval_id}/runs").json()["data"]
+    assert [run["metadata"]["step"] for run in runs] == ["0"], "what the message says is there to read"

@@ -63,7 +63,7 @@ def baseline(
     check_inputs(target.spec)
     where = folder_option(target.store.output_dir if target.store else target.spec.output_dir)
     from agentrft.job import resolve_reference
-    from agentrft.report import verdict
+    from agentrft.report import cli_ways, verdict
 
     reference = resolve_reference(f"{target.job_id}@0" if target.job_id else "base", target.store)
     folder = target.store.job_folder(target.job_id) if target.store and target.job_id else target.spec.output_dir
@@ -72,16 +72,18 @@ def baseline(
         target.spec, reference, output, k=k, temperature=None, split=split, limit=limit, write_to=rollouts_file
     )
     judgement = verdict(measured.summary)
-    result = {**_as_dict(measured, split), "job": target.job_id, "verdict": asdict(judgement)}
+    remedy = judgement.remedy_by(cli_ways(has_warm_start=target.spec.warm_start is not None))
+    shown = {**asdict(judgement), "remedy": remedy}
+    result = {**_as_dict(measured, split), "job": target.job_id, "verdict": shown}
     output.console.print(summary_table({measured.label: measured.summary}))
     output.console.print(f"Read attempts: agentrft rollouts {rollouts_file} --worst 3", soft_wrap=True)
     if target.job_id and target.store and target.store.get_job(target.job_id).status != "succeeded":
         output.console.print(f"Go on from here: agentrft train --resume {target.job_id}{where}", soft_wrap=True)
     if not judgement.trainable:
-        error = NotTrainableError(f"not trainable: {judgement.text}", judgement.remedy)
+        error = NotTrainableError(f"not trainable: {judgement.text}", remedy)
         raise CommandFailed(error, result)
     output.emit(result)
-    output.console.print(f"[bold]Verdict:[/] {judgement.text} {judgement.remedy}", soft_wrap=True)
+    output.console.print(f"[bold]Verdict:[/] {judgement.text} {remedy}", soft_wrap=True)
 
 
 def evaluate(

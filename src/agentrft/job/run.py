@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused
+from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused, NotTrainableError
 from agentrft.job.inputs import check_unchanged, file_digests
 from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
@@ -12,6 +12,7 @@ from agentrft.job.secrets import restored_spec, stored_spec
 from agentrft.job.stop import Stop
 from agentrft.job.train import Trainer
 from agentrft.job.warm_start import warm_start
+from agentrft.report.ways import Ways, cli_ways
 from agentrft.spec import JobSpec
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TRAIN, step_folder
@@ -41,12 +42,20 @@ def resume_job(store: JobStore, job_id: str) -> JobSpec:
 
 
 async def run_job(
-    spec: JobSpec, store: JobStore, job_id: str, *, progress: Progress, stop: Stop, warm_start_only: bool = False
+    spec: JobSpec,
+    store: JobStore,
+    job_id: str,
+    *,
+    progress: Progress,
+    stop: Stop,
+    warm_start_only: bool = False,
+    ways: Ways | None = None,
 ) -> None:
     """Run a new or interrupted job to its end.
 
     Args:
         warm_start_only: stop after the warm start's checkpoint, for measuring a baseline on it.
+        ways: how whoever reads of a refused baseline goes on; None for those of the command line.
 
     Raises:
         UserError: the job cannot run as it is; its status is then "failed".
@@ -59,7 +68,8 @@ async def run_job(
         store.rewrite_metrics_file(job_id)
         store.set_status(job_id, "running")
         try:
-            await _run(spec, store, job_id, progress, stop, warm_start_only)
+            ways = ways or cli_ways(has_warm_start=spec.warm_start is not None)
+            await _run(spec, store, job_id, progress, stop, warm_start_only, ways)
         except Interrupted:
             store.set_status(job_id, "interrupted")
             raise
@@ -71,7 +81,9 @@ async def run_job(
         except AgentRFTError as error:
             # How to go on is said by whoever runs the job.
             shown = error.cause if isinstance(error, JobFailedError) else str(error)
-            store.set_status(job_id, "failed", error=shown, events=[("error", shown)])
+            # The long way on is said once, in the error.
+            told = error.cause if isinstance(error, NotTrainableError) else shown
+            store.set_status(job_id, "failed", error=shown, events=[("error", told)])
             raise
         except BaseException as error:  # whatever it was, the job is no longer "running"
             store.set_status(job_id, "interrupted", error=f"{type(error).__name__}: {error}")
@@ -87,12 +99,13 @@ def _best(job: JobRow) -> str:
     if job.best_step is None:
         return f"The result is step {job.total_steps}, the last one: there are no validation rows to choose by"
     if job.best_step == 0:
-        return "The result is step 0, the model as it was: no trained step has a higher validation reward"
+        what = "the model as it was" if job.setting("warm_start") is None else "the model as the warm start left it"
+        return f"The result is step 0, {what}: no trained step has a higher validation reward"
     return f"The result is step {job.best_step} of {job.total_steps}, the first one with the highest validation reward"
 
 
 async def _run(
-    spec: JobSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop, warm_start_only: bool
+    spec: JobSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop, warm_start_only: bool, ways: Ways
 ) -> None:
     runtime = Runtime(spec)
 
@@ -110,7 +123,7 @@ async def _run(
         if not has_trained and not step_folder(store.job_folder(job_id), 0).exists():
             await runtime.begin_with(starting_point(spec))
             await warm_start(runtime, store, job_id, progress, stop)
-        trainer = Trainer(runtime, store, job_id, progress, stop)
+        trainer = Trainer(runtime, store, job_id, progress, stop, ways)
         await trainer.prepare()
         if not warm_start_only:
             await trainer.run()

@@ -26,6 +26,7 @@ from agentrft.report.best import FLOOR, best_validation
 from agentrft.report.bottleneck import bottleneck
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import verdict
+from agentrft.report.ways import Ways
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 from agentrft.store.layout import TRAIN, VALIDATION, rollouts_file, step_folder
@@ -34,10 +35,13 @@ WARM_UP_STEPS = 2
 
 
 class Trainer:
-    """One job's reinforcement, from wherever its record says it is."""
+    """One job's reinforcement, from wherever its record says it is. `ways` are those of whoever runs it."""
 
-    def __init__(self, runtime: Runtime, store: JobStore, job_id: str, progress: Progress, stop: Stop) -> None:
+    def __init__(
+        self, runtime: Runtime, store: JobStore, job_id: str, progress: Progress, stop: Stop, ways: Ways
+    ) -> None:
         self._runtime = runtime
+        self._ways = ways
         self._store = store
         self._job_id = job_id
         self._folder = store.job_folder(job_id)
@@ -195,9 +199,10 @@ class Trainer:
 
     def _judge_baseline(self, metrics: dict[str, Any]) -> None:
         judgement = verdict(Summary.from_metrics(metrics))
-        self._event("info" if judgement.trainable else "error", judgement.text)
         if not judgement.trainable:
-            raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", judgement.remedy)
+            remedy = judgement.remedy_by(self._ways)
+            raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", remedy)
+        self._event("info", judgement.text)
 
     def _fail(self, phase: str, step: int, what: str, rollouts: list[Rollout]) -> NoReturn:
         """End the job where nothing has a reward; the rollouts are kept beside the record, for reading."""

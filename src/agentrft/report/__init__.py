@@ -5,5 +5,6 @@ Everything here is a pure function of rollout records.
 
 from agentrft.report.summary import Summary, mean, quantile, summarise
 from agentrft.report.verdict import Verdict, verdict
+from agentrft.report.ways import Ways, api_ways, cli_ways
 
-__all__ = ["Summary", "Verdict", "mean", "quantile", "summarise", "verdict"]
+__all__ = ["Summary", "Verdict", "Ways", "api_ways", "cli_ways", "mean", "quantile", "summarise", "verdict"]

@@ -9,7 +9,7 @@ from agentrft.data import Sample
 from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, score_range
 from agentrft.job.check.findings import CheckReport, GraderReport
 from agentrft.job.runtime import Runtime
-from agentrft.report import quantile, summarise, verdict
+from agentrft.report import cli_ways, quantile, summarise, verdict
 from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
 from agentrft.rollout import Rollout, grader_sample
 from agentrft.spec import JobSpec
@@ -121,7 +121,7 @@ def _say(runtime: Runtime, found: GraderReport, rollouts: Sequence[Rollout], rep
     elif runtime.spec.warm_start is not None:
         report.ok("grader", f"{said}: before the warm start, which may change that")
     else:
-        report.error("grader", f"{said}. Not trainable: {judgement.text}", judgement.remedy, 4)
+        report.error("grader", f"{said}. Not trainable: {judgement.text}", judgement.remedy_by(cli_ways()), 4)
     if found.demonstrations:
         middle = found.demonstrations[len(found.demonstrations) // 2]
         report.ok("grader", f"demonstrations get {middle:.2f} in the median of {len(found.demonstrations)}")

@@ -20,10 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobPaused, UserError
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
+from agentrft.report import api_ways
 from agentrft.server.artifacts import JOB_PATIENCE_S, open_artifacts
 from agentrft.server.creation.hosts import guarded
 from agentrft.server.encryption.rotation import hold_key
 from agentrft.server.encryption.sealing import Sealer
+from agentrft.server.objects.jobs import eval_id
 from agentrft.server.records import RUNNABLE, Records
 from agentrft.server.settings import Settings
 from agentrft.server.workers.leases import HEARTBEAT_S, LEASE_S, LOST, RENEW_S, STOP_GRACE_S
@@ -92,7 +94,8 @@ class Worker:
             spec = self._spec()
             await store.artifacts.aside(fetch_job_state, spec, store, job_id)
             progress.spec = spec
-            await run_job(spec, store, job_id, progress=progress, stop=stop)
+            ways = api_ways(eval_id(job_id), has_warm_start=spec.warm_start is not None)
+            await run_job(spec, store, job_id, progress=progress, stop=stop, ways=ways)
         except Interrupted:
             # The lease is given up here, not lost.
             self._ended.set()
