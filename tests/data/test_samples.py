@@ -15,13 +15,25 @@ def write(path: Path, *lines: bytes | dict, newline: bytes = b"\n") -> Path:
     return path
 
 
-def test_all_keys_but_messages_and_tools_become_the_item(tmp_path: Path) -> None:
+def test_the_item_is_the_whole_row_as_its_file_has_it(tmp_path: Path) -> None:
     tools = [{"type": "function", "function": {"name": "search"}}]
-    row = {"messages": [USER], "tools": tools, "answer": "E11", "extra": {"deep": [1]}}
+    parts = {
+        "role": "user",
+        "content": [{"type": "text", "text": "Find"}, {"type": "text", "text": "it."}],
+        "name": None,
+    }
+    row = {"messages": [parts], "tools": tools, "parallel_tool_calls": False, "answer": "E11", "extra": {"deep": [1]}}
     (sample,) = load_samples(write(tmp_path / "train.jsonl", row))
-    assert sample.messages == [USER]
+    assert sample.messages == [{"role": "user", "content": "Find\nit."}]
     assert sample.tools == tools
-    assert sample.item == {"answer": "E11", "extra": {"deep": [1]}}
+    assert sample.item == row
+    assert sample.own_keys == {"answer": "E11", "extra": {"deep": [1]}}
+
+
+def test_a_demonstrations_item_is_the_whole_row_too(tmp_path: Path) -> None:
+    row = {"messages": [USER, ASSISTANT], "answer": "E11"}
+    (sample,) = load_demonstrations(write(tmp_path / "demonstrations.jsonl", row))
+    assert sample.item == row
 
 
 def test_windows_line_ends_and_blank_lines_are_accepted(tmp_path: Path) -> None:

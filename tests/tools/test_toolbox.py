@@ -11,6 +11,7 @@ from agentrft.errors import UserError
 from agentrft.job.notices import Notices
 from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool, Tool, Toolbox, ToolCall, ToolFailure, ToolResult, argument_fault, create_toolbox
+from agentrft.tools.caching import call_key
 from tests.traffic.chaos_server import ChaosServer, ok, raw, status
 
 
@@ -78,6 +79,17 @@ async def test_what_was_recorded_is_replayed_without_the_endpoint(tmp_path: Path
     with pytest.raises(ToolFailure):
         await run(replay.tools["search"], word="pear")
     await replay.close()
+
+
+async def test_what_was_recorded_when_the_item_was_a_part_of_the_row_is_replayed(tmp_path: Path) -> None:
+    call, row = ToolCall("call_1", "search", "{}"), {"messages": [], "tools": [], "word": "apple"}
+    for key, output in ((call_key(call, {"word": "apple"}), "then"), (call_key(call, row), "now")):
+        line = {"key": key, "arguments": "{}", "output": output, "status": "ok", "latency_s": 0.0}
+        (tmp_path / "search.jsonl").write_text(json.dumps(line) + "\n")
+        tool = toolbox_at("http://127.0.0.1:1/", replay=tmp_path).tools["search"]
+        assert (await tool.call(call, trace_id="t", attempt=1, item=row)).output == output
+        with pytest.raises(ToolFailure):
+            await tool.call(call, trace_id="t", attempt=1, item={**row, "word": "pear"})
 
 
 async def test_what_was_not_recorded_may_be_asked_live_and_recorded_then(tmp_path: Path) -> None:

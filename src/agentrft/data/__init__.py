@@ -1,6 +1,6 @@
 """Dataset rows: JSONL files to samples, and the templates that graders read them with.
 
-A row's reserved keys are `messages` and `tools`; every other key is `item.*`.
+`messages` and `tools` of a row are what the agent sees; the whole row is `item`.
 """
 
 from agentrft.data.samples import (

@@ -13,6 +13,7 @@ from agentrft.errors import UserError
 from agentrft.wire import WireError, is_list, is_object
 
 MAX_FAULTS_SHOWN = 20
+CHAT_KEYS = ("messages", "tools", "parallel_tool_calls")
 FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 
 
@@ -25,7 +26,8 @@ class Sample:
         messages: Chat Completions messages, in the one shape of `data/messages.py`: the prompt of every rollout of
             this sample, or a whole demonstration.
         tools: the row's own Chat Completions tool specs; empty means the job's tools.
-        item: the row without `messages` and `tools`; what templates call `item.*`.
+        item: the whole row as its file has it, `messages` and `tools` included: what templates call `item.*`, and what
+            graders, tools and hooks get.
     """
 
     sample_id: str
@@ -37,6 +39,11 @@ class Sample:
     def line(self) -> int:
         """Of its file, from 1."""
         return int(self.sample_id.partition("-")[0])
+
+    @property
+    def own_keys(self) -> dict[str, Any]:
+        """Of the row, what Chat Completions does not define: answers, labels, and what else graders compare with."""
+        return {key: value for key, value in self.item.items() if key not in CHAT_KEYS}
 
 
 # What else is wrong with a sample, each fault with its field: for what `data` cannot know, such as a job's tools.
@@ -164,8 +171,7 @@ def _read_row(
     if faults:
         return None, faults
     digest = hashlib.sha256(line.strip()).hexdigest()[:8]
-    item = {key: value for key, value in row.items() if key not in ("messages", "tools")}
-    sample = Sample(f"{number:05d}-{digest}", messages, row.get("tools") or [], item)
+    sample = Sample(f"{number:05d}-{digest}", messages, row.get("tools") or [], row)
     faults = faults_of(messages) + (judge(sample) if judge is not None else [])
     return (None if faults else sample), faults
 

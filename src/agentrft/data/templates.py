@@ -62,7 +62,7 @@ def render_template(template: str, *, item: dict[str, Any], sample: dict[str, An
 
     Args:
         template: text with `{{ ... }}` references.
-        item: the dataset row without `messages` and `tools`.
+        item: the dataset row.
         sample: `GraderSample.as_template_value()`, or None where no rollout exists yet.
 
     Raises:

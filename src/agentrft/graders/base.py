@@ -45,20 +45,31 @@ class GraderSample:
         output_tools: every tool call, Chat Completions shape: {"id", "type", "function": {"name", "arguments"}}.
         messages: the whole conversation, tool results included.
         trace: how it was reached.
+        finish_reason: of the last turn, as Chat Completions has it: "stop", "length" or "tool_calls".
     """
 
     output_text: str
     output_tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     trace: TraceFacts = field(default_factory=TraceFacts)
+    finish_reason: str = "stop"
+
+    def as_payload(self) -> dict[str, Any]:
+        """`sample` as python graders and endpoints get it: `as_template_value`, with an `output_json` of None where the
+        answer is no JSON.
+        """
+        return {"output_json": None, **self.as_template_value()}
 
     def as_template_value(self) -> dict[str, Any]:
-        """`sample` as a mapping: output_text, output_json (when it is JSON), output_tools, choices, messages, trace."""
+        """`sample` as templates read it: output_text, output_json (when it is JSON), output_tools, choices,
+        finish_reason, messages, trace.
+        """
         message = {"role": "assistant", "content": self.output_text, "tool_calls": self.output_tools}
         value: dict[str, Any] = {
             "output_text": self.output_text,
             "output_tools": self.output_tools,
-            "choices": [{"index": 0, "message": message}],
+            "choices": [{"index": 0, "finish_reason": self.finish_reason, "message": message}],
+            "finish_reason": self.finish_reason,
             "messages": self.messages,
             "trace": self.trace.as_dict(),
         }

@@ -53,7 +53,7 @@ class EndpointGrader:
                 with a finite `score`).
         """
         started = time.perf_counter()
-        body = wire.dump({"sample": sample.as_template_value(), "item": item, "trace_id": trace_id}).encode()
+        body = wire.dump({"sample": sample.as_payload(), "item": item, "trace_id": trace_id}).encode()
         sent = await self.endpoint.send(body, {"X-Trace-Id": trace_id}, _read, trace_id=trace_id)
         verdict = sent.verdict
         if isinstance(verdict, Fault):

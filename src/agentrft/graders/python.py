@@ -67,7 +67,7 @@ class PythonGrader:
         worker = None
         try:
             worker = await self._usable(waited)
-            score = await worker.grade(sample.as_template_value(), item, self._timeout_s)
+            score = await worker.grade(sample.as_payload(), item, self._timeout_s)
         finally:
             self._put_back(worker)
             if worker is not None and not worker.alive:

@@ -15,7 +15,8 @@ SAMPLE: Mapping[str, Any] = {
     "output_text": TEXT,
     "output_json": ANYTHING,
     "output_tools": [CALL],
-    "choices": [{"index": TEXT, "message": MESSAGE}],
+    "choices": [{"index": TEXT, "finish_reason": TEXT, "message": MESSAGE}],
+    "finish_reason": TEXT,
     "messages": [ANYTHING],
     "trace": {"calls": [CALL_FACT], "turns": TEXT, "sampled_tokens": TEXT, "latency_s": TEXT},
 }

@@ -30,6 +30,7 @@ from agentrft.tools import (
     create_toolbox,
     declared_tools,
     made_tools,
+    oversized_rows,
     unenforced_parts,
 )
 
@@ -82,6 +83,9 @@ class Runtime:
         if not declared.is_whole:
             _check_tools_and_calls(self)
         _warn_of_row_tools(self)
+        too_large = oversized_rows(spec.tools, [*self.train, *self.validation])
+        if too_large is not None:
+            self.notices("warning", too_large)
         if spec.response_format is not None:
             for part in spec.response_format.unenforced:
                 self.notices("warning", f"response_format: answers are not held against it: {part}")

@@ -129,4 +129,12 @@ def grader_sample(rollout: Rollout) -> GraderSample:
         for call in turn.tool_calls
     ]
     trace = TraceFacts(facts, len(rollout.turns), rollout.sampled_tokens, rollout.latency_s)
-    return GraderSample(rollout.output_text, tools, rollout.messages, trace)
+    return GraderSample(rollout.output_text, tools, rollout.messages, trace, _finish_reason(rollout))
+
+
+def _finish_reason(rollout: Rollout) -> str:
+    """Of the last turn, in Chat Completions' words: a turn that the engine stopped may have ended in calls."""
+    if not rollout.turns:
+        return "stop"
+    last = rollout.turns[-1]
+    return "tool_calls" if last.tool_calls and last.finish_reason == "stop" else last.finish_reason

@@ -11,6 +11,7 @@ from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
 from agentrft.tools.python import PythonTool, ToolError
 from agentrft.tools.row_calls import call_judge, declared_tools, made_tools
+from agentrft.tools.row_size import oversized_rows
 from agentrft.tools.toolbox import Toolbox, create_toolbox
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "example_arguments",
     "fits_schema",
     "made_tools",
+    "oversized_rows",
     "schema_fault",
     "unenforced_parts",
 ]

@@ -16,6 +16,12 @@ def call_key(call: ToolCall, item: dict[str, Any] | None) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
+def earlier_call_key(call: ToolCall, item: dict[str, Any] | None) -> str:
+    """As calls were recorded when `item` was not the whole row: it had neither `messages` nor `tools`."""
+    rest = None if item is None else {key: value for key, value in item.items() if key not in ("messages", "tools")}
+    return call_key(call, rest)
+
+
 class CachedTool(WrappedTool):
     """A tool whose equal calls are answered by the first one's answer, until `forget`.
 

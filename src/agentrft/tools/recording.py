@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.tools.base import ResultStatus, Tool, ToolCall, ToolFailure, ToolResult
-from agentrft.tools.caching import call_key
+from agentrft.tools.caching import call_key, earlier_call_key
 from agentrft.tools.wrapping import WrappedTool
 
 
@@ -69,7 +69,8 @@ class ReplayTool(WrappedTool):
         Raises:
             ToolFailure: "not_recorded", or as the tool's own where misses are made live.
         """
-        found = self._answers.get(call_key(call, item if self.reads_item else None))
+        read = item if self.reads_item else None
+        found = self._answers.get(call_key(call, read)) or self._answers.get(earlier_call_key(call, read))
         if found is not None:
             return found
         if self._on_miss == "live":

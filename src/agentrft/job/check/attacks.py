@@ -128,8 +128,9 @@ class Battery:
 
     def _truth(self, sample: Sample) -> str:
         """The row's answer: the values that the grader reads of it, as far as they are short."""
-        names = [name for name in _item_keys(self._spec) if name in sample.item] or list(sample.item)
-        values = [sample.item[name] for name in names]
+        own = sample.own_keys
+        names = [name for name in _item_keys(self._spec) if name in own] or list(own)
+        values = [own[name] for name in names]
         texts = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in values]
         return next((text for text in texts if text and len(text) <= LONGEST_TRUTH), "")
 

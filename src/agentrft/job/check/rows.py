@@ -10,7 +10,7 @@ from agentrft.graders import check_templates
 from agentrft.job.check.findings import CheckReport, RowsReport
 from agentrft.job.runtime import Runtime
 from agentrft.spec import JobSpec
-from agentrft.tools import call_judge, declared_tools
+from agentrft.tools import call_judge, declared_tools, oversized_rows
 
 SHOWN = 5
 
@@ -61,6 +61,9 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
             f"{len(repeated)} training row(s) repeat an earlier one's messages: {', '.join(repeated[:SHOWN])}.",
             "Take them out, unless they should count twice.",
         )
+    too_large = oversized_rows(spec.tools, [*rows.train, *rows.validation])
+    if too_large is not None:
+        report.warn("data", f"{too_large}.", "Keep in the rows what the prompt, the tools and the grader read.")
     if not rows.validation:
         report.warn(
             "data",
