@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from agentrft.data import Sample, load_samples
 from agentrft.graders import check_templates, create_grader
 from agentrft.job.check.attacks import Battery
+from agentrft.rollout import grader_sample
 from agentrft.spec import GraderSpec, HookSpec, HttpToolSpec
 from agentrft.spec.graders import StringCheckGraderSpec
 from agentrft.tools import RolloutHooks, oversized_rows
@@ -61,7 +62,7 @@ async def test_tools_hooks_and_graders_of_every_kind_get_the_whole_row(write: Wr
             "graders": {
                 "asked": equal("asked", "{{ item.messages[0].content }}", "Colour of apple?"),
                 "parallel": equal(
-                    "parallel", "{{ item.parallel_tool_calls }}{{ item.tools[0].type }}", "falsefunction"
+                    "parallel", "{{ item.parallel_tool_calls }} {{ item.tools[0].type }}", "false function"
                 ),
                 "code": {"type": "python", "source": SOURCE},
                 "mine": {"type": "endpoint", "url": judge.url},
@@ -85,14 +86,13 @@ async def test_tools_hooks_and_graders_of_every_kind_get_the_whole_row(write: Wr
 
 
 async def test_the_finish_reason_is_that_of_the_last_turn(write: Write) -> None:
-    checked = equal(
-        "reason", "{{ sample.finish_reason }} {{ sample.choices[0].finish_reason }}", "tool_calls tool_calls"
-    )
+    checked = equal("reason", "{{ sample.finish_reason }}", "{{ sample.choices[0].finish_reason }}")
     unfinished = replace(LIMITS, max_episode_steps=1, grade_unfinished=True)
     async with ChaosServer(default=ok("a fruit")) as tool:
         grader = create_grader(SPEC.validate_python(checked))
         rollout, _ = await roll_out(write, [CALL], tool, grader=grader, limits=unfinished)
         assert (rollout.failure_kind, rollout.reward) == ("max_turns", 1.0)
+        assert grader_sample(rollout).finish_reason == "tool_calls"
         reason = create_grader(SPEC.validate_python(equal("reason", "{{ sample.finish_reason }}", "length")))
         cut, _ = await roll_out(write, [write("red red red")[:-1]], tool, grader=reason, limits=unfinished)
     assert (cut.failure_kind, cut.reward) == ("max_tokens", 1.0)
@@ -111,8 +111,9 @@ def test_rows_that_make_every_call_too_large_are_named(tmp_path: Path) -> None:
     small = sample_of(tmp_path, ROW)
     tools = [HttpToolSpec.model_validate({**TOOL, "server_url": "http://127.0.0.1:1/"})]
     assert oversized_rows(tools, [small]) is None
-    assert f"1 row(s) are larger than 1 MB, the first of them {large.sample_id}" in (
-        oversized_rows(tools, [large]) or ""
+    said = oversized_rows(tools, [large, small]) or ""
+    assert said.startswith(
+        f"1 row(s) are larger than 1 MB, the first of them {large.sample_id}: a row goes with each call"
     )
     plain = [tools[0].model_copy(update={"format": "plain"})]
     assert oversized_rows(plain, [large]) is None

@@ -147,5 +147,4 @@ def _row(sample_id: str, messages: Sequence[Mapping[str, Any]], n_prompt: int, s
     beside = {"sample_id": sample_id, "trace": list(messages[n_prompt:])}
     if sample is None:
         return {**beside, "messages": list(messages[:n_prompt])}
-    tools = {"tools": sample.tools} if sample.tools else {}
-    return {**beside, **sample.item, **tools, "messages": sample.messages}
+    return {**beside, **sample.item}
