@@ -152,7 +152,9 @@ async def test_an_answer_reads_no_other_row_and_no_file_of_another_answer(make: 
         import gc, os, sys
         rows = set(sys.modules["agentrft_grader"].ROWS)
         rows |= {found["expected"] for found in gc.get_objects() if isinstance(found, dict) and "expected" in found}
-        seen = sorted(rows - {"mine"}) + os.listdir("/tmp") + os.listdir("/dev/shm")
+        # Python itself may be installed below /tmp, and is there for every call.
+        own = sys.prefix.split("/")[2:3] if sys.prefix.startswith("/tmp/") else []
+        seen = sorted(rows - {"mine"}) + sorted({*os.listdir("/tmp")} - {*own}) + os.listdir("/dev/shm")
         for folder in ("/tmp", "/dev/shm"):
             open(os.path.join(folder, "mark"), "w").close()
         if seen:
