@@ -1,9 +1,13 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
+from huggingface_hub import scan_cache_dir
+from safetensors.torch import save
 
 from agentrft.errors import UserError
-from agentrft.models import list_models, resolve_model
+from agentrft.models import catalog, list_models, resolve_model
 from agentrft.models.catalog import SMOLLM2_PARAMETERS, cache_folder, count_parameters, own_name, shared_name
 
 
@@ -76,6 +80,24 @@ def test_the_unpacked_model_is_listed_with_its_folder_and_true_size(cache: Path)
     assert first.cached
     assert first.path == cache / "models" / "smollm2-135m"
     assert count_parameters(first.path) == first.parameters
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 64, (8).to_bytes(8, "little") + b"[[[[[[[[", b"<html>not found</html>"]
+)
+def test_a_damaged_model_of_the_hubs_cache_is_left_out_and_others_are_listed(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(catalog, "scan_cache_dir", partial(scan_cache_dir, tmp_path / "hub"))
+    whole = save({"weight": torch.zeros(2, 3)})
+    for name, weights in (("damaged", content), ("whole", whole)):
+        folder = tmp_path / "hub" / f"models--org--{name}" / "snapshots" / "c1899de2"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(weights)
+    assert [(model.name, model.parameters) for model in list_models()[1:]] == [("org/whole", 6)]
+    with pytest.raises(UserError):
+        resolve_model("no model")
 
 
 def test_the_cache_is_the_users_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

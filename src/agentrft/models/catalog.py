@@ -1,7 +1,7 @@
 """What `model:` may say, and which models are already on this machine. Nothing here loads weights."""
 
 import difflib
-import json
+import logging
 import math
 import os
 import re
@@ -10,8 +10,11 @@ from pathlib import Path
 
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
+from safetensors import SafetensorError, safe_open
 
 from agentrft.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 SMOLLM2 = "smollm2-135m"
 SMOLLM2_PARAMETERS = 134_515_008
@@ -147,16 +150,21 @@ def _hub_models() -> list[ModelInfo]:
         newest = max(repository.revisions, key=lambda revision: revision.last_modified, default=None)
         if repository.repo_type == "model" and newest is not None and is_complete(newest.snapshot_path):
             folder = newest.snapshot_path
-            found.append(ModelInfo(repository.repo_id, folder, True, count_parameters(folder)))
+            try:
+                found.append(ModelInfo(repository.repo_id, folder, True, count_parameters(folder)))
+            except (SafetensorError, OSError) as error:
+                logger.warning("%s is left out: its weights in %s are damaged: %s", repository.repo_id, folder, error)
     return found
 
 
 def count_parameters(folder: Path) -> int:
-    """Number of weights in a folder's safetensors files, read from their headers only."""
+    """Number of weights in a folder's safetensors files, read from their headers only.
+
+    Raises:
+        SafetensorError, OSError: a file is none, or cannot be read.
+    """
     total = 0
     for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            # The format: an 8-byte little-endian length, then that many bytes of JSON.
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+        with safe_open(path, framework="numpy") as file:
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  # no mapping
     return total
