@@ -5,7 +5,7 @@ import pytest
 
 from agentrft.data import Sample
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, check_templates, create_grader
+from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, check_templates, create_grader, score_range
 from agentrft.graders.multi import MultiGrader
 from agentrft.spec.graders import MultiGraderSpec, StringCheckGraderSpec
 
@@ -169,6 +169,35 @@ async def test_a_formula_without_a_value_is_a_failure_and_no_score(formula: str)
     with pytest.raises(GraderFailure) as error:
         await grader.grade(SAMPLE, item={}, trace_id="t")
     assert error.value.kind == "formula"
+
+
+@pytest.mark.parametrize("formula", ["1 / a", "log(a)", "1 / a + b"])
+async def test_an_invalid_grade_is_the_score_where_the_formula_has_none_and_is_counted(formula: str) -> None:
+    spec = multi(formula, a=string_check("absent"), b=string_check("E11")).model_copy(update={"invalid_grade": -0.5})
+    grade = await create_grader(spec).grade(SAMPLE, item={}, trace_id="t")
+    assert (grade.score, grade.faults, grade.missing) == (-0.5, {"formula": 1}, [])
+    assert grade.uses("multi")["multi"].faults == {"formula": 1}
+    assert grade.errors[0].startswith("formula: ")
+    assert score_range(spec) is None or (score_range(spec) or (0, 0))[0] <= -0.5
+
+
+async def test_an_invalid_grade_is_the_score_of_an_answer_that_lacks_what_is_read() -> None:
+    lacking = {**string_check("x"), "input": "{{ sample.output_json.k }}"}
+    spec = multi("a - 2 * b", a=string_check("E11"), b=lacking)
+    assert (await create_grader(spec).grade(SAMPLE, item={}, trace_id="t")).score == -1.0
+    spec = spec.model_copy(update={"invalid_grade": 0.0})
+    grade = await create_grader(spec).grade(SAMPLE, item={}, trace_id="t")
+    assert (grade.score, grade.missing) == (0.0, ["sample.output_json.k"])
+    assert score_range(spec) == (-2.0, 1.0)
+    assert score_range(multi("a", a=string_check()).model_copy(update={"invalid_grade": -3.0})) == (-3.0, 1.0)
+
+
+async def test_an_invalid_grade_is_no_score_for_a_grader_that_broke() -> None:
+    spec = multi("a", a=python("def grade(sample, item):\n    return 1 / 0")).model_copy(update={"invalid_grade": 0.0})
+    grader = create_grader(spec)
+    with pytest.raises(GraderFailure, match="ZeroDivisionError"):
+        await grader.grade(SAMPLE, item={}, trace_id="t")
+    await grader.close()
 
 
 @pytest.mark.parametrize(

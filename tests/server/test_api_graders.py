@@ -96,6 +96,22 @@ def test_an_answer_without_what_a_template_reads_has_the_lowest_score_and_its_fl
     assert {name for name, value in run.metadata.errors.model_dump().items() if value} == flags
 
 
+def test_a_saved_grader_is_taken_with_its_nulls_threshold_and_invalid_grade(client: OpenAI) -> None:
+    inner = {"type": "python", "name": "b", "source": "def grade(s, i): return 0", "image_tag": None}
+    saved: Any = {
+        "type": "multi",
+        "name": "all",
+        "graders": {"b": {**inner, "pass_threshold": 0.5}},
+        "calculate_output": "1 / b",
+        "pass_threshold": 0.7,
+        "invalid_grade": 0.25,
+    }
+    assert client.fine_tuning.alpha.graders.validate(grader=saved).grader is not None
+    run = client.fine_tuning.alpha.graders.run(grader=saved, model_sample="x")
+    assert run.reward == 0.25
+    assert [name for name, value in run.metadata.errors.model_dump().items() if value] == ["formula_parse_error"]
+
+
 FIRST_CALL: Any = {
     "type": "string_check",
     "name": "first_call",

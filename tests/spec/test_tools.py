@@ -64,8 +64,14 @@ def test_an_unknown_field_is_refused_with_those_that_its_kind_has(
 
 
 def test_an_unknown_kind_is_refused_with_the_kinds() -> None:
-    said = refusal([{**SEARCH, "type": "function"}])
-    assert "'http', 'mcp', 'python'" in said
+    said = refusal([{**SEARCH, "type": "web_search"}])
+    assert "tools.0: type: expected one of 'http', 'mcp', 'python', found 'web_search'" in said
+
+
+def test_a_tool_of_type_function_is_an_http_tool() -> None:
+    (tool,) = job([{**SEARCH, "type": "function"}]).tools
+    assert isinstance(tool, HttpToolSpec)
+    assert (tool.type, tool.name) == ("http", "search")
 
 
 def test_begin_and_end_of_a_rollout_are_a_url_or_more() -> None:

@@ -14,6 +14,9 @@ from agentrft.graders.scores import finite_score
 from agentrft.graders.uses import GraderUse, added_counts, added_uses
 from agentrft.spec.graders import MAX_SCORE, MultiGraderSpec
 
+# The kind of failure, and of fault, of a formula without a value.
+FORMULA = "formula"
+
 
 class MultiGrader:
     """Runs its graders concurrently and combines their scores by `calculate_output`.
@@ -21,7 +24,8 @@ class MultiGrader:
     Each grader's score is in `sub_scores` under its name; sub-scores of its own under "name.sub_score". Where
     one has nothing to read in a rollout, it gives its own lowest, and the whole no more than the formula gives at the
     least for any score of that one beside the scores of the others: a formula may fall with a score, and lacking
-    something never pays. Where that cannot be told, it is the lowest of 0 and the graders' scores.
+    something never pays. Where that cannot be told, it is the lowest of 0 and the graders' scores. A spec's
+    `invalid_grade` is the score instead, and that of a formula without a value.
 
     Args:
         spec: the multi grader's spec.
@@ -53,7 +57,8 @@ class MultiGrader:
 
         Raises:
             GraderFailure: one of the graders failed (its failure; the others are cancelled), or, of kind "formula",
-                the formula has no finite value for these scores, and the rollout lacks nothing. `others` of it is what
+                the formula has no finite value for these scores, the rollout lacks nothing, and there is no
+                `invalid_grade`. `others` of it is what
                 the rest had taken by then.
         """
         started = time.perf_counter()
@@ -61,20 +66,29 @@ class MultiGrader:
         parts = added_uses(grade.uses(key) for key, grade in grades.items())
         missing = list(dict.fromkeys(reference for grade in grades.values() for reference in grade.missing))
         scores = {key: grade.score for key, grade in grades.items()}
+        errors = [f"{key}: {error}" for key, grade in grades.items() for error in grade.errors]
+        faults = added_counts(grade.faults for grade in grades.values())
         try:
             value = self._formula.evaluate(scores)
         except ArithmeticError as error:
             if not missing:
-                raise GraderFailure(self.name, "formula", f"{error}, for {scores}", others=parts) from error
-            value = math.inf
-        if missing:
+                problem = f"{error}, for {scores}"
+                if self._spec.invalid_grade is None:
+                    raise GraderFailure(self.name, FORMULA, problem, others=parts) from error
+                errors.append(f"{FORMULA}: {problem}")
+                faults = added_counts((faults, {FORMULA: 1}))
+                parts = added_uses((parts, {self.name: GraderUse({FORMULA: 1})}))
+            value = math.inf if self._spec.invalid_grade is None else self._spec.invalid_grade
+        if missing and self._spec.invalid_grade is not None:
+            value = self._spec.invalid_grade
+        elif missing:
             value = max(min(value, self._lowest(grades)), -MAX_SCORE)
         return Grade(
             score=finite_score(value, grader=self.name, what="calculate_output"),
             sub_scores=_sub_scores(grades),
             reason="\n".join(f"{key}: {grade.reason}" for key, grade in grades.items() if grade.reason) or None,
-            errors=[f"{key}: {error}" for key, grade in grades.items() for error in grade.errors],
-            faults=added_counts(grade.faults for grade in grades.values()),
+            errors=errors,
+            faults=faults,
             usage=added_counts(grade.usage for grade in grades.values()),
             latency_s=time.perf_counter() - started,
             parts=parts,

@@ -39,7 +39,10 @@ def score_range(spec: GraderSpec) -> Range | None:
         case PythonGraderSpec() | EndpointGraderSpec() | ModelGraderSpec():
             return None
         case MultiGraderSpec():
-            return formula_range(spec, {key: score_range(one) for key, one in spec.graders.items()})
+            found = formula_range(spec, {key: score_range(one) for key, one in spec.graders.items()})
+            if found is None or spec.invalid_grade is None:
+                return found
+            return min(found[0], spec.invalid_grade), max(found[1], spec.invalid_grade)
 
 
 def formula_range(spec: MultiGraderSpec, known: Mapping[str, Range | None]) -> Range | None:

@@ -28,7 +28,18 @@ SimilarityMetric = Literal[
 ]
 
 
-class StringCheckGraderSpec(SpecModel):
+class GraderSpecModel(SpecModel):
+    """What every grader's fields have in common: null is as if left out, as saved graders have it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        if not is_object(given):
+            return given
+        return {key: value for key, value in given.items() if value is not None or key not in cls.model_fields}
+
+
+class StringCheckGraderSpec(GraderSpecModel):
     """1.0 if `input` compares to `reference` by `operation`, else 0.0. Both are templates."""
 
     type: Literal["string_check"]
@@ -38,7 +49,7 @@ class StringCheckGraderSpec(SpecModel):
     operation: Literal["eq", "ne", "neq", "like", "ilike"]
 
 
-class TextSimilarityGraderSpec(SpecModel):
+class TextSimilarityGraderSpec(GraderSpecModel):
     """A similarity in [0, 1] between `input` and `reference`. Both are templates."""
 
     type: Literal["text_similarity"]
@@ -49,7 +60,7 @@ class TextSimilarityGraderSpec(SpecModel):
     pass_threshold: float | None = None
 
 
-class PythonGraderSpec(SpecModel):
+class PythonGraderSpec(GraderSpecModel):
     """`def grade(sample, item) -> float`, run in a sandbox.
 
     Give the code as `source`, or as `source_file`, a path relative to the job's file.
@@ -68,6 +79,7 @@ class PythonGraderSpec(SpecModel):
     trusted: bool = False
     isolated: bool | None = None
     timeout_s: float = Field(default=120.0, gt=0, le=120)
+    pass_threshold: float | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> "PythonGraderSpec":
@@ -83,7 +95,7 @@ class PythonGraderSpec(SpecModel):
         return source
 
 
-class RemoteSpec(SpecModel):
+class RemoteSpec(GraderSpecModel):
     """What every grader behind a URL has.
 
     Attributes:
@@ -218,7 +230,7 @@ TraceMeasure = Literal[
 ]
 
 
-class TraceGraderSpec(SpecModel):
+class TraceGraderSpec(GraderSpecModel):
     """How the answer was reached: 1.0 at `best` and beyond, 0.0 at `worst` and beyond, linear in between.
 
     Attributes:
@@ -258,17 +270,23 @@ SingleGraderSpec = Annotated[
 ]
 
 
-class MultiGraderSpec(SpecModel):
+class MultiGraderSpec(GraderSpecModel):
     """Several graders, combined by the formula `calculate_output` over their names.
 
     `graders` may be written as a mapping, a list of named graders, or one grader: at most `MAX_GRADERS`, of which
     `MAX_PYTHON_GRADERS` in python, as each of those has processes.
+
+    Attributes:
+        invalid_grade: the score of an answer that has none otherwise: the formula has no value for its graders' scores,
+            or the answer lacks what one of them reads. A grader that broke is still a failure.
     """
 
     type: Literal["multi"]
     name: str = "multi"
     graders: dict[str, SingleGraderSpec]
     calculate_output: str
+    pass_threshold: float | None = None
+    invalid_grade: Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE)] | None = None
 
     @field_validator("graders", mode="before")
     @classmethod

@@ -1,19 +1,20 @@
 """A job from YAML or from the API's shapes, with errors that name the field and what is accepted."""
 
-import difflib
 import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from agentrft.errors import UserError
+from agentrft.spec.field_errors import SECRET_MAPPINGS, describe_errors, unknown_field
+from agentrft.spec.hyperparameters import HOSTED_ALONE, Hyperparameters
 from agentrft.spec.job import JobSpec
 from agentrft.spec.job_paths import with_absolute_paths
 from agentrft.spec.json_schema import schema_fault
-from agentrft.spec.shown import shown_key, shown_value
+from agentrft.spec.shown import shown_value
 from agentrft.spec.yaml_files import read_yaml
 from agentrft.wire import is_list, is_object
 
@@ -33,9 +34,6 @@ METHOD_FIELDS = (
     "max_episode_steps",
     "hyperparameters",
 )
-SECRET_MAPPINGS = ("headers", "env")
-# As pydantic calls the alternatives of a plain field.
-ALTERNATIVE = re.compile(r"(constrained-)?(int|float|str|bool)|literal\[.*\]")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -88,7 +86,8 @@ def parse_job(
     try:
         job = JobSpec.model_validate(flat)
     except ValidationError as error:
-        cause = f"{source}: {describe_errors(error)}"
+        accepted_too = {} if ignored is None else {Hyperparameters: HOSTED_ALONE}
+        cause = f"{source}: {describe_errors(error, JobSpec, accepted_too=accepted_too)}"
         raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
     _check_schemas(job, source)
     return with_absolute_paths(job, folder, source)
@@ -156,82 +155,7 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
 def _refuse_unknown(source: str, where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:
     unknown = [key for key in given if key not in known]
     if unknown:
-        raise UserError(f"{source}: {where}: {_unknown(unknown[0], known)}", "Remove or rename the field.")
-
-
-def _unknown(field: str, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(str(field), known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"unknown field {shown_key(field)}{hint} Accepted here: {', '.join(known)}."
-
-
-def describe_errors(error: ValidationError) -> str:
-    """All that is wrong, each with its field and without secrets."""
-    lines: list[str] = []
-    wrong: dict[str, list[Any]] = {}
-    for problem in error.errors():
-        *parents, last = problem["loc"] or ("job",)
-        if problem["type"] == "extra_forbidden":
-            model = _model_at(JobSpec, parents)
-            known = sorted(model.model_fields) if model else []
-            prefix = ".".join(str(part) for part in parents)
-            lines.append(f"{prefix + ': ' if prefix else ''}{_unknown(str(last), known)}")
-        else:
-            # A field that may be a number or "auto" is wrong in two ways at once.
-            named = parents if parents and ALTERNATIVE.fullmatch(str(last)) else problem["loc"]
-            wrong.setdefault(".".join(str(part) for part in named), []).append(problem)
-    for where, problems in wrong.items():
-        shown = problems[0].get("input")
-        # A URL may have a password or a key in its query.
-        secret = any(name in where for name in SECRET_MAPPINGS) or (
-            where.endswith("url") and any(mark in str(shown) for mark in "@?")
-        )
-        showable = isinstance(shown, str | int | float | bool) and not secret
-        found = f" (found {shown_value(shown)})" if showable else ""
-        reasons = "; or: ".join(dict.fromkeys(_reason(problem) for problem in problems))
-        lines.append(f"{where}: {reasons}{found}")
-    return lines[0] if len(lines) == 1 else "\n" + "\n".join(f"  - {line}" for line in dict.fromkeys(lines))
-
-
-def _reason(problem: Any) -> str:
-    """What pydantic says, without the value where it quotes one."""
-    if problem["type"] == "union_tag_invalid":
-        given = problem["ctx"]
-        return f"{given['discriminator']}: expected one of {given['expected_tags']}, found {shown_value(given['tag'])}"
-    return problem["msg"]
-
-
-def _model_at(model: type[BaseModel], location: list[Any]) -> type[BaseModel] | None:
-    """The model that holds the fields at `location`, found through annotations; None where there is no single one."""
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = model.model_fields.get(str(part))
-        candidates = _models_in(field.annotation) if field else []
-        tagged = [c for c in _models_in_fields(model) if _tag(c) == part]
-        if tagged:
-            model = tagged[0]
-        elif len(candidates) == 1:
-            model = candidates[0]
-        elif not candidates:
-            return None
-    return model
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    parts: tuple[Any, ...] = getattr(annotation, "__args__", ())
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in parts for model in _models_in(part)]
-
-
-def _models_in_fields(model: type[BaseModel]) -> list[type[BaseModel]]:
-    return [found for field in model.model_fields.values() for found in _models_in(field.annotation)]
-
-
-def _tag(model: type[BaseModel]) -> str | None:
-    field = model.model_fields.get("type")
-    return getattr(field.annotation, "__args__", (None,))[0] if field else None
+        raise UserError(f"{source}: {where}: {unknown_field(unknown[0], known)}", "Remove or rename the field.")
 
 
 def expand_variables(raw: dict[str, Any], source: str, *, allowed: Collection[str] | None = None) -> dict[str, Any]:

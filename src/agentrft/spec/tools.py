@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Discriminator, Field, HttpUrl, Tag, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Discriminator, Field, HttpUrl, Tag, field_validator, model_validator
 
 from agentrft.spec.base import SpecModel
 from agentrft.wire import is_object
@@ -65,6 +65,11 @@ class _NamedTool(ToolLimits):
         return name
 
 
+def _plain_kind(kind: Any) -> Any:
+    """A tool's `type` as it is called here: left out, or "function" as in Chat Completions, it is an HTTP tool."""
+    return "http" if kind is None or kind == "function" else kind
+
+
 class HttpToolSpec(_NamedTool):
     """One HTTP tool endpoint.
 
@@ -79,7 +84,7 @@ class HttpToolSpec(_NamedTool):
         outage_deadline_s: how long a call waits, in all, for the endpoint to come back once it is down.
     """
 
-    type: Literal["http"] = "http"
+    type: Annotated[Literal["http"], BeforeValidator(_plain_kind)] = "http"
     name: str
     server_url: HttpUrl = Field(validation_alias=AliasChoices("server_url", "url"), repr=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -170,8 +175,7 @@ class HookSpec(SpecModel):
 
 
 def _kind(tool: Any) -> str:
-    kind = tool.get("type") if is_object(tool) else getattr(tool, "type", None)
-    return "http" if kind is None else str(kind)
+    return str(_plain_kind(tool.get("type") if is_object(tool) else getattr(tool, "type", None)))
 
 
 class ToolChoiceFunction(SpecModel):

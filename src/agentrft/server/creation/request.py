@@ -19,6 +19,7 @@ from agentrft.server.records import Records
 from agentrft.server.records.rows import FileRow
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables, parse_job
+from agentrft.spec.hyperparameters import HOSTED_ALONE
 from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
 
@@ -251,15 +252,16 @@ def _method(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_hosted_options(raw: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
-    """Without what has no meaning for a model of one's own: how hard hosted models think."""
+    """Without what has no meaning for a model of one's own."""
     method = raw["method"]
     inner = method.get("reinforcement")
     hyperparameters = inner.get("hyperparameters") if isinstance(inner, dict) else None
-    if not isinstance(hyperparameters, dict) or "reasoning_effort" not in hyperparameters:
+    if not isinstance(hyperparameters, dict):
         return raw
-    if hyperparameters["reasoning_effort"] not in (None, "default"):
-        ignored.append("method.reinforcement.hyperparameters.reasoning_effort")
-    kept = {key: value for key, value in hyperparameters.items() if key != "reasoning_effort"}
+    for name in HOSTED_ALONE:
+        if hyperparameters.get(name) not in (None, "default"):
+            ignored.append(f"method.reinforcement.hyperparameters.{name}")
+    kept = {key: value for key, value in hyperparameters.items() if key not in HOSTED_ALONE}
     return {**raw, "method": {**method, "reinforcement": {**inner, "hyperparameters": kept}}}
 
 

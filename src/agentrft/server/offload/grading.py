@@ -27,6 +27,7 @@ class TriedGrade:
         missing: what templates read of the answer and it does not have.
         has_json: whether the answer is JSON.
         is_cut: whether only the beginning of a long text was compared.
+        is_without_value: whether a formula had no value, so that the score is the grader's `invalid_grade`.
     """
 
     score: float = 0.0
@@ -36,6 +37,7 @@ class TriedGrade:
     missing: list[str] = field(default_factory=list)
     has_json: bool = False
     is_cut: bool = False
+    is_without_value: bool = False
 
 
 class GradingProcesses:

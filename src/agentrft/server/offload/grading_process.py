@@ -52,12 +52,14 @@ async def _do(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _given(grade: Grade, name: str) -> dict[str, Any]:
+    uses = grade.uses(name)
     return {
         "score": grade.score,
         "sub_scores": grade.sub_scores,
-        "usage": _usage(grade.uses(name)),
+        "usage": _usage(uses),
         "missing": grade.missing,
-        "is_cut": any(use.faults.get("cut_text") for use in grade.uses(name).values()),
+        "is_cut": any(use.faults.get("cut_text") for use in uses.values()),
+        "is_without_value": any(use.faults.get("formula") for use in uses.values()),
     }
 
 

@@ -25,7 +25,7 @@ from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.graders import GraderRun, ToolRun, ValidatedGrader
 from agentrft.server.settings import Settings
 from agentrft.spec import GraderSpec, HttpToolSpec, expand_variables
-from agentrft.spec.loading import describe_errors
+from agentrft.spec.field_errors import describe_errors
 from agentrft.spec.shown import plain_key, shown_key
 from agentrft.tools import HttpTool, ToolCall, ToolFailure
 
@@ -94,6 +94,8 @@ async def run_grader(request: Request, context: InContext, body: Annotated[dict[
     errors |= _missing(grade) if grade.failure is None else _flags(spec, grade.failure)
     if grade.is_cut:
         errors["truncated_observation_error"] = True
+    if grade.is_without_value:
+        errors["formula_parse_error"] = True
     judges = _judges(spec)
     used = _usage_by_model(judges, grade.usage)
     total = added_counts(used.values())
@@ -145,7 +147,7 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
 
 def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
     """Raises ApiError unless it is an HTTP tool that may be called here."""
-    if body.get("type", "http") not in ("http", FUNCTION_CALL):
+    if body.get("type", "http") not in ("http", "function", FUNCTION_CALL):
         raise ApiError(400, "type: only HTTP tools can be tried here.", param="type", code="invalid_value")
     known = sorted({*HttpToolSpec.model_fields, "url", *OF_THE_CALL})
     unknown = [name for name in body if name not in known]
@@ -160,7 +162,9 @@ def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
     try:
         spec = HttpToolSpec.model_validate(expand_variables(given, "tool", allowed=settings.allowed_env))
     except ValidationError as error:
-        raise ApiError(400, f"tool: {describe_errors(error)}", param="tool", code="invalid_value") from error
+        raise ApiError(
+            400, f"tool: {describe_errors(error, HttpToolSpec)}", param="tool", code="invalid_value"
+        ) from error
     if spec.record is not None or spec.replay is not None:
         name = "replay" if spec.record is None else "record"
         raise ApiError(400, f"{name}: has no meaning for a single call.", param=name, code="invalid_value")
@@ -193,7 +197,9 @@ def _grader(given: Any, settings: Settings) -> Any:
         expanded = expand_variables({"grader": given}, "grader", allowed=settings.allowed_env)
         spec = GRADERS.validate_python(expanded["grader"])
     except ValidationError as error:
-        raise ApiError(400, f"grader: {describe_errors(error)}", param="grader", code="invalid_grader") from error
+        raise ApiError(
+            400, f"grader: {describe_errors(error, GraderSpec)}", param="grader", code="invalid_grader"
+        ) from error
     files = [one for one in (spec.graders.values() if spec.type == "multi" else [spec]) if one.type == "python"]
     if any(one.source_file is not None for one in files):
         raise ApiError(400, "grader: give the code as `source`.", param="grader", code="invalid_grader")
