@@ -89,6 +89,31 @@ def test_reasoning_is_kept_apart_and_kept(qwen3_codec: ChatCodec) -> None:
     assert turn.content == "Yes." and turn.message["reasoning_content"] == "Hm."
 
 
+@pytest.mark.parametrize(
+    ("thought", "answer"),
+    [
+        ("<think>\nHm.\n</think>", "\n\nYes.<|im_end|>"),
+        ("<think>\nHm. <think> again.\n</think>", '<tool_call>\n{"name": "search", "arguments": {}}\n</tool_call>'),
+        ("", "Yes.<|im_end|>"),
+        ("<think>\n\n</think>", "\n\nYes.<|im_end|>"),
+    ],
+)
+def test_reasoning_tokens_are_those_up_to_the_end_of_the_thought(
+    qwen3_codec: ChatCodec, thought: str, answer: str
+) -> None:
+    def encoded(text: str) -> list[int]:
+        return qwen3_codec.renderer._tokenizer.encode(text, add_special_tokens=False)
+
+    prompt = qwen3_codec.prompt_ids([USER], [SEARCH])
+    counted = qwen3_codec.reasoning_tokens(encoded(thought) + encoded(answer), prompt, [SEARCH])
+    assert counted == (len(encoded(thought)) if "Hm" in thought else 0)
+
+
+def test_a_model_whose_template_has_no_reasoning_has_no_reasoning_tokens(chatml_codec: ChatCodec) -> None:
+    sampled = chatml_codec.renderer._tokenizer.encode("<think>Hm.</think>Yes.", add_special_tokens=False)
+    assert chatml_codec.reasoning_tokens(sampled, chatml_codec.prompt_ids([USER])) == 0
+
+
 def test_a_bridge_that_changes_what_was_sampled_is_refused(chatml_codec: ChatCodec) -> None:
     prompt = chatml_codec.prompt_ids([USER])
     result = {"role": "tool", "name": "search", "content": "y"}

@@ -7,6 +7,7 @@ training_rows  demonstrations, with the tokens that a model would have sampled
 """
 
 import re
+from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -99,13 +100,7 @@ class ChatCodec:
         new_call_id: Callable[[], str],
     ) -> AssistantTurn:
         """Read a sampled turn; `prompt_ids` is all that stood before it. Never fails, whatever was sampled."""
-        try:
-            parsed = self.renderer.parse_response(
-                list(sampled_ids), tools=_envelopes(tools), prompt_ids=list(prompt_ids)
-            )
-        # Some of the package's parsers let JSON's rarer faults through: nested too deeply, a number too long.
-        except (ValueError, RecursionError):
-            parsed = ParsedResponse("", tool_calls=[ParsedToolCall("", status=ToolCallParseStatus.INVALID_JSON)])
+        parsed = self._parsed(sampled_ids, prompt_ids, tools)
         calls = [_checked(call) for call in parsed.tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": parsed.content}
         if parsed.reasoning_content:
@@ -116,6 +111,20 @@ class ChatCodec:
                 for call, attempt in zip(calls, parsed.tool_calls, strict=True)
             ]
         return AssistantTurn(parsed.content, calls, message)
+
+    def reasoning_tokens(
+        self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> int:
+        """How many of a sampled turn's tokens are reasoning: its first ones, up to where that is complete.
+
+        0 where the model's template has no reasoning, or the turn none.
+        """
+        whole = self._reasoning(sampled_ids, prompt_ids, tools)
+        if not whole:
+            return 0
+        lengths = range(len(sampled_ids))
+        # The fewest first tokens that say as much.
+        return bisect(lengths, 0, key=lambda n: self._reasoning(sampled_ids[:n], prompt_ids, tools) == whole)
 
     def append(
         self,
@@ -174,6 +183,20 @@ class ChatCodec:
                 "Give each demonstration an assistant's message with content or tool calls.",
             )
         return rows[::-1]
+
+    def _parsed(
+        self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
+    ) -> ParsedResponse:
+        try:
+            return self.renderer.parse_response(list(sampled_ids), tools=_envelopes(tools), prompt_ids=list(prompt_ids))
+        # Some of the package's parsers let JSON's rarer faults through: nested too deeply, a number too long.
+        except (ValueError, RecursionError):
+            return ParsedResponse("", tool_calls=[ParsedToolCall("", status=ToolCallParseStatus.INVALID_JSON)])
+
+    def _reasoning(
+        self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
+    ) -> str:
+        return self._parsed(sampled_ids, prompt_ids, tools).reasoning_content or ""
 
     def _turn_row(
         self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]

@@ -123,7 +123,7 @@ class Trainer:
         if not ahead:
             await runtime.publish_policy()
         metrics = {
-            **summarise(sampled.rollouts, pass_threshold=runtime.spec.pass_threshold).as_dict(),
+            **self._summary(sampled.rollouts),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
             "rollouts_skipped": sampled.skipped,
             "groups_dropped": sum(group.was_dropped for group in groups),
@@ -144,6 +144,11 @@ class Trainer:
         await self._commit(TRAIN, step, sampled.rollouts, metrics)
         self._sampler.note(step, sampled.rollouts)
         self._watch.look(step, metrics, sampled.rollouts)
+
+    def _summary(self, rollouts: list[Rollout]) -> dict[str, Any]:
+        spec = self._runtime.spec
+        summary = summarise(rollouts, pass_threshold=spec.pass_threshold, sub_thresholds=spec.sub_thresholds)
+        return summary.as_dict()
 
     def _stored_rollouts(self, step: int) -> list[Rollout]:
         """Of a committed training step."""
@@ -190,7 +195,7 @@ class Trainer:
         if all(rollout.outcome == "infra_failed" for rollout in rollouts):
             self._fail(VALIDATION, step, "infrastructure failures left no rollout with a reward", rollouts)
         metrics = {
-            **summarise(rollouts, pass_threshold=self._runtime.spec.pass_threshold).as_dict(),
+            **self._summary(rollouts),
             FLOOR: None if runtime.failed_reward.fixed is not None else runtime.failed_reward.beside(rollouts),
             "step_s": time.perf_counter() - started,
         }

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from agentrft.graders import GraderUse, count_repeated
+from agentrft import wire
+from agentrft.graders import Grade, GraderUse, count_repeated
+from agentrft.graders.base import MISSING_SAMPLE_KEY
 from agentrft.graders.uses import added_counts
 from agentrft.rollout.record import Rollout
 
 SAME_REWARD = 1e-9
+JSON_ANSWER = "sample.output_json"
 OUT_OF_TOKENS = frozenset({"max_tokens", "context"})
 
 
@@ -35,9 +38,13 @@ class Summary:
         holdout_scores: mean of each holdout grader, over the rollouts that it graded.
         judge_tokens: that judges took, by the names of Chat Completions.
         grader_latency_mean_s: seconds of a grade.
-        graders: by grader, those inside a `multi` one by one, `latency_mean_s`, and `usage` and `faults` in all;
-            nothing where the rollouts are of before this was kept.
+        graders: by grader, those inside a `multi` one by one, `latency_mean_s`, and in all `grades`, `usage`, `faults`
+            and `unparsed`: its faults because the answer is no JSON; nothing where the rollouts are of before this
+            was kept.
+        sub_passes: by grader inside a `multi` one, rollouts that reached its own threshold (`passed`) and that did not.
         tools: by tool, `calls_per_rollout`, `tokens_per_call` (of its answers), `latency_mean_s` and `errors`.
+        agent_usage: of all rollouts: `turns`, `prompt_tokens`, `completion_tokens`, and `reasoning_tokens` among those.
+        reasoning_tokens_mean: of the sampled tokens, those that are reasoning.
         truncation_share: of the rollouts, those that ended because their tokens ran out.
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because infrastructure broke.
@@ -63,6 +70,7 @@ class Summary:
     tool_calls_mean: float = 0.0
     tool_requests: int = 0
     sampled_tokens_mean: float = 0.0
+    reasoning_tokens_mean: float = 0.0
     latency_p50_s: float = 0.0
     latency_p95_s: float = 0.0
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
@@ -76,6 +84,8 @@ class Summary:
     judge_tokens: dict[str, int] = field(default_factory=dict[str, int])
     grader_latency_mean_s: float = 0.0
     graders: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    sub_passes: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    agent_usage: dict[str, int] = field(default_factory=dict[str, int])
     tools: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
     truncation_share: float = 0.0
     parse_error_share: float = 0.0
@@ -93,8 +103,14 @@ class Summary:
         return asdict(self)
 
 
-def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Summary:
-    """Statistics of rollouts, of one step or of one evaluation."""
+def summarise(
+    rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0, sub_thresholds: Mapping[str, float] | None = None
+) -> Summary:
+    """Statistics of rollouts, of one step or of one evaluation.
+
+    Args:
+        sub_thresholds: by grader inside a `multi` one, the score from which it passes.
+    """
     rewarded = [rollout for rollout in rollouts if rollout.reward is not None]
     by_sample: dict[str, list[float]] = defaultdict(list)
     for rollout in rewarded:
@@ -121,6 +137,7 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         tool_calls_mean=mean([len(rollout.tool_calls) for rollout in rewarded]),
         tool_requests=sum(rollout.tool_requests for rollout in rollouts),
         sampled_tokens_mean=mean([rollout.sampled_tokens for rollout in rewarded]),
+        reasoning_tokens_mean=mean([rollout.reasoning_tokens for rollout in rewarded]),
         latency_p50_s=quantile(latencies, 0.5),
         latency_p95_s=quantile(latencies, 0.95),
         outcomes=_counts(rollout.outcome for rollout in rollouts),
@@ -134,6 +151,8 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
         judge_tokens=added_counts(map(_judge_tokens, rollouts)),
         grader_latency_mean_s=mean([grade.latency_s for grade in grades]),
         graders=grader_panels(rollouts),
+        sub_passes=_sub_passes(grades, sub_thresholds or {}),
+        agent_usage=_agent_usage(rollouts),
         tools=tool_panels(rollouts),
         truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
         parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
@@ -145,14 +164,19 @@ def summarise(rollouts: Sequence[Rollout], *, pass_threshold: float = 1.0) -> Su
 
 
 def tool_panels(rollouts: Sequence[Rollout]) -> dict[str, dict[str, float]]:
-    """What each tool was asked and answered. Calls of a turn share the tokens of its answers evenly."""
+    """What each tool was asked and answered. Calls of a turn share the tokens of its answers evenly.
+
+    What was called by the name of no tool, or by none, is no tool: `tool_statuses` counts it.
+    """
     calls: dict[str, list[tuple[float, float, bool]]] = defaultdict(list)
+    unknown = {""}
     for rollout in rollouts:
         for number, turn in enumerate(rollout.turns):
             following = rollout.turns[number + 1] if number + 1 < len(rollout.turns) else None
             answers = len(following.prompt_ids) if following and number + 1 not in rollout.row_starts else 0
             for call in turn.tool_calls:
                 is_error = call.status not in ("ok", "cut")
+                unknown.update([call.name] if call.status == "unknown_tool" else [])
                 calls[call.name].append((answers / len(turn.tool_calls), call.latency_s, is_error))
     return {
         name: {
@@ -162,20 +186,26 @@ def tool_panels(rollouts: Sequence[Rollout]) -> dict[str, dict[str, float]]:
             "errors": sum(is_error for _, _, is_error in made),
         }
         for name, made in sorted(calls.items())
+        if name not in unknown
     }
 
 
 def grader_panels(rollouts: Sequence[Rollout]) -> dict[str, dict[str, Any]]:
     """What each grader took, also for rollouts that got no reward in the end."""
     uses: dict[str, list[GraderUse]] = defaultdict(list)
+    unparsed = Counter[str]()
     for rollout in rollouts:
         for name, use in rollout.graders.items():
             uses[name].append(use)
+        if answer_is_unparsed(rollout):
+            unparsed.update({name: use.faults.get(MISSING_SAMPLE_KEY, 0) for name, use in rollout.graders.items()})
     return {
         name: {
             "latency_mean_s": mean(use.latency_s for use in some if use.latency_s is not None),
             "usage": added_counts(use.usage for use in some),
             "faults": added_counts(use.faults for use in some),
+            "grades": sum(use.latency_s is not None for use in some),
+            "unparsed": unparsed[name],
         }
         for name, some in sorted(uses.items())
     }
@@ -194,6 +224,18 @@ def has_parse_error(rollout: Rollout) -> bool:
 def lacks_what_is_read(rollout: Rollout) -> bool:
     """Whether a template of its grader read something that the rollout does not have."""
     return rollout.grade is not None and bool(rollout.grade.missing)
+
+
+def answer_is_unparsed(rollout: Rollout) -> bool:
+    """Whether its grader found nothing because the answer, which should be JSON, is none."""
+    missing = [] if rollout.grade is None else rollout.grade.missing
+    if not missing or not all(reference.startswith(JSON_ANSWER) for reference in missing):
+        return False
+    try:
+        wire.parse(rollout.output_text, lossy=True)
+    except wire.WireError:
+        return True
+    return False
 
 
 def repeated_calls(rollout: Rollout) -> int:
@@ -232,6 +274,24 @@ def _means_by_name(several: Iterable[Mapping[str, float]]) -> dict[str, float]:
         for name, score in scores.items():
             values[name].append(score)
     return {name: mean(scores) for name, scores in sorted(values.items())}
+
+
+def _sub_passes(grades: Sequence[Grade], thresholds: Mapping[str, float]) -> dict[str, dict[str, int]]:
+    found = {}
+    for name, threshold in thresholds.items():
+        passes = [grade.sub_scores[name] >= threshold - SAME_REWARD for grade in grades if name in grade.sub_scores]
+        found[name] = {"passed": sum(passes), "failed": len(passes) - sum(passes)}
+    return found
+
+
+def _agent_usage(rollouts: Sequence[Rollout]) -> dict[str, int]:
+    turns = [turn for rollout in rollouts for turn in rollout.turns]
+    return {
+        "turns": len(turns),
+        "prompt_tokens": sum(len(turn.prompt_ids) for turn in turns),
+        "completion_tokens": sum(len(turn.sampled_ids) for turn in turns),
+        "reasoning_tokens": sum(turn.reasoning_tokens for turn in turns),
+    }
 
 
 def _judge_tokens(rollout: Rollout) -> dict[str, int]:

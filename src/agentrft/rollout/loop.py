@@ -305,7 +305,10 @@ class RolloutRunner:
             text = f"{episode.trace_id}/{episode.attempt}/{number}/{next(call_numbers)}"
             return f"call_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
-        return turn, self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id=new_call_id)
+        said = self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id=new_call_id)
+        if said.message.get("reasoning_content"):
+            turn.reasoning_tokens = self._codec.reasoning_tokens(generation.token_ids, prompt, episode.tools)
+        return turn, said
 
     async def _call_tools(self, episode: _Episode, turn: Turn, said: AssistantTurn) -> list[dict[str, Any]]:
         """Run a turn's calls in parallel; results in the order asked.

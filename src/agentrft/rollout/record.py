@@ -28,6 +28,7 @@ class Turn:
 
     `prompt_ids` is what was appended before sampling (turn 0: the whole prompt; later: the tool results),
     `sampled_ids` what the engine sampled; both lists of token ids, `sampled_logprobs` parallel to the latter.
+    `reasoning_tokens` counts those sampled ones that are the model's reasoning; 0 in older records.
     """
 
     prompt_ids: list[int]
@@ -36,6 +37,7 @@ class Turn:
     finish_reason: str
     policy_version: int
     generation_s: float = 0.0
+    reasoning_tokens: int = 0
     tool_calls: list[ToolCallRecord] = field(default_factory=list[ToolCallRecord])
 
 
@@ -87,6 +89,10 @@ class Rollout:
     @property
     def sampled_tokens(self) -> int:
         return sum(len(turn.sampled_ids) for turn in self.turns)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        return sum(turn.reasoning_tokens for turn in self.turns)
 
     @property
     def tool_calls(self) -> list[ToolCallRecord]:

@@ -100,8 +100,14 @@ class JobSpec(SpecModel):
     @property
     def pass_threshold(self) -> float:
         """The reward from which a rollout counts as passed: the grader's `pass_threshold`, else 1."""
-        threshold = getattr(self.grader, "pass_threshold", None)
-        return 1.0 if threshold is None else threshold
+        return _threshold_of(self.grader)
+
+    @property
+    def sub_thresholds(self) -> dict[str, float]:
+        """The same of each grader inside a `multi` one, by name."""
+        if self.grader.type != "multi":
+            return {}
+        return {name: _threshold_of(one) for name, one in self.grader.graders.items()}
 
     @model_validator(mode="after")
     def _tool_names_are_unique(self) -> "JobSpec":
@@ -130,3 +136,8 @@ class JobSpec(SpecModel):
         if self.deterministic and self.hyperparameters.max_off_policy_steps not in ("auto", 0):
             raise ValueError("max_off_policy_steps: a deterministic job has one fixed schedule; set it to 0")
         return self
+
+
+def _threshold_of(grader: GraderSpec) -> float:
+    threshold = getattr(grader, "pass_threshold", None)
+    return 1.0 if threshold is None else threshold

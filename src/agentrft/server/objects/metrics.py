@@ -1,14 +1,19 @@
-"""A step's metrics as the hosted API tells them: a `metrics` event, a checkpoint's metrics, a CSV of all steps.
+"""A step's metrics as the hosted API tells them: a `metrics` event, a checkpoint's metrics.
 
 Everything here is a pure function of the committed metrics, so what a killed worker did not tell is told by the next.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agentrft.server.objects.grader_panels import grader_errors, grader_scores, grader_timing, grader_usage
+from agentrft.server.objects.grader_panels import (
+    GraderNames,
+    grader_errors,
+    grader_scores,
+    grader_timing,
+    grader_usage,
+    tokens_by_model,
+)
 from agentrft.store.layout import TRAIN, VALIDATION
 
 
@@ -36,20 +41,22 @@ def told_steps(
 
 
 def event_message(told: Mapping[str, Any], total_steps: int) -> str:
-    """As hosted Agent RFT writes it."""
-    parts = [f"Step {told['step']}/{total_steps}"]
+    """As hosted Agent RFT writes it, with the space before the first comma: programs take it apart."""
+    parts = [f"Step {told['step']}/{total_steps} "]
     if told["train"] is not None:
         parts.append(f"train mean reward={told['train']['reward_mean']:.2f}")
     if told["validation"] is not None:
-        parts.append(f"full validation mean reward={told['validation']['reward_mean']:.2f}")
+        valid = told["validation"]
+        parts.append(f"full validation mean reward={valid['reward_mean']:.2f}")
+        parts.append(f"full validation mean parse error={valid.get('parse_error_share', 0.0):.2f}")
     return ", ".join(parts)
 
 
-def event_data(told: Mapping[str, Any], total_steps: int, graders: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def event_data(told: Mapping[str, Any], total_steps: int, graders: GraderNames) -> dict[str, Any]:
     """`data` of a metrics event.
 
     Args:
-        graders: name and type of each, as the job has them.
+        graders: as the job has them; those inside a `multi` one by one.
     """
     train, valid = told["train"] or {}, told["validation"] or {}
     either = train or valid
@@ -59,23 +66,23 @@ def event_data(told: Mapping[str, Any], total_steps: int, graders: Sequence[tupl
         "train_mean_reward": train.get("reward_mean"),
         "full_valid_mean_reward": valid.get("reward_mean"),
         "full_valid_mean_parse_error": valid.get("parse_error_share"),
-        "reasoning_tokens_mean": 0.0,
-        "valid_reasoning_tokens_mean": 0.0,
+        "reasoning_tokens_mean": either.get("reasoning_tokens_mean", 0.0),
+        "valid_reasoning_tokens_mean": valid.get("reasoning_tokens_mean", 0.0),
         "completion_tokens_mean": either.get("sampled_tokens_mean"),
-        "mean_unresponsive_rewards": _unresponsive(either),
-        "model_graders_token_usage": either.get("judge_tokens", {}),
+        "mean_unresponsive_rewards": unresponsive_share(either),
+        "model_graders_token_usage": tokens_by_model(graders, train, valid),
         "scores": {
             "train_reward_mean": train.get("reward_mean"),
             "valid_reward_mean": valid.get("reward_mean"),
             "graders": grader_scores(graders, train, valid),
         },
         "usage": {
-            "graders": grader_usage(graders, either),
+            "graders": grader_usage(graders, train, valid),
             "samples": {
                 "train_completion_tokens_mean": train.get("sampled_tokens_mean"),
                 "valid_completion_tokens_mean": valid.get("sampled_tokens_mean"),
-                "train_reasoning_tokens_mean": 0.0 if train else None,
-                "valid_reasoning_tokens_mean": 0.0 if valid else None,
+                **_reasoning("train", train),
+                **_reasoning("valid", valid),
                 "train_rollouts_count": train.get("rollouts"),
                 "valid_rollouts_count": valid.get("rollouts"),
             },
@@ -107,39 +114,20 @@ def checkpoint_metrics(told: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def metrics_csv(told: Sequence[Mapping[str, Any]]) -> str:
-    """One row for each step; numbers of training and validation beside each other, those of each tool among them."""
-    rows = []
-    for one in told:
-        row: dict[str, Any] = {"step": one["step"]}
-        for prefix, values in (("train", one["train"] or {}), ("valid", one["validation"] or {})):
-            row |= {f"{prefix}_{name}": value for name, value in _flat(values)}
-        rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
-    for name, value in values.items():
-        if name in ("phase", "step"):
-            continue
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}/")
-        else:
-            found.append((f"{prefix}{name}", value))
-    return found
+def _reasoning(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Older steps, which counted none, have zeros; a phase that the step does not have has nothing."""
+    count = values.get("agent_usage", {}).get("reasoning_tokens", 0)
+    return {
+        f"{prefix}_reasoning_tokens_mean": values.get("reasoning_tokens_mean", 0.0) if values else None,
+        f"{prefix}_reasoning_tokens_count": count if values else None,
+    }
 
 
 def _own(values: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name: value for name, value in values.items() if name not in ("phase", "step")} or None
 
 
-def _unresponsive(values: Mapping[str, Any]) -> float | None:
+def unresponsive_share(values: Mapping[str, Any]) -> float | None:
     """Share of the rollouts that never got as far as an answer."""
     if not values.get("rollouts"):
         return None

@@ -18,6 +18,7 @@ from agentrft.server.creation.hosts import check_host, guarded
 from agentrft.server.creation.request import check_safety, shown_method
 from agentrft.server.errors import ApiError
 from agentrft.server.json_bodies import WireRoute
+from agentrft.server.objects.grader_errors import JUDGES, KINDS, error_kind
 from agentrft.server.offload.admission import unless_gone
 from agentrft.server.offload.grading import TriedGrade
 from agentrft.server.routes.files import InContext
@@ -32,21 +33,6 @@ from agentrft.tools import HttpTool, ToolCall, ToolFailure
 router = APIRouter(route_class=WireRoute)
 
 GRADERS: TypeAdapter[Any] = TypeAdapter(GraderSpec)
-# The kind of a failure as the API's flags name it.
-FLAGS = (
-    "formula_parse_error",
-    "sample_parse_error",
-    "truncated_observation_error",
-    "unresponsive_reward_error",
-    "invalid_variable_error",
-    "other_error",
-    "python_grader_server_error",
-    "python_grader_runtime_error",
-    "model_grader_server_error",
-    "model_grader_refusal_error",
-    "model_grader_parse_error",
-)
-JUDGES = ("score_model", "label_model", "model")
 DETAILS = (
     "python_grader_server_error_type",
     "python_grader_runtime_error_details",
@@ -87,7 +73,7 @@ async def run_grader(request: Request, context: InContext, body: Annotated[dict[
     calls = _output_tools(body)
     trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
     started = time.perf_counter()
-    errors: dict[str, Any] = {**dict.fromkeys(FLAGS, False), **dict.fromkeys(DETAILS)}
+    errors: dict[str, Any] = {**dict.fromkeys(KINDS, False), **dict.fromkeys(DETAILS)}
     with _of_grader():
         grading = context.grading.grade(spec.model_dump(mode="json"), text, calls, item, trace_id)
         grade = await unless_gone(request, grading)
@@ -220,21 +206,12 @@ def _flags(spec: Any, failure: Mapping[str, str]) -> dict[str, Any]:
     """Which of the API's flags a failure is."""
     kind, message = failure["kind"], failure["message"]
     failed = spec.graders.get(failure["grader"], spec) if spec.type == "multi" else spec
-    if kind == "missing_key":
-        return {"invalid_variable_error": True}
-    if kind == "formula":
-        return {"formula_parse_error": True}
-    if failed.type == "python":
-        if kind in ("timeout", "crashed"):
-            return {"python_grader_server_error": True, "python_grader_server_error_type": kind}
-        return {"python_grader_runtime_error": True, "python_grader_runtime_error_details": message}
-    if failed.type in JUDGES:
-        if kind == "refusal":
-            return {"model_grader_refusal_error": True}
-        if kind == "bad_answer":
-            return {"model_grader_parse_error": True}
-        return {"model_grader_server_error": True, "model_grader_server_error_details": message}
-    return {"unresponsive_reward_error": kind in ("timeout", "connection", "outage"), "other_error": True}
+    flag = error_kind(kind, failed.type)
+    if flag == "python_grader_server_error":
+        return {flag: True, f"{flag}_type": kind}
+    if flag == "other_error":
+        return {flag: True, "unresponsive_reward_error": kind in ("timeout", "connection", "outage")}
+    return {flag: True, **{detail: message for detail in DETAILS if detail == f"{flag}_details"}}
 
 
 def _missing(grade: TriedGrade) -> dict[str, bool]:

@@ -8,11 +8,11 @@ import time
 from typing import Any
 
 from agentrft.job.progress import NoProgress
+from agentrft.server.objects.grader_panels import grader_names
 from agentrft.server.objects.jobs import steps_of
 from agentrft.server.objects.metrics import event_data, event_message
 from agentrft.server.records import Records
 from agentrft.server.workers.estimate import seconds_left
-from agentrft.spec import JobSpec
 from agentrft.store import JobRow, JobStore
 from agentrft.store.numbers import finite
 
@@ -27,7 +27,6 @@ class JobReporter(NoProgress):
         # Read once, for jobs of thousands of steps: nobody else commits while this worker runs.
         self._metrics: list[dict[str, Any]] = []
         self._told: set[int] = set()
-        self.spec: JobSpec | None = None
 
     def started(self, job_id: str, total_steps: int) -> None:
         self._metrics = self._store.metrics(job_id)
@@ -52,17 +51,9 @@ class JobReporter(NoProgress):
 
     def _untold(self, job: JobRow) -> list[tuple[str, dict[str, Any]]]:
         """Messages and data of the events that are still to be stored: of complete steps without one."""
-        if self.spec is None or job.hyperparameters is None:
+        if job.hyperparameters is None:
             return []
-        total, graders = job.total_steps or 0, graders_of(self.spec)
+        total, graders = job.total_steps or 0, grader_names(job.setting("grader"))
         untold = [told for told in steps_of(job, self._metrics) if told["step"] not in self._told]
         self._told.update(told["step"] for told in untold)
         return [(event_message(told, total), event_data(told, total, graders)) for told in untold]
-
-
-def graders_of(spec: JobSpec) -> list[tuple[str, str]]:
-    """Name and type of the job's grader; of a `multi` grader, those of each of its graders."""
-    grader = spec.grader
-    if grader.type == "multi":
-        return [(name, one.type) for name, one in grader.graders.items()]
-    return [(grader.name, grader.type)]

@@ -93,7 +93,6 @@ class Worker:
                 return LOST
             spec = self._spec()
             await store.artifacts.aside(fetch_job_state, spec, store, job_id)
-            progress.spec = spec
             ways = api_ways(eval_id(job_id), has_warm_start=spec.warm_start is not None)
             await run_job(spec, store, job_id, progress=progress, stop=stop, ways=ways)
         except Interrupted:
