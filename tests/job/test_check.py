@@ -266,6 +266,18 @@ async def test_a_job_with_nothing_to_learn_from_fails_as_its_baseline_would(tiny
         assert (await checked(job_file)).exit_code == 0, "a warm start may change that"
 
 
+async def test_what_graders_import_and_lack_is_found_without_the_model(tmp_path: Path) -> None:
+    lacks = python("def grade(sample, item):\n    import no_such_package\n    return 1\n")
+    async with ChaosServer() as server:
+        job_file = write_job(tmp_path, tmp_path / "no_model", server.url, grader=lacks, holdout_graders={"late": lacks})
+        report = await checked(job_file)
+    assert report.exit_code == 2
+    for part in ("grader", "holdout late"):
+        (text,) = said(report, "error", part)
+        assert "No module named 'no_such_package'" in text
+    assert not said(report, "error", "model")
+
+
 async def test_a_holdout_that_fails_is_a_warning(tiny_model: Path, tmp_path: Path) -> None:
     holdouts = {"broken": python("def grade(sample, item):\n    return 1 / 0\n")}
     async with ChaosServer() as server:

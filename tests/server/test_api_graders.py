@@ -96,6 +96,21 @@ def test_an_answer_without_what_a_template_reads_has_the_lowest_score_and_its_fl
     assert {name for name, value in run.metadata.errors.model_dump().items() if value} == flags
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import no_such_package\ndef grade(sample, item): return 1",
+        "def grade(sample, item):\n    import no_such_package\n    return 1",
+    ],
+)
+def test_validate_says_which_package_is_missing_and_how_to_get_it(client: OpenAI, source: str) -> None:
+    grader: Any = {"type": "python", "source": source}
+    with pytest.raises(openai.BadRequestError, match="No module named 'no_such_package'") as refused:
+        client.fine_tuning.alpha.graders.validate(grader=grader)
+    assert "pip install no_such_package" in refused.value.message
+    assert refused.value.param == "grader"
+
+
 def test_a_saved_grader_is_taken_with_its_nulls_threshold_and_invalid_grade(client: OpenAI) -> None:
     inner = {"type": "python", "name": "b", "source": "def grade(s, i): return 0", "image_tag": None}
     saved: Any = {

@@ -121,6 +121,16 @@ def test_a_row_that_lacks_what_the_grader_reads_is_at_fault_where_others_have_it
     assert found.message.startswith(f"{file}: ") and f"line {line}: grader 'string_check', reference" in found.message
 
 
+def test_a_grader_that_imports_what_is_not_installed_is_at_fault_before_the_job(tmp_path: Path) -> None:
+    graders = {"a": {"type": "python", "source": "import no_such_package\ndef grade(s, i): return 1"}, "b": ANSWER}
+    found = problem(tmp_path, {}, {"type": "multi", "graders": graders, "calculate_output": "a + b"})
+    assert found is not None and (found.code, found.param) == ("invalid_grader", "method.reinforcement.grader")
+    assert found.message.startswith(
+        "grader 'a': exception: while loading: ModuleNotFoundError: No module named 'no_such"
+    )
+    assert "pip install no_such_package" in found.message
+
+
 def test_a_grader_that_reads_what_no_row_has_is_at_fault_itself(tmp_path: Path) -> None:
     found = problem(tmp_path, {}, ANSWER)
     assert found is not None and (found.code, found.param) == ("invalid_grader", "method.reinforcement.grader")

@@ -4,6 +4,7 @@ A grader that cannot give an honest score raises `GraderFailure`; there are no d
 """
 
 from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
+from agentrft.graders.dry_run import dry_run
 from agentrft.graders.given_answer import OutputToolsError, given_sample, read_output_tools
 from agentrft.graders.ranges import score_range
 from agentrft.graders.registry import check_templates, check_templates_of_all, create_grader
@@ -24,6 +25,7 @@ __all__ = [
     "check_templates_of_all",
     "count_repeated",
     "create_grader",
+    "dry_run",
     "given_sample",
     "read_output_tools",
     "score_range",

@@ -116,6 +116,7 @@ class GraderFailure(Exception):
     `kind` is a short reason for counting: "exception", "timeout", "bad_answer", "missing_key", "connection", ...
     `faults` counts everything that broke, by kind: the failure itself, and the requests before it that were repeated.
     `usage` is what a judge took nevertheless, `others` what the other graders of a `multi` had taken by then.
+    `remedy` is what to do about it, where that is known; `cause` is the message without it.
     """
 
     def __init__(
@@ -127,8 +128,11 @@ class GraderFailure(Exception):
         faults: Mapping[str, int] | None = None,
         usage: Mapping[str, int] | None = None,
         others: Mapping[str, GraderUse] | None = None,
+        remedy: str | None = None,
     ) -> None:
-        super().__init__(f"grader '{grader}': {kind}: {message}")
+        self.cause = f"grader '{grader}': {kind}: {message}"
+        self.remedy = remedy
+        super().__init__(self.cause if remedy is None else f"{self.cause}. {remedy}")
         self.faults = dict(faults or {kind: 1})
         self.usage = dict(usage or {})
         self.others = dict(others or {})

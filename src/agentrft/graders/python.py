@@ -75,6 +75,20 @@ class PythonGrader:
         score = finite_score(score, grader=self.name, what="what grade() returns")
         return Grade(score=score, latency_s=time.perf_counter() - started)
 
+    async def load(self) -> None:
+        """Start a worker and load the source; the first call finds it ready.
+
+        Raises:
+            GraderFailure: as `grade`, before any call.
+        """
+        waited = await self._idle.get()
+        worker = None
+        try:
+            worker = await self._usable(waited)
+            worker_budget().idle(worker)
+        finally:
+            self._idle.put_nowait(worker)
+
     async def close(self) -> None:
         """End all workers; a call that is running fails as "crashed"."""
         self._closed = True

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.graders.base import GraderFailure
+from agentrft.graders.packages import what_to_install
 from agentrft.graders.sandbox import Jail
 from agentrft.graders.worker_budget import WorkerBudget
 from agentrft.wire import WireError, clean_text, parse
@@ -80,7 +81,8 @@ class PythonProcess:
         try:
             reply = await worker._exchange_within(message, START_TIMEOUT_S)
             if "error" in reply:
-                raise GraderFailure(grader, *_failure(reply, "while loading: "))
+                kind, text = _failure(reply)
+                raise GraderFailure(grader, kind, f"while loading: {text}", remedy=what_to_install(text))
             is_ready = True
         finally:
             if not is_ready:
@@ -148,7 +150,8 @@ class PythonProcess:
         score, error = reply.get("score"), reply.get("error")
         if reply.get("id") == number:
             if error in FAILURE_KINDS:
-                raise GraderFailure(self._grader, *_failure(reply))
+                kind, text = _failure(reply)
+                raise GraderFailure(self._grader, kind, text, remedy=what_to_install(text, hosted_alone=True))
             if error is None and isinstance(score, float):
                 return score
         # The worker itself writes nothing else.
@@ -245,10 +248,10 @@ class PythonProcess:
                 await asyncio.sleep(STDERR_PAUSE_S)
 
 
-def _failure(reply: dict[str, Any], prefix: str = "") -> tuple[str, str]:
+def _failure(reply: dict[str, Any]) -> tuple[str, str]:
     """Kind and message of an error reply. The kinds are counted, so no others are let in."""
     kind = reply["error"] if reply["error"] in FAILURE_KINDS else "bad_answer"
-    return kind, prefix + clean_text(str(reply.get("message"))[:MAX_MESSAGE_CHARACTERS])
+    return kind, clean_text(str(reply.get("message"))[:MAX_MESSAGE_CHARACTERS])
 
 
 def _remove_left_folders() -> None:

@@ -1,6 +1,7 @@
 """A python grader's source, read before any of it runs: whether it has a `grade`, and whether it runs text as code."""
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agentrft.errors import UserError
@@ -25,10 +26,12 @@ class CheckedSource:
     Attributes:
         text: the source, without a byte order mark.
         runs_text_at: the line where it runs text as code, and by what, as "line 3: exec"; None where it does nowhere.
+        late_imports: packages that functions import when they are called, where nothing is done about their absence.
     """
 
     text: str
     runs_text_at: str | None
+    late_imports: tuple[str, ...]
 
 
 def checked_source(spec: PythonGraderSpec) -> CheckedSource:
@@ -67,7 +70,7 @@ def checked_source(spec: PythonGraderSpec) -> CheckedSource:
             f"grader '{spec.name}': source: expected a function grade(sample, item); {found}.",
             "Define `def grade(sample, item) -> float:` at the top level; it must not be async.",
         )
-    return CheckedSource(source, _runs_text_at(tree))
+    return CheckedSource(source, _runs_text_at(tree), tuple(dict.fromkeys(_late_imports(tree))))
 
 
 def _takes_two(arguments: ast.arguments) -> bool:
@@ -76,6 +79,24 @@ def _takes_two(arguments: ast.arguments) -> bool:
     n_required = n_positional - len(arguments.defaults)
     missing_keywords = any(default is None for default in arguments.kw_defaults)
     return n_required <= 2 and (n_positional >= 2 or arguments.vararg is not None) and not missing_keywords
+
+
+def _late_imports(tree: ast.Module) -> Iterator[str]:
+    """In functions, outside of every `try` with handlers: those may be for a package's absence."""
+    # Not by recursion: an `elif` is nested in what it follows, and there may be thousands.
+    waiting: list[tuple[ast.AST, bool]] = [(tree, False)]
+    while waiting:
+        node, in_function = waiting.pop()
+        match node:
+            case ast.Import(names=names) if in_function:
+                yield from (alias.name.split(".")[0] for alias in names)
+            case ast.ImportFrom(module=str(module), level=0) if in_function:
+                yield module.split(".")[0]
+            case ast.Try(handlers=[_, *_]):
+                continue
+            case _:
+                inside = in_function or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
 
 
 def _runs_text_at(tree: ast.Module) -> str | None:

@@ -14,6 +14,7 @@ from agentrft.rollout.record import Rollout
 
 SAME_REWARD = 1e-9
 JSON_ANSWER = "sample.output_json"
+LONGEST_EXAMPLE = 400
 OUT_OF_TOKENS = frozenset({"max_tokens", "context"})
 
 
@@ -30,6 +31,7 @@ class Summary:
             `all_right_share` and `all_wrong_share` are the parts of it with a reward at the pass threshold or
             above, and of at most zero.
         outcomes, failures: rollouts by outcome and by failure kind.
+        failure_examples: by failure kind, the beginning of the first message of those that have one.
         tool_statuses: tool calls by status.
         faults: everything that broke, repeated with success or not, by the keys of `Rollout.faults`.
         repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
@@ -75,6 +77,7 @@ class Summary:
     latency_p95_s: float = 0.0
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     failures: dict[str, int] = field(default_factory=dict[str, int])
+    failure_examples: dict[str, str] = field(default_factory=dict[str, str])
     faults: dict[str, int] = field(default_factory=dict[str, int])
     repeated_rollouts: dict[str, int] = field(default_factory=dict[str, int])
     first_attempt_failures: dict[str, int] = field(default_factory=dict[str, int])
@@ -142,6 +145,7 @@ def summarise(
         latency_p95_s=quantile(latencies, 0.95),
         outcomes=_counts(rollout.outcome for rollout in rollouts),
         failures=_counts(rollout.failure_kind for rollout in rollouts if rollout.failure_kind),
+        failure_examples=_failure_examples(rollouts),
         faults=_counts(kind for rollout in rollouts for kind in Counter(rollout.faults).elements()),
         repeated_rollouts=_counts(kind for rollout in rollouts for kind in rollout.given_up),
         first_attempt_failures=_counts(first_failures),
@@ -266,6 +270,14 @@ def _reward(rollout: Rollout) -> float:
 
 def _counts(names: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(names).items()))
+
+
+def _failure_examples(rollouts: Iterable[Rollout]) -> dict[str, str]:
+    examples: dict[str, str] = {}
+    for rollout in rollouts:
+        if rollout.failure_kind and rollout.failure_message:
+            examples.setdefault(rollout.failure_kind, rollout.failure_message[:LONGEST_EXAMPLE])
+    return examples
 
 
 def _means_by_name(several: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from agentrft.data import Sample
-from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, score_range
+from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, dry_run, score_range
 from agentrft.job.check.findings import CheckReport, GraderReport
 from agentrft.job.runtime import Runtime
 from agentrft.report import cli_ways, quantile, summarise, verdict
@@ -17,6 +17,14 @@ from agentrft.spec import JobSpec
 GRADED_AGAIN = 4
 TIMES = 3
 DEMONSTRATIONS_GRADED = 16
+
+
+async def check_sources(spec: JobSpec, report: CheckReport) -> None:
+    """Load the code of python graders, so that what it imports and lacks is named before a model is loaded."""
+    holdouts = {f"holdout {name}": grader for name, grader in spec.holdout_graders.items()}
+    for name, grader in {"grader": spec.grader, **holdouts}.items():
+        with report.part(name):
+            await dry_run(grader)
 
 
 async def check_grader(runtime: Runtime, rollouts: Sequence[Rollout], report: CheckReport) -> None:

@@ -7,7 +7,7 @@ from agentrft.job.check.attacks import check_attacks
 from agentrft.job.check.endpoints import check_tools
 from agentrft.job.check.estimate import estimate
 from agentrft.job.check.findings import CheckReport
-from agentrft.job.check.grading import check_grader
+from agentrft.job.check.grading import check_grader, check_sources
 from agentrft.job.check.rows import check_prompts, check_rows
 from agentrft.job.check.trial import roll_out
 from agentrft.job.references import ModelReference, starting_point
@@ -36,6 +36,7 @@ async def check_job(
             report.warn("response_format", f"answers are not held against it: {part}.", "Say it in another way.")
     say("data")
     rows = check_rows(spec, report)
+    await check_sources(spec, report)
     if rows is not None:
         say("tools")
         peak = peak_calls(spec, len(rows.train)) if burst is None else burst

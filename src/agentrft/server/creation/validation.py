@@ -1,5 +1,6 @@
 """A job's data and graders, looked at as the job will: what is at fault is named, by a code and by its field."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from agentrft.data import DataError, Judge, Sample, each_demonstration, each_sample
 from agentrft.errors import UserError
-from agentrft.graders import check_templates, check_templates_of_all, create_grader
+from agentrft.graders import check_templates, check_templates_of_all, create_grader, dry_run
 from agentrft.spec import GraderSpec, JobSpec
 from agentrft.tools import call_judge, declared_tools
 
@@ -59,6 +60,7 @@ def problem_of(spec: JobSpec) -> Problem | None:
     for param, grader in graders.items():
         try:
             create_grader(grader)
+            asyncio.run(dry_run(grader))
         except UserError as error:
             return Problem("invalid_grader", param, f"{error.cause} {error.remedy}")
     for data in _files(spec):

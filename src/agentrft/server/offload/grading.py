@@ -13,8 +13,8 @@ from agentrft.server.offload.processes import Launcher, ProcessDied
 MODULE = "agentrft.server.offload.grading_process"
 CHECKS = {"max_running": 2, "max_waiting": 32, "retry_after_s": 5}
 GRADES = {"max_running": 4, "max_waiting": 32, "retry_after_s": 5}
-# A judge that is asked several times may take minutes.
-CHECK_S, GRADE_S = 60.0, 600.0
+# Loading a python grader's libraries may take two minutes, and a judge that is asked several times more.
+CHECK_S, GRADE_S = 150.0, 600.0
 
 
 @dataclass
@@ -48,7 +48,7 @@ class GradingProcesses:
         self._grades = WorkPool(launcher, MODULE, Admission("graders", **GRADES))
 
     async def check(self, spec: Mapping[str, Any]) -> None:
-        """See that a grader can be made of a spec.
+        """See that a grader can be made of a spec, and that the code of python graders can be loaded.
 
         Raises:
             ApiError: 503, too many are tried already; or 400, with what is wrong.

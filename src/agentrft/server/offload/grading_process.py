@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from agentrft.errors import UserError
-from agentrft.graders import Grade, GraderFailure, GraderUse, create_grader, given_sample
+from agentrft.graders import Grade, GraderFailure, GraderUse, create_grader, dry_run, given_sample
 from agentrft.server.offload.child import Told
 from agentrft.spec import GraderSpec
 from agentrft.traffic.addresses import refusing_link_local
@@ -33,12 +33,14 @@ async def _do(request: Mapping[str, Any]) -> dict[str, Any]:
     """The grade, or nothing where the grader was only to be made.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made, or, where it is only to be looked at, its code cannot be loaded.
     """
+    spec = GRADERS.validate_python(request["spec"])
     with refusing_link_local():
-        grader = create_grader(GRADERS.validate_python(request["spec"]))
+        grader = create_grader(spec)
     try:
         if "text" not in request:
+            await dry_run(spec)
             return {}
         sample = given_sample(request["text"], request["output_tools"])
         try:
