@@ -21,11 +21,14 @@ class UserError(AgentRFTError):
     Args:
         cause: what is wrong, with the file, line or field where it was found.
         remedy: what to do about it, as an instruction.
+
+    Both may quote what came; half surrogate pairs in it become U+FFFD, so that they can be printed and stored.
     """
 
     exit_code = 2
 
     def __init__(self, cause: str, remedy: str) -> None:
+        cause, remedy = clean_text(cause), clean_text(remedy)
         super().__init__(f"{cause}\n{remedy}")
         self.cause = cause
         self.remedy = remedy

@@ -63,11 +63,15 @@ def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
         (TEXT + "metadata: {a: !!int ''}\n", "not valid YAML"),
         (TEXT + "metadata: {a: !!python/object:os.system x}\n", "not valid YAML"),
         (TEXT + 'suffix: "\\ud83d"\n', "suffix: half of a surrogate pair"),
+        ('{"\\ud83d": 1, "\\ud83d": 2}', "a key of 1 characters is there twice"),
+        ('metadata: "\\ud83d" "\\ud83d"\n', "not valid YAML"),
         ("seed: \x00", "not valid YAML"),
     ],
 )
 def test_what_is_no_job_file_is_refused_with_its_place(tmp_path: Path, content: bytes | str, problem: str) -> None:
-    assert problem in refusal(tmp_path, content)
+    refused = refusal(tmp_path, content)
+    assert problem in refused
+    refused.encode()
 
 
 def test_aliases_that_grow_without_bound_are_refused(tmp_path: Path) -> None:

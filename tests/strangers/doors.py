@@ -170,9 +170,10 @@ def _each(check: Callable[[Any, Path], None]) -> Callable[[Sequence[Any], Path],
         faults = []
         for given in inputs:
             try:
-                check(given, folder)
-            except UserError as error:
-                str(error).encode()
+                try:
+                    check(given, folder)
+                except UserError as error:
+                    str(error).encode()
             except Exception as error:  # the point of the test: nothing else may be raised
                 faults.append(unforeseen(given, error))
         return faults

@@ -8,6 +8,7 @@ from yaml.scanner import ScannerError
 
 from agentrft import wire
 from agentrft.errors import UserError
+from agentrft.spec.shown import shown_key
 from agentrft.wire import WireError
 
 # PyYAML lets Python's own errors through: `!!bool maybe` is a KeyError, a date in month 13 a ValueError.
@@ -41,9 +42,8 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if (key.tag, key.value) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' is there twice", key.start_mark
-                )
+                problem = f"the key {shown_key(key.value)} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add((key.tag, key.value))
         return node
 
