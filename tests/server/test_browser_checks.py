@@ -109,6 +109,41 @@ def test_programs_and_its_own_pages_are_answered(keyless: TestClient, headers: d
     assert keyless.get("/v1/models", headers=headers).status_code == 200
 
 
+OPENED = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+def test_a_link_of_any_site_leads_to_a_report_and_to_nothing_else(keyless: TestClient) -> None:
+    report = "/evals/eval_1/runs/evalrun_1"
+    # There is none; it was looked for.
+    assert keyless.get(report, headers=OPENED).status_code == 404
+    for headers in (
+        {**OPENED, "Sec-Fetch-Dest": "iframe"},
+        {**OPENED, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {**OPENED, "Origin": "http://evil.example"},
+        {**OPENED, "Host": "evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        assert keyless.get(report, headers=headers).status_code == 403
+    for method, path in (("POST", report), ("GET", "/v1/models"), ("GET", f"/v1{report}"), ("GET", f"{report}/x")):
+        assert keyless.request(method, path, headers=OPENED).status_code == 403
+
+
+def test_a_browser_may_give_the_key_as_a_password_for_reports_alone(tmp_path: Path) -> None:
+    with client(tmp_path) as one:
+        _, key = make_key(tmp_path)
+        report = "/evals/eval_1/runs/evalrun_1"
+        asked = one.get(report)
+        assert asked.status_code == 401 and asked.headers["www-authenticate"].startswith("Basic ")
+        assert one.get(report, auth=("me", key)).status_code == 404
+        for wrong in (("me", "sk-agentrft-1"), (key, ""), ("me", "")):
+            assert one.get(report, auth=wrong).status_code == 401
+        for malformed in ("Basic", "Basic !", "Basic /w==", f"Basic {key}"):
+            assert one.get(report, headers={"Authorization": malformed}).status_code == 401
+        for method, path in (("GET", "/v1/models"), ("POST", report), ("GET", f"/v1{report}")):
+            answer = one.request(method, path, auth=("me", key))
+            assert answer.status_code == 401 and "www-authenticate" not in answer.headers
+
+
 def test_there_are_no_websockets(keyless: TestClient) -> None:
     with pytest.raises(WebSocketDisconnect), keyless.websocket_connect("/v1/models"):
         pass

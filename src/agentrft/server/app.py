@@ -24,7 +24,7 @@ from agentrft.server.json_bodies import WireResponse
 from agentrft.server.models.catalog import load_catalog
 from agentrft.server.private_files import keep_private
 from agentrft.server.records import Records
-from agentrft.server.routes import evals, files, graders, health, jobs, models
+from agentrft.server.routes import evals, files, graders, health, jobs, models, reports
 from agentrft.server.schemas.answers import ERRORS, describe
 from agentrft.server.settings import Settings
 from agentrft.server.workers.scheduler import Scheduler
@@ -74,7 +74,7 @@ def create_app(settings: Settings) -> Application:
     install_handlers(app)
     describe(app)
     app.guard = Guard(super(Application, app).__call__, context, app.state.answered)
-    for group in (files, jobs, graders, models, evals, health):
+    for group in (files, jobs, graders, models, evals, reports, health):
         app.include_router(group.router)
     return app
 

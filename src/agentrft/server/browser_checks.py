@@ -25,11 +25,12 @@ class Refusal:
     message: str
 
 
-def refusal(headers: Headers, trusted_hosts: Collection[str]) -> Refusal | None:
+def refusal(headers: Headers, trusted_hosts: Collection[str], *, opens_from_anywhere: bool = False) -> Refusal | None:
     """Why a request without a key is refused; None where it is not.
 
     Args:
         trusted_hosts: names beside those of loopback that the server may be asked by.
+        opens_from_anywhere: whether a link of any site may lead people to it. They see the answer; the site does not.
     """
     hosts = headers.getlist("host")
     host = _split(hosts[0]) if len(hosts) == 1 else None
@@ -41,7 +42,8 @@ def refusal(headers: Headers, trusted_hosts: Collection[str]) -> Refusal | None:
     if origins and not is_own:
         return Refusal("cross_origin", f"Pages of other origins may not use a server that takes no key. {REMEDY}")
     sites = {value.strip().lower() for value in headers.getlist("sec-fetch-site")}
-    if sites & FROM_OTHER_SITES and not is_own:
+    is_followed = opens_from_anywhere and _is_opened(headers)
+    if sites & FROM_OTHER_SITES and not (is_own or is_followed):
         return Refusal("cross_origin", f"Pages of other sites may not use a server that takes no key. {REMEDY}")
     return None
 
@@ -55,6 +57,11 @@ def is_loopback_name(host: str) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_opened(headers: Headers) -> bool:
+    """Whether a browser asks for it to show it in a window of its own, and in no frame."""
+    return headers.getlist("sec-fetch-mode") == ["navigate"] and headers.getlist("sec-fetch-dest") == ["document"]
 
 
 def _is_origin_of(origin: str, host: tuple[str, int | None]) -> bool:

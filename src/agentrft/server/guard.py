@@ -1,6 +1,7 @@
 """What every request passes first: who may ask, how much, and what is known of the answer already."""
 
 import asyncio
+import base64
 import logging
 import random
 import re
@@ -21,10 +22,14 @@ from agentrft.server.request_limits import BodyTooLarge, check_length, limited, 
 logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/healthz", "/readyz"})
+# How a browser is told to ask for a key.
+ASK_FOR_KEY = {"WWW-Authenticate": 'Basic realm="agentrft: any name, and an API key as the password", charset="UTF-8"'}
 # As others count it; nobody gets it.
 CLIENT_CLOSED_REQUEST = 499
 # What clients ask for again and again, and what only the database says.
 POLLED = re.compile(r"/v1/fine_tuning/jobs/[^/]+(/events)?")
+# What people open in a browser, by a link from anywhere: to look at, and nothing else.
+PAGES = re.compile(r"/evals/[^/]+/runs/[^/]+")
 NO_WEBSOCKETS = {"type": "websocket.close", "code": 1008, "reason": "There are no WebSockets here."}
 
 
@@ -98,13 +103,15 @@ class Guard:
         if settings.needs_key or (settings.key_on_loopback and await self._had_keys(known)):
             if await _has_key(scope, self._context, known):
                 return None
+            headers = ASK_FOR_KEY if _is_page(scope) else {}
             return error_response(
                 401,
                 "Give an API key of this server as `Authorization: Bearer …` or `api-key: …`; `agentrft keys create` "
                 "makes one.",
                 code="invalid_api_key",
+                headers=headers,
             )
-        refused = refusal(Headers(scope=scope), settings.trusted_hosts)
+        refused = refusal(Headers(scope=scope), settings.trusted_hosts, opens_from_anywhere=_is_page(scope))
         return None if refused is None else error_response(403, refused.message, code=refused.code)
 
     async def _had_keys(self, known: CachedState) -> bool:
@@ -123,7 +130,7 @@ def _too_large(error: BodyTooLarge) -> Response:
 
 
 async def _has_key(scope: Scope, context: Context, known: CachedState) -> bool:
-    for key in _given_keys(Headers(scope=scope)):
+    for key in _given_keys(scope):
         if key in known.keys:
             return True
         if await context.quickly(context.records.is_valid_key, key):
@@ -132,8 +139,26 @@ async def _has_key(scope: Scope, context: Context, known: CachedState) -> bool:
     return False
 
 
-def _given_keys(headers: Headers) -> list[str]:
-    """The key of `Authorization: Bearer`, and that of `api-key`, which Azure's clients send."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    given = (bearer if scheme.lower() == "bearer" else "", headers.get("api-key", ""))
+def _is_page(scope: Scope) -> bool:
+    return scope["method"] == "GET" and PAGES.fullmatch(scope["path"]) is not None
+
+
+def _given_keys(scope: Scope) -> list[str]:
+    """The key of `Authorization: Bearer`, and that of `api-key`, which Azure's clients send.
+
+    Of a page it may be the password that a browser asked for. Browsers send that along with whatever a page of another
+    site makes them ask, so it counts nowhere else.
+    """
+    headers = Headers(scope=scope)
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    given = [value if scheme.lower() == "bearer" else "", headers.get("api-key", "")]
+    if scheme.lower() == "basic" and _is_page(scope):
+        given.append(_password(value))
     return [key.strip() for key in given if key.strip()]
+
+
+def _password(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""

@@ -40,6 +40,7 @@ def job_run(
     run_id: str,
     job: JobRow,
     row: Mapping[str, Any],
+    criteria: Sequence[Criterion],
     *,
     model: str,
     created_at: int,
@@ -49,24 +50,36 @@ def job_run(
     """A validation as an `eval.run`.
 
     Args:
-        row: its metrics.
+        row: its metrics; those of older jobs lack what was passed inside a `multi` grader, and tokens.
+        criteria: of the job.
         model: the name of the fine-tuned model, without a step.
         rows_file: the id of the validation file.
     """
     step = row["step"]
     errored = row["outcomes"].get("infra_failed", 0)
     passed = round(row["pass_at_1"] * (row["rollouts"] - errored))
+    failed = row["rollouts"] - errored - passed
+    step_model = f"{model}:ckpt-step-{step}"
     return evals.run_object(
         run_id,
         eval_id=eval_id(job.job_id),
         name=f"Step {step}",
-        model=f"{model}:ckpt-step-{step}",
+        model=step_model,
         status="completed",
         created_at=created_at,
         metadata={"step": str(step)},
         data_source={"type": "jsonl", "source": {"type": "file_id", "id": rows_file or ""}},
         report_url=report_url,
-        counts={"errored": errored, "failed": row["rollouts"] - errored - passed, "passed": passed},
+        counts={"errored": errored, "failed": failed, "passed": passed},
+        criteria_results=[
+            evals.criterion_count(criteria[0], passed=passed, failed=failed),
+            *(
+                evals.criterion_count(one, **row["sub_passes"][one.key])
+                for one in criteria[1:]
+                if one.key in row.get("sub_passes", {})
+            ),
+        ],
+        usage=_usage(row, criteria, step_model),
     )
 
 
@@ -129,6 +142,28 @@ def _samples(path: Path, changed_ns: int) -> Mapping[str, Sample]:
         return {sample.sample_id: sample for sample in load_samples(path)}
     except UserError:
         return {}
+
+
+def _usage(row: Mapping[str, Any], criteria: Sequence[Criterion], model: str) -> list[dict[str, Any]]:
+    """Of the agent, its turns; of each judge's model, its grades."""
+    agent = row.get("agent_usage")
+    if agent is None:
+        return []
+    used = {model: (agent["turns"], TokenCounts(agent["prompt_tokens"], agent["completion_tokens"]))}
+    for one in criteria:
+        panel = row["graders"].get(one.key or one.grader["name"], {})
+        judge = one.grader.get("model")
+        if judge is None or not panel:
+            continue
+        grades, tokens = used.get(judge, (0, TokenCounts()))
+        usage = panel["usage"]
+        added = TokenCounts(
+            tokens.prompt + usage.get("prompt_tokens", 0),
+            tokens.completion + usage.get("completion_tokens", 0),
+            tokens.cached + usage.get("cached_tokens", 0),
+        )
+        used[judge] = (grades + panel["grades"], added)
+    return [evals.model_usage(name, invocations, tokens) for name, (invocations, tokens) in used.items()]
 
 
 def _results(record: Mapping[str, Any], criteria: Sequence[Criterion]) -> list[dict[str, Any]]:

@@ -20,10 +20,12 @@ from agentrft.server.objects.job_evals import (
     samples_of,
     with_threshold,
 )
+from agentrft.server.objects.jobs import eval_id as eval_id_of
 from agentrft.server.objects.jobs import model_name
 from agentrft.server.objects.pages import add_ends, page
+from agentrft.server.objects.report_page import report_url
 from agentrft.server.routes.files import InContext
-from agentrft.server.routes.parameters import Limit, Order
+from agentrft.server.routes.parameters import BaseUrl, Limit, Order
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.evals import Eval, EvalPage, OutputItem, OutputItemPage, Run, RunPage
 from agentrft.store import JobRow, read_rollouts
@@ -58,19 +60,21 @@ def retrieve_eval(eval_id: str, context: InContext) -> dict[str, Any]:
 def list_runs(
     eval_id: str,
     context: InContext,
+    base_url: BaseUrl,
     after: str | None = None,
     limit: Limit = 20,
     order: Order = "asc",
     status: RunStatus | None = None,
 ) -> dict[str, Any]:
     """Validations that are done; no other has rollouts to show yet."""
-    runs = [run for run in _runs(_job_id(eval_id, context), context).values() if status in (None, run["status"])]
+    found = _runs(_job_id(eval_id, context), context, base_url).values()
+    runs = [run for run in found if status in (None, run["status"])]
     return page(runs if order == "asc" else runs[::-1], after=after, limit=check_limit(limit, 100), with_ends=True)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}", **answers(Run))
-def retrieve_run(eval_id: str, run_id: str, context: InContext) -> dict[str, Any]:
-    return _run(eval_id, run_id, context)
+def retrieve_run(eval_id: str, run_id: str, context: InContext, base_url: BaseUrl) -> dict[str, Any]:
+    return _run(eval_id, run_id, context, base_url)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items", **answers(OutputItemPage))
@@ -78,6 +82,7 @@ def list_output_items(
     eval_id: str,
     run_id: str,
     context: InContext,
+    base_url: BaseUrl,
     after: str | None = None,
     limit: Limit = 20,
     order: Order = "asc",
@@ -85,13 +90,16 @@ def list_output_items(
 ) -> dict[str, Any]:
     """`failed` is `fail`; an `error` is a rollout without a reward."""
     wanted = "fail" if status == "failed" else status
-    items = [item for item in _items(eval_id, run_id, context) if wanted in (None, item["status"])]
+    _, found = run_and_items(eval_id, run_id, context, base_url)
+    items = [item for item in found if wanted in (None, item["status"])]
     return page(items if order == "asc" else items[::-1], after=after, limit=check_limit(limit, 100), with_ends=True)
 
 
 @router.get("/v1/evals/{eval_id}/runs/{run_id}/output_items/{output_item_id}", **answers(OutputItem))
-def retrieve_output_item(eval_id: str, run_id: str, output_item_id: str, context: InContext) -> dict[str, Any]:
-    for item in _items(eval_id, run_id, context):
+def retrieve_output_item(
+    eval_id: str, run_id: str, output_item_id: str, context: InContext, base_url: BaseUrl
+) -> dict[str, Any]:
+    for item in run_and_items(eval_id, run_id, context, base_url)[1]:
         if item["id"] == output_item_id:
             return item
     raise not_found(f"There is no output item '{output_item_id}'.", code="not_found")
@@ -113,9 +121,10 @@ def _eval(job_id: str, context: Context) -> dict[str, Any]:
     return job_eval(job, served.request["metadata"])
 
 
-def _runs(job_id: str, context: Context) -> dict[str, dict[str, Any]]:
+def _runs(job_id: str, context: Context, base_url: str) -> dict[str, dict[str, Any]]:
     job, served = context.job(job_id)
     model = model_name(job, served, context.settings.organization)
+    criteria = job_criteria(job)
     written_at = context.store.artifacts.entries(rollouts_folder(context.store.job_folder(job_id)))
     found = {}
     for row in context.store.metrics(job_id):
@@ -127,23 +136,31 @@ def _runs(job_id: str, context: Context) -> dict[str, dict[str, Any]]:
                 run_id,
                 job,
                 row,
+                with_threshold(criteria, row["pass_threshold"]),
                 model=model,
                 created_at=created_at,
                 rows_file=served.request["validation_file"],
-                report_url="",
+                report_url=report_url(base_url, eval_id_of(job_id), run_id),
             )
     return found
 
 
-def _run(an_eval_id: str, run_id: str, context: Context) -> dict[str, Any]:
-    run = _runs(_job_id(an_eval_id, context), context).get(run_id)
+def _run(an_eval_id: str, run_id: str, context: Context, base_url: str) -> dict[str, Any]:
+    run = _runs(_job_id(an_eval_id, context), context, base_url).get(run_id)
     if run is None:
         raise not_found(f"There is no run '{run_id}'.", code="not_found")
     return run
 
 
-def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any]]:
-    run = _run(an_eval_id, run_id, context)
+def run_and_items(
+    an_eval_id: str, run_id: str, context: Context, base_url: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run and all its output items, in the order of their rows.
+
+    Raises:
+        ApiError: there is no such run.
+    """
+    run = _run(an_eval_id, run_id, context, base_url)
     job, _ = context.job(_job_id(an_eval_id, context))
     step = int(run["metadata"]["step"])
     path = _rollouts_path(job.job_id, step, context)
@@ -155,10 +172,9 @@ def _items(an_eval_id: str, run_id: str, context: Context) -> list[dict[str, Any
     samples = samples_of(_validation_file(job, context))
     is_here = context.store.artifacts.fetch(path)
     criteria = with_threshold(job_criteria(job), threshold)
-    return [
-        job_item(row["record"], run, criteria, samples.get(row["sample_id"]))
-        for row in (read_rollouts(path) if is_here else [])
-    ]
+    records = [row["record"] for row in (read_rollouts(path) if is_here else [])]
+    records.sort(key=lambda record: (record["sample_id"], record["index"]))
+    return run, [job_item(record, run, criteria, samples.get(record["sample_id"])) for record in records]
 
 
 def _validation_file(job: JobRow, context: Context) -> Path | None:

@@ -2,8 +2,6 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from agentrft.server.schemas.base import Answer, PageWithEnds, Seconds
 
 
@@ -104,15 +102,6 @@ class Result(Answer):
     reason: str | None
 
 
-class Message(BaseModel):
-    """As in Chat Completions."""
-
-    role: str
-    content: str
-
-    model_config = ConfigDict(extra="allow")
-
-
 class AnswerMessage(Answer):
     """The last of the agent's, with all its calls."""
 
@@ -135,7 +124,9 @@ class Usage(Answer):
 
 
 class Sample(Answer):
-    input: list[Message]
+    """`input` are messages as in Chat Completions, with text as their content."""
+
+    input: list[dict[str, Any]]
     output: list[AnswerMessage]
     finish_reason: str
     model: str

@@ -1,0 +1,28 @@
+"""Pages for people, behind the same guard as the API."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+
+from agentrft.server.json_bodies import WireRoute
+from agentrft.server.objects.report_page import HEADERS, report_page
+from agentrft.server.routes.evals import run_and_items
+from agentrft.server.routes.files import InContext
+from agentrft.server.routes.parameters import BaseUrl
+from agentrft.server.schemas.answers import answers_bytes
+
+router = APIRouter(route_class=WireRoute)
+
+
+@router.get("/evals/{eval_id}/runs/{run_id}", **answers_bytes("text/html"))
+def show_run(
+    eval_id: str,
+    run_id: str,
+    context: InContext,
+    base_url: BaseUrl,
+    page: Annotated[int, Query(ge=1, le=10**9)] = 1,
+) -> HTMLResponse:
+    """A run of an eval as a page: `report_url` of the run."""
+    run, items = run_and_items(eval_id, run_id, context, base_url)
+    return HTMLResponse(report_page(run, items, page=page), headers=HEADERS)
