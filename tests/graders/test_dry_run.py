@@ -116,3 +116,9 @@ async def test_missing_data_of_nltk_is_named_with_where_the_sandbox_finds_it() -
         await grader.grade(GraderSample("x"), item={}, trace_id="t")
     await grader.close()
     assert f"-m nltk.downloader -d {sys.prefix}/nltk_data no_such_data" in str(failure.value)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_graders_code_has_a_home_that_is_there(trusted: bool) -> None:
+    source = "import os\nassert os.path.isdir(os.path.expanduser('~')), os.environ\n" + GRADE
+    await dry_run(PythonGraderSpec(type="python", source=source, trusted=trusted))

@@ -81,6 +81,10 @@ def main() -> None:
             return
         own_network = True
     else:
+        # Before its user has another number, and with it no home: libraries look for their data there, and some, such
+        # as NLTK, cannot be imported where there is none.
+        home = os.path.expanduser("~")
+        os.environ["HOME"] = home if os.path.isabs(home) else os.getcwd()
         own_network = _leave_network(libc)
         _set_limits(MAX_PROCESSES if own_network else None)
         _refuse_events(NETWORK_EVENTS if own_network else NETWORK_EVENTS | PROCESS_EVENTS)
