@@ -1,8 +1,8 @@
 """The python grader: the user's `grade(sample, item)`, in warm worker processes inside a sandbox (`sandbox.py`).
 
 With `trusted: true` there is no jail around the worker. It then still keeps a grader's mistakes (endless loops, memory,
-stray prints) away from the training process, without environment and network, but reads the files that its user can
-read, and a process that it starts in a session of its own outlives it.
+stray prints) away from the training process, without a network, and with HOME as its environment, but reads the files
+that its user can read, and a process that it starts in a session of its own outlives it.
 
 A worker that is `isolated` serves one call. Another one is started for the next call while this one is used.
 """
