@@ -106,6 +106,9 @@ CALLS: dict[str, Callable[[OpenAI, Any, dict[str, str]], Any]] = {
     ),
     "chat": lambda c, j, f: c.chat.completions.with_raw_response.create(**CHAT),
     "chat with a call": lambda c, j, f: c.chat.completions.with_raw_response.create(**CHAT, tools=CHAT_TOOLS),
+    "responses.retrieve": lambda c, j, f: c.responses.with_raw_response.retrieve(
+        c.responses.create(model=MODEL, input="Colour of apple?", max_output_tokens=32, temperature=0).id
+    ),
     "responses": lambda c, j, f: c.responses.with_raw_response.create(
         model=MODEL, input="Colour of apple?", max_output_tokens=32, temperature=0
     ),

@@ -15,7 +15,13 @@ ROLES = ("system", "developer", "user", "assistant", "tool")
 BETWEEN_PARTS = "\n"
 MAX_QUOTED_CHARACTERS = 80
 # What OpenAI's clients call text, by the part's type: the key that holds it.
-_TEXT_KEYS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
+_TEXT_KEYS = {
+    "text": "text",
+    "input_text": "text",
+    "output_text": "text",
+    "reasoning_text": "text",
+    "refusal": "refusal",
+}
 
 
 class PartFault(ValueError):

@@ -15,7 +15,7 @@ from sqlalchemy import (
 from agentrft.store.text_types import String, Text
 
 # The newest file in migrations/versions.
-REVISION = "0005"
+REVISION = "0006"
 # What programs from before Alembic find here, so that they refuse the database.
 SHUT_OUT_VERSION = 3
 
@@ -171,4 +171,14 @@ deliveries = Table(
     Column("due_at", Float, nullable=False),
     Column("delivered_at", Float),
     Column("error", Text),
+)
+
+stored_responses = Table(
+    "stored_responses",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("response_id", String(64), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
 )

@@ -1,4 +1,5 @@
-"""Deleting what nobody can use any more: expired files, uploads that were abandoned, and what a kill left half written.
+"""Deleting what nobody can use any more: expired files, uploads that were abandoned, what a kill left half written, and
+responses of long ago.
 
 Bytes go first, then the row that knows of them: a kill in between leaves a row, which the next look finds again.
 Bytes that no row knows are left alone: they may be of another database.
@@ -20,6 +21,9 @@ LOOK_S = 10.0
 # gigabytes, or writing them.
 FILE_GRACE_S = 60.0
 UPLOAD_GRACE_S = 3600.0
+# How long responses are kept, and how much of them; the oldest go first.
+RESPONSE_AGE_S = 30 * 24 * 3600.0
+MOST_RESPONSE_BYTES = 1024 * 1024 * 1024
 
 
 async def clean(context: "Context") -> None:
@@ -32,6 +36,7 @@ def clean_once(context: "Context") -> None:
     _delete_files(context, now - FILE_GRACE_S)
     _delete_uploads(context, now - UPLOAD_GRACE_S)
     _delete_partial(context, now - UPLOAD_GRACE_S)
+    context.records.trim_responses(now - RESPONSE_AGE_S, most_bytes=MOST_RESPONSE_BYTES)
 
 
 def _delete_files(context: "Context", before: float) -> None:

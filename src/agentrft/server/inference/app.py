@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentrft.engine import EngineFailure
+from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.inference.chat_answer import ChatAnswer
 from agentrft.server.inference.chat_request import ChatRequest
 from agentrft.server.inference.errors import ApiError, from_engine, invalid
@@ -50,16 +51,18 @@ def create_app(host: ModelHost, token: str) -> FastAPI:
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
         asked, weights = parse(ChatRequest, await request.body()), _weights(request)
+        warning = ignored_header(asked.ignored)
         if asked.stream:
-            return await _streamed(_chat_stream(host, weights, asked))
-        return await _unless_gone(request, lambda: _chat(host, weights, asked))
+            return await _streamed(_chat_stream(host, weights, asked), warning)
+        return await _unless_gone(request, lambda: _chat(host, weights, asked), warning)
 
     @app.post("/v1/responses")
     async def responses(request: Request) -> Response:
         asked, weights = parse(ResponsesRequest, await request.body()), _weights(request)
+        warning = ignored_header(asked.ignored)
         if asked.stream:
-            return await _streamed(_responses_stream(host, weights, asked))
-        return await _unless_gone(request, lambda: _response(host, weights, asked))
+            return await _streamed(_responses_stream(host, weights, asked), warning)
+        return await _unless_gone(request, lambda: _response(host, weights, asked), warning)
 
     return app
 
@@ -88,7 +91,7 @@ async def _response(host: ModelHost, weights: Weights, asked: ResponsesRequest) 
     settings = asked.settings()
     async with host.lease(weights) as model:
         sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
-        return await ResponsesAnswer(asked, sampler).whole()
+        return await ResponsesAnswer(asked, sampler, model.token_texts).whole()
 
 
 async def _responses_stream(
@@ -97,7 +100,7 @@ async def _responses_stream(
     settings = asked.settings()
     async with host.lease(weights) as model:
         sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
-        answer = ResponsesAnswer(asked, sampler)
+        answer = ResponsesAnswer(asked, sampler, model.token_texts)
         try:
             async for event in answer.events():
                 yield {"event": event["type"], "data": json.dumps(event)}
@@ -106,7 +109,7 @@ async def _responses_stream(
             yield {"event": event["type"], "data": json.dumps(event)}
 
 
-async def _streamed(events: AsyncGenerator[dict[str, Any]]) -> Response:
+async def _streamed(events: AsyncGenerator[dict[str, Any]], headers: dict[str, str]) -> Response:
     """A stream whose first event is there already, so that a request that cannot be served gets its status."""
     first = await anext(events)
 
@@ -118,10 +121,12 @@ async def _streamed(events: AsyncGenerator[dict[str, Any]]) -> Response:
         finally:
             await events.aclose()
 
-    return EventSourceResponse(everything(), sep="\n")
+    return EventSourceResponse(everything(), sep="\n", headers=headers)
 
 
-async def _unless_gone(request: Request, answer: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
+async def _unless_gone(
+    request: Request, answer: Callable[[], Awaitable[dict[str, Any]]], headers: dict[str, str]
+) -> Response:
     """The answer; work on it ends when the client hangs up."""
     working = asyncio.ensure_future(answer())
     gone = asyncio.ensure_future(_disconnect(request))
@@ -129,7 +134,7 @@ async def _unless_gone(request: Request, answer: Callable[[], Awaitable[dict[str
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             return Response(status_code=499)
-        return JSONResponse(working.result())
+        return JSONResponse(working.result(), headers=headers)
     finally:
         for task in (working, gone):
             task.cancel()

@@ -1,20 +1,22 @@
 """Chat Completions: a request's fields, and what it asks of a turn."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from agentrft.server.inference.constraints import Constraints, OutputFormat, ToolRule
 from agentrft.server.inference.errors import FieldFault, invalid
+from agentrft.server.inference.field_rules import Ignored, Refused, RequestModel
 from agentrft.server.inference.fields import (
+    EFFORT,
     MAX_CHOICES,
+    OBFUSCATION,
+    VERBOSITY,
     Choice,
     CommonRequest,
     Function,
     FunctionName,
-    RequestModel,
     SchemaFormat,
-    Zero,
     argument_text,
     checked_format,
     checked_schemas,
@@ -23,6 +25,7 @@ from agentrft.server.inference.fields import (
 )
 from agentrft.server.inference.turn_sampler import TurnSettings
 
+SAMPLING = Refused("it would change what the model samples, which the engine cannot", (0,))
 # Beside `role`, `content` and `name`.
 _FIELDS_OF = {
     "assistant": {"tool_calls", "reasoning_content", "refusal"},
@@ -59,6 +62,8 @@ class Message(RequestModel):
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
+    audio: Annotated[Any, Refused("answers are text")] = None
+    function_call: Annotated[Any, Refused("this older form of a call is `tool_calls` now")] = None
 
     @field_validator("content", mode="before")
     @classmethod
@@ -92,6 +97,18 @@ class NamedChoice(RequestModel):
     function: NamedFunction
 
 
+class AllowedFunctions(RequestModel):
+    mode: Literal["auto", "required"]
+    tools: list[NamedChoice] = Field(min_length=1)
+
+
+class AllowedChoice(RequestModel):
+    """Only some of the tools may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedFunctions
+
+
 class Tool(RequestModel):
     type: Literal["function"]
     function: Function
@@ -103,10 +120,8 @@ class ResponseFormat(RequestModel):
 
 
 class StreamOptions(RequestModel):
-    """`include_obfuscation` asks for padding against eavesdroppers; over loopback there are none."""
-
     include_usage: bool = False
-    include_obfuscation: bool = False
+    include_obfuscation: Annotated[bool, OBFUSCATION] = False
 
 
 class ChatRequest(CommonRequest):
@@ -114,7 +129,7 @@ class ChatRequest(CommonRequest):
 
     messages: list[Message] = Field(min_length=1)
     tools: list[Tool] = Field(default=[])
-    tool_choice: Choice | NamedChoice = "auto"
+    tool_choice: Choice | NamedChoice | AllowedChoice = "auto"
     max_tokens: int | None = Field(default=None, gt=0)
     max_completion_tokens: int | None = Field(default=None, gt=0)
     stop: list[str] = Field(default=[], max_length=4)
@@ -123,10 +138,19 @@ class ChatRequest(CommonRequest):
     stream_options: StreamOptions = StreamOptions()
     logprobs: bool = False
     response_format: ResponseFormat = ResponseFormat(type="text")
-    frequency_penalty: Zero = 0.0
-    presence_penalty: Zero = 0.0
-    logit_bias: dict[str, float] = Field(default={}, max_length=0)
-    modalities: list[Literal["text"]] = Field(default=["text"])
+    frequency_penalty: Annotated[Any, SAMPLING] = 0.0
+    presence_penalty: Annotated[Any, SAMPLING] = 0.0
+    logit_bias: Annotated[Any, Refused("it would change what the model samples, which the engine cannot", ({},))] = None
+    modalities: Annotated[Any, Refused("answers are text", (["text"],))] = None
+    audio: Annotated[Any, Refused("answers are text")] = None
+    functions: Annotated[Any, Refused("this older form of tools is `tools` now")] = None
+    function_call: Annotated[Any, Refused("this older form of a choice is `tool_choice` now")] = None
+    web_search_options: Annotated[Any, Refused("there is no web search here; give a function that searches")] = None
+    reasoning_effort: Annotated[str, EFFORT] = ""
+    verbosity: Annotated[str, VERBOSITY] = "medium"
+    prediction: Annotated[dict[str, Any], Ignored("it is about speed alone")] = Field(default={})
+    metadata: Annotated[dict[str, str], Ignored("it goes with a stored chat, and none is stored")] = Field(default={})
+    store: Annotated[bool, Ignored("no chat is stored; the Responses API stores its own", (False,))] = False
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -146,9 +170,7 @@ class ChatRequest(CommonRequest):
         if not all(self.stop):
             raise invalid("An empty text stops nothing.", "stop")
         functions = checked_schemas([tool.function for tool in self.tools], "tools")
-        choice = self.tool_choice
-        name = choice.function.name if isinstance(choice, NamedChoice) else None
-        rule = ToolRule("named" if isinstance(choice, NamedChoice) else choice, name)
+        rule = self._rule()
         return TurnSettings(
             messages=with_tool_names([_plain(message) for message in self.messages], "messages[{index}].tool_call_id"),
             tools=shown_tools(functions, rule),
@@ -160,6 +182,16 @@ class ChatRequest(CommonRequest):
             stop=tuple(self.stop),
             seed=new_seed() if self.seed is None else self.seed,
         )
+
+    def _rule(self) -> ToolRule:
+        match self.tool_choice:
+            case NamedChoice() as choice:
+                return ToolRule("named", choice.function.name)
+            case AllowedChoice() as choice:
+                names = frozenset(one.function.name for one in choice.allowed_tools.tools)
+                return ToolRule(choice.allowed_tools.mode, allowed=names)
+            case kind:
+                return ToolRule(kind)
 
     def _output(self) -> OutputFormat | None:
         given = self.response_format
@@ -180,9 +212,13 @@ def shown_tools(functions: list[Function], rule: ToolRule) -> list[dict[str, Any
     names = [function.name for function in functions]
     if rule.kind == "required" and not names:
         raise invalid("A call cannot be required without tools.", "tool_choice")
-    if rule.name is not None and rule.name not in names:
-        raise invalid(f"There is no tool '{rule.name}'.", "tool_choice")
-    return [] if rule.kind == "none" else [function.tool for function in functions]
+    wanted = (rule.allowed or frozenset()) if rule.name is None else {rule.name}
+    missing = sorted(wanted.difference(names))
+    if missing:
+        raise invalid(f"There is no tool '{missing[0]}'.", "tool_choice")
+    if rule.kind == "none":
+        return []
+    return [function.tool for function in functions if rule.allowed is None or function.name in rule.allowed]
 
 
 def constraints(functions: list[Function], rule: ToolRule, output: OutputFormat | None) -> Constraints:

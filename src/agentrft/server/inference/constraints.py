@@ -43,17 +43,20 @@ class OutputFormat:
 
 @dataclass(frozen=True)
 class ToolRule:
-    """Which calls a turn must have. `name` is the function that must be called, where one is named.
+    """Which calls a turn must have. `name` is the function that must be called, where one is named; `allowed` are those
+    that may be, None for all.
 
     "none" needs no check: the model is shown no tools then.
     """
 
     kind: Literal["auto", "none", "required", "named"] = "auto"
     name: str | None = None
+    allowed: frozenset[str] | None = None
 
     def kept(self, calls: Sequence[dict[str, Any]], *, parallel: bool) -> list[dict[str, Any]]:
-        """The calls that are answered: of a named function only its own, and one where parallel calls are off."""
-        wanted = [call for call in calls if self.name is None or call["function"]["name"] == self.name]
+        """The calls that are answered: only of functions that may be called, and one where parallel calls are off."""
+        allowed = self.allowed if self.name is None else {self.name}
+        wanted = [call for call in calls if allowed is None or call["function"]["name"] in allowed]
         return wanted if parallel else wanted[:1]
 
 

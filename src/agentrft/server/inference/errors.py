@@ -38,9 +38,10 @@ class ApiError(Exception):
 class FieldFault(ValueError):
     """Raised while a request is validated, with where in the validated part the fault lies, such as `[0].type`."""
 
-    def __init__(self, message: str, at: str) -> None:
+    def __init__(self, message: str, at: str, code: str = "invalid_value") -> None:
         super().__init__(message)
         self.at = at
+        self.code = code
 
 
 def invalid(message: str, param: str | None, code: str = "invalid_value") -> ApiError:
@@ -54,7 +55,9 @@ def from_validation(error: ValidationError) -> ApiError:
     param, message = _path(found["loc"]), found["msg"]
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, FieldFault):
-        param, message = param + cause.at, str(cause)
+        param, message = (param + cause.at).removeprefix("."), str(cause)
+        if cause.code == "unsupported_parameter":
+            return invalid(f"Unsupported parameter '{param}': {message}.", param, cause.code)
     if found["type"] == "extra_forbidden":
         return invalid(f"Unknown or unsupported parameter: '{param}'.", param, "unknown_parameter")
     if found["type"] == "missing":

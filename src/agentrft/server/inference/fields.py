@@ -3,55 +3,43 @@
 import random
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from agentrft import wire
 from agentrft.data.messages import PartFault, joined_text
 from agentrft.server.inference.errors import ApiError, FieldFault, from_validation, invalid
-from agentrft.spec.base import SpecModel
+from agentrft.server.inference.field_rules import Ignored, Refused, RequestModel
 from agentrft.tools import schema_fault
 from agentrft.wire import WireError, dump
 
 MAX_CHOICES = 128
+OF_OPENAI = Ignored("it names an end user to OpenAI")
+CACHED = Ignored("the engine itself decides what it keeps of prompts")
+EFFORT = Ignored("a model thinks as it was trained to")
+OBFUSCATION = Ignored("streams are not padded", (False,))
+VERBOSITY = Ignored("a model says as much as it was trained to", ("medium",))
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-Zero = Annotated[float, Field(ge=0, le=0)]
-
-
-class RequestModel(SpecModel):
-    """A request or a part of one. A field that is null is one that is not given, as OpenAI's own client has it."""
-
-    model_config = ConfigDict(strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, given: Any) -> Any:
-        return {name: value for name, value in given.items() if value is not None} if isinstance(given, dict) else given
 
 
 Model = TypeVar("Model", bound=RequestModel)
 
 
 class CommonRequest(RequestModel):
-    """What both requests hold; from `user` on, what clients send and what makes no difference here."""
+    """What both requests hold."""
 
     model: str
     parallel_tool_calls: bool = True
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
     stream: bool = False
-    user: str = ""
-    metadata: dict[str, str] = Field(default={})
-    store: bool = False
-    service_tier: str = ""
-    safety_identifier: str = ""
-    prompt_cache_key: str = ""
-    top_logprobs: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _refuse_top_logprobs(self) -> "CommonRequest":
-        if self.top_logprobs:
-            raise FieldFault("only the sampled tokens' own log-probabilities are known", "top_logprobs")
-        return self
+    user: Annotated[str, OF_OPENAI] = ""
+    safety_identifier: Annotated[str, OF_OPENAI] = ""
+    prompt_cache_key: Annotated[str, CACHED] = ""
+    prompt_cache_options: Annotated[dict[str, Any], CACHED] = Field(default={})
+    prompt_cache_retention: Annotated[str, CACHED] = ""
+    service_tier: Annotated[str, Ignored("there is one tier", ("auto", "default"))] = ""
+    top_logprobs: Annotated[int, Refused("only the sampled tokens' own log-probabilities are known", (0,))] = 0
+    moderation: Annotated[Any, Refused("nothing here looks for harmful content, and a request may rely on it")] = None
 
 
 class Function(RequestModel):

@@ -1,4 +1,4 @@
-"""Responses: a turn as one response, or as the events of a stream. Thoughts are no part of either."""
+"""Responses: a turn as one response, or as the events of a stream."""
 
 import itertools
 import time
@@ -7,19 +7,30 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from agentrft.server.inference.choices import all_choices, finished_choices
-from agentrft.server.inference.responses_request import FlatChoice, ResponsesRequest
-from agentrft.server.inference.turn_sampler import TextDelta, Turn, TurnSampler
+from agentrft.server.inference.field_rules import RequestModel
+from agentrft.server.inference.responses_request import ENCRYPTED_THOUGHTS, LOGPROBS, ResponsesRequest
+from agentrft.server.inference.thoughts import reasoning_item
+from agentrft.server.inference.token_texts import TokenTexts
+from agentrft.server.inference.turn_sampler import SampledToken, TextDelta, Turn, TurnSampler
+
+TOOL_FIELDS = {"type", "name", "description", "parameters", "strict"}
 
 
 class ResponsesAnswer:
     """The answer to one request."""
 
-    def __init__(self, request: ResponsesRequest, sampler: TurnSampler) -> None:
+    def __init__(self, request: ResponsesRequest, sampler: TurnSampler, token_texts: TokenTexts) -> None:
         self._request = request
         self._sampler = sampler
-        self._id = _new_id("resp")
+        self._token_texts = token_texts
+        # All ids have it, so that an item is found by its own.
+        self._name = uuid.uuid4().hex
+        self._id = f"resp_{self._name}"
         self._created = int(time.time())
-        self._message_id = _new_id("msg")
+        self._thoughts_id = f"rs_{self._name}00"
+        self._message_id = f"msg_{self._name}01"
+        # Of the text's item: thoughts come before it.
+        self._text_index = 0
         self._numbers = itertools.count()
 
     async def whole(self) -> dict[str, Any]:
@@ -34,21 +45,25 @@ class ResponsesAnswer:
         has_begun = False
         async for _, part in all_choices(self._sampler, 1):
             if isinstance(part, TextDelta):
+                if part.reasoning:
+                    for event in self._thought_events(part.reasoning):
+                        yield event
                 if not part.text:
                     continue
                 for event in () if has_begun else self._begin_text():
                     yield event
                 has_begun = True
-                yield self._text_event("response.output_text.delta", delta=part.text, logprobs=[])
+                logprobs = self._logprobs(part.tokens)
+                yield self._text_event("response.output_text.delta", delta=part.text, logprobs=logprobs)
                 continue
             items = self._items(part)
-            if items[0]["type"] == "message":
-                for event in () if has_begun else self._begin_text():
-                    yield event
-                for event in self._end_text(items[0]):
-                    yield event
             for place, item in enumerate(items):
-                if item["type"] == "function_call":
+                if item["type"] == "message":
+                    for event in () if has_begun else self._begin_text():
+                        yield event
+                    for event in self._end_text(item):
+                        yield event
+                elif item["type"] == "function_call":
                     for event in self._call_events(place, item):
                         yield event
             response = self._response(part, items)
@@ -62,17 +77,34 @@ class ResponsesAnswer:
         return {"type": kind, "sequence_number": next(self._numbers), **fields}
 
     def _text_event(self, kind: str, **fields: Any) -> dict[str, Any]:
-        return self._event(kind, item_id=self._message_id, output_index=0, content_index=0, **fields)
+        where = {"item_id": self._message_id, "output_index": self._text_index, "content_index": 0}
+        return self._event(kind, **where, **fields)
 
     def _begin_text(self) -> Iterator[dict[str, Any]]:
         item = {"id": self._message_id, "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-        yield self._event("response.output_item.added", output_index=0, item=item)
-        yield self._text_event("response.content_part.added", part=_text_part(""))
+        yield self._event("response.output_item.added", output_index=self._text_index, item=item)
+        yield self._text_event("response.content_part.added", part=_text_part("", []))
 
     def _end_text(self, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
         (part,) = item["content"]
-        yield self._text_event("response.output_text.done", text=part["text"], logprobs=[])
+        yield self._text_event("response.output_text.done", text=part["text"], logprobs=part["logprobs"])
         yield self._text_event("response.content_part.done", part=part)
+        yield self._event("response.output_item.done", output_index=self._text_index, item=item)
+
+    def _thought_events(self, text: str) -> Iterator[dict[str, Any]]:
+        """A reasoning item from its beginning to its end: thoughts are sent when they are complete."""
+        self._text_index = 1
+        item, where = self._thoughts(text, "completed"), {"item_id": self._thoughts_id, "output_index": 0}
+        begun = {**item, "status": "in_progress", "summary": [], "content": [], "encrypted_content": None}
+        yield self._event("response.output_item.added", output_index=0, item=begun)
+        yield self._event("response.reasoning_text.delta", **where, content_index=0, delta=text)
+        yield self._event("response.reasoning_text.done", **where, content_index=0, text=text)
+        for part in item["summary"]:
+            place = {**where, "summary_index": 0}
+            yield self._event("response.reasoning_summary_part.added", **place, part={**part, "text": ""})
+            yield self._event("response.reasoning_summary_text.delta", **place, delta=text)
+            yield self._event("response.reasoning_summary_text.done", **place, text=text)
+            yield self._event("response.reasoning_summary_part.done", **place, part=part)
         yield self._event("response.output_item.done", output_index=0, item=item)
 
     def _call_events(self, place: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -86,17 +118,39 @@ class ResponsesAnswer:
         yield self._event("response.output_item.done", output_index=place, item=item)
 
     def _items(self, turn: Turn) -> list[dict[str, Any]]:
-        """The text, if there is any or nothing else, then the calls."""
+        """The thoughts, the text, if there is any or nothing else, then the calls."""
         status = _status(turn)
         items: list[dict[str, Any]] = []
+        if turn.said.reasoning:
+            items.append(self._thoughts(turn.said.reasoning, "completed"))
         if turn.said.content or not turn.said.tool_calls:
-            content = [_text_part(turn.said.content)]
+            content = [_text_part(turn.said.content, self._logprobs(turn.tokens))]
             message = {"id": self._message_id, "type": "message", "role": "assistant", "status": status}
             items.append({**message, "content": content})
-        for call in turn.said.tool_calls:
-            item = {"id": _new_id("fc"), "type": "function_call", "status": status, "call_id": call["id"]}
+        for place, call in enumerate(turn.said.tool_calls, 2):
+            item = {
+                "id": f"fc_{self._name}{place:02x}",
+                "type": "function_call",
+                "status": status,
+                "call_id": call["id"],
+            }
             items.append({**item, **call["function"]})
         return items
+
+    def _thoughts(self, text: str, status: str) -> dict[str, Any]:
+        request = self._request
+        return reasoning_item(
+            self._thoughts_id,
+            text,
+            status,
+            summarized=request.wants_summary,
+            with_packed=ENCRYPTED_THOUGHTS in request.include,
+        )
+
+    def _logprobs(self, tokens: list[SampledToken]) -> list[dict[str, Any]]:
+        if LOGPROBS not in self._request.include:
+            return []
+        return [self._token_texts.logprob(token.token_id, token.logprob) for token in tokens]
 
     def _response(self, turn: Turn | None, items: list[dict[str, Any]]) -> dict[str, Any]:
         """A response in its shape; with no turn yet it is in progress."""
@@ -115,14 +169,15 @@ class ResponsesAnswer:
             "model": request.model,
             "output": items,
             "parallel_tool_calls": request.parallel_tool_calls,
-            "previous_response_id": None,
-            "store": False,
+            "previous_response_id": request.previous_response_id,
+            "reasoning": {"effort": None, "summary": request.reasoning.summary or request.reasoning.generate_summary},
+            "store": request.store,
             "temperature": request.temperature,
             "text": {"format": request.text.format.model_dump(by_alias=True, exclude_none=True)},
-            "tool_choice": choice.model_dump() if isinstance(choice, FlatChoice) else choice,
-            "tools": [_tool(tool.model_dump()) for tool in request.tools],
+            "tool_choice": choice.model_dump() if isinstance(choice, RequestModel) else choice,
+            "tools": [_tool(tool.model_dump(include=TOOL_FIELDS)) for tool in request.tools],
             "top_p": request.top_p,
-            "truncation": request.truncation,
+            "truncation": "disabled",
             "usage": self._usage(turn) if turn else None,
         }
 
@@ -141,13 +196,9 @@ def _status(turn: Turn) -> str:
     return "incomplete" if turn.finish_reason == "length" else "completed"
 
 
-def _text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _text_part(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
 
 def _tool(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "strict": bool(given["strict"])}
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}_{uuid.uuid4().hex}"

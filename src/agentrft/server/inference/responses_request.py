@@ -1,83 +1,65 @@
 """Responses: a request's fields for text and function calls, and what it asks of a turn."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field
 
 from agentrft.server.inference.chat_request import constraints, shown_tools, with_tool_names
 from agentrft.server.inference.constraints import OutputFormat, ToolRule
-from agentrft.server.inference.errors import FieldFault, invalid
+from agentrft.server.inference.errors import invalid
+from agentrft.server.inference.field_rules import Ignored, Refused, RequestModel
 from agentrft.server.inference.fields import (
+    EFFORT,
+    OBFUSCATION,
+    VERBOSITY,
     Choice,
     CommonRequest,
     Function,
     FunctionName,
-    RequestModel,
     SchemaFormat,
-    argument_text,
     checked_format,
     checked_schemas,
     new_seed,
-    text_of,
 )
+from agentrft.server.inference.response_items import Item, messages_of
 from agentrft.server.inference.turn_sampler import TurnSettings
 
-_NEEDED = {
-    "message": ("role", "content"),
-    "function_call": ("call_id", "name"),
-    "function_call_output": ("call_id", "output"),
-}
-_TEXTS = ("input_text", "output_text")
-
-
-class Item(RequestModel):
-    """One item of `input`, also as an answer's `output` has it: `id` and `status` say nothing here."""
-
-    type: Literal["message", "function_call", "function_call_output"] = "message"
-    role: Literal["developer", "system", "user", "assistant"] | None = None
-    content: str | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
-    output: str | None = None
-    id: str | None = None
-    status: str | None = None
-
-    @field_validator("content", mode="before")
-    @classmethod
-    def _join_parts(cls, content: Any, info: ValidationInfo) -> Any:
-        return text_of(content, (*_TEXTS, "refusal") if info.data.get("role") == "assistant" else _TEXTS)
-
-    @field_validator("output", mode="before")
-    @classmethod
-    def _join_output(cls, output: Any) -> Any:
-        # A tool may have nothing to say.
-        return "" if output == [] else text_of(output, _TEXTS)
-
-    @field_validator("arguments", mode="before")
-    @classmethod
-    def _as_text(cls, arguments: Any) -> Any:
-        return argument_text(arguments)
-
-    @model_validator(mode="after")
-    def _check_fields(self) -> "Item":
-        if self.type != "function_call" and self.arguments is not None:
-            raise FieldFault(f"an item of type '{self.type}' has no such field", ".arguments")
-        for field in ("role", "content", "call_id", "name", "output"):
-            given, needed = getattr(self, field) is not None, field in _NEEDED[self.type]
-            if given != needed:
-                says = "needs it" if needed else "has no such field"
-                raise FieldFault(f"an item of type '{self.type}' {says}", f".{field}")
-        return self
+OF_BUILT_IN_TOOLS = Ignored("there are no built-in tools")
+# What `include` may ask for. The rest is about built-in tools and images, of which there are none.
+ENCRYPTED_THOUGHTS, LOGPROBS = "reasoning.encrypted_content", "message.output_text.logprobs"
+Includable = Literal[
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]
 
 
 class FlatTool(Function):
     type: Literal["function"]
+    allowed_callers: Annotated[list[str] | None, Ignored("all calls are direct", (["direct"],))] = None
+    defer_loading: Annotated[bool | None, Ignored("the model sees all tools", (False,))] = None
+    output_schema: Annotated[dict[str, Any] | None, Ignored("outputs are text to the model")] = None
+    async_: Annotated[bool | None, Ignored("a call's output is waited for", (False,))] = Field(
+        default=None, alias="async"
+    )
 
 
 class FlatChoice(RequestModel):
     type: Literal["function"]
     name: FunctionName
+
+
+class AllowedChoice(RequestModel):
+    """Only some of the tools may be called."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: list[FlatChoice] = Field(min_length=1)
 
 
 class TextFormat(RequestModel):
@@ -92,27 +74,63 @@ class TextFormat(RequestModel):
 
 class TextOptions(RequestModel):
     format: TextFormat = TextFormat(type="text")
+    verbosity: Annotated[str, VERBOSITY] = "medium"
+
+
+class ReasoningOptions(RequestModel):
+    """`generate_summary` is the older name of `summary`; all kinds of summaries are the thoughts themselves."""
+
+    effort: Annotated[str, EFFORT] = ""
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Annotated[str, Ignored("the chat template says which thoughts of earlier turns are shown", ("auto",))] = ""
+    mode: Annotated[str, Ignored("there is one mode", ("standard",))] = ""
 
 
 class StreamOptions(RequestModel):
-    """`include_obfuscation` asks for padding against eavesdroppers; over loopback there are none."""
-
-    include_obfuscation: bool = False
+    include_obfuscation: Annotated[bool, OBFUSCATION] = False
 
 
 class ResponsesRequest(CommonRequest):
-    """The body of `POST /v1/responses`. Nothing is stored: `store` makes no difference."""
+    """The body of `POST /v1/responses`. The API stores answers and looks up what a request refers to: the items of
+    `previous_response_id` are `earlier_items` here.
+    """
 
     input: str | list[Item]
+    earlier_items: list[Item] = Field(default=[])
     instructions: str = ""
     tools: list[FlatTool] = Field(default=[])
-    tool_choice: Choice | FlatChoice = "auto"
+    tool_choice: Choice | FlatChoice | AllowedChoice = "auto"
     max_output_tokens: int | None = Field(default=None, gt=0)
     text: TextOptions = TextOptions()
+    reasoning: ReasoningOptions = ReasoningOptions()
+    include: list[Includable] = Field(default=[])
+    metadata: dict[str, str] = Field(default={})
+    store: bool = True
+    previous_response_id: str | None = None
     stream_options: StreamOptions = StreamOptions()
-    truncation: Literal["disabled"] = "disabled"
-    background: Literal[False] = False
-    include: list[str] = Field(default=[], max_length=0)
+    truncation: Annotated[
+        Literal["auto", "disabled"], Ignored("a conversation that does not fit is a 400", ("disabled",))
+    ] = "disabled"
+    context_management: Annotated[list[Any], Ignored("nothing is taken out of a conversation")] = Field(default=[])
+    max_tool_calls: Annotated[int | None, OF_BUILT_IN_TOOLS] = None
+    image: Annotated[dict[str, Any], Ignored("there are no images")] = Field(default={})
+    access_programs: Annotated[dict[str, Any], Ignored("there is nothing that takes a permission")] = Field(default={})
+    background_options: Annotated[dict[str, Any], Ignored("it goes with `background`")] = Field(default={})
+    background: Annotated[Any, Refused("an answer comes with its request; ask with stream: true", (False,))] = None
+    conversation: Annotated[Any, Refused("no conversations are kept; go on with previous_response_id")] = None
+    prompt: Annotated[Any, Refused("no prompts are kept here; give instructions and input")] = None
+
+    @property
+    def ignored(self) -> list[str]:
+        """See `RequestModel`."""
+        unused = [name for name in self.include if name not in (ENCRYPTED_THOUGHTS, LOGPROBS)]
+        own = [path for path in super().ignored if not path.startswith("earlier_items")]
+        return [*own, *(f"include={name}" for name in unused)]
+
+    @property
+    def wants_summary(self) -> bool:
+        return self.reasoning.summary is not None or self.reasoning.generate_summary is not None
 
     def settings(self) -> TurnSettings:
         """What is asked of a turn.
@@ -121,9 +139,7 @@ class ResponsesRequest(CommonRequest):
             ApiError: 400, for fields that do not go together.
         """
         functions = checked_schemas(list(self.tools), "tools")
-        choice = self.tool_choice
-        name = choice.name if isinstance(choice, FlatChoice) else None
-        rule = ToolRule("named" if isinstance(choice, FlatChoice) else choice, name)
+        rule = self._rule()
         return TurnSettings(
             messages=self._messages(),
             tools=shown_tools(functions, rule),
@@ -138,16 +154,21 @@ class ResponsesRequest(CommonRequest):
         )
 
     def _messages(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
-        if self.instructions:
-            messages.append({"role": "system", "content": self.instructions})
-        if isinstance(self.input, str):
-            return [*messages, {"role": "user", "content": self.input}]
-        for item in self.input:
-            _append(messages, item)
-        if not self.input:
+        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        given = [Item(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+        said = messages_of([*self.earlier_items, *given])
+        if not given or not said:
             raise invalid("There is nothing to answer.", "input")
-        return with_tool_names(messages, "input")
+        return with_tool_names([*system, *said], "input")
+
+    def _rule(self) -> ToolRule:
+        match self.tool_choice:
+            case FlatChoice() as choice:
+                return ToolRule("named", choice.name)
+            case AllowedChoice() as choice:
+                return ToolRule(choice.mode, allowed=frozenset(one.name for one in choice.tools))
+            case kind:
+                return ToolRule(kind)
 
     def _output(self) -> OutputFormat | None:
         given = self.text.format
@@ -161,17 +182,3 @@ class ResponsesRequest(CommonRequest):
         named = SchemaFormat(name=given.name, description=given.description, schema=schema)
         checked_format(named, "text.format.schema")
         return OutputFormat(schema, given.name, given.description or "", "text.format")
-
-
-def _append(messages: list[dict[str, Any]], item: Item) -> None:
-    """Add an item; the calls of one turn become one message, with the text before them."""
-    if item.type == "message":
-        messages.append({"role": item.role, "content": item.content})
-    elif item.type == "function_call_output":
-        messages.append({"role": "tool", "tool_call_id": item.call_id, "content": item.output})
-    else:
-        if not messages or messages[-1]["role"] != "assistant":
-            messages.append({"role": "assistant", "content": ""})
-        function = {"name": item.name, "arguments": item.arguments or ""}
-        call = {"id": item.call_id, "type": "function", "function": function}
-        messages[-1].setdefault("tool_calls", []).append(call)

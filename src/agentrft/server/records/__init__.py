@@ -1,4 +1,5 @@
-"""What a server keeps beside its jobs: requests, files, uploads, keys, permissions and webhook deliveries.
+"""What a server keeps beside its jobs: requests, files, uploads, keys, permissions, webhook deliveries and
+responses.
 
 Every method is one short transaction, on disk when it returns.
 """
@@ -9,13 +10,14 @@ from agentrft.server.records.deliveries import DeliveryRecords
 from agentrft.server.records.files import FileRecords
 from agentrft.server.records.job_lists import JobLists
 from agentrft.server.records.jobs import RUNNABLE, JobRecords
+from agentrft.server.records.responses import ResponseRecords
 from agentrft.server.records.sealed import SealedRecords
 from agentrft.store import JobStore
 
 __all__ = ["RUNNABLE", "Records", "new_id"]
 
 
-class Records(JobRecords, FileRecords, AccessRecords, DeliveryRecords, SealedRecords):
+class Records(JobRecords, FileRecords, AccessRecords, DeliveryRecords, ResponseRecords, SealedRecords):
     """The server's tables in a store's database."""
 
     def __init__(self, store: JobStore) -> None:

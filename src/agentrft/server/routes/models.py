@@ -11,24 +11,28 @@ from fastapi import APIRouter, Body, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, Field
 
+from agentrft import wire
 from agentrft.server.azure_paths import DEPLOYMENT_MODEL
 from agentrft.server.context import Context, check_limit
 from agentrft.server.errors import ApiError, not_found
+from agentrft.server.ignored_fields import WARNING_HEADER
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.downloads import merged, zipped
 from agentrft.server.models.lookup import ServedModel, delete_model, fetch_weights, find_model, list_models
 from agentrft.server.objects.files import permission_object
 from agentrft.server.objects.pages import page
+from agentrft.server.response_store import find_response, keep, keep_streamed, with_earlier_items
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers, answers_bytes
-from agentrft.server.schemas.chat import ChatCompletion, ModelResponse
+from agentrft.server.schemas.chat import ChatCompletion, DeletedResponse, ModelResponse
 from agentrft.server.schemas.models import DeletedModel, DeletedPermission, Model, ModelList, PermissionPage
 from agentrft.store.layout import ADAPTER, MODEL
 
 router = APIRouter(route_class=WireRoute)
 
-PASSED_ON = ("content-type", "x-should-retry")
+RESPONSES = "/v1/responses"
+PASSED_ON = ("content-type", "x-should-retry", WARNING_HEADER.lower())
 
 
 @router.get("/v1/models", **answers(ModelList))
@@ -73,7 +77,21 @@ async def chat_completions(request: Request, context: InContext, body: Annotated
 
 @router.post("/v1/responses", **answers(ModelResponse, streams=True))
 async def responses(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> Response:
-    return await _ask(request, context, body, "/v1/responses")
+    return await _ask(request, context, await with_earlier_items(body, context), RESPONSES)
+
+
+@router.get("/v1/responses/{response_id}", **answers(ModelResponse))
+async def retrieve_response(response_id: str, context: InContext) -> dict[str, Any]:
+    """A response that was stored."""
+    return (await find_response(response_id, context)).response
+
+
+@router.delete("/v1/responses/{response_id}", **answers(DeletedResponse))
+async def delete_response(response_id: str, context: InContext) -> dict[str, Any]:
+    """What went on from it goes on: each response has its whole conversation."""
+    await find_response(response_id, context)
+    await context.quickly(context.records.delete_response, response_id)
+    return {"id": response_id, "object": "response", "deleted": True}
 
 
 class PermissionCreate(BaseModel):
@@ -156,10 +174,16 @@ async def _ask(request: Request, context: Context, body: dict[str, Any], path: s
             503, "The process that serves models is starting again; try again in a moment.", code="model_starting"
         ) from error
     headers = {key: value for key, value in answer.headers.items() if key.lower() in PASSED_ON}
+    is_stored = path == RESPONSES and answer.status == 200
     if body.get("stream") is True and answer.status == 200:
-        return StreamingResponse(_parts(answer), status_code=200, headers=headers)
+        parts = _parts(answer)
+        kept = keep_streamed(parts, body, context) if is_stored else parts
+        return StreamingResponse(kept, status_code=200, headers=headers)
     try:
-        return Response(await answer.read(), status_code=answer.status, headers=headers)
+        content = await answer.read()
+        if is_stored:
+            await keep(wire.parse(content), body, context)
+        return Response(content, status_code=answer.status, headers=headers)
     finally:
         answer.release()
 

@@ -68,10 +68,12 @@ class ChatCompletion(Answer):
 
 
 class TextPart(Answer):
+    """`logprobs` are there where `include` asks for `message.output_text.logprobs`."""
+
     type: Literal["output_text"]
     text: str
     annotations: Nothing
-    logprobs: Nothing
+    logprobs: list[TokenLogprob]
 
 
 class MessageItem(Answer):
@@ -89,6 +91,38 @@ class CallItem(Answer):
     call_id: str
     name: str
     arguments: str
+
+
+class ThoughtText(Answer):
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class SummaryText(Answer):
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningItem(Answer):
+    """A model's thoughts; the summary is there where one was asked for, and is the same text."""
+
+    id: str
+    type: Literal["reasoning"]
+    status: Literal["completed"]
+    summary: list[SummaryText]
+    content: list[ThoughtText]
+    encrypted_content: str | None
+
+
+class ReasoningShown(Answer):
+    effort: None
+    summary: Literal["auto", "concise", "detailed"] | None
+
+
+class DeletedResponse(Answer):
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
 
 
 class Incomplete(Answer):
@@ -117,7 +151,7 @@ class ResponseUsage(Answer):
 
 
 class ModelResponse(Answer):
-    """A `response` of the Responses API; nothing is stored. With `stream: true` it comes as events instead."""
+    """A `response` of the Responses API. With `stream: true` it comes as events instead."""
 
     id: str
     object: Literal["response"]
@@ -129,10 +163,11 @@ class ModelResponse(Answer):
     max_output_tokens: int | None
     metadata: dict[str, str] | None
     model: str
-    output: list[MessageItem | CallItem]
+    output: list[ReasoningItem | MessageItem | CallItem]
     parallel_tool_calls: bool
-    previous_response_id: None
-    store: Literal[False]
+    previous_response_id: str | None
+    reasoning: ReasoningShown
+    store: bool
     temperature: float
     text: TextOptions
     tool_choice: str | dict[str, Any]
