@@ -38,7 +38,12 @@ def said(content: Any, **message: Any) -> dict[str, Any]:
         "choices": [
             {"index": 0, "message": {"role": "assistant", "content": text, **message}, "finish_reason": "stop"}
         ],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "prompt_tokens_details": {}},
+        "usage": {
+            "prompt_tokens": 10,
+            "completion_tokens": 5,
+            "total_tokens": 15,
+            "prompt_tokens_details": {"cached_tokens": 4},
+        },
     }
 
 
@@ -104,7 +109,7 @@ async def test_a_score_model_is_asked_in_a_schema_and_its_result_read(server: Ju
         SAMPLE, item=ITEM, trace_id="trace_1"
     )
     assert (grade.score, grade.reason) == (0.75, "compare: equal")
-    assert grade.usage == {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    assert grade.usage == {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cached_tokens": 4}
     (body,) = server.bodies
     assert body["model"] == "judge"
     assert body["messages"] == [

@@ -196,5 +196,8 @@ def _read_completion(answer: Answer) -> _Completion | Fault:
         return Fault("refusal", f"the judge refused: {refusal}")
     if not isinstance(content, str):
         return Fault("bad_answer", f"not a chat completion: its content is no text: {text}", transient=True)
+    details = usage.get("prompt_tokens_details")
+    if wire.is_object(details):
+        usage["cached_tokens"] = details.get("cached_tokens")
     counts = {name: value for name, value in usage.items() if isinstance(value, int) and abs(value) < MOST_TOKENS}
     return _Completion(content, counts)

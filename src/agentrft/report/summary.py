@@ -289,7 +289,7 @@ def _means_by_name(several: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _sub_passes(grades: Sequence[Grade], thresholds: Mapping[str, float]) -> dict[str, dict[str, int]]:
-    found = {}
+    found: dict[str, dict[str, int]] = {}
     for name, threshold in thresholds.items():
         passes = [grade.sub_scores[name] >= threshold - SAME_REWARD for grade in grades if name in grade.sub_scores]
         found[name] = {"passed": sum(passes), "failed": len(passes) - sum(passes)}
