@@ -15,7 +15,8 @@ from agentrft.server.objects.evals import (
     grade_results,
     sample_object,
 )
-from agentrft.server.objects.job_evals import job_item, samples_of
+from agentrft.server.objects.job_evals import job_criteria, job_eval, job_item, job_run, samples_of
+from agentrft.store import JobRow
 from tests.job.tiny_job import prompt
 
 RUN: dict[str, Any] = {"id": "evalrun_1", "eval_id": "eval_1", "model": "ft:m", "created_at": 1000}
@@ -26,6 +27,7 @@ MULTI = {
     "pass_threshold": 0.6,
 }
 CRITERIA = criteria_of("eval_1", {"type": "string_check", "name": "right"})
+USAGE = {"turns": 5, "prompt_tokens": 9, "completion_tokens": 3, "reasoning_tokens": 0}
 SHOTS = [*prompt("apple"), {"role": "assistant", "content": "red"}, *prompt("stone")]
 
 
@@ -81,6 +83,27 @@ def test_the_sample_is_the_answer_with_all_calls_and_before_it_the_conversation(
     unfinished = sample_object([*prompt("apple"), *turns[:3]], len(prompt("apple")), **told)
     assert unfinished["output"] == [{"role": "assistant", "content": "", "tool_calls": [call("a"), call("b")]}]
     assert len(unfinished["input"]) == len(prompt("apple")) + 3
+
+
+def test_a_validation_of_before_tokens_and_passes_were_counted_is_a_run_all_the_same() -> None:
+    spec = {"job": {"grader": MULTI, "validation_file": "rows"}}
+    job = JobRow("ftjob-1", "succeeded", None, 1, 1, "m", 0, spec, None, 10.0, 20.0, None, 1, None)
+    row = {"step": 1, "rollouts": 4, "outcomes": {"graded": 3, "infra_failed": 1}, "pass_at_1": 1 / 3, "graders": {}}
+    criteria = job_criteria(job)
+    told: dict[str, Any] = {"model": "ft:m", "created_at": 15, "rows_file": "file-1", "report_url": "http://h/r"}
+    run = job_run("evalrun_1", job, row, criteria, **told)
+    (whole,) = run["per_testing_criteria_results"]
+    assert whole == {"testing_criteria": criteria[0].label, "passed": 1, "failed": 2} and run["per_model_usage"] == []
+    assert run["result_counts"] == {"errored": 1, "failed": 2, "passed": 1, "total": 4} and run["name"] == "Step 1"
+    now = {**row, "sub_passes": {"a": {"passed": 2, "failed": 1}}, "agent_usage": USAGE}
+    run = job_run("evalrun_1", job, now, criteria, **told)
+    assert [one["passed"] for one in run["per_testing_criteria_results"]] == [1, 2]
+    assert [one["total_tokens"] for one in run["per_model_usage"]] == [12]
+
+
+def test_a_job_whose_stored_grader_is_damaged_still_is_an_eval() -> None:
+    job = JobRow("ftjob-1", "failed", None, 0, None, "m", 0, {"job": {"grader": "x"}}, None, 1.0, 2.0, None, None, None)
+    assert [one["name"] for one in job_eval(job, None)["testing_criteria"]] == ["grader"]
 
 
 def test_what_broke_has_no_result_and_what_the_agent_failed_has_its_reward(tmp_path: Path) -> None:
