@@ -24,7 +24,7 @@ HEADERS = {
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #1c1c1c }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem } th, td { padding: .3rem .6rem; text-align: left;
-vertical-align: top; border-bottom: 1px solid #ddd } td.number { text-align: right; font-variant-numeric: tabular-nums }
+vertical-align: top; border-bottom: 1px solid #ddd } .number { text-align: right; font-variant-numeric: tabular-nums }
 .pass { color: #176f2c } .fail { color: #b02a1a } .error { color: #8a5a00 } code { font-size: 90% }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5rem; margin: .2rem 0 .8rem }
 summary { cursor: pointer } nav a { margin-right: 1rem }
@@ -80,12 +80,13 @@ def _graders(run: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str:
         f"<td class='number'>{one['passed']}</td><td class='number'>{one['failed']}</td></tr>"
         for one in run["per_testing_criteria_results"]
     )
-    return f"<table><tr><th>grader<th>mean score<th>passed<th>failed</tr>{rows}</table>"
+    head = "".join(f"<th class='number'>{name}" for name in ("mean score", "passed", "failed"))
+    return f"<table><tr><th>grader{head}</tr>{rows}</table>"
 
 
 def _items(items: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(_item(item) for item in items)
-    return f"<table><tr><th>row<th>status<th>scores<th>answer</tr>{rows}</table>"
+    return f"<table><tr><th class='number'>row<th>status<th>scores<th>answer</tr>{rows}</table>"
 
 
 def _item(item: Mapping[str, Any]) -> str:
