@@ -53,7 +53,7 @@ async def test_an_endpoint_that_is_gone_and_comes_back_loses_no_call() -> None:
     assert [getattr(result, "status", result) for result in results] == ["ok"] * 50
     assert set(server.executed.values()) == {1}
     assert [level for level, _ in listener.heard] == ["warning", "info"]
-    assert "tool 'search' is down (connection)" in listener.heard[0][1]
+    assert f"tool 'search' at 127.0.0.1:{port} is down (connection)" in listener.heard[0][1]
     assert "answers again after 1 s" in listener.heard[1][1]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from agentrft import wire
 from agentrft.errors import UserError
 from agentrft.graders.base import GraderFailure, GraderSample
+from agentrft.graders.own_server import TOKEN_HEADER, own_server
 from agentrft.graders.scores import check_template, render_all
 from agentrft.spec.graders import JudgeMessage, JudgeSpec
 from agentrft.traffic import Answer, Endpoint, Fault, Notify, Traffic, notify_nobody, shorten
@@ -62,7 +63,8 @@ class Judge:
         grader: the grader's name, for messages.
 
     Raises:
-        UserError: there is no key for a server that wants one, or a header cannot be sent.
+        UserError: there is no key for a server that wants one, a header cannot be sent, or the judge is a model of a
+            server's and none runs this.
     """
 
     def __init__(
@@ -70,17 +72,9 @@ class Judge:
     ) -> None:
         self._grader = grader
         self._spec = spec
-        key = os.environ.get(spec.api_key_env)
-        if key is None and spec.base_url.host == DEFAULT_HOST:
-            raise UserError(
-                f"grader '{grader}': the environment has no variable {spec.api_key_env}.",
-                f"Run `export {spec.api_key_env}=...`, or name another server: `base_url`.",
-            )
-        headers = dict(spec.headers)
-        if key is not None and not any(name.lower() == "authorization" for name in headers):
-            headers["Authorization"] = f"Bearer {key}"
+        base_url, headers = _here(spec, grader) if spec.served_here else _elsewhere(spec, grader)
         traffic = Traffic.of(spec, backoff_s=backoff_s)
-        url = f"{str(spec.base_url).rstrip('/')}/chat/completions"
+        url = f"{base_url.rstrip('/')}/chat/completions"
         self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify, was_probed=False)
 
     async def ask(
@@ -143,6 +137,49 @@ class Judge:
         given = {name: value for name, value in wanted.items() if value is not None}
         body = {"model": self._spec.model, "messages": messages, "response_format": response_format, **given}
         return wire.dump(body).encode()
+
+
+def _here(spec: JudgeSpec, grader: str) -> tuple[str, dict[str, str]]:
+    """Where a model of this process's own server is asked, and the headers that let it."""
+    own = own_server()
+    if own is None:
+        raise UserError(
+            f"grader '{grader}': served_here: no server runs this, so none has the model '{spec.model}'.",
+            "Give the job to `agentrft serve`, or name the judge's server: `base_url`.",
+        )
+    return own.url, {TOKEN_HEADER: own.token}
+
+
+def _elsewhere(spec: JudgeSpec, grader: str) -> tuple[str, dict[str, str]]:
+    """The server that the judge names, or OpenAI's, and the headers for it."""
+    variable = spec.api_key_env
+    key = os.environ.get(variable)
+    if key is None and spec.base_url.host == DEFAULT_HOST:
+        raise _without_key(variable, grader)
+    headers = dict(spec.headers)
+    if key is not None and not any(name.lower() == "authorization" for name in headers):
+        headers["Authorization"] = f"Bearer {key}"
+    return str(spec.base_url), headers
+
+
+def _without_key(variable: str, grader: str) -> UserError:
+    """What is missing for OpenAI's server, and how it is given: to a job of one's own, or to those of a server."""
+    own = own_server()
+    if own is None:
+        return UserError(
+            f"grader '{grader}': the environment has no variable {variable}.",
+            f"Run `export {variable}=...`, or name another server: `base_url`.",
+        )
+    others = "name another server: `base_url`, or a model of this one: `model`"
+    if variable in own.withheld:
+        return UserError(
+            f"grader '{grader}': the server has the variable {variable}, and its jobs may not read it.",
+            f"Start it with `agentrft serve --allow-env {variable}`, or {others}.",
+        )
+    return UserError(
+        f"grader '{grader}': the server's environment has no variable {variable}.",
+        f"Run `export {variable}=...` and `agentrft serve --allow-env {variable}`, or {others}.",
+    )
 
 
 def check_input(messages: Sequence[JudgeMessage], *, grader: str) -> None:

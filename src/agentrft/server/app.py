@@ -82,7 +82,7 @@ def create_app(settings: Settings) -> Application:
 def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[str, str]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        scheduler = Scheduler(context.settings, context.records, key, environment)
+        scheduler = Scheduler(context.settings, context.records, key, environment, lambda: context.own_server)
         context.wake = scheduler.woken
         app.state.inference = Inference(
             context.settings.data_dir,

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
+from agentrft.graders.own_server import OwnServer
 from agentrft.server.cache.events import EventCache
 from agentrft.server.creation.validators import Validators
 from agentrft.server.encryption.sealing import Sealer
@@ -39,6 +40,7 @@ class Context:
 
     Attributes:
         wake: tells the scheduler that there is something to do.
+        own_server: how processes of this server reach its models; None until it listens.
         launcher: starts processes for heavy work.
         grading: the processes in which graders are tried.
         validators: the processes in which files and jobs' data are looked at.
@@ -57,6 +59,7 @@ class Context:
     event_cache: EventCache = field(init=False)
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    own_server: OwnServer | None = None
     launcher: Launcher = field(default_factory=Launcher)
     grading: GradingProcesses = field(init=False)
     validators: Validators = field(init=False)
@@ -68,8 +71,8 @@ class Context:
 
     def __post_init__(self) -> None:
         self.event_cache = EventCache(self.store)
-        self.grading = GradingProcesses(self.launcher)
-        self.validators = Validators(self.launcher)
+        self.grading = GradingProcesses(self.launcher, lambda: self.own_server)
+        self.validators = Validators(self.launcher, lambda: self.own_server)
 
     async def quickly(self, look: Callable[..., T], *args: Any) -> T:
         """What a short look at the database gives, in a thread that waits for no long work."""

@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import secrets
 import socket
 import sys
 import threading
@@ -12,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from agentrft.errors import UserError
+from agentrft.graders.own_server import OwnServer
 from agentrft.server.app import create_app
 from agentrft.server.browser_checks import is_loopback_name
 from agentrft.server.private_files import make_private
@@ -22,6 +24,7 @@ GRACE_S = 10
 END_S = 30.0
 SWITCH_S = 0.001
 BACKLOG = 2048
+OWN_ADDRESS = "127.0.0.1"
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TERM|TMPDIR|PWD|VIRTUAL_ENV|LD_LIBRARY_PATH|PYTHON.*|XDG_.*|OMP_.*|GOMP_.*"
     r"|MKL_.*|OPENBLAS_.*|CUDA_.*|NVIDIA_.*|NCCL_.*|TORCH.*|PYTORCH.*|TRANSFORMERS_.*|HF_.*|HUGGING.*|SSL_.*"
@@ -39,7 +42,7 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
     """
     make_private()
     app = create_app(settings)
-    forget_secrets(settings.allowed_env)
+    withheld = forget_secrets(settings.allowed_env)
     if not is_loopback_name(host) and not app.state.context.records.has_keys():
         raise UserError(
             f"--host {host}: others could reach it, and there is no API key.",
@@ -56,14 +59,15 @@ def serve(settings: Settings, *, host: str, port: int) -> None:
         lifespan="on",
         proxy_headers=False,
     )
-    listening = _listen(host, port)
+    listening, for_judges = _listen(host, port), _listen(OWN_ADDRESS, 0)
+    app.state.context.own_server = reached_by(for_judges, withheld)
     print(f"agentrft serves http://{host}:{listening.getsockname()[1]}/v1", flush=True)
     # What is there now stays: looking through it for garbage would hold up all requests, a tenth of a second each time.
     gc.collect()
     gc.freeze()
     # A thread that computes gives the interpreter back to the event loop after so long.
     sys.setswitchinterval(SWITCH_S)
-    _Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening, for_judges])
 
 
 class _Server(uvicorn.Server):
@@ -77,11 +81,21 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def forget_secrets(allowed: Collection[str]) -> None:
-    """Take out of the environment what jobs could ask for and may not have; what programs need to run stays."""
-    for name in list(os.environ):
-        if name not in allowed and not KEPT.fullmatch(name):
-            del os.environ[name]
+def reached_by(listening: socket.socket, withheld: Collection[str]) -> OwnServer:
+    """How processes of the server reach it: by a socket of their own, wherever others reach it, and a new token."""
+    url = f"http://{OWN_ADDRESS}:{listening.getsockname()[1]}/v1"
+    return OwnServer(url, secrets.token_urlsafe(32), tuple(withheld))
+
+
+def forget_secrets(allowed: Collection[str]) -> list[str]:
+    """Take out of the environment what jobs could ask for and may not have; what programs need to run stays.
+
+    Returns the names of what was taken out.
+    """
+    withheld = [name for name in os.environ if name not in allowed and not KEPT.fullmatch(name)]
+    for name in withheld:
+        del os.environ[name]
+    return withheld
 
 
 def _listen(host: str, port: int) -> socket.socket:

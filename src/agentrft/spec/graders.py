@@ -139,11 +139,14 @@ class JudgeSpec(RemoteSpec):
         base_url: such as "http://127.0.0.1:8000/v1".
         api_key_env: the environment variable with the key; without one none is sent, except to the default server,
             which wants one.
+        served_here: the model is one of the `agentrft serve` that the job runs on, which sets it where it has a model
+            of that name and no `base_url` is given. Neither a key nor headers are sent.
     """
 
     model: str
     base_url: HttpUrl = Field(default=HttpUrl("https://api.openai.com/v1"), repr=False)
     api_key_env: str = "OPENAI_API_KEY"
+    served_here: bool = False
     sampling_params: SamplingParams = SamplingParams()
 
 

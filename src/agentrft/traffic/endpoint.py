@@ -149,7 +149,7 @@ class Endpoint:
         self.traffic = traffic
         self.counters: Counter[str] = Counter()
         self.limiter = AdaptiveLimiter(traffic.max_concurrency)
-        self.breaker = Breaker(label, self._answers, notify)
+        self.breaker = Breaker(f"{label} at {URL(url).host_port_subcomponent}", self._answers, notify)
         check_headers(label, headers, url)
         self.redactor = Redactor(headers, url)
         self.public_url = public_url(url)

@@ -79,7 +79,9 @@ def fault_of(answer: Answer) -> Fault | None:
     if status >= 500:
         wait_s = retry_after_s(answer.headers.get("Retry-After"))
         message = _with_excerpt(f"HTTP {status}", answer)
-        return Fault("server_error", message, transient=True, retry_after_s=wait_s, overloaded=status == 503)
+        # As OpenAI's servers, and ours, say that the same request would fail again.
+        is_lasting = answer.headers.get("x-should-retry") == "false"
+        return Fault("server_error", message, transient=not is_lasting, retry_after_s=wait_s, overloaded=status == 503)
     return None
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
 from agentrft.server.creation.hosts import check_host
+from agentrft.server.creation.judges import with_own_judges
 from agentrft.server.errors import ApiError
 from agentrft.server.models.catalog import Catalog
 from agentrft.server.models.lookup import ServedModel
@@ -62,11 +63,18 @@ class NewJob:
 
 
 def read_request(
-    body: Any, records: Records, catalog: Catalog, settings: Settings, start: ServedModel | None = None
+    body: Any,
+    records: Records,
+    catalog: Catalog,
+    settings: Settings,
+    start: ServedModel | None = None,
+    *,
+    is_here: Callable[[str], bool],
 ) -> NewJob:
     """Check a create request.
 
     Args:
+        is_here: whether the server has a model of that name, for judges.
         start: the fine-tuned model that it names, to be trained further.
 
     Raises:
@@ -112,6 +120,7 @@ def read_request(
         )
     except UserError as error:
         raise ApiError(400, f"{error.cause} {error.remedy}", param="method", code="invalid_value") from error
+    spec = with_own_judges(spec, is_here)
     check_safety(spec.model_dump(mode="json"), settings)
     shown = {
         "model": model,
@@ -168,7 +177,8 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
                 param="method",
                 code="variable_not_allowed",
             )
-        for field in URL_FIELDS:
+        # A model of this server's own is asked by a way that no job chooses.
+        for field in () if part.get("served_here") else URL_FIELDS:
             if part.get(field):
                 check_host(str(part[field]), settings)
 

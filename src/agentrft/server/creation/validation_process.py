@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.errors import describe
+from agentrft.graders.own_server import grading_for_told
 from agentrft.server.creation.validation import problem_of, problem_of_file
 from agentrft.server.offload.child import Told
 from agentrft.spec import JobSpec
@@ -27,7 +28,8 @@ def main() -> None:
 def _problem(request: Mapping[str, Any]) -> Any:
     if "file" in request:
         return problem_of_file(Path(request["file"]))
-    problem = problem_of(JobSpec.model_validate(request["job"]))
+    with grading_for_told(request):
+        problem = problem_of(JobSpec.model_validate(request["job"]))
     return None if problem is None else asdict(problem)
 
 

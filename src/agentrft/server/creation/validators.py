@@ -2,10 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agentrft.graders.own_server import OwnServer, told_of
 from agentrft.server.creation.validation import Problem
 from agentrft.server.offload.admission import Admission
 from agentrft.server.offload.pool import WorkPool
@@ -28,7 +29,8 @@ class NotLookedAt(Exception):
 class Validators:
     """Used from one event loop."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, own_server: Callable[[], OwnServer | None]) -> None:
+        self._own_server = own_server
         self._pool = WorkPool(launcher, MODULE, Admission("data", **LOOKS))
 
     async def problem_of_file(self, path: Path) -> str | None:
@@ -41,7 +43,7 @@ class Validators:
 
     async def problem_of(self, spec: JobSpec) -> Problem | None:
         """The first fault of a job's files and graders. Raises as `problem_of_file`."""
-        problem = await self._ask({"job": spec.model_dump(mode="json")})
+        problem = await self._ask({"job": spec.model_dump(mode="json"), **told_of(self._own_server())})
         return None if problem is None else Problem(**problem)
 
     async def close(self) -> None:

@@ -31,18 +31,18 @@ class ServedModel:
 
 def find_model(name: str, context: Context) -> ServedModel:
     """Raises ApiError, with the models that are here, where there is none of that name."""
-    if name in context.catalog:
-        return ServedModel(name, context.catalog.weights[name])
-    bare, step = split_step(name)
-    job = context.records.lists.tuned_by(f"ftjob-{bare.rpartition(':')[2]}")
-    if job is not None and _name(job, context) == bare:
-        found = _at_step(name, job, step, context)
-        if found is not None:
-            return found
+    found = _find(name, context)
+    if found is not None:
+        return found
     known = ", ".join(model.name for model in list_models(context))
     raise ApiError(
         404, f"The model '{name}' does not exist here. These do: {known}.", param="model", code="model_not_found"
     )
+
+
+def has_model(name: str, context: Context) -> bool:
+    """Whether there is a model of that name, which can be asked."""
+    return "\0" not in name and _find(name, context) is not None
 
 
 def find_start(name: str, context: Context) -> ServedModel:
@@ -113,6 +113,16 @@ def delete_model(name: str, context: Context) -> None:
         message = f"'{name}': {further}, which has not ended, begins with it."
         raise ApiError(409, message, param="model", code="model_in_use")
     context.store.delete_checkpoints(model.job.job_id, None if split_step(name)[1] is None else model.step)
+
+
+def _find(name: str, context: Context) -> ServedModel | None:
+    if name in context.catalog:
+        return ServedModel(name, context.catalog.weights[name])
+    bare, step = split_step(name)
+    job = context.records.lists.tuned_by(f"ftjob-{bare.rpartition(':')[2]}")
+    if job is None or _name(job, context) != bare:
+        return None
+    return _at_step(name, job, step, context)
 
 
 def _name(job: TunedJob, context: Context) -> str:

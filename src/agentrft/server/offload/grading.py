@@ -1,10 +1,11 @@
 """Graders that are tried over the API, from the server's side: a few warm processes that make and run them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentrft.errors import UserError
+from agentrft.graders.own_server import OwnServer, told_of
 from agentrft.server.errors import ApiError
 from agentrft.server.offload.admission import Admission
 from agentrft.server.offload.pool import WorkPool
@@ -43,7 +44,8 @@ class TriedGrade:
 class GradingProcesses:
     """Used from one event loop. Who only wants a grader looked at does not wait for those who have theirs run."""
 
-    def __init__(self, launcher: Launcher) -> None:
+    def __init__(self, launcher: Launcher, own_server: Callable[[], OwnServer | None]) -> None:
+        self._own_server = own_server
         self._checks = WorkPool(launcher, MODULE, Admission("graders to look at", **CHECKS))
         self._grades = WorkPool(launcher, MODULE, Admission("graders", **GRADES))
 
@@ -53,7 +55,7 @@ class GradingProcesses:
         Raises:
             ApiError: 503, too many are tried already; or 400, with what is wrong.
         """
-        await _given(self._checks, {"spec": spec}, CHECK_S)
+        await _given(self._checks, {"spec": spec, **told_of(self._own_server())}, CHECK_S)
 
     async def grade(
         self,
@@ -65,7 +67,7 @@ class GradingProcesses:
     ) -> TriedGrade:
         """Grade an answer, and the calls that were made before it. Raises ApiError as `check`."""
         told = {"spec": spec, "text": text, "output_tools": output_tools, "item": item, "trace_id": trace_id}
-        return TriedGrade(**await _given(self._grades, told, GRADE_S))
+        return TriedGrade(**await _given(self._grades, {**told, **told_of(self._own_server())}, GRADE_S))
 
     async def close(self) -> None:
         await self._checks.close()

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from agentrft.errors import UserError
 from agentrft.graders import Grade, GraderFailure, GraderUse, create_grader, dry_run, given_sample
+from agentrft.graders.own_server import grading_for_told
 from agentrft.server.offload.child import Told
 from agentrft.spec import GraderSpec
 from agentrft.traffic.addresses import refusing_link_local
@@ -36,7 +37,7 @@ async def _do(request: Mapping[str, Any]) -> dict[str, Any]:
         UserError: it cannot be made, or, where it is only to be looked at, its code cannot be loaded.
     """
     spec = GRADERS.validate_python(request["spec"])
-    with refusing_link_local():
+    with refusing_link_local(), grading_for_told(request):
         grader = create_grader(spec)
     try:
         if "text" not in request:

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request
@@ -14,10 +15,13 @@ from pydantic import TypeAdapter, ValidationError
 from agentrft.errors import UserError
 from agentrft.graders.given_answer import OutputToolsError, read_output_tools
 from agentrft.graders.uses import added_counts
+from agentrft.server.context import Context
 from agentrft.server.creation.hosts import check_host, guarded
+from agentrft.server.creation.judges import own_judge
 from agentrft.server.creation.request import check_safety, shown_method
 from agentrft.server.errors import ApiError
 from agentrft.server.json_bodies import WireRoute
+from agentrft.server.models.lookup import has_model
 from agentrft.server.objects.grader_errors import JUDGES, KINDS, error_kind
 from agentrft.server.offload.admission import unless_gone
 from agentrft.server.offload.grading import TriedGrade
@@ -50,7 +54,7 @@ async def validate_grader(
 ) -> dict[str, Any]:
     """The grader as it was given, if a job could use it."""
     grader = body.get("grader")
-    spec = await asyncio.to_thread(_grader, grader, context.settings)
+    spec = await asyncio.to_thread(_grader, grader, context)
     with _of_grader():
         await unless_gone(request, context.grading.check(spec.model_dump(mode="json")))
     return {"grader": shown_method(grader)}
@@ -62,7 +66,7 @@ async def run_grader(request: Request, context: InContext, body: Annotated[dict[
     and its error; in a job its rollout would have none. `output_tools` beside `model_sample` are the calls that the
     agent made before it, in Chat Completions shape.
     """
-    spec = await asyncio.to_thread(_grader, body.get("grader"), context.settings)
+    spec = await asyncio.to_thread(_grader, body.get("grader"), context)
     text, item = body.get("model_sample"), body.get("item") or {}
     if not isinstance(text, str) or len(text) > LONGEST_SAMPLE:
         raise ApiError(
@@ -175,10 +179,11 @@ def _text(body: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
-def _grader(given: Any, settings: Settings) -> Any:
+def _grader(given: Any, context: Context) -> Any:
     """Raises ApiError unless it is a grader that a job here could use."""
     if not isinstance(given, dict):
         raise ApiError(400, "grader: an object is needed.", param="grader", code="invalid_value")
+    settings = context.settings
     try:
         expanded = expand_variables({"grader": given}, "grader", allowed=settings.allowed_env)
         spec = GRADERS.validate_python(expanded["grader"])
@@ -189,6 +194,7 @@ def _grader(given: Any, settings: Settings) -> Any:
     files = [one for one in (spec.graders.values() if spec.type == "multi" else [spec]) if one.type == "python"]
     if any(one.source_file is not None for one in files):
         raise ApiError(400, "grader: give the code as `source`.", param="grader", code="invalid_grader")
+    spec = own_judge(spec, partial(has_model, context=context))
     check_safety({"grader": spec.model_dump(mode="json")}, settings)
     return spec
 

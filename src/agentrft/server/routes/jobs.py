@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, BackgroundTasks, Body, Header, Request
@@ -19,7 +20,7 @@ from agentrft.server.errors import ApiError
 from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.catalog import FINE_TUNED
-from agentrft.server.models.lookup import find_start
+from agentrft.server.models.lookup import find_start, has_model
 from agentrft.server.objects.jobs import checkpoints, event_number, event_object, status_of
 from agentrft.server.objects.pages import page
 from agentrft.server.records.job_lists import ENDED
@@ -62,7 +63,9 @@ def create_job(
         return context.job_object(job_id)
     model = body.get("model")
     start = find_start(model, context) if isinstance(model, str) and model.startswith(FINE_TUNED) else None
-    new = read_request(body, context.records, context.catalog, context.settings, start)
+    new = read_request(
+        body, context.records, context.catalog, context.settings, start, is_here=partial(has_model, context=context)
+    )
     record = {**stored_spec(new.spec, None), "files": {}}
     job_id = context.records.create_job(
         record,

@@ -11,8 +11,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from agentrft.graders.own_server import OwnServer, told_of
 from agentrft.server.background.loop import keep_doing
 from agentrft.server.creation.validation import Problem
 from agentrft.server.records import RUNNABLE, Records, new_id
@@ -46,11 +48,18 @@ class Scheduler:
 
     Args:
         driver_environment: variables that workers need to reach the artifact store, and that jobs must not read.
+        own_server: how judges of its jobs reach models of this server.
     """
 
     def __init__(
-        self, settings: Settings, records: Records, secret_key: str, driver_environment: dict[str, str]
+        self,
+        settings: Settings,
+        records: Records,
+        secret_key: str,
+        driver_environment: dict[str, str],
+        own_server: Callable[[], OwnServer | None],
     ) -> None:
+        self._own_server = own_server
         self._settings = settings
         self._records = records
         self._secret_key = secret_key
@@ -107,6 +116,7 @@ class Scheduler:
             "nice": NICE,
             "parent": os.getpid(),
             "driver_environment": self._driver_environment,
+            **told_of(self._own_server()),
         }
         with (folder / "worker.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(

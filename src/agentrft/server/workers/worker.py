@@ -18,6 +18,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobPaused, UserError
+from agentrft.graders.own_server import grading_for_told
 from agentrft.job.run import run_job
 from agentrft.job.stop import Stop
 from agentrft.report import api_ways
@@ -189,7 +190,7 @@ def main() -> None:
         parent=told["parent"],
         driver_environment=told["driver_environment"],
     )
-    with key_lock:
+    with key_lock, grading_for_told(told):
         sys.exit(worker.run())
 
 
