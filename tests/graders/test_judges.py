@@ -21,6 +21,8 @@ from agentrft.traffic import breaker
 SAMPLE = GraderSample("Paris")
 ITEM = {"question": "Capital of France?", "ground_truth": "Paris"}
 KEY = "sk-judge-0123456789"
+# An error of which the server says that it will not pass.
+LASTING = "lasting"
 KINDS = {
     "score_model": (ScoreModelGraderSpec, ScoreModelGrader),
     "label_model": (LabelModelGraderSpec, LabelModelGrader),
@@ -62,6 +64,8 @@ class JudgeServer:
         answer = self.answers[min(len(self.bodies), len(self.answers)) - 1]
         if isinstance(answer, int):
             return web.Response(status=answer, text=f"no, {self.keys[-1]}")
+        if answer is LASTING:
+            return web.Response(status=500, text="not in the asked format", headers={"x-should-retry": "false"})
         return web.json_response(answer)
 
 
@@ -156,6 +160,7 @@ async def test_nonsense_without_end_is_a_failure_and_no_score(server: JudgeServe
         (400, "client_error", 1),
         (401, "credential_refused", 1),
         (500, "server_error", 4),
+        (LASTING, "server_error", 1),
         ({"error": "x"}, "bad_answer", 4),
         ({"choices": []}, "bad_answer", 4),
         ([], "bad_answer", 4),

@@ -343,6 +343,6 @@ async def test_a_token_that_expires_in_mid_job_is_never_read_by_the_model(
     assert kinds == (set() if is_renewed else {"tool:credential_refused"})
     assert all("expired" not in json.dumps(one.messages) for one in rollouts)
     assert "client_error" not in {call.status for one in rollouts for call in one.tool_calls}
-    assert any("tool 'lookup' refuses its credential" in text for text in events)
+    assert any("tool 'lookup' at 127.0.0.1:" in text and "refuses its credential" in text for text in events)
     assert not is_renewed or any("takes its credential again" in text for text in events)
     assert not any("sk-expiring" in text for text in events)

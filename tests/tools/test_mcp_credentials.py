@@ -95,7 +95,7 @@ async def test_calls_wait_while_the_credential_is_refused_and_none_is_lost(guard
     assert results[:8] == [f"found {number}" for number in range(1, 9)]
     assert sorted(guarded.executed) == [str(number) for number in range(9)]
     assert [level for level, _ in heard] == ["warning", "info"]
-    assert "MCP server 'catalogue' refuses its credential" in heard[0][1]
+    assert "MCP server 'catalogue' at 127.0.0.1:" in heard[0][1] and "refuses its credential" in heard[0][1]
     assert "takes its credential again" in heard[1][1]
 
 

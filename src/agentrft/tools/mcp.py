@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from yarl import URL
+
 from agentrft.spec import McpToolSpec
 from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
 from agentrft.tools.mcp_connection import OPEN_TIMEOUT_S, McpConnector
@@ -63,7 +65,8 @@ class McpServer:
         self.spec = spec
         self.redactor = Redactor({**spec.headers, **spec.env}, str(spec.server_url or ""))
         self.limiter = AdaptiveLimiter(spec.max_concurrency)
-        self._breaker = Breaker(self.label, self._answers, notify)
+        where = "" if spec.server_url is None else f" at {URL(str(spec.server_url)).host_port_subcomponent}"
+        self._breaker = Breaker(f"{self.label}{where}", self._answers, notify)
         self._sessions: dict[tuple[str, int], McpSession] = {}
         self._connector = McpConnector(self.label, spec, self.redactor)
         self.definitions = usable_tools(self._connector.discovered(), spec.allowed_tools, self.label)
