@@ -3,7 +3,8 @@
 Everything here is a pure function of rollout records.
 """
 
-from agentrft.report.summary import Summary, mean, quantile, summarise
+from agentrft.report.averages import mean, quantile
+from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import Verdict, verdict
 from agentrft.report.ways import Ways, api_ways, cli_ways
 

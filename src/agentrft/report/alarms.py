@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agentrft.report.averages import mean
 from agentrft.report.hacking import divergences, most_suspicious
-from agentrft.report.summary import has_parse_error, lacks_what_is_read, mean, ran_out_of_tokens, repeated_calls
+from agentrft.report.summary import has_parse_error, lacks_what_is_read, ran_out_of_tokens, repeated_calls
 from agentrft.rollout.record import Rollout
 from agentrft.spec import AlarmSpec, AlarmsSpec
 

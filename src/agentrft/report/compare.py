@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agentrft.report.summary import SAME_REWARD, lacks_what_is_read, mean
+from agentrft.report.averages import mean
+from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
 from agentrft.rollout.record import Rollout
 
 RESAMPLES = 10_000

@@ -92,13 +92,13 @@ def _inside(annotation: Any, part: Any) -> Iterable[Any]:
         return named
     found: list[Any] = []
     for member in members:
-        arguments = get_args(member)
+        arguments: list[Any] = list(get_args(member))
         if _is_model(member):
             field = _field(member, part)
             found += [] if field is None else [field.annotation]
         elif arguments:
             # Of a mapping the values, of a list or tuple the entries.
-            found.append(arguments[1] if isinstance(part, str) and len(arguments) > 1 else arguments[0])
+            found += arguments[1:2] if isinstance(part, str) and len(arguments) > 1 else arguments[:1]
     return found
 
 

@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec.field_errors import SECRET_MAPPINGS, describe_errors, unknown_field
@@ -86,7 +86,7 @@ def parse_job(
     try:
         job = JobSpec.model_validate(flat)
     except ValidationError as error:
-        accepted_too = {} if ignored is None else {Hyperparameters: HOSTED_ALONE}
+        accepted_too: dict[type[BaseModel], Sequence[str]] = {} if ignored is None else {Hyperparameters: HOSTED_ALONE}
         cause = f"{source}: {describe_errors(error, JobSpec, accepted_too=accepted_too)}"
         raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
     _check_schemas(job, source)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from agentrft.report.summary import mean
+from agentrft.report.averages import mean
 
 ITEMS_PER_PAGE = 100
 LONGEST_ANSWER = 300

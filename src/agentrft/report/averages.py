@@ -1,0 +1,16 @@
+"""Means and quantiles, which are 0 of nothing."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+
+def mean(values: Iterable[float]) -> float:
+    """Arithmetic mean; 0 of nothing."""
+    listed = list(values)
+    return math.fsum(listed) / len(listed) if listed else 0.0
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Nearest-rank quantile; 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
