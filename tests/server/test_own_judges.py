@@ -175,7 +175,7 @@ def test_the_servers_own_token_asks_models_and_does_nothing_else(server: Live) -
     assert httpx.get(f"{root}/chat/completions", headers=own).status_code == 401
 
 
-def test_a_job_is_judged_by_a_model_of_its_server_also_after_a_kill_and_nothing_tells_the_token(
+def test_a_job_is_judged_by_a_model_of_its_server_also_after_a_restart_and_nothing_tells_the_token(
     server: Live, key: str, client: OpenAI, tmp_path: Path
 ) -> None:
     files = upload(client, tmp_path)
@@ -189,7 +189,8 @@ def test_a_job_is_judged_by_a_model_of_its_server_also_after_a_kill_and_nothing_
         extra_body={"baseline": {"enabled": False}, "grade_unfinished": True},
     )
     wait_for(client, job.id, "running")
-    server.kill()
+    # The next start has another address for its judges.
+    server.stop()
     client = server.start().client(key, max_retries=0)
     job = wait_for(client, job.id)
     assert job.status == "succeeded", job.error
