@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-fuzz test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-evals test-fuzz test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -24,6 +24,9 @@ test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on Post
 	@scripts/system.sh
 	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 $(PYTHON_BIN) -m pytest -q -s tests/server
 	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s tests/server
+
+test-evals: setup ## an eval of a base and a fine-tuned model over 100 rows, equal to `agentrft eval`
+	AGENTRFT_EVAL_ROWS=100 AGENTRFT_EVAL_MODEL=smollm2-135m $(PYTHON_BIN) -m pytest -q -s tests/server/test_evals_sampled.py -k numbers
 
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos

@@ -10,6 +10,7 @@ from typing import Any
 from openai import OpenAI
 
 from tests.job.tiny_job import TOOL, prompt, serving
+from tests.server.eval_requests import CONFIG, items_of, jsonl, make_eval, ours, run_to_end, sampled, start_run
 from tests.server.live import MODEL, PYTHON_GRADER, live, method, upload, wait_for
 from tests.traffic.chaos_server import ChaosServer, hang
 
@@ -84,6 +85,10 @@ def _filled(url: str, client: OpenAI, files: dict[str, str], tool_url: str, hang
     permission = client.fine_tuning.checkpoints.permissions.create(models[1], project_ids=["p"]).data[0].id
     runs = client.evals.runs.list(trained.eval_id).data
     items = client.evals.runs.output_items.list(runs[0].id, eval_id=trained.eval_id).data
+    evals = [make_eval(client, extra_body=ours(tool_url)) for _ in range(3)]
+    made = run_to_end(client, evals[0], jsonl())
+    ended = start_run(client, evals[0], jsonl())
+    client.evals.runs.cancel(ended, eval_id=evals[0])
     bad = client.files.create(file=("bad.jsonl", b"{}\n"), purpose="fine-tune").id
     spare = [client.files.create(file=("spare.jsonl", ROW), purpose="user_data").id for _ in range(8)]
     uploads, parts = _uploads(client)
@@ -99,6 +104,12 @@ def _filled(url: str, client: OpenAI, files: dict[str, str], tool_url: str, hang
             *({"checkpoint": name, "permission_id": permission} for name in models),
             *({"eval_id": f"eval_{job.removeprefix('ftjob-')}"} for job in jobs),
             *({"eval_id": trained.eval_id, "run_id": runs[0].id, "output_item_id": item.id} for item in items),
+            *({"eval_id": one} for one in evals),
+            *(
+                {"eval_id": made.eval_id, "run_id": made.id, "output_item_id": item.id}
+                for item in items_of(client, made)
+            ),
+            {"eval_id": evals[0], "run_id": ended},
         ],
         after=[
             trained.id,
@@ -109,6 +120,8 @@ def _filled(url: str, client: OpenAI, files: dict[str, str], tool_url: str, hang
             items[0].id,
             permission,
             trained.eval_id,
+            evals[0],
+            made.id,
         ],
         bodies=_bodies(files, bad, tool_url, models, parts),
         streaming={running, queued, paused},
@@ -191,5 +204,17 @@ def _bodies(
         "POST /v1/chat/completions": chats,
         "POST /v1/responses": responses,
         "POST /v1/fine_tuning/checkpoints/{checkpoint}/permissions": [{"project_ids": ["p", "q"]}],
+        "POST /v1/evals": [
+            {"name": "e", "data_source_config": CONFIG, "testing_criteria": [CHECK, SIMILAR, MULTI], **ours(tool_url)}
+        ],
+        "POST /v1/evals/{eval_id}": [{"name": "other", "metadata": {"a": "b"}}],
+        "POST /v1/evals/{eval_id}/runs": [
+            {"data_source": source, "metadata": {"a": "b"}}
+            for source in (
+                jsonl(),
+                sampled(models[1], "apple", tools=[FUNCTION], response_format={"type": "json_object"}),
+                {"type": "jsonl", "source": {"type": "file_id", "id": files["validation"]}},
+            )
+        ],
         "POST /v1/uploads/{upload_id}/complete": [{"part_ids": [part]} for part in parts],
     }

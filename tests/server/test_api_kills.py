@@ -16,7 +16,7 @@ from openai import OpenAI
 
 from agentrft.server.records import Records
 from agentrft.server.records.rows import ServedJob
-from agentrft.server.workers.scheduler import MOST_CRASHES
+from agentrft.server.workers.queues import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving
 from tests.server.live import ENDED, MODEL, Live, live, lives, method, open_store, until, upload, wait_for, workers

@@ -4,8 +4,6 @@ The SDK's quirks aside: it has no type for an `endpoint` grader inside a job, no
 its file has no purpose `evals`, which its upload takes.
 """
 
-import json
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +12,7 @@ from openai import OpenAI
 
 from tests.job.tiny_job import TOOL, prompt
 from tests.server.live import MODEL, PYTHON_GRADER, method, wait_for
+from tests.server.sdk_answers import checked
 from tests.traffic.chaos_server import ChaosServer
 
 CHECK: Any = {
@@ -46,26 +45,6 @@ def job(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
         extra_body={"dtype": "float32"},
     )
     return wait_for(client, made.id, "succeeded", timeout_s=120)
-
-
-def checked(raw: Any) -> Any:
-    """The parsed answer, which its model validates strictly, and writes without a warning."""
-    parsed = raw.parse()
-    model = type(parsed)
-    if hasattr(parsed, "data") and hasattr(parsed, "_options"):
-        # Pages are the SDK's own; what they hold is ours.
-        for item in parsed.data:
-            type(item).model_validate(item.model_dump(by_alias=True, warnings=False))
-        raw_items = json.loads(raw.http_response.text)["data"]
-        assert len(raw_items) == len(parsed.data) > 0
-        for given, item in zip(raw_items, parsed.data, strict=True):
-            type(item).model_validate(given)
-    else:
-        model.model_validate(json.loads(raw.http_response.text))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        parsed.to_json()
-    return parsed
 
 
 CALLS: dict[str, Callable[[OpenAI, Any, dict[str, str]], Any]] = {

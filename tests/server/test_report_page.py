@@ -14,7 +14,7 @@ from agentrft.server.objects.evals import (
     run_object,
     sample_object,
 )
-from agentrft.server.objects.report_page import ITEMS_PER_PAGE, report_page, report_url
+from agentrft.server.objects.report_page import ITEMS_PER_PAGE, mean_scores, report_page, report_url
 
 EVIL = "</pre><script src='http://evil.example/x.js'></script><img src=x onerror='alert(1)'>\"'"
 CRITERIA = criteria_of("eval_1", {"type": "string_check", "name": EVIL})
@@ -49,7 +49,7 @@ def run_and_items(n_items: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "data_source": {},
         "report_url": "",
     }
-    run = run_object("evalrun_1", counts={}, **told)
+    run = run_object("evalrun_1", counts={"passed": n_items}, **told)
     call = {"id": "c", "type": "function", "function": {"name": "f" + EVIL, "arguments": EVIL}}
     said = [{"role": "user", "content": EVIL}, {"role": "assistant", "content": EVIL, "tool_calls": [call]}]
     sample = sample_object(
@@ -72,9 +72,14 @@ def run_and_items(n_items: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return run, items
 
 
+def seen_on(page: int, n_items: int) -> Seen:
+    run, items = run_and_items(n_items)
+    shown = items[(page - 1) * ITEMS_PER_PAGE : page * ITEMS_PER_PAGE]
+    return Seen(report_page(run, shown, mean_scores(items), page=page))
+
+
 def test_whatever_anyone_wrote_is_text_and_nothing_is_loaded() -> None:
-    run, items = run_and_items(2)
-    seen = Seen(report_page(run, items, page=1))
+    seen = seen_on(1, 2)
     assert not {"script", "img", "link", "iframe", "form", "object"} & set(seen.tags)
     assert not [name for name, _ in seen.attributes if name.startswith("on") or name == "src"]
     # Twice each in title and heading, once in the grader's row and in each result, and of each item all that was said.
@@ -83,8 +88,7 @@ def test_whatever_anyone_wrote_is_text_and_nothing_is_loaded() -> None:
 
 
 def test_long_runs_have_several_pages_with_links_between_them() -> None:
-    run, items = run_and_items(ITEMS_PER_PAGE + 1)
-    first, second, beyond = (Seen(report_page(run, items, page=number)) for number in (1, 2, 9))
+    first, second, beyond = (seen_on(number, ITEMS_PER_PAGE + 1) for number in (1, 2, 9))
     assert ("id", "item_1") in first.attributes and ("id", f"item_{ITEMS_PER_PAGE + 1}") not in first.attributes
     assert ("href", "?page=2") in first.attributes and ("href", "?page=1") in second.attributes
     assert ("id", f"item_{ITEMS_PER_PAGE + 1}") in second.attributes

@@ -43,6 +43,9 @@ def serve(
     ] = None,
     organization: Annotated[str, typer.Option("--organization", help="In the names of fine-tuned models.")] = "local",
     max_running_jobs: Annotated[int, typer.Option("--max-running-jobs", min=1, help="At once; others wait.")] = 1,
+    max_running_evals: Annotated[
+        int, typer.Option("--max-running-evals", min=1, help="Runs of evals, at once beside the jobs; others wait.")
+    ] = 1,
     allow_host: Annotated[
         list[str] | None, typer.Option("--allow-host", help="Tools and graders may be at these hosts only; repeatable.")
     ] = None,
@@ -94,6 +97,7 @@ def serve(
         trusted_hosts=tuple(name.lower() for name in trusted_host or ()),
         organization=organization,
         max_running_jobs=max_running_jobs,
+        max_running_evals=max_running_evals,
         allowed_hosts=tuple(allow_host or ()),
         allowed_env=tuple(allow_env or ()),
         allow_code=allow_code,

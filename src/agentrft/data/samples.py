@@ -167,7 +167,7 @@ def _read_row(
     if not is_object(row):
         return None, ["expected a JSON object"]
     messages, faults = read_messages(row.get("messages"))
-    faults += _tool_faults(row)
+    faults += tool_faults(row)
     if faults:
         return None, faults
     digest = hashlib.sha256(line.strip()).hexdigest()[:8]
@@ -187,7 +187,8 @@ def _prompt_faults(messages: list[dict[str, Any]]) -> list[str]:
     return []
 
 
-def _tool_faults(row: dict[str, Any]) -> list[str]:
+def tool_faults(row: dict[str, Any]) -> list[str]:
+    """What is wrong with a row's `tools`, each fault with its field."""
     tools = row.get("tools")
     if tools is None:
         return []

@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from agentrft.engine import Session
 from agentrft.job.progress import Progress
@@ -11,10 +11,20 @@ from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
 from agentrft.job.stop import Stop
 from agentrft.report.summary import SAME_REWARD
 from agentrft.rollout import FailedReward, Rollout, RolloutTask
-from agentrft.store import JobStore, PendingRollout
+from agentrft.store import PendingRollout
 from agentrft.store.layout import TRAIN
 
 T = TypeVar("T")
+
+
+class RolloutStore(Protocol):
+    """Where graded rollouts are kept until their phase and step are done; `JobStore` is one."""
+
+    def pending_rollouts(self, job_id: str, phase: str, step: int) -> dict[str, dict[str, Any]]: ...
+
+    def add_pending_rollout(self, job_id: str, phase: str, step: int, key: str, payload: dict[str, Any]) -> None: ...
+
+    def add_pending_rollouts(self, job_id: str, rollouts: Sequence[PendingRollout]) -> None: ...
 
 
 class Decisions:
@@ -53,7 +63,7 @@ class Collector:
     """
 
     def __init__(
-        self, runtime: Runtime, *, progress: Progress, stop: Stop, store: JobStore | None = None, job_id: str = ""
+        self, runtime: Runtime, *, progress: Progress, stop: Stop, store: RolloutStore | None = None, job_id: str = ""
     ) -> None:
         self._runtime = runtime
         self._progress = progress

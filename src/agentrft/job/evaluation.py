@@ -1,14 +1,17 @@
-"""Rolling out samples with given weights, outside of training: `baseline`, `eval` and `compare` all end here."""
+"""Rolling out samples with given weights, outside of training: `baseline`, `eval`, `compare` and the runs of the API's
+evals all end here.
+"""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agentrft.job.collect import Collector
+from agentrft.data import Sample
+from agentrft.job.collect import Collector, RolloutStore
 from agentrft.job.progress import Progress
 from agentrft.job.references import ModelReference
-from agentrft.job.runtime import Runtime
+from agentrft.job.runtime import MakeGrader, Runtime
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.report.summary import Summary, summarise
@@ -47,6 +50,10 @@ async def evaluate(
     seed: int | None = None,
     limit: int | None = None,
     write_to: Path | None = None,
+    given: Sequence[Sample] | None = None,
+    grader: MakeGrader | None = None,
+    store: RolloutStore | None = None,
+    calls_end: bool = False,
 ) -> Evaluation:
     """Roll out one split of a job's data by the code that training uses.
 
@@ -55,11 +62,15 @@ async def evaluate(
         split: "validation" (the training samples where the job has none) or "train".
         limit: only the first so many samples.
         write_to: also write the rollouts to this Parquet file.
+        given: samples to roll out instead of the job's.
+        grader: makes the one that grades, instead of the job's.
+        store: keeps what is graded, and has what an earlier process graded.
+        calls_end: whether a turn that calls ends a rollout; see `RolloutLimits`.
 
     Raises:
         UserError: see `Runtime`, and if a tool endpoint cannot be used.
     """
-    runtime = Runtime(spec)
+    runtime = Runtime(spec, given=given, grader=grader, calls_end=calls_end)
     try:
         await runtime.probe_tools()
         await runtime.compute(reference.apply, runtime.policy)
@@ -75,7 +86,7 @@ async def evaluate(
             policy_version=runtime.policy.version,
         )
         started = time.perf_counter()
-        rollouts = await Collector(runtime, progress=progress, stop=stop).collect("eval", 0, tasks)
+        rollouts = await Collector(runtime, progress=progress, stop=stop, store=store).collect("eval", 0, tasks)
         seconds = time.perf_counter() - started
     finally:
         await runtime.close()

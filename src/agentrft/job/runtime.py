@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from agentrft.data import Sample, judge_samples, load_demonstrations, load_sampl
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
-from agentrft.graders import check_templates, create_grader
+from agentrft.graders import Grader, check_templates, create_grader
 from agentrft.job.notices import Notices
 from agentrft.job.references import ModelReference
 from agentrft.learner import Learner, Policy
@@ -37,6 +37,7 @@ from agentrft.tools import (
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+MakeGrader = Callable[[Notices], Grader]
 MAX_PROMPTS_SHOWN = 5
 DETERMINISTIC_UNIT = 16
 # Of the device's memory, where `engine.kv_cache_mb` is "auto".
@@ -46,6 +47,11 @@ MB = 1_000_000
 
 class Runtime:
     """Everything a job runs with. Making one checks the job's data and templates before it loads the model.
+
+    Args:
+        given: samples instead of those in the job's files; who gives them has judged their tools and calls.
+        grader: makes the one that grades, instead of the job's; who gives it has checked its templates.
+        calls_end: whether a turn that calls ends a rollout; see `RolloutLimits`.
 
     Attributes:
         train, validation, demonstrations: the job's samples; the last two may be empty.
@@ -58,20 +64,30 @@ class Runtime:
         UserError: data, grader or model cannot be used, or a prompt leaves no room in the context.
     """
 
-    def __init__(self, spec: JobSpec) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        *,
+        given: Sequence[Sample] | None = None,
+        grader: MakeGrader | None = None,
+        calls_end: bool = False,
+    ) -> None:
         self.spec = spec
         declared = declared_tools(spec.tools)
         judge = call_judge(declared)
-        self.train = load_samples(spec.training_file, judge)
+        self.train = load_samples(spec.training_file, judge) if given is None else list(given)
         self.validation = load_samples(spec.validation_file, judge) if spec.validation_file else []
         self.demonstrations = load_demonstrations(spec.warm_start.training_file, judge) if spec.warm_start else []
-        check_templates(spec.grader, [*self.train, *self.validation])
         self.notices = Notices()
-        self.grader = create_grader(spec.grader, notify=self.notices)
-        for grader in spec.holdout_graders.values():
-            check_templates(grader, [*self.train, *self.validation])
+        if grader is None:
+            check_templates(spec.grader, [*self.train, *self.validation])
+            self.grader = create_grader(spec.grader, notify=self.notices)
+        else:
+            self.grader = grader(self.notices)
+        for holdout in spec.holdout_graders.values():
+            check_templates(holdout, [*self.train, *self.validation])
         self.holdouts = {
-            name: create_grader(grader, notify=self.notices) for name, grader in spec.holdout_graders.items()
+            name: create_grader(holdout, notify=self.notices) for name, holdout in spec.holdout_graders.items()
         }
         self.toolbox = create_toolbox(
             spec.tools,
@@ -125,6 +141,7 @@ class Runtime:
                 model_failed_reward=self.failed_reward.until_settled,
                 grade_unfinished=spec.grade_unfinished,
                 answer_schema=None if spec.response_format is None else spec.response_format.answer_schema,
+                calls_end=calls_end,
             ),
         )
 

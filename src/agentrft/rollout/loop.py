@@ -34,6 +34,7 @@ class RolloutLimits:
         model_failed_reward: what it then gets; it may be settled otherwise once its group is known (`FailedReward`).
         grade_unfinished: whether the grader sees such a rollout, as far as it got, and its score is the reward.
         answer_schema: JSON Schema of the answer; None for any.
+        calls_end: a turn that calls is the answer: there is nobody to make the calls.
     """
 
     max_episode_steps: int
@@ -44,6 +45,7 @@ class RolloutLimits:
     model_failed_reward: float = 0.0
     grade_unfinished: bool = False
     answer_schema: Mapping[str, Any] | None = None
+    calls_end: bool = False
 
 
 @dataclass(frozen=True)
@@ -255,6 +257,9 @@ class RolloutRunner:
                     raise ModelFailure("response_format")
                 return
             results = await self._call_tools(episode, turn, said)
+            if self._limits.calls_end:
+                episode.output_text = said.content.strip()
+                return
             episode.messages += results
             suffix = self._codec.append(
                 episode.context[: -len(turn.sampled_ids)], turn.sampled_ids, results, episode.tools
@@ -317,6 +322,8 @@ class RolloutRunner:
         """
         ids = [call["id"] for call in said.message["tool_calls"]]
         refusals = judge_calls(self._limits.calls, said.tool_calls, episode.calls_made, episode.schemas)
+        if self._limits.calls_end:
+            refusals = [refusal or Refusal("ok", "") for refusal in refusals]
         calls = [
             self._call(episode, ToolCall(call_id, call.name or "", call.arguments or ""), refusal)
             for call_id, call, refusal in zip(ids, said.tool_calls, refusals, strict=True)

@@ -24,9 +24,10 @@ from agentrft.server.json_bodies import WireResponse
 from agentrft.server.models.catalog import load_catalog
 from agentrft.server.private_files import keep_private
 from agentrft.server.records import Records
-from agentrft.server.routes import evals, files, graders, health, jobs, models, reports
+from agentrft.server.routes import eval_runs, evals, files, graders, health, jobs, models, reports
 from agentrft.server.schemas.answers import ERRORS, describe
 from agentrft.server.settings import Settings
+from agentrft.server.workers.queues import EvalQueue, JobQueue
 from agentrft.server.workers.scheduler import Scheduler
 from agentrft.store import JobStore
 from agentrft.store.mending import mend_records
@@ -74,7 +75,7 @@ def create_app(settings: Settings) -> Application:
     install_handlers(app)
     describe(app)
     app.guard = Guard(super(Application, app).__call__, context, app.state.answered)
-    for group in (files, jobs, graders, models, evals, reports, health):
+    for group in (files, jobs, graders, models, evals, eval_runs, reports, health):
         app.include_router(group.router)
     return app
 
@@ -82,14 +83,17 @@ def create_app(settings: Settings) -> Application:
 def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[str, str]) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        scheduler = Scheduler(context.settings, context.records, key, environment, lambda: context.own_server)
-        context.wake = scheduler.woken
+        jobs_queue = JobQueue(context.settings, context.records)
+        evals_queue = EvalQueue(context.settings, context.records)
+        scheduler = Scheduler(context.settings, jobs_queue, key, environment, lambda: context.own_server)
+        evaluator = Scheduler(context.settings, evals_queue, key, environment, lambda: context.own_server)
+        context.wake, context.wake_evals = scheduler.woken, evaluator.woken
         app.state.inference = Inference(
             context.settings.data_dir,
             max_models=context.settings.max_models,
             max_adapters=context.settings.max_adapters,
         )
-        beside = (scheduler.run(), deliver(context), clean(context), *await left_over(context))
+        beside = (scheduler.run(), evaluator.run(), deliver(context), clean(context), *await left_over(context))
         tasks = [asyncio.create_task(one) for one in beside]
         try:
             yield

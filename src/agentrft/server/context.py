@@ -39,7 +39,7 @@ class Context:
     """One for each application.
 
     Attributes:
-        wake: tells the scheduler that there is something to do.
+        wake, wake_evals: tell the schedulers of jobs and of evals' runs that there is something to do.
         own_server: how processes of this server reach its models; None until it listens.
         launcher: starts processes for heavy work.
         grading: the processes in which graders are tried.
@@ -59,6 +59,7 @@ class Context:
     event_cache: EventCache = field(init=False)
     started_at: float = field(default_factory=time.time)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wake_evals: asyncio.Event = field(default_factory=asyncio.Event)
     own_server: OwnServer | None = None
     launcher: Launcher = field(default_factory=Launcher)
     grading: GradingProcesses = field(init=False)

@@ -17,6 +17,7 @@ class Settings:
         trusted_hosts: names beside those of loopback that a server may be asked by where it takes no key.
         organization: in the names of models.
         max_running_jobs: jobs that run at once here.
+        max_running_evals: runs of evals that users made, at once here, beside the jobs.
         allowed_hosts: that tools and graders may be at; empty for all but link-local and metadata addresses.
         allowed_env: variables that jobs may read as `${NAME}`, or as a judge's `api_key_env`.
         allow_code: whether jobs may run Python functions, commands and graders without a sandbox in the server's name.
@@ -33,6 +34,7 @@ class Settings:
     trusted_hosts: tuple[str, ...] = ()
     organization: str = "local"
     max_running_jobs: int = 1
+    max_running_evals: int = 1
     allowed_hosts: tuple[str, ...] = ()
     allowed_env: tuple[str, ...] = ()
     allow_code: bool = False

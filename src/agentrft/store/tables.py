@@ -15,7 +15,7 @@ from sqlalchemy import (
 from agentrft.store.text_types import String, Text
 
 # The newest file in migrations/versions.
-REVISION = "0006"
+REVISION = "0007"
 # What programs from before Alembic find here, so that they refuse the database.
 SHUT_OUT_VERSION = 3
 
@@ -181,4 +181,57 @@ stored_responses = Table(
     Column("created_at", Float, nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
+)
+
+# Evals that users make; those that jobs are have no rows of their own.
+
+evals = Table(
+    "evals",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("eval_id", String(64), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    # As it is shown, without secrets.
+    Column("shown", JSON, nullable=False),
+    # The graders and tools, encrypted.
+    Column("sealed_spec", Text, nullable=False),
+    Column("user_metadata", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+eval_runs = Table(
+    "eval_runs",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run_id", String(64), nullable=False, unique=True),
+    Column("eval_id", ForeignKey("evals.eval_id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("model", Text, nullable=False),
+    Column("shown", JSON, nullable=False),
+    # What is run, encrypted: graders, tools and sampling.
+    Column("sealed_spec", Text, nullable=False),
+    # The rows, as lines of JSON, where they came with the request; else they are a file's.
+    Column("content", Text),
+    Column("file_id", String(64)),
+    Column("user_metadata", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("error", JSON(none_as_null=True)),
+    Column("results", JSON(none_as_null=True)),
+    Column("lease_owner", String(64)),
+    Column("lease_until", Float),
+    Column("crashes", Integer, nullable=False, default=0),
+)
+
+eval_items = Table(
+    "eval_items",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("run_id", ForeignKey("eval_runs.run_id"), nullable=False),
+    # Of its row, from 1.
+    Column("line", Integer, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("payload", JSON, nullable=False),
+    UniqueConstraint("run_id", "line"),
 )

@@ -217,12 +217,13 @@ def _check_fields(body: dict[str, Any]) -> None:
     if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MOST_PRIORITY:
         message = f"priority: a whole number of at most {MOST_PRIORITY} is needed."
         raise ApiError(400, message, param="priority", code="invalid_value")
-    _check_metadata(body.get("metadata"))
+    check_metadata(body.get("metadata"))
 
 
-def _check_metadata(metadata: Any) -> None:
+def check_metadata(metadata: Any) -> dict[str, str]:
+    """The metadata of a request; raises ApiError unless it is few short pairs of strings."""
     if metadata is None:
-        return
+        return {}
     fits = (
         isinstance(metadata, dict)
         and len(metadata) <= MOST_METADATA
@@ -237,6 +238,7 @@ def _check_metadata(metadata: Any) -> None:
             param="metadata",
             code="invalid_value",
         )
+    return metadata
 
 
 def _method(body: dict[str, Any]) -> dict[str, Any]:
@@ -287,10 +289,16 @@ def _refuse_source_files(value: Any) -> None:
             _refuse_source_files(one)
 
 
-def _file_path(file_id: Any, param: str, records: Records, settings: Settings) -> str:
+def readable_file(file_id: Any, param: str, records: Records) -> FileRow:
+    """A file that was uploaded and has not expired; raises ApiError where there is none of that id."""
     row: FileRow | None = records.file(file_id) if isinstance(file_id, str) and "\0" not in file_id else None
     if row is None or (row.expires_at is not None and row.expires_at < time.time()):
         raise ApiError(400, f"{param}: there is no file {shown_value(file_id)}.", param=param, code="invalid_file")
+    return row
+
+
+def _file_path(file_id: Any, param: str, records: Records, settings: Settings) -> str:
+    row = readable_file(file_id, param, records)
     if row.purpose != "fine-tune":
         raise ApiError(
             400,

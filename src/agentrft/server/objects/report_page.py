@@ -4,7 +4,7 @@ One file without scripts, that loads nothing from anywhere. All that users, tool
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -40,18 +40,28 @@ def report_url(base_url: str, eval_id: str, run_id: str) -> str:
     return f"{base_url.rstrip('/')}/evals/{eval_id}/runs/{run_id}"
 
 
-def report_page(run: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, page: int) -> str:
+def mean_scores(items: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Of output items, or of anything else with `results`, by the names of the results."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    for item in items:
+        for result in item["results"]:
+            scores[result["name"]].append(result["score"])
+    return {name: mean(some) for name, some in scores.items()}
+
+
+def report_page(
+    run: Mapping[str, Any], items: Sequence[Mapping[str, Any]], means: Mapping[str, float], *, page: int
+) -> str:
     """The page.
 
     Args:
         run: an `eval.run`.
-        items: all its output items.
-        page: which of them are shown, from 1; `ITEMS_PER_PAGE` at once.
+        items: its output items that are on this page.
+        means: mean score by grader, over all its items, as `mean_scores` has it.
+        page: from 1; `ITEMS_PER_PAGE` items are on each.
     """
     counts = run["result_counts"]
     title = f"{run['name']}: {run['model']}"
-    first = (page - 1) * ITEMS_PER_PAGE
-    shown = items[first : first + ITEMS_PER_PAGE]
     told = f"{counts['passed']} passed, {counts['failed']} failed, {counts['errored']} without a score"
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -60,23 +70,19 @@ def report_page(run: Mapping[str, Any], items: Sequence[Mapping[str, Any]], *, p
 <p>Run <code>{escape(run["id"])}</code> of <code>{escape(run["eval_id"])}</code>, {escape(run["status"])}.
 {told}, of {counts["total"]}.</p>
 <h2>Graders</h2>
-{_graders(run, items)}
+{_graders(run, means)}
 <h2>Items</h2>
-{_pages(page, len(items))}
-{_items(shown)}
-{_pages(page, len(items))}
+{_pages(page, counts["total"])}
+{_items(items)}
+{_pages(page, counts["total"])}
 </body></html>
 """
 
 
-def _graders(run: Mapping[str, Any], items: Sequence[Mapping[str, Any]]) -> str:
-    scores: dict[str, list[float]] = defaultdict(list)
-    for item in items:
-        for result in item["results"]:
-            scores[result["name"]].append(result["score"])
+def _graders(run: Mapping[str, Any], means: Mapping[str, float]) -> str:
     rows = "".join(
         f"<tr><td>{escape(_plain(one['testing_criteria']))}</td>"
-        f"{_number(mean(scores[one['testing_criteria']]) if scores[one['testing_criteria']] else None)}"
+        f"{_number(means.get(one['testing_criteria']))}"
         f"<td class='number'>{one['passed']}</td><td class='number'>{one['failed']}</td></tr>"
         for one in run["per_testing_criteria_results"]
     )

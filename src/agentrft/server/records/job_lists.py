@@ -78,13 +78,18 @@ class JobLists:
             return None if row is None else _tuned_job(row)
 
     def users_of_files(self) -> dict[str, str]:
-        """The ids of files that jobs need which have not ended, each with one of these jobs."""
+        """The ids of files that jobs and runs of evals need which have not ended, each with one of these."""
         job = t.jobs.c.spec["job"]
         paths = (job["training_file"], job["validation_file"], job["warm_start"]["training_file"])
         query = _served(t.jobs.c.job_id, *(path.as_string() for path in paths)).where(t.jobs.c.status.not_in(ENDED))
         with self._database.read() as connection:
             rows = _rows(connection, query)
-        return {Path(path).name: job_id for job_id, *found in rows for path in found if path is not None}
+            runs = t.eval_runs.c
+            going_on = select(runs.file_id, runs.run_id).where(
+                runs.file_id.is_not(None), runs.status.in_(("queued", "in_progress"))
+            )
+            of_runs = {file_id: run_id for file_id, run_id in connection.execute(going_on)}
+        return of_runs | {Path(path).name: job_id for job_id, *found in rows for path in found if path is not None}
 
     def job_beginning_with(self, job_id: str) -> str | None:
         """A job that has not ended and begins with weights of this one."""

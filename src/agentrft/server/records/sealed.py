@@ -1,17 +1,20 @@
-"""What the tables hold that is encrypted: jobs' specs, and the URLs of webhooks that were not told yet or were."""
+"""What the tables hold that is encrypted: specs of jobs, evals and their runs, and the URLs of webhooks."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import select, update
 
 from agentrft.server.records.base import RecordsBase
 from agentrft.store import tables as t
 
-# What it is of, and its id: a job's or an event's.
-SealedKey = tuple[Literal["spec", "webhook"], str]
-PLACES = {
+Kind = Literal["spec", "eval", "eval_run", "webhook"]
+# What it is of, and its id: a job's, an eval's, a run's or an event's.
+SealedKey = tuple[Kind, str]
+PLACES: Mapping[Kind, tuple[Any, Any]] = {
     "spec": (t.served_jobs.c.sealed_spec, t.served_jobs.c.job_id),
+    "eval": (t.evals.c.sealed_spec, t.evals.c.eval_id),
+    "eval_run": (t.eval_runs.c.sealed_spec, t.eval_runs.c.run_id),
     "webhook": (t.deliveries.c.url, t.deliveries.c.event_id),
 }
 URL_STARTS = ("http:", "https:")
@@ -37,8 +40,7 @@ class SealedRecords(RecordsBase):
     def _texts(self) -> dict[SealedKey, str]:
         found: dict[SealedKey, str] = {}
         with self._database.read() as connection:
-            for kind in ("spec", "webhook"):
-                column, identity = PLACES[kind]
+            for kind, (column, identity) in PLACES.items():
                 found |= {(kind, one): text for one, text in connection.execute(select(identity, column))}
         return found
 

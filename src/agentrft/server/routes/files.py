@@ -94,9 +94,9 @@ def file_content(file_id: str, context: InContext) -> Response:
 @router.delete("/v1/files/{file_id}", **answers(DeletedFile))
 def delete_file(file_id: str, context: InContext) -> dict[str, Any]:
     row = _row(file_id, context)
-    job_id = context.records.lists.users_of_files().get(row.file_id)
-    if job_id is not None:
-        raise ApiError(409, f"{row.file_id} is in use by {job_id}. Cancel the job first.", code="file_in_use")
+    user = context.records.lists.users_of_files().get(row.file_id)
+    if user is not None:
+        raise ApiError(409, f"{row.file_id} is in use by {user}. Cancel that first.", code="file_in_use")
     context.store.artifacts.delete(content_path(context.settings, row.file_id))
     context.records.delete_file(row.file_id)
     return {"id": row.file_id, "object": "file", "deleted": True}

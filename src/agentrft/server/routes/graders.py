@@ -55,7 +55,7 @@ async def validate_grader(
     """The grader as it was given, if a job could use it."""
     grader = body.get("grader")
     spec = await asyncio.to_thread(_grader, grader, context)
-    with _of_grader():
+    with of_grader():
         await unless_gone(request, context.grading.check(spec.model_dump(mode="json")))
     return {"grader": shown_method(grader)}
 
@@ -78,7 +78,7 @@ async def run_grader(request: Request, context: InContext, body: Annotated[dict[
     trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
     started = time.perf_counter()
     errors: dict[str, Any] = {**dict.fromkeys(KINDS, False), **dict.fromkeys(DETAILS)}
-    with _of_grader():
+    with of_grader():
         grading = context.grading.grade(spec.model_dump(mode="json"), text, calls, item, trace_id)
         grade = await unless_gone(request, grading)
     errors |= _missing(grade) if grade.failure is None else _flags(spec, grade.failure)
@@ -200,12 +200,12 @@ def _grader(given: Any, context: Context) -> Any:
 
 
 @contextmanager
-def _of_grader() -> Iterator[None]:
+def of_grader(field: str = "grader") -> Iterator[None]:
     """What is wrong with the grader is the field's."""
     try:
         yield
     except UserError as error:
-        raise ApiError(400, f"{error.cause} {error.remedy}", param="grader", code="invalid_grader") from error
+        raise ApiError(400, f"{error.cause} {error.remedy}", param=field, code="invalid_grader") from error
 
 
 def _flags(spec: Any, failure: Mapping[str, str]) -> dict[str, Any]:

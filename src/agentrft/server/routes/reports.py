@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.objects.report_page import HEADERS, report_page
-from agentrft.server.routes.evals import run_and_items
+from agentrft.server.routes.evals import report_of
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import BaseUrl
 from agentrft.server.schemas.answers import answers_bytes
@@ -24,5 +24,5 @@ def show_run(
     page: Annotated[int, Query(ge=1, le=10**9)] = 1,
 ) -> HTMLResponse:
     """A run of an eval as a page: `report_url` of the run."""
-    run, items = run_and_items(eval_id, run_id, context, base_url)
-    return HTMLResponse(report_page(run, items, page=page), headers=HEADERS)
+    run, items, means = report_of(eval_id, run_id, context, base_url, page_number=page)
+    return HTMLResponse(report_page(run, items, means, page=page), headers=HEADERS)

@@ -2,6 +2,8 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from agentrft.server.schemas.base import Answer, PageWithEnds, Seconds
 
 
@@ -13,6 +15,8 @@ class DataSourceConfig(Answer):
 
 
 class Eval(Answer):
+    """`agentrft`, of those that users make, is what they gave of it."""
+
     id: str
     object: Literal["eval"]
     name: str
@@ -20,6 +24,7 @@ class Eval(Answer):
     metadata: dict[str, str]
     testing_criteria: list[dict[str, Any]]
     data_source_config: DataSourceConfig
+    agentrft: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
 class EvalPage(PageWithEnds[Eval]):
@@ -38,9 +43,33 @@ class FileSource(Answer):
     id: str
 
 
-class DataSource(Answer):
+class ContentRow(Answer):
+    item: dict[str, Any]
+    sample: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class ContentSource(Answer):
+    """Rows that came with the request; lists of runs leave them out."""
+
+    type: Literal["file_content"]
+    content: list[ContentRow]
+
+
+class JsonlSource(Answer):
+    """Rows that are graded as they are."""
+
     type: Literal["jsonl"]
-    source: FileSource
+    source: FileSource | ContentSource
+
+
+class SampledSource(Answer):
+    """Rows that a model answers; the rest is as it was given."""
+
+    type: Literal["completions", "responses"]
+    source: FileSource | ContentSource
+    model: str
+    input_messages: dict[str, Any] = Field(default_factory=dict[str, Any])
+    sampling_params: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
 class ModelUsage(Answer):
@@ -70,20 +99,37 @@ class Counts(Answer):
 
 
 class Run(Answer):
+    """`agentrft`, of those that users make, has what they gave of it, and once the run is completed `summary`, as
+    `agentrft eval --json` has it, and `mean_scores` by grader.
+    """
+
     id: str
     object: Literal["eval.run"]
     eval_id: str
     created_at: Seconds
     name: str
     model: str
-    status: Literal["completed"]
+    status: Literal["queued", "in_progress", "completed", "canceled", "failed"]
     report_url: str
     metadata: dict[str, str]
-    data_source: DataSource
+    data_source: JsonlSource | SampledSource
     error: EvalError
     per_model_usage: list[ModelUsage]
     per_testing_criteria_results: list[CriterionCounts]
     result_counts: Counts
+    agentrft: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class DeletedEval(Answer):
+    object: Literal["eval.deleted"]
+    deleted: Literal[True]
+    eval_id: str
+
+
+class DeletedRun(Answer):
+    object: Literal["eval.run.deleted"]
+    deleted: Literal[True]
+    run_id: str
 
 
 class RunPage(PageWithEnds[Run]):
