@@ -182,7 +182,8 @@ async def test_a_job_in_the_hosted_shape_succeeds_and_shows_no_header_value(tmp_
             await asyncio.to_thread(server.stop)
     assert name.startswith("ft:gpt-4o-2024-08-06:local:mine:")
     assert servers.calls and servers.graded
-    assert all(set(body["item"]) == {"word"} for body in (*servers.calls, *servers.graded))
+    # The whole row.
+    assert all(set(body["item"]) == {"messages", "word"} for body in (*servers.calls, *servers.graded))
     assert {body["trace_id"] for body in servers.calls} & {body["trace_id"] for body in servers.graded}
 
     unwrapped = [
