@@ -28,6 +28,7 @@ from agentrft.server.inference.constraints import OutputFormat
 from agentrft.server.records import Records
 from agentrft.spec import GraderSpec
 from tests.job.tiny_job import WORDS, one_thread, prompt
+from tests.server.eval_requests import GIVEN, jsonl, make_eval, run_to_end
 from tests.server.live import MODEL, Live, method, open_store, upload, wait_for
 
 JUDGE = "our/judge"
@@ -115,6 +116,14 @@ def test_a_judge_that_is_a_model_of_the_server_needs_no_key(client: OpenAI) -> N
         )
         assert tried.reward == 0.5, tried.metadata.errors
         assert tried.model_grader_token_usage_per_model[JUDGE]["completion_tokens"] > 0  # type: ignore[index]
+
+
+def test_an_eval_has_a_judge_that_is_a_model_of_the_server(client: OpenAI) -> None:
+    eval_id = make_eval(client, {**GRADER, "pass_threshold": 0.5})
+    run = run_to_end(client, eval_id, jsonl(GIVEN[:1]))
+    assert (run.status, run.result_counts.passed) == ("completed", 1), run.error
+    (used,) = run.per_model_usage
+    assert used.run_model_name == JUDGE and used.completion_tokens > 0 and used.invocation_count == 1
 
 
 def test_an_explicit_base_url_wins(client: OpenAI, httpserver: HTTPServer) -> None:
