@@ -20,7 +20,8 @@ class ToolLimits(SpecModel):
     Attributes:
         timeout_s: of one attempt at a call.
         max_concurrency: calls under way at once, at most.
-        idempotent: False where a call that may have happened must not be made again.
+        idempotent: False where a call that may have happened must not be made again; True where calls may even be made
+            up, to try the tool; None: neither was said, and what failed is made again.
         max_calls: in one rollout; the model reads an error for those beyond.
         max_output_characters: a longer answer is cut, with a notice that the model reads.
         cache: within a step, equal calls are made once. For tools whose answer depends on the arguments alone.
@@ -31,7 +32,7 @@ class ToolLimits(SpecModel):
 
     timeout_s: float = Field(default=60.0, gt=0, le=600)
     max_concurrency: int = Field(default=32, ge=1, le=4096)
-    idempotent: bool = True
+    idempotent: bool | None = None
     max_calls: Annotated[int, Field(ge=1)] | None = None
     max_output_characters: Annotated[int, Field(ge=100)] | None = None
     cache: bool = False
@@ -41,18 +42,23 @@ class ToolLimits(SpecModel):
 
     @model_validator(mode="after")
     def _repeats_are_harmless(self) -> "ToolLimits":
-        if self.cache and not self.idempotent:
+        if self.cache and not self.may_repeat:
             raise ValueError(
                 "cache: a tool with `idempotent: false` does something at each call; leave one of them out"
             )
         return self
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether a call that may have happened may be made again."""
+        return self.idempotent is not False
 
 
 class _NamedTool(ToolLimits):
     """What `http` and `python` tools have in common.
 
     Attributes:
-        example: arguments that `agentrft check` may call the tool with.
+        example: arguments that `agentrft check` may call the tool with, and a job before it begins.
     """
 
     example: dict[str, Any] | None = None

@@ -8,6 +8,7 @@ from agentrft.spec import HttpToolSpec
 from agentrft.tools import wire
 from agentrft.tools.base import ToolCall, ToolFailure, ToolResult
 from agentrft.traffic import MAX_BODY_BYTES, Endpoint, Fault, Notify, Traffic, notify_nobody
+from agentrft.wire import dump
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +34,12 @@ class HttpTool:
         self.name = spec.name
         self.description = spec.description
         self.parameters = spec.parameters
-        self.idempotent = spec.idempotent
+        self.idempotent = spec.may_repeat
         self.reads_item = spec.format == "function_call"
         self.spec = spec
-        traffic = Traffic.of(spec, idempotent=spec.idempotent, backoff_s=backoff_s)
-        self.endpoint = Endpoint(f"tool '{spec.name}'", str(spec.server_url), spec.headers, traffic, notify)
+        traffic = Traffic.of(spec, idempotent=spec.may_repeat, backoff_s=backoff_s)
+        label, url = f"tool '{spec.name}'", str(spec.server_url)
+        self.endpoint = Endpoint(label, url, spec.headers, traffic, notify, forbids_things=True)
         self.counters = self.endpoint.counters
         self._read = wire.read_plain_answer if spec.format == "plain" else wire.read_answer
 
@@ -59,12 +61,14 @@ class HttpTool:
             reading = wire.request_too_large(len(body))
             return ToolResult(reading.output, reading.status, time.monotonic() - started, attempts=0)
         headers = wire.request_headers(trace_id=trace_id, call_id=call.call_id, attempt=attempt)
-        sent = await self.endpoint.send(body, headers, self._read, trace_id=trace_id)
+        sent = await self.endpoint.send(
+            body, headers, self._read, trace_id=trace_id, asks_for=lambda: (call.arguments, dump(item))
+        )
         verdict = sent.verdict
         if isinstance(verdict, Fault):
             self.counters[f"failure:{verdict.kind}"] += 1
             # Raised outside any except block: an exception of aiohttp would carry the request's headers along.
-            repeatable = self.spec.idempotent or not verdict.may_have_arrived
+            repeatable = self.idempotent or not verdict.may_have_arrived
             failure = ToolFailure(
                 self.name,
                 verdict.kind,

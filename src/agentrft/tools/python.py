@@ -49,7 +49,7 @@ class PythonTool:
 
     def __init__(self, spec: PythonToolSpec) -> None:
         self.name = spec.tool_name
-        self.idempotent = spec.idempotent
+        self.idempotent = spec.may_repeat
         self._timeout_s = spec.timeout_s
         self._slots = asyncio.Semaphore(spec.max_concurrency)
         self._function = _imported(spec)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -18,31 +18,31 @@ from yarl import URL
 
 from agentrft.errors import EndpointError
 from agentrft.traffic.addresses import refuses_link_local, resolver
-from agentrft.traffic.breaker import CREDENTIAL_REFUSED, Breaker, Notify, OutageError, notify_nobody
+from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
+from agentrft.traffic.connect import connect
 from agentrft.traffic.http import (
-    CREDENTIAL_STATUSES,
-    PROBE_HEADER,
     Answer,
     check_headers,
     fault_of,
-    probe_complaint,
     read_bounded,
     shorten,
+    trial_complaint,
     with_content_type,
 )
 from agentrft.traffic.limiter import AdaptiveLimiter
 from agentrft.traffic.rate import RateLimit
 from agentrft.traffic.redaction import Redactor, public_url
-from agentrft.traffic.retry import MAX_BACKOFF_S, RATE_LIMIT_DEADLINE_S, Fault, RetryBudget
+from agentrft.traffic.retry import CREDENTIAL_REFUSED, MAX_BACKOFF_S, RATE_LIMIT_DEADLINE_S, Fault, RetryBudget
+from agentrft.traffic.waiting import Caller
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 QUEUE_DEADLINE_S = 900.0
-PROBE_TIMEOUT_S = 15.0
+CONNECT_TIMEOUT_S = 15.0
 BACKOFF_S = 0.5
-# Faults that say the endpoint is down, rather than that it disliked a request.
-DOWN = frozenset({"connection", "timeout", "server_error"})
+# Faults of the endpoint or its credential, rather than that it disliked a request.
+FAILURES = frozenset({"connection", "timeout", "server_error", CREDENTIAL_REFUSED})
 DOWN_AGAIN = Fault("outage", "", transient=True, may_have_arrived=False)
 
 
@@ -125,11 +125,10 @@ class Endpoint:
         label: what to call it in messages, such as "tool 'search'".
         headers: the user's, sent with every request.
         notify: told when it goes down and when it answers again.
-        was_probed: whether its credential was taken before the first call. Where it was not, and no call was answered
-            yet, a refusal is a mistake of the user's, which no waiting mends.
+        forbids_things: whether a 403 may be about what was asked for, rather than about the credential.
 
     Attributes:
-        counters: since it was made: "requests", "retries", "rate_limit_waits", "outage_waits" and "probes".
+        counters: since it was made: "requests", "retries", "rate_limit_waits" and "outage_waits".
 
     Raises:
         UserError: the headers cannot be sent.
@@ -143,13 +142,17 @@ class Endpoint:
         traffic: Traffic,
         notify: Notify = notify_nobody,
         *,
-        was_probed: bool = True,
+        forbids_things: bool = False,
     ) -> None:
         self.label = label
         self.traffic = traffic
         self.counters: Counter[str] = Counter()
         self.limiter = AdaptiveLimiter(traffic.max_concurrency)
+<<<<<<< HEAD
         self.breaker = Breaker(f"{label} at {URL(url).host_port_subcomponent}", self._answers, notify)
+=======
+        self.breaker = Breaker(label, notify, forbids_things=forbids_things)
+>>>>>>> 3d708b2 (Calls that wait find out whether an endpoint is back; no request is made up)
         check_headers(label, headers, url)
         self.redactor = Redactor(headers, url)
         self.public_url = public_url(url)
@@ -160,15 +163,22 @@ class Endpoint:
         self.deadline_s = (
             (traffic.retries + 1) * traffic.timeout_s + traffic.retries * MAX_BACKOFF_S + RATE_LIMIT_DEADLINE_S
         )
-        self._took_credential = was_probed
+        # Until a call was answered a refusal is a mistake of the user's, which no waiting mends.
+        self._took_credential = False
+        self._notify = notify
         self._timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
-        self._probe_timeout_s = min(traffic.timeout_s, PROBE_TIMEOUT_S)
         self._refuses_link_local = refuses_link_local()
         self._session: aiohttp.ClientSession | None = None
         self._session_loop: asyncio.AbstractEventLoop | None = None
 
     async def send(
-        self, body: bytes, headers: Mapping[str, str], read: Callable[[Answer], T | Fault], *, trace_id: str
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        read: Callable[[Answer], T | Fault],
+        *,
+        trace_id: str,
+        asks_for: Callable[[], Hashable] | None = None,
     ) -> Sent[T]:
         """POST until there is a verdict.
 
@@ -176,19 +186,18 @@ class Endpoint:
             headers: of this call, beside the user's; the same for every repetition.
             read: what an answer means that no status above 299 but 4xx has; runs at once, and may find a fault in it.
             trace_id: for the log.
+            asks_for: what the call is about, whoever makes it; None for its body.
         """
         traffic = self.traffic
         backoff_s = BACKOFF_S if traffic.backoff_s is None else traffic.backoff_s
         budget = RetryBudget(retries=traffic.retries, idempotent=traffic.idempotent, backoff_s=backoff_s)
-        clock = _CallClock(self.deadline_s)
+        clock = _CallClock(self.deadline_s, Caller(asks_for or (lambda: body)))
         all_headers = {**self._headers, **headers}
         sent: Sent[T] = Sent(Fault("timeout", ""))
         while True:
             fault = await self._attempt(sent, body, all_headers, read, clock)
             if fault is None:
                 return sent
-            if fault.kind == CREDENTIAL_REFUSED and traffic.retries > 0:
-                await self._find_out_about_refusal(clock)
             wait_s = budget.wait_s(fault, endpoint_is_down=self.breaker.is_open)
             if wait_s is None:
                 sent.verdict = replace(fault, message=shorten(fault.message))
@@ -199,25 +208,44 @@ class Endpoint:
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
 
-    async def probe(self) -> None:
-        """Ask the endpoint, without calling it, whether it is there and takes the headers.
-
-        Sends an empty JSON object with the header `X-AgentRFT-Probe: 1`. Any answer but those below will do,
-        422 for the missing fields included.
+    async def connect(self) -> None:
+        """Open a connection, and close it again: whether there is a server, without asking it anything.
 
         Raises:
-            EndpointError: not reachable, or it answers 401, 403, 404, 405, 407, 3xx or 5xx.
+            EndpointError: there is none, or none that TLS trusts.
         """
-        headers = {**self._headers, PROBE_HEADER: "1"}
-        answer = await self.exchange(b"{}", headers, self._probe_timeout_s)
-        where = f"{self.label}: {self.public_url}"
-        if isinstance(answer, Fault):
-            cause = f"{where} cannot be used: {shorten(self.redactor.message(answer.message))}"
-            raise EndpointError(cause, "Start the server, and check the host and port in its URL.")
-        complaint = probe_complaint(answer)
-        if complaint is not None:
-            what, remedy = complaint
-            raise EndpointError(f"{where} answered the probe with {self.redactor.message(what)}.", remedy)
+        problem = await connect(self._target, timeout_s=CONNECT_TIMEOUT_S, refuse_link_local=self._refuses_link_local)
+        if problem is not None:
+            raise EndpointError(
+                f"{self.label}: {self.public_url} cannot be reached: {shorten(self.redactor.message(problem))}",
+                "Start the server, and check the host and port in its URL.",
+            )
+
+    async def try_out(self, body: bytes, headers: Mapping[str, str], *, is_sure: bool) -> None:
+        """Make one call as a rollout would, and look at its answer's status. What may pass by itself is a warning.
+
+        Args:
+            is_sure: the call is one that the endpoint must take.
+
+        Raises:
+            EndpointError: the answer says that the headers or the URL are wrong.
+        """
+        answer = await self.exchange(body, {**self._headers, **headers}, self.traffic.timeout_s)
+        fault = answer if isinstance(answer, Fault) else fault_of(answer)
+        if isinstance(answer, Answer):
+            complaint = trial_complaint(answer, is_sure=is_sure)
+            if complaint is not None:
+                what, remedy = complaint
+                raise EndpointError(
+                    f"{self.label}: {self.public_url} answered a first call with {self.redactor.message(what)}.", remedy
+                )
+            if answer.status >= 400 and fault is None:
+                fault = Fault("client_error", f"HTTP {answer.status}")
+        if fault is None or fault.kind in ("client_error", "rate_limited"):
+            self._took_credential = True
+        if fault is not None:
+            said = shorten(self.redactor.message(fault.message))
+            self._notify("warning", f"{self.label}: a first call was not answered as it should be: {said}")
 
     async def send_once(
         self, body: bytes, headers: Mapping[str, str], read: Callable[[Answer], T | Fault]
@@ -241,7 +269,7 @@ class Endpoint:
             ) as response:
                 return Answer(response.status, response.headers, await read_bounded(response))
         except aiohttp.ClientConnectorError as error:
-            return Fault("connection", str(error), transient=True, may_have_arrived=False)
+            return Fault("connection", str(error), transient=True, may_have_arrived=False, is_outage=True)
         except TimeoutError:
             return Fault("timeout", f"no answer within {timeout_s:g} s", transient=True)
         except aiohttp.ClientPayloadError as error:
@@ -271,19 +299,34 @@ class Endpoint:
         A fault before anything is sent did not arrive, and no attempt before it did where that mattered: what may have
         arrived is sent again for idempotent calls only.
         """
-        admitted = time.monotonic()
+        is_trial = False
         if self.breaker.is_open:
-            asked = admitted
             try:
-                await self.breaker.admit(self.traffic.outage_deadline_s - clock.down_s)
+                is_trial = await self.breaker.admit(clock.caller, self.traffic.outage_deadline_s)
             except OutageError as outage:
                 last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
                 return Fault(outage.kind, f"{outage}: {last}", may_have_arrived=False)
-            admitted = time.monotonic()
-            clock.down_s += admitted - asked
+        try:
+            return await self._queued_attempt(sent, body, headers, read, clock, is_trial=is_trial)
+        finally:
+            if is_trial:
+                self.breaker.end_trial(clock.caller)
+
+    async def _queued_attempt(
+        self,
+        sent: Sent[T],
+        body: bytes,
+        headers: Mapping[str, str],
+        read: Callable[[Answer], T | Fault],
+        clock: "_CallClock",
+        *,
+        is_trial: bool,
+    ) -> Fault | None:
+        """As `_attempt`, for a call that the breaker let through."""
+        admitted = time.monotonic()
         queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
         try:
-            window = await self.limiter.acquire(first=sent.attempts > 0, queue_deadline_s=queue_left_s)
+            window = await self.limiter.acquire(first=is_trial or sent.attempts > 0, queue_deadline_s=queue_left_s)
         except TimeoutError:
             message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
             return Fault("timeout", message, may_have_arrived=False)
@@ -291,7 +334,7 @@ class Endpoint:
             if self.traffic.rate_limit is not None:
                 await self._rate.wait()
             clock.queued_s += time.monotonic() - admitted
-            if self.breaker.is_open:
+            if self.breaker.is_open and not is_trial:
                 # It went down while this call was in the queue.
                 return DOWN_AGAIN
             left_s = clock.left_s()
@@ -322,10 +365,11 @@ class Endpoint:
         started = time.monotonic()
         answer = await self.exchange(body, headers, timeout_s)
         fault = answer if isinstance(answer, Fault) else fault_of(answer)
-        if fault is not None and fault.kind == CREDENTIAL_REFUSED:
-            return self._refused(fault, started, clock)
-        if fault is not None and fault.kind in DOWN:
-            self.breaker.failed(fault.kind)
+        if fault is not None and fault.kind == CREDENTIAL_REFUSED and not self._took_credential:
+            self.breaker.answered(started)
+            return replace(fault, transient=False)
+        if fault is not None and fault.kind in FAILURES:
+            self.breaker.failed(fault, clock.caller, started)
         else:
             self._took_credential = True
             self.breaker.answered(started)
@@ -337,28 +381,6 @@ class Endpoint:
             return fault
         self.limiter.succeeded(time.monotonic() - started)
         return read(answer)
-
-    def _refused(self, fault: Fault, sent_at: float, clock: "_CallClock") -> Fault:
-        if not self._took_credential:
-            return replace(fault, transient=False)
-        if clock.refused_at is None:
-            clock.refused_at = sent_at
-        if not self.breaker.took_one_since(clock.refused_at):
-            self.breaker.failed(fault.kind, is_forbidden=fault.is_forbidden)
-        return fault
-
-    async def _find_out_about_refusal(self, clock: "_CallClock") -> None:
-        asked = time.monotonic()
-        await self.breaker.looked()
-        clock.down_s += time.monotonic() - asked
-
-    async def _answers(self) -> bool | str:
-        """Whether the endpoint answers a probe: whatever is no error of the server and no refusal of the credential."""
-        self.counters["probes"] += 1
-        answer = await self.exchange(b"{}", {**self._headers, PROBE_HEADER: "1"}, self._probe_timeout_s)
-        if isinstance(answer, Answer) and answer.status in CREDENTIAL_STATUSES:
-            return CREDENTIAL_REFUSED
-        return isinstance(answer, Answer) and answer.status < 500
 
     def _open_session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -378,16 +400,15 @@ class _CallClock:
     """A call's time against its deadline, in seconds, without the time spent waiting for the endpoint.
 
     Attributes:
-        queued_s, down_s: waiting for a slot, and for an endpoint that is down.
-        refused_at: when the first request was sent whose credential was refused.
+        queued_s: waiting for a slot.
+        caller: the call as the breaker knows it, which counts the waiting for an endpoint that is down.
     """
 
-    def __init__(self, deadline_s: float) -> None:
+    def __init__(self, deadline_s: float, caller: Caller) -> None:
         self.queued_s = 0.0
-        self.down_s = 0.0
-        self.refused_at: float | None = None
+        self.caller = caller
         self._deadline_s = deadline_s
         self._started = time.monotonic()
 
     def left_s(self) -> float:
-        return self._deadline_s - (time.monotonic() - self._started - self.queued_s - self.down_s)
+        return self._deadline_s - (time.monotonic() - self._started - self.queued_s - self.caller.waited_s)

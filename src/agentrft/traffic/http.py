@@ -9,18 +9,16 @@ from yarl import URL
 
 from agentrft import wire
 from agentrft.errors import UserError
-from agentrft.traffic.breaker import CREDENTIAL_REFUSED
 from agentrft.traffic.redaction import public_url
-from agentrft.traffic.retry import Fault, retry_after_s
+from agentrft.traffic.retry import CREDENTIAL_REFUSED, Fault, retry_after_s
 
 MAX_BODY_BYTES = 1024 * 1024
 EXCERPT_CHARACTERS = 300
-PROBE_HEADER = "X-AgentRFT-Probe"
 # About the credential, which is the job's, and not about the request (RFC 9110, 15.5.2, 15.5.4 and 15.5.8).
 CREDENTIAL_STATUSES = frozenset({401, 403, 407})
-OWN_HEADERS = frozenset(
-    {"x-trace-id", "x-attempt", "idempotency-key", "content-length", "transfer-encoding", PROBE_HEADER.lower()}
-)
+# What a gateway says when there is nobody behind it (RFC 9110, 15.6.3 to 15.6.5).
+GATEWAY_STATUSES = frozenset({502, 503, 504})
+OWN_HEADERS = frozenset({"x-trace-id", "x-attempt", "idempotency-key", "content-length", "transfer-encoding"})
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -79,9 +77,20 @@ def fault_of(answer: Answer) -> Fault | None:
     if status >= 500:
         wait_s = retry_after_s(answer.headers.get("Retry-After"))
         message = _with_excerpt(f"HTTP {status}", answer)
+<<<<<<< HEAD
         # As OpenAI's servers, and ours, say that the same request would fail again.
         is_lasting = answer.headers.get("x-should-retry") == "false"
         return Fault("server_error", message, transient=not is_lasting, retry_after_s=wait_s, overloaded=status == 503)
+=======
+        return Fault(
+            "server_error",
+            message,
+            transient=True,
+            retry_after_s=wait_s,
+            overloaded=status == 503,
+            is_outage=status in GATEWAY_STATUSES,
+        )
+>>>>>>> 3d708b2 (Calls that wait find out whether an endpoint is back; no request is made up)
     return None
 
 
@@ -96,18 +105,19 @@ def describe_redirect(answer: Answer) -> str:
         return f"HTTP {answer.status} with a Location that is not a URL"
 
 
-def probe_complaint(answer: Answer) -> tuple[str, str] | None:
-    """What is wrong with the answer to a probe and what to do about it; None if it will do."""
+def trial_complaint(answer: Answer, *, is_sure: bool) -> tuple[str, str] | None:
+    """What is wrong with the job's settings, by the answer to a trial call, and what to do about it; None if nothing.
+
+    Args:
+        is_sure: the call is one that the endpoint must take: 403 and 404 are then not about what it asked for.
+    """
     status = answer.status
-    if status in CREDENTIAL_STATUSES:
+    if status in CREDENTIAL_STATUSES and (is_sure or status != 403):
         return f"{status}: the headers are wrong", "Correct the key or token in its `headers`."
-    if status in (404, 405):
+    if status == 405 or (status == 404 and is_sure):
         return f"{status}: nothing takes a POST there", "Correct the path in its URL; endpoints are called by POST."
     if 300 <= status < 400:
         return f"{describe_redirect(answer)}, which is not followed", "Give the final address as `server_url` or `url`."
-    if status >= 500:
-        remedy = f"Look at the server's own log; answer a request with {PROBE_HEADER}: 1 with any 2xx or 422."
-        return f"{status}: the server has an error", remedy
     return None
 
 

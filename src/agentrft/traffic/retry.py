@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 MAX_BACKOFF_S = 30.0
 MAX_RATE_LIMIT_WAITS = 10
 RATE_LIMIT_DEADLINE_S = 120.0
+CREDENTIAL_REFUSED = "credential_refused"
 SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -25,6 +26,7 @@ class Fault:
         retry_after_s: the endpoint's own wish, in seconds.
         overloaded: the endpoint asks for fewer requests at once.
         is_forbidden: a 403, which may be about what was asked for and not about the credential.
+        is_outage: the endpoint's, whatever was asked for: no connection came about, or a gateway had nobody behind it.
     """
 
     kind: str
@@ -34,6 +36,7 @@ class Fault:
     retry_after_s: float | None = None
     overloaded: bool = False
     is_forbidden: bool = False
+    is_outage: bool = False
 
 
 class RetryBudget:
@@ -58,7 +61,7 @@ class RetryBudget:
         """Seconds to wait before the next request, or None: give up.
 
         Args:
-            endpoint_is_down: it answers no probe either: the breaker does the waiting, and no retry is used up.
+            endpoint_is_down: the breaker does the waiting, and no retry is used up.
         """
         if not fault.transient or (fault.may_have_arrived and not self.idempotent):
             return None
