@@ -148,11 +148,8 @@ class Endpoint:
         self.traffic = traffic
         self.counters: Counter[str] = Counter()
         self.limiter = AdaptiveLimiter(traffic.max_concurrency)
-<<<<<<< HEAD
-        self.breaker = Breaker(f"{label} at {URL(url).host_port_subcomponent}", self._answers, notify)
-=======
-        self.breaker = Breaker(label, notify, forbids_things=forbids_things)
->>>>>>> 3d708b2 (Calls that wait find out whether an endpoint is back; no request is made up)
+        where = f"{label} at {URL(url).host_port_subcomponent}"
+        self.breaker = Breaker(where, notify, forbids_things=forbids_things)
         check_headers(label, headers, url)
         self.redactor = Redactor(headers, url)
         self.public_url = public_url(url)

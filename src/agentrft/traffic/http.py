@@ -77,20 +77,16 @@ def fault_of(answer: Answer) -> Fault | None:
     if status >= 500:
         wait_s = retry_after_s(answer.headers.get("Retry-After"))
         message = _with_excerpt(f"HTTP {status}", answer)
-<<<<<<< HEAD
         # As OpenAI's servers, and ours, say that the same request would fail again.
         is_lasting = answer.headers.get("x-should-retry") == "false"
-        return Fault("server_error", message, transient=not is_lasting, retry_after_s=wait_s, overloaded=status == 503)
-=======
         return Fault(
             "server_error",
             message,
-            transient=True,
+            transient=not is_lasting,
             retry_after_s=wait_s,
             overloaded=status == 503,
-            is_outage=status in GATEWAY_STATUSES,
+            is_outage=status in GATEWAY_STATUSES and not is_lasting,
         )
->>>>>>> 3d708b2 (Calls that wait find out whether an endpoint is back; no request is made up)
     return None
 
 
