@@ -18,7 +18,7 @@ from agentrft.graders.endpoint import EndpointGrader
 from agentrft.rollout import Rollout, RolloutRunner, RolloutTask
 from agentrft.spec import EndpointGraderSpec, HttpToolSpec
 from agentrft.tools import HttpTool
-from agentrft.traffic import breaker, endpoint
+from agentrft.traffic import endpoint, waiting
 from tests.job.scripted import CALL, LIMITS, SAMPLE, ScriptedEngine, Write, toolbox_of
 from tests.traffic.chaos_server import (
     Behaviour,
@@ -89,8 +89,6 @@ class Misbehaving(ChaosServer):
 
     def _behaviour(self, key: str) -> Behaviour:
         body = self.received[-1].body
-        if body == {}:
-            return ok()  # a probe
         trace_id = body["trace_id"]
         self.served[trace_id] += 1
         draw = int(hashlib.sha256(f"{trace_id}/{self.served[trace_id]}".encode()).hexdigest()[:8], 16) / 16**8
@@ -112,8 +110,8 @@ def write() -> Write:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "BACKOFF_S", 0.02)
-    monkeypatch.setattr(breaker, "FIRST_INTERVAL_S", 0.1)
-    monkeypatch.setattr(breaker, "MAX_INTERVAL_S", 1.0)
+    monkeypatch.setattr(waiting, "FIRST_INTERVAL_S", 0.1)
+    monkeypatch.setattr(waiting, "MAX_INTERVAL_S", 1.0)
 
 
 @dataclass

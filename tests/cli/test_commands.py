@@ -173,7 +173,7 @@ def test_check_answers_with_one_object_and_the_exit_code_of_what_would_fail_the_
     text = (folder / "job.yaml").read_text()
     (folder / "down.yaml").write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:9", text))
     ran = run_here("check", "down.yaml")
-    assert ran.code == 3 and "error tool 'lookup'" in ran.stdout and "cannot be used" in ran.stdout
+    assert ran.code == 3 and "error tool 'lookup'" in ran.stdout and "cannot be reached" in ran.stdout
 
 
 def test_check_of_a_stored_job_looks_at_its_warm_start(folder: Path) -> None:
@@ -348,10 +348,10 @@ def test_ctrl_c_keeps_what_was_finished_and_resume_ends_the_job(tmp_path: Path, 
 def test_a_second_ctrl_c_ends_at_once_whatever_is_running(tmp_path: Path, tiny_model: Path) -> None:
     # The tool takes longer to answer than the test waits for the process.
     slow = ok(delay_s=2 * TIMEOUT_S)
-    with serving(ChaosServer(default=slow, script=[ok()])) as server:  # the probe is answered
+    with serving(ChaosServer(default=slow)) as server:
         write_job(tmp_path, tiny_model, server.url, tool={"timeout_s": 4 * TIMEOUT_S})
         process = start("train", "job.yaml", folder=tmp_path)
-        _wait_until(lambda: len(server.received) > 1, process)
+        _wait_until(lambda: len(server.received) > 0, process)
         process.send_signal(signal.SIGINT)
         time.sleep(0.05)  # two that are pending at once count as one
         process.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ import pytest
 from agentrft.cli.sources import stored_rollouts
 from agentrft.errors import UserError
 from tests.cli.commands import Ran, run_alone
-from tests.job.tiny_job import write_job, write_rows
+from tests.job.tiny_job import serving, write_job, write_rows
 from tests.traffic.chaos_server import Behaviour, ChaosServer
 
 NOWHERE = "http://127.0.0.1:9/tool"
@@ -133,11 +133,15 @@ def test_a_tool_server_that_is_down(folder: Path, tiny_model: Path) -> None:
 
 
 def test_a_wrong_header(folder: Path, tiny_model: Path, tool_server: ChaosServer) -> None:
-    write_job(folder, tiny_model, tool_server.url, tool={"headers": {"Authorization": "Bearer wrong-secret"}})
-    tool_server.script = [Behaviour(status=401)]
-    ran = run_alone("train", "job.yaml", folder=folder)
-    assert_one_message(ran, 3, "tool 'lookup'", "401", "headers")
-    assert "wrong-secret" not in ran.stdout + ran.stderr
+    tool = {"headers": {"Authorization": "Bearer wrong-secret"}}
+    with serving(ChaosServer(default=Behaviour(status=401))) as server:
+        write_job(folder, tiny_model, server.url, tool={**tool, "example": {"word": "colour"}})
+        tried = run_alone("train", "job.yaml", folder=folder)
+        write_job(folder, tiny_model, server.url, tool=tool, warm_start=None)
+        untried = run_alone("train", "job.yaml", folder=folder)
+    assert_one_message(tried, 3, "tool 'lookup'", "401", "headers")
+    assert_one_message(untried, 5, "tool 'lookup'", "its key or token was never taken: HTTP 401")
+    assert "wrong-secret" not in tried.stdout + tried.stderr + untried.stdout + untried.stderr
 
 
 def test_a_header_of_a_variable_that_is_not_set(folder: Path, tiny_model: Path) -> None:

@@ -16,7 +16,7 @@ from agentrft.graders.label_model import LabelModelGrader
 from agentrft.graders.model import ModelGrader
 from agentrft.graders.score_model import ScoreModelGrader
 from agentrft.spec.graders import GraderSpec, LabelModelGraderSpec, ModelGraderSpec, ScoreModelGraderSpec
-from agentrft.traffic import breaker
+from agentrft.traffic import waiting
 
 SAMPLE = GraderSample("Paris")
 ITEM = {"question": "Capital of France?", "ground_truth": "Paris"}
@@ -177,14 +177,14 @@ async def test_a_judge_that_gives_no_answer_is_a_failure(
 async def test_a_judge_whose_key_expires_is_waited_for(
     server: JudgeServer, make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(waiting, "FIRST_INTERVAL_S", 0.05)
     grader = make("score_model", input=QUESTION)
     good = said({"steps": [], "result": 0.5})
-    # The second grade is refused, and so are two probes.
+    # The second grade is refused three times.
     server.answers = [good, 401, 401, 401, good]
     for _ in range(2):
         assert (await grader.grade(SAMPLE, item=ITEM, trace_id="t")).score == 0.5
-    assert len(server.bodies) == 6
+    assert len(server.bodies) == 5
 
 
 async def test_a_label_passes_or_does_not(server: JudgeServer, make) -> None:

@@ -85,6 +85,9 @@ class WordGrader:
             raise GraderFailure(self.name, "exception", "division by zero")
         return Grade(1.0)
 
+    async def probe(self) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

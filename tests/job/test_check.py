@@ -18,7 +18,7 @@ from agentrft.spec import load_job
 from agentrft.spec.graders import MultiGraderSpec, PythonGraderSpec, StringCheckGraderSpec
 from agentrft.traffic import endpoint as endpoint_module
 from tests.job.tiny_job import TRAIN_WORDS, VALIDATION_WORDS, prompt, tool_calls, write_job, write_rows
-from tests.traffic.chaos_server import ChaosServer, json_body, ok, status
+from tests.traffic.chaos_server import Behaviour, ChaosServer, json_body, ok, status
 
 BURST = 12
 MCP_SERVER = Path(__file__).parents[1] / "tools" / "mcp_server.py"
@@ -113,17 +113,31 @@ async def test_rows_of_both_files_and_repeated_rows_are_named(tiny_model: Path, 
 
 
 async def test_a_tool_that_fails_is_an_error_of_its_endpoint(tiny_model: Path, tmp_path: Path) -> None:
-    async with ChaosServer(script=[ok()], default=status(500, "no database")) as server:
+    async with ChaosServer(default=status(500, "no database")) as server:
         report = await checked(write_job(tmp_path, tiny_model, server.url))
     (error,) = said(report, "error")
     assert "server_error" in error and report.exit_code == 3
     assert report.tools[0].status == "failed" and report.grader is None
 
 
+async def test_a_tool_that_fails_on_made_up_arguments_is_a_warning(tiny_model: Path, tmp_path: Path) -> None:
+    class NoSuchThing(ChaosServer):
+        """Answers a word that the schema gives by an error of its own, as a plain server does of what it lacks."""
+
+        def _behaviour(self, key: str) -> Behaviour:
+            return status(500) if "example" in self.received[-1].body["arguments"] else ok()
+
+    async with NoSuchThing() as server:
+        report = await checked(write_job(tmp_path, tiny_model, server.url, warm_start=None))
+    assert any("its arguments were made from the schema" in one for one in said(report, "warning", "tool 'lookup'"))
+    assert not [one for one in said(report, "error") if "lookup" in one]
+    assert report.grader is not None, "the check went on"
+
+
 async def test_arguments_that_a_tool_refuses_are_an_error_only_where_the_user_gave_them(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    refusal = [ok(), status(400, "no such word"), ok()]
+    refusal = [status(400, "no such word"), ok()]
     async with ChaosServer(script=refusal) as server:
         report = await checked(write_job(tmp_path, tiny_model, server.url, warm_start=None))
     assert report.exit_code == 0 and report.tools[0].source == "schema"
@@ -166,7 +180,7 @@ async def test_a_burst_shows_how_many_calls_an_endpoint_works_on_at_once(tiny_mo
 
     async def work(request: web.Request) -> web.Response:
         async with workers:
-            await asyncio.sleep(0 if "X-AgentRFT-Probe" in request.headers else 0.2)
+            await asyncio.sleep(0.2)
         return web.json_response({"output": "fine"})
 
     app = web.Application()
@@ -208,7 +222,7 @@ async def test_hooks_are_told_of_every_call_and_of_its_end(tiny_model: Path, tmp
         job_file.write_text(text.replace("    grader:", f"    on_rollout_end: {hooks.url}\n    grader:"))
         report = await checked(job_file, burst=BURST)
     assert report.exit_code == 0
-    told = Counter(received.body["type"] for received in hooks.received if received.body)
+    told = Counter(received.body["type"] for received in hooks.received)
     ids = {call["trace_id"] for call in tool_calls(server)}
     begun = {one.body["trace_id"] for one in hooks.received if one.body and one.body["type"] == "rollout_start"}
     assert told["rollout_start"] == told["rollout_end"] == len(begun) and ids <= begun

@@ -17,8 +17,8 @@ from agentrft.learner import Learner, TrainingGroup, UpdateMetrics
 from agentrft.rollout import Rollout
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
-from agentrft.traffic import breaker
 from agentrft.traffic import endpoint as endpoint_module
+from agentrft.traffic import waiting
 from tests.job.tiny_job import TRAIN_WORDS, tool_calls, write_job
 from tests.traffic.chaos_server import Behaviour, ChaosServer, hang, ok, status
 
@@ -83,8 +83,6 @@ class Chaos(ChaosServer):
     def _behaviour(self, key: str) -> Behaviour:
         """Chooses one, and keeps by trace id what the client must take it for if it is a fault."""
         body = self.received[-1].body
-        if body == {}:
-            return ok()  # a probe: the server works, it is these requests that it breaks on
         behaviour = self._chosen(key, body)
         if behaviour.kind == "hang" or behaviour.status == 500:
             self.faults[body.get("trace_id")]["timeout" if behaviour.kind == "hang" else "server_error"] += 1
@@ -207,7 +205,6 @@ async def test_a_job_that_failed_on_a_broken_tool_goes_on_once_the_tool_is_mende
         job_file = write_job(
             tmp_path, tiny_model, server.url, tool={"retries": 0}, hyperparameters=ONE_STEP, **NO_VALIDATION
         )
-        server.script = [ok()]  # for the probe
         server.default = status(503)
         with pytest.raises(JobFailedError, match="HTTP 503"):
             await run_new(job_file)
@@ -223,7 +220,7 @@ async def test_a_job_that_failed_on_a_broken_tool_goes_on_once_the_tool_is_mende
 
 
 async def test_a_baseline_on_a_broken_tool_is_called_broken_and_not_bad(tiny_model: Path, tmp_path: Path) -> None:
-    async with ChaosServer(script=[ok()], default=status(503)) as server:
+    async with ChaosServer(default=status(503)) as server:
         job_file = write_job(
             tmp_path, tiny_model, server.url, tool={"retries": 0}, hyperparameters={"temperature": 0.1}, warm_start=None
         )
@@ -326,8 +323,8 @@ class Expiring(ChaosServer):
 async def test_a_token_that_expires_in_mid_job_is_never_read_by_the_model(
     tiny_model: Path, tmp_path: Path, updates: Updates, monkeypatch: pytest.MonkeyPatch, is_renewed: bool
 ) -> None:
-    monkeypatch.setattr(breaker, "FIRST_INTERVAL_S", 0.05)
-    monkeypatch.setattr(breaker, "MAX_INTERVAL_S", 0.2)
+    monkeypatch.setattr(waiting, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(waiting, "MAX_INTERVAL_S", 0.2)
     async with Expiring() as server:
         server.renewed_after_s = 0.5 if is_renewed else 3600.0
         tool = {"outage_deadline_s": 20.0 if is_renewed else 0.2, "headers": {"Authorization": "Bearer sk-expiring"}}

@@ -50,8 +50,6 @@ class Echo:
         text = f"{dict(request.headers)} {request.path_qs}"
         self.seen |= {place for place, secret in SECRETS.items() if secret in text}
         self.seen |= {"PASSWORD"} if request.headers.get("Authorization", "").startswith("Basic ") else set()
-        if "X-AgentRFT-Probe" in request.headers:
-            return web.Response(status=422, text=text)
         self.count += 1
         if self.count % 5 == 0:
             return web.Response(status=500, text=f"failed: {text}", reason="failed for " + SECRETS["TOOL"])

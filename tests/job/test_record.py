@@ -13,7 +13,7 @@ from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
 from tests.job.ended import Ended
 from tests.job.tiny_job import tool_calls, write_job
-from tests.traffic.chaos_server import Behaviour, ChaosServer, ok, raw, status
+from tests.traffic.chaos_server import Behaviour, ChaosServer, raw, status
 
 SECRET = "planted-4711-secret"
 
@@ -65,8 +65,6 @@ class Echo(ChaosServer):
 
     def _behaviour(self, key: str) -> Behaviour:
         sent = self.received[-1].headers.get("Authorization", "none")
-        if "X-AgentRFT-Probe" in self.received[-1].headers:
-            return ok()
         return status(500, f"failed for {sent}") if self.broken else raw(f"fine {sent}".encode())
 
 

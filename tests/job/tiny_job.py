@@ -179,9 +179,8 @@ async def _end(server: ChaosServer) -> None:
 
 
 def tool_calls(server: ChaosServer) -> list[dict[str, Any]]:
-    """Headers and body of every request but the probes, as the server saw them."""
+    """Headers and body of every request, as the server saw them."""
     return [
         {"headers": {name.lower(): value for name, value in received.headers.items()}, **received.body}
         for received in server.received
-        if received.body
     ]

@@ -300,7 +300,7 @@ async def test_a_tool_can_be_used_again_in_another_event_loop() -> None:
         tool = HttpTool(spec)
 
         async def probe_and_close() -> None:
-            await tool.probe()
+            await tool.probe(None)
             await tool.close()
 
         await asyncio.to_thread(asyncio.run, probe_and_close())

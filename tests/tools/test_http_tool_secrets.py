@@ -7,7 +7,7 @@ import pytest
 
 from agentrft.errors import AgentRFTError, UserError
 from agentrft.spec import HttpToolSpec
-from agentrft.tools import HttpTool, ToolCall, ToolFailure
+from agentrft.tools import HttpTool, ToolCall, ToolFailure, TrialCall
 from tests.traffic.chaos_server import Behaviour, ChaosServer, hang, ok, raw, reset, status, truncated
 
 SECRET = "sk-verysecret-0123"
@@ -51,7 +51,7 @@ async def test_no_failure_or_log_line_holds_a_header_value(fault: Behaviour, cap
             await tool.call(ToolCall("call_1", "search", "{}"), trace_id="trace_1", attempt=1, item={})
         said.append(everything_said(failed.value))
         try:
-            await tool.probe()
+            await tool.probe(TrialCall(ToolCall("call_2", "search", "{}"), {}, is_example=True))
         except AgentRFTError as error:
             said.append(everything_said(error))
         await tool.close()

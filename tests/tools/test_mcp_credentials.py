@@ -13,15 +13,15 @@ from mcp.server.mcpserver import MCPServer
 
 from agentrft.spec import McpToolSpec
 from agentrft.tools import Toolbox, ToolCall, ToolFailure, create_toolbox, mcp
-from agentrft.traffic import breaker
+from agentrft.traffic import waiting
 
 Heard = list[tuple[str, str]]
 
 
 @pytest.fixture(autouse=True)
 def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker, "FIRST_INTERVAL_S", 0.05)
-    monkeypatch.setattr(breaker, "MAX_INTERVAL_S", 0.2)
+    monkeypatch.setattr(waiting, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(waiting, "MAX_INTERVAL_S", 0.2)
 
 
 class Guarded:

@@ -1,6 +1,7 @@
 """The breaker: an endpoint that is down is waited for; a call that it breaks on is not."""
 
 import asyncio
+import json
 import socket
 import time
 
@@ -8,14 +9,14 @@ import pytest
 
 from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool, ToolCall, ToolFailure, ToolResult
-from agentrft.traffic import breaker as breaker_module
-from tests.traffic.chaos_server import Behaviour, ChaosServer, ok, status
+from agentrft.traffic import breaker, waiting
+from tests.traffic.chaos_server import Behaviour, ChaosServer, ok, reset, status
 
 
 @pytest.fixture(autouse=True)
-def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(breaker_module, "FIRST_INTERVAL_S", 0.05)
-    monkeypatch.setattr(breaker_module, "MAX_INTERVAL_S", 0.2)
+def quick_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(waiting, "MAX_INTERVAL_S", 0.2)
 
 
 class Listener:
@@ -32,11 +33,20 @@ def tool_at(url: str, listener: Listener, **fields: object) -> HttpTool:
 
 
 async def call_many(tool: HttpTool, count: int) -> list[ToolResult | BaseException]:
-    calls = [
-        tool.call(ToolCall(f"call_{n}", "search", "{}"), trace_id=f"trace_{n}", attempt=1, item={})
-        for n in range(count)
-    ]
-    return await asyncio.gather(*calls, return_exceptions=True)
+    """So many different calls at once."""
+    return await asyncio.gather(*(call_one(tool, n) for n in range(count)), return_exceptions=True)
+
+
+async def call_one(tool: HttpTool, n: int, trace: str = "trace") -> ToolResult:
+    call = ToolCall(f"call_{n}", "search", json.dumps({"query": n}))
+    return await tool.call(call, trace_id=f"{trace}_{n}", attempt=1, item={})
+
+
+def assert_only_real_calls(server: ChaosServer) -> None:
+    for request in server.received:
+        assert request.method == "POST"
+        assert set(request.body) == {"type", "id", "call_id", "name", "arguments", "trace_id", "item"}
+        assert not any("probe" in name.lower() for name in request.headers)
 
 
 async def test_an_endpoint_that_is_gone_and_comes_back_loses_no_call() -> None:
@@ -57,44 +67,100 @@ async def test_an_endpoint_that_is_gone_and_comes_back_loses_no_call() -> None:
     assert "answers again after 1 s" in listener.heard[1][1]
 
 
-async def test_while_an_endpoint_is_down_it_gets_probes_and_no_calls() -> None:
-    class Down(ChaosServer):
-        """Answers nothing well until its fifth probe."""
+class Down(ChaosServer):
+    """Answers as it is told to, until so many requests came."""
 
-        probes = 0
+    def __init__(self, broken: Behaviour, requests: int) -> None:
+        super().__init__()
+        self.broken, self.requests = broken, requests
+        self.came_at: list[float] = []
 
-        def _behaviour(self, key: str) -> Behaviour:
-            self.probes += key == ""
-            return ok() if self.probes >= 5 else status(502)
+    def _behaviour(self, key: str) -> Behaviour:
+        self.came_at.append(time.monotonic())
+        return self.broken if len(self.received) <= self.requests else ok()
 
-    async with Down() as server:
-        tool = tool_at(server.url, Listener())
+
+@pytest.mark.parametrize("broken", [status(502), status(500), reset()], ids=["gateway", "error", "dropped"])
+async def test_while_an_endpoint_is_down_one_real_call_at_a_time_finds_out(broken: Behaviour) -> None:
+    listener = Listener()
+    async with Down(broken, 19) as server:
+        tool = tool_at(server.url, listener)
         results = await call_many(tool, 16)
         await tool.close()
     assert [getattr(result, "status", result) for result in results] == ["ok"] * 16
-    kinds = ["probe" if "X-AgentRFT-Probe" in request.headers else "call" for request in server.received]
-    second = [number for number, kind in enumerate(kinds) if kind == "probe"][1]
-    assert kinds[second : second + 4] == ["probe"] * 4
-    assert kinds[second + 4 :] == ["call"] * 16
+    assert set(server.executed.values()) == {1}
+    assert_only_real_calls(server)
+    gaps = [later - earlier for earlier, later in zip(server.came_at[15:19], server.came_at[16:20], strict=True)]
+    assert all(gap > 0.04 for gap in gaps), "each waits for its time"
+    assert len({server.received[number].body["trace_id"] for number in range(16, 20)}) == 4, "they take turns"
+    assert [level for level, _ in listener.heard] == ["warning", "info"]
 
 
-async def test_a_call_that_a_working_endpoint_breaks_on_fails_after_its_retries_and_holds_up_no_other() -> None:
-    class Picky(ChaosServer):
-        def _behaviour(self, key: str) -> Behaviour:
-            return status(500) if key.startswith("trace_1") else ok()
+class Picky(ChaosServer):
+    """Breaks on some calls and answers all others."""
 
+    def __init__(self, broken: Behaviour) -> None:
+        super().__init__()
+        self.broken = broken
+
+    def _behaviour(self, key: str) -> Behaviour:
+        return self.broken if key.startswith("poison") else ok()
+
+
+@pytest.mark.parametrize("broken", [status(500), reset()], ids=["error", "dropped"])
+async def test_calls_that_a_working_endpoint_breaks_on_fail_after_their_retries_and_hold_up_no_other(
+    broken: Behaviour,
+) -> None:
     listener = Listener()
-    async with Picky() as server:
+    async with Picky(broken) as server:
         tool = tool_at(server.url, listener)
-        started = time.monotonic()
-        results = await call_many(tool, 15)
-        assert time.monotonic() - started < 5
+        poisonous = [asyncio.create_task(call_one(tool, n, "poison")) for n in range(12)]
+        longest_s = 0.0
+        answered = 0
+        while not all(call.done() for call in poisonous):
+            asked = time.monotonic()
+            answered += (await call_one(tool, answered)).status == "ok"
+            longest_s = max(longest_s, time.monotonic() - asked)
+            await asyncio.sleep(0.01)
+        failures = await asyncio.gather(*poisonous, return_exceptions=True)
         await tool.close()
-    poisonous = [1, 10, 11, 12, 13, 14]
-    assert [n for n, result in enumerate(results) if isinstance(result, ToolFailure)] == poisonous
-    assert {result.attempts for result in results if isinstance(result, ToolFailure)} == {4}
-    assert tool.counters["probes"] > 0
+    assert all(isinstance(failure, ToolFailure) and failure.attempts <= 6 for failure in failures), failures
+    assert longest_s < 1 and answered > 3
     assert listener.heard == []
+
+
+async def test_calls_that_break_an_endpoint_while_there_are_no_others_are_given_up_and_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "DOUBT_S", 0.5)
+    async with Picky(status(500)) as server:
+        tool = tool_at(server.url, Listener())
+        started = time.monotonic()
+        first = await asyncio.gather(*(call_one(tool, n, "poison") for n in range(4)), return_exceptions=True)
+        assert 0.5 <= time.monotonic() - started < 5, "they wait longer than an outage that may lose nobody"
+        assert (await call_one(tool, 1)).status == "ok", "who has not failed is not held up by them"
+        started = time.monotonic()
+        again = await asyncio.gather(*(call_one(tool, n, "poison") for n in range(4)), return_exceptions=True)
+        assert time.monotonic() - started < 0.5, "four are too few of an endpoint that is known to break on calls"
+        await tool.close()
+    assert {getattr(one, "kind", one) for one in [*first, *again]} == {"server_error"}
+
+
+async def test_an_endpoint_that_refuses_connections_is_waited_for_longer_than_one_that_may_be_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(breaker, "DOUBT_S", 0.3)
+    async with ChaosServer(default=reset()) as server:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+        tool = tool_at(server.url, Listener())
+        calls = asyncio.create_task(call_many(tool, 8))
+        while len(server.received) < 8:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(1.0)
+    async with ChaosServer(port=port):
+        results = await asyncio.wait_for(calls, 10)
+    await tool.close()
+    assert [getattr(result, "status", result) for result in results] == ["ok"] * 8
 
 
 async def test_an_endpoint_that_stays_down_fails_its_calls_in_the_end() -> None:
@@ -122,13 +188,20 @@ async def test_a_call_that_may_not_repeat_but_never_arrived_leaves_its_rollout_r
 
 async def test_an_endpoint_that_flaps_does_not_hold_a_call_for_ever() -> None:
     class Flapping(ChaosServer):
+        """Answers one kind of call, in between, and never the other."""
+
         def _behaviour(self, key: str) -> Behaviour:
-            self.turn = getattr(self, "turn", 0) + 1
-            return ok() if not key and self.turn % 2 else status(500)
+            return ok() if key.startswith("other") else status(502)
 
     async with Flapping() as server:
         tool = tool_at(server.url, Listener(), outage_deadline_s=0.5)
-        results = await asyncio.wait_for(call_many(tool, 8), 20)
+        calls = asyncio.create_task(call_many(tool, 8))
+        number = 0
+        while not calls.done():
+            await call_one(tool, number, "other")
+            number += 1
+            await asyncio.sleep(0.02)
+        results = await asyncio.wait_for(calls, 20)
         await tool.close()
     assert all(isinstance(result, ToolFailure) for result in results)
 
@@ -148,21 +221,47 @@ async def test_a_call_that_may_not_repeat_is_not_repeated_when_the_endpoint_goes
         results = await call_many(tool, 8)
         await tool.close()
     assert all(isinstance(result, ToolFailure) and result.attempts == 1 for result in results)
-    assert sum("X-AgentRFT-Probe" not in request.headers for request in server.received) == 8
+    assert len(server.received) == 8
 
 
-async def test_closing_stops_the_probes() -> None:
-    async with ChaosServer(default=status(500)) as server:
+async def test_in_an_outage_only_trials_cost_calls_that_may_not_repeat() -> None:
+    listener = Listener()
+    async with Down(status(502), 10) as server:
+        tool = tool_at(server.url, listener, idempotent=False, max_concurrency=4)
+        results = await call_many(tool, 40)
+        await tool.close()
+    assert sum(isinstance(result, ToolFailure) for result in results) == 10
+    assert max(server.executed.values()) == 1 and len(server.received) == 40, "none is sent twice"
+    assert [level for level, _ in listener.heard] == ["warning", "info"]
+
+
+async def test_who_waits_and_is_cancelled_leaves_its_turn_to_the_next() -> None:
+    async with ChaosServer() as server:
+        port = int(server.url.rpartition(":")[2].partition("/")[0])
+    tool = tool_at(server.url, Listener())
+    calls = [asyncio.create_task(call_one(tool, n)) for n in range(10)]
+    while not tool.endpoint.breaker.is_open:
+        await asyncio.sleep(0.01)
+    for call in calls[:9]:
+        call.cancel()
+        await asyncio.sleep(0.03)
+    async with ChaosServer(port=port):
+        assert (await asyncio.wait_for(calls[9], 10)).status == "ok"
+    await tool.close()
+
+
+async def test_nothing_is_sent_after_closing() -> None:
+    async with ChaosServer(default=status(502)) as server:
         tool = tool_at(server.url, Listener())
         calls = asyncio.create_task(call_many(tool, 8))
-        while tool.counters["probes"] < 2:
+        while len(server.received) < 10:
             await asyncio.sleep(0.01)
         calls.cancel()
         await asyncio.gather(calls, return_exceptions=True)
         await tool.close()
-        probes = tool.counters["probes"]
+        sent = len(server.received)
         await asyncio.sleep(0.5)
-        assert tool.counters["probes"] == probes
+        assert len(server.received) == sent
 
 
 async def test_single_errors_among_answers_open_nothing() -> None:

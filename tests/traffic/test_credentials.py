@@ -10,65 +10,59 @@ from agentrft.graders import GraderFailure, GraderSample
 from agentrft.graders.endpoint import EndpointGrader
 from agentrft.spec.graders import EndpointGraderSpec
 from agentrft.tools import ToolCall, ToolFailure
-from agentrft.traffic import breaker as breaker_module
+from agentrft.traffic import waiting
 from tests.traffic.chaos_server import Behaviour, ChaosServer, json_body, ok, status
-from tests.traffic.test_breaker import Listener, call_many, tool_at
+from tests.traffic.test_breaker import Listener, assert_only_real_calls, call_many, call_one, tool_at
 
 SAMPLE = GraderSample("an answer")
 
 
 @pytest.fixture(autouse=True)
-def quick_probes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(breaker_module, "FIRST_INTERVAL_S", 0.05)
-    monkeypatch.setattr(breaker_module, "MAX_INTERVAL_S", 0.2)
+def quick_trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(waiting, "FIRST_INTERVAL_S", 0.05)
+    monkeypatch.setattr(waiting, "MAX_INTERVAL_S", 0.2)
     yield
 
 
 class Guarded(ChaosServer):
-    """Refuses everything from when its token expired until it is renewed.
+    """Refuses everything while its token is expired."""
 
-    Attributes:
-        guards_probes: whether it looks at the token of a probe, too.
-    """
-
-    def __init__(self, code: int, *, guards_probes: bool = True, answer: Behaviour | None = None) -> None:
+    def __init__(self, code: int, *, answer: Behaviour | None = None) -> None:
         super().__init__(default=answer or ok())
         self.refusal = status(code, "token expired")
-        self.guards_probes = guards_probes
-        self.expired = True
+        self.expired = False
 
     def _behaviour(self, key: str) -> Behaviour:
-        probe = "X-AgentRFT-Probe" in self.received[-1].headers
-        refused = self.expired and (self.guards_probes or not probe)
-        return self.refusal if refused else self.default
+        return self.refusal if self.expired else self.default
 
-    async def renew_soon(self, after_s: float = 0.5) -> None:
-        await asyncio.sleep(after_s)
+    async def expire(self, for_s: float = 0.5) -> None:
+        self.expired = True
+        await asyncio.sleep(for_s)
         self.expired = False
 
 
-# A 403 of an endpoint that takes the probe may be about what was asked for: see the last test.
-@pytest.mark.parametrize(("code", "guards_probes"), [(401, True), (403, True), (407, True), (401, False), (407, False)])
+@pytest.mark.parametrize("code", [401, 403, 407])
 @pytest.mark.parametrize("fields", [{}, {"idempotent": False}, {"retries": 1}])
-async def test_calls_wait_while_a_credential_is_refused_and_none_is_lost(
-    code: int, guards_probes: bool, fields: dict[str, Any]
-) -> None:
+async def test_calls_wait_while_a_credential_is_refused_and_none_is_lost(code: int, fields: dict[str, Any]) -> None:
     listener = Listener()
-    async with Guarded(code, guards_probes=guards_probes) as server:
+    async with Guarded(code) as server:
         tool = tool_at(server.url, listener, **fields)
-        results, _ = await asyncio.gather(call_many(tool, 30), server.renew_soon())
+        await call_one(tool, 0, "before")
+        _, results = await asyncio.gather(server.expire(), call_many(tool, 30))
         await tool.close()
     assert [getattr(result, "status", result) for result in results] == ["ok"] * 30
     assert [level for level, _ in listener.heard] == ["warning", "info"]
     assert "refuses its credential" in listener.heard[0][1]
     assert "takes its credential again" in listener.heard[1][1]
-    assert {times for key, times in server.executed.items() if key} == {1}
+    assert set(server.executed.values()) == {1}
+    assert_only_real_calls(server)
 
 
 async def test_one_call_after_another_waits_too() -> None:
-    async with Guarded(401, guards_probes=False) as server:
+    async with Guarded(401) as server:
         tool = tool_at(server.url, Listener(), retries=1)
-        (result,), _ = await asyncio.gather(call_many(tool, 1), server.renew_soon())
+        await call_one(tool, 0, "before")
+        _, (result,) = await asyncio.gather(server.expire(), call_many(tool, 1))
         await tool.close()
     assert getattr(result, "status", result) == "ok"
 
@@ -77,6 +71,8 @@ async def test_a_credential_that_stays_refused_fails_its_calls_at_the_deadline_o
     listener = Listener()
     async with Guarded(401) as server:
         tool = tool_at(server.url, listener, outage_deadline_s=0.4)
+        await call_one(tool, 0, "before")
+        server.expired = True
         results = await call_many(tool, 10)
         await tool.close()
     assert {getattr(result, "kind", result) for result in results} == {"credential_refused"}
@@ -122,45 +118,49 @@ def endpoint_grader(url: str, listener: Listener, **fields: Any) -> EndpointGrad
 async def test_an_endpoint_grader_whose_token_expires_is_waited_for(code: int) -> None:
     listener = Listener()
     async with Guarded(code, answer=json_body({"score": 0.5})) as server:
-        server.expired = False
         grader = endpoint_grader(server.url, listener)
         assert (await grader.grade(SAMPLE, item={}, trace_id="t")).score == 0.5
-        server.expired = True
-        grade, _ = await asyncio.gather(grader.grade(SAMPLE, item={}, trace_id="t"), server.renew_soon())
+        _, grade = await asyncio.gather(server.expire(), grader.grade(SAMPLE, item={}, trace_id="t"))
         await grader.close()
     assert grade.score == 0.5
     assert set(grade.faults) == {"credential_refused"}
     assert [level for level, _ in listener.heard] == ["warning", "info"]
 
 
-async def test_a_grader_whose_credential_was_never_taken_fails_at_once() -> None:
+async def test_a_credential_that_was_never_taken_fails_at_once() -> None:
     listener = Listener()
     async with Guarded(401) as server:
-        grader = endpoint_grader(server.url, listener)
-        with pytest.raises(GraderFailure) as failure:
+        server.expired = True
+        grader, tool = endpoint_grader(server.url, listener), tool_at(server.url, listener)
+        with pytest.raises(GraderFailure) as graded:
             await grader.grade(SAMPLE, item={}, trace_id="t")
+        with pytest.raises(ToolFailure) as called:
+            await call_one(tool, 1)
         await grader.close()
-    assert failure.value.kind == "credential_refused"
-    assert (len(server.received), listener.heard) == (1, [])
+        await tool.close()
+    assert (graded.value.kind, called.value.kind) == ("credential_refused", "credential_refused")
+    assert (len(server.received), listener.heard) == (2, [])
+
+
+class Forbidding(ChaosServer):
+    """Answers for all documents but one kind."""
+
+    def __init__(self, code: int = 403) -> None:
+        super().__init__()
+        self.code = code
+
+    def _behaviour(self, key: str) -> Behaviour:
+        return status(self.code, "not for you") if key.startswith("secret") else ok()
 
 
 async def test_a_403_for_one_document_holds_up_nobody_and_says_nothing_of_the_credential() -> None:
-    class Forbidding(ChaosServer):
-        """Takes probes and answers for all documents but one."""
-
-        def _behaviour(self, key: str) -> Behaviour:
-            return status(403, "not for you") if key.startswith("secret") else ok()
-
     listener = Listener()
     async with Forbidding() as server:
         tool = tool_at(server.url, listener)
         await call_many(tool, 1)
+        call = ToolCall("call_1", "search", '{"document": 7}')
         forbidden = await asyncio.gather(
-            *(
-                tool.call(ToolCall(f"call_{number}", "search", "{}"), trace_id="secret", attempt=1, item={})
-                for number in range(8)
-            ),
-            return_exceptions=True,
+            *(tool.call(call, trace_id=f"secret_{n}", attempt=1, item={}) for n in range(8)), return_exceptions=True
         )
         (after,) = await call_many(tool, 1)
         await tool.close()
@@ -168,4 +168,23 @@ async def test_a_403_for_one_document_holds_up_nobody_and_says_nothing_of_the_cr
         assert isinstance(failure, ToolFailure) and failure.kind == "credential_refused"
         assert failure.attempts <= 5, "each spends its retries, and waits for no credential"
     assert getattr(after, "status", after) == "ok"
+    assert listener.heard == []
+
+
+@pytest.mark.parametrize("code", [401, 403])
+async def test_refusals_that_are_about_single_calls_do_not_hold_up_others(code: int) -> None:
+    listener = Listener()
+    async with Forbidding(code) as server:
+        tool = tool_at(server.url, listener)
+        await call_many(tool, 1)
+        forbidden = [asyncio.create_task(call_one(tool, n, "secret")) for n in range(12)]
+        number = 0
+        while not all(call.done() for call in forbidden):
+            assert (await asyncio.wait_for(call_one(tool, number), 1)).status == "ok"
+            number += 1
+            await asyncio.sleep(0.01)
+        await tool.close()
+    for call in forbidden:
+        failure = call.exception()
+        assert isinstance(failure, ToolFailure) and failure.kind == "credential_refused" and failure.attempts <= 6
     assert listener.heard == []

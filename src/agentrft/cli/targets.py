@@ -76,7 +76,7 @@ def check_inputs(spec: JobSpec) -> None:
 
     Raises:
         UserError: a data file, the grader, or the model's name.
-        EndpointError: a tool's endpoint cannot be used.
+        EndpointError: nothing is there where a tool, a hook or a grader should be.
     """
     from agentrft.graders import check_templates
     from agentrft.tools import call_judge, declared_tools
@@ -100,7 +100,10 @@ async def _probe(spec: JobSpec) -> None:
     graders = [create_grader(grader) for grader in (spec.grader, *spec.holdout_graders.values())]
     toolbox = create_toolbox(spec.tools, on_rollout_start=spec.on_rollout_start, on_rollout_end=spec.on_rollout_end)
     try:
+        # Tools are called once, by the job itself.
         await toolbox.probe()
+        for grader in graders:
+            await grader.probe()
     finally:
         for grader in graders:
             await grader.close()

@@ -158,4 +158,12 @@ class Grader(Protocol):
         """
         ...
 
+    async def probe(self) -> None:
+        """Look whether its servers are there, without asking them anything.
+
+        Raises:
+            EndpointError: one is not.
+        """
+        ...
+
     async def close(self) -> None: ...

@@ -42,7 +42,7 @@ class EndpointGrader:
         self.pass_threshold = spec.pass_threshold
         traffic = Traffic.of(spec, backoff_s=backoff_s)
         label = f"grader '{spec.name}'"
-        self.endpoint = Endpoint(label, str(spec.url), spec.headers, traffic, notify, was_probed=False)
+        self.endpoint = Endpoint(label, str(spec.url), spec.headers, traffic, notify)
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
         """Grade one rollout.
@@ -75,8 +75,8 @@ class EndpointGrader:
         )
 
     async def probe(self) -> None:
-        """Raise EndpointError unless the server is there and takes the headers."""
-        await self.endpoint.probe()
+        """Connect to the server: a made-up answer to grade might be counted, or stored. Raises EndpointError."""
+        await self.endpoint.connect()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -75,7 +75,7 @@ class Judge:
         base_url, headers = _here(spec, grader) if spec.served_here else _elsewhere(spec, grader)
         traffic = Traffic.of(spec, backoff_s=backoff_s)
         url = f"{base_url.rstrip('/')}/chat/completions"
-        self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify, was_probed=False)
+        self.endpoint = Endpoint(f"grader '{grader}'", url, headers, traffic, notify)
 
     async def ask(
         self,
@@ -118,8 +118,8 @@ class Judge:
         )
 
     async def probe(self) -> None:
-        """Raise EndpointError unless the server is there and takes the key."""
-        await self.endpoint.probe()
+        """Connect to the server: a question would cost tokens. Raises EndpointError."""
+        await self.endpoint.connect()
 
     async def close(self) -> None:
         await self.endpoint.close()

@@ -49,6 +49,9 @@ class LabelModelGrader:
             latency_s=time.perf_counter() - started,
         )
 
+    async def probe(self) -> None:
+        await self.judge.probe()
+
     async def close(self) -> None:
         await self.judge.close()
 

@@ -65,6 +65,9 @@ class ModelGrader:
             latency_s=time.perf_counter() - started,
         )
 
+    async def probe(self) -> None:
+        await self.judge.probe()
+
     async def close(self) -> None:
         await self.judge.close()
 

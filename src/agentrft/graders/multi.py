@@ -104,6 +104,10 @@ class MultiGrader:
         found = formula_range(self._spec, known)
         return min(0.0, *(grade.score for grade in grades.values())) if found is None else found[0]
 
+    async def probe(self) -> None:
+        """Look for all graders' servers."""
+        await asyncio.gather(*(grader.probe() for grader in self._graders.values()))
+
     async def close(self) -> None:
         """Close all graders."""
         await asyncio.gather(*(grader.close() for grader in self._graders.values()))

@@ -89,6 +89,9 @@ class PythonGrader:
         finally:
             self._idle.put_nowait(worker)
 
+    async def probe(self) -> None:
+        """It has no server."""
+
     async def close(self) -> None:
         """End all workers; a call that is running fails as "crashed"."""
         self._closed = True

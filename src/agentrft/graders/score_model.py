@@ -50,6 +50,9 @@ class ScoreModelGrader:
             latency_s=time.perf_counter() - started,
         )
 
+    async def probe(self) -> None:
+        await self.judge.probe()
+
     async def close(self) -> None:
         await self.judge.close()
 

@@ -40,6 +40,9 @@ class StringCheckGrader:
         score = 1.0 if self._holds(text, reference) else 0.0
         return Grade(score=score, latency_s=time.perf_counter() - started)
 
+    async def probe(self) -> None:
+        """It has no server."""
+
     async def close(self) -> None:
         """Nothing to release."""
 

@@ -86,6 +86,9 @@ class TextSimilarityGrader:
             latency_s=time.perf_counter() - started,
         )
 
+    async def probe(self) -> None:
+        """It has no server."""
+
     async def close(self) -> None:
         self._threads.shutdown(wait=False)
 

@@ -34,6 +34,9 @@ class TraceGrader:
             latency_s=time.perf_counter() - started,
         )
 
+    async def probe(self) -> None:
+        """It has no server."""
+
     async def close(self) -> None:
         """Nothing to release."""
 

@@ -72,7 +72,7 @@ async def evaluate(
     """
     runtime = Runtime(spec, given=given, grader=grader, calls_end=calls_end)
     try:
-        await runtime.probe_tools()
+        await runtime.probe()
         await runtime.compute(reference.apply, runtime.policy)
         await runtime.publish_policy()
         samples = runtime.validation if split == "validation" and runtime.validation else runtime.train

@@ -115,7 +115,7 @@ async def _run(
 
     runtime.notices.listen(report)
     try:
-        await runtime.probe_tools()
+        await runtime.probe()
         store.record_hyperparameters(job_id, runtime.hyperparameters.as_dict())
         store.set_total_steps(job_id, runtime.hyperparameters.max_steps)
         progress.started(job_id, runtime.hyperparameters.max_steps)

@@ -174,9 +174,15 @@ class Runtime:
         await self.compute(weights.apply, self.policy)
         self.policy.version = 0
 
-    async def probe_tools(self) -> None:
-        """Raise EndpointError if a tool cannot be used."""
-        await self.toolbox.probe()
+    async def probe(self) -> None:
+        """Look whether tools, hooks and graders are there, and call the tools that may be called for it.
+
+        Raises:
+            EndpointError: one of them cannot be used.
+        """
+        await asyncio.gather(
+            self.toolbox.probe(self.train[0]), *(grader.probe() for grader in (self.grader, *self.holdouts.values()))
+        )
 
     def tools_of(self, sample: Sample) -> list[dict[str, Any]]:
         """What the model is shown of tools, for a sample: Chat Completions `tools`."""

@@ -5,7 +5,7 @@ A tool answers text that the model reads, or fails as infrastructure; it never a
 
 from agentrft.spec.json_schema import schema_fault
 from agentrft.tools.arguments import argument_fault, fits_schema, unenforced_parts
-from agentrft.tools.base import RolloutResource, Tool, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import RolloutResource, Tool, ToolCall, ToolFailure, ToolResult, TrialCall
 from agentrft.tools.examples import example_arguments
 from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
@@ -25,6 +25,7 @@ __all__ = [
     "ToolFailure",
     "ToolResult",
     "Toolbox",
+    "TrialCall",
     "argument_fault",
     "call_judge",
     "create_toolbox",

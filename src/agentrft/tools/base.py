@@ -33,6 +33,20 @@ class ToolResult:
     faults: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
+@dataclass(frozen=True)
+class TrialCall:
+    """A call to try a tool with, before a job's own.
+
+    Attributes:
+        item: the row that goes with it.
+        is_example: the user gave its arguments, so the tool must take them; others were made from its schema.
+    """
+
+    call: ToolCall
+    item: dict[str, Any]
+    is_example: bool
+
+
 class ToolFailure(Exception):
     """The tool's infrastructure broke: the rollout becomes `infra_failed` and is never trained on.
 
@@ -77,8 +91,12 @@ class Tool(Protocol):
         """
         ...
 
-    async def probe(self) -> None:
-        """Raise EndpointError where the tool cannot be used."""
+    async def probe(self, trial: TrialCall | None) -> None:
+        """Look whether the tool is there, and make a call where one is given.
+
+        Raises:
+            EndpointError: it cannot be used.
+        """
         ...
 
     async def close(self) -> None: ...

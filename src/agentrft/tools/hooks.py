@@ -55,10 +55,10 @@ class RolloutHooks:
             logger.warning("%s: on_rollout_end: %s: %s", trace_id, fault.kind, fault.message)
 
     async def probe(self) -> None:
-        """Raise EndpointError where one of them cannot be used."""
+        """Connect to them, and tell them nothing. Raises EndpointError where nothing is there."""
         for endpoint in (self._start, self._end):
             if endpoint is not None:
-                await endpoint.probe()
+                await endpoint.connect()
 
     async def close(self) -> None:
         for endpoint in (self._start, self._end):

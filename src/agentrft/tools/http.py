@@ -2,11 +2,12 @@
 
 import logging
 import time
+import uuid
 from typing import Any
 
 from agentrft.spec import HttpToolSpec
 from agentrft.tools import wire
-from agentrft.tools.base import ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import ToolCall, ToolFailure, ToolResult, TrialCall
 from agentrft.traffic import MAX_BODY_BYTES, Endpoint, Fault, Notify, Traffic, notify_nobody
 from agentrft.wire import dump
 
@@ -37,6 +38,8 @@ class HttpTool:
         self.idempotent = spec.may_repeat
         self.reads_item = spec.format == "function_call"
         self.spec = spec
+        self._notify = notify
+        self._has_answered = False
         traffic = Traffic.of(spec, idempotent=spec.may_repeat, backoff_s=backoff_s)
         label, url = f"tool '{spec.name}'", str(spec.server_url)
         self.endpoint = Endpoint(label, url, spec.headers, traffic, notify, forbids_things=True)
@@ -79,6 +82,7 @@ class HttpTool:
             )
             logger.warning("%s: %s after %d requests", trace_id, failure, sent.attempts)
             raise failure
+        self._warn_of_a_path(verdict.http_status)
         counted = f"client_error:{verdict.http_status}" if verdict.status == "client_error" else verdict.status
         self.counters[counted] += 1
         output = self.endpoint.redactor.output(verdict.output)
@@ -91,13 +95,34 @@ class HttpTool:
         headers = wire.request_headers(trace_id=trace_id, call_id=call.call_id, attempt=1)
         return await self.endpoint.send_once(self._body(call, trace_id, item), headers, self._read)
 
-    async def probe(self) -> None:
-        """Raise EndpointError unless the endpoint is there and takes the headers."""
-        await self.endpoint.probe()
+    async def probe(self, trial: TrialCall | None) -> None:
+        """Connect to the endpoint; make the call, where one is given, as a rollout would.
+
+        Raises:
+            EndpointError: nothing is there, or the answer says that the headers or the URL are wrong.
+        """
+        await self.endpoint.connect()
+        if trial is None:
+            return
+        trace_id = f"trace_{uuid.uuid4().hex}"
+        headers = wire.request_headers(trace_id=trace_id, call_id=trial.call.call_id, attempt=1)
+        await self.endpoint.try_out(
+            self._body(trial.call, trace_id, trial.item), headers, self._read, is_sure=trial.is_example
+        )
 
     async def close(self) -> None:
         """Close the connections. A later call opens new ones."""
         await self.endpoint.close()
+
+    def _warn_of_a_path(self, status: int | None) -> None:
+        """Tell of a first answer that the model reads, and that may mean a mistake in the URL."""
+        if status in (404, 405) and not self._has_answered:
+            self._notify(
+                "warning",
+                f"tool '{self.name}': {self.endpoint.public_url} answered its first call with HTTP {status}, which the "
+                "model reads; if nothing takes a POST there, correct the path in its URL",
+            )
+        self._has_answered = True
 
     def _body(self, call: ToolCall, trace_id: str, item: dict[str, Any]) -> bytes:
         plain = self.spec.format == "plain"

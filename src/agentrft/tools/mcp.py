@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from agentrft.spec import McpToolSpec
-from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult, TrialCall
 from agentrft.tools.mcp_connection import OPEN_TIMEOUT_S, McpConnector
 from agentrft.tools.mcp_listing import ToolDefinition, usable_tools
 from agentrft.tools.mcp_session import McpSession, reason_of, text_of
@@ -23,6 +23,7 @@ from agentrft.traffic import (
     MAX_BODY_BYTES,
     AdaptiveLimiter,
     Breaker,
+    Caller,
     Fault,
     Notify,
     OutageError,
@@ -31,7 +32,7 @@ from agentrft.traffic import (
     notify_nobody,
     shorten,
 )
-from agentrft.wire import clean_text, parse
+from agentrft.wire import clean_text, dump, parse
 
 if TYPE_CHECKING:
     pass
@@ -66,7 +67,7 @@ class McpServer:
         self.redactor = Redactor({**spec.headers, **spec.env}, str(spec.server_url or ""))
         self.limiter = AdaptiveLimiter(spec.max_concurrency)
         where = "" if spec.server_url is None else f" at {URL(str(spec.server_url)).host_port_subcomponent}"
-        self._breaker = Breaker(f"{self.label}{where}", self._answers, notify)
+        self._breaker = Breaker(f"{self.label}{where}", notify, forbids_things=True)
         self._sessions: dict[tuple[str, int], McpSession] = {}
         self._connector = McpConnector(self.label, spec, self.redactor)
         self.definitions = usable_tools(self._connector.discovered(), spec.allowed_tools, self.label)
@@ -82,22 +83,16 @@ class McpServer:
 
     async def call(self, name: str, arguments: dict[str, Any], *, trace_id: str, attempt: int) -> "_Called":
         """Call a tool in the attempt's session. Faults are repeated within the retry budget."""
-        budget = RetryBudget(retries=RETRIES, idempotent=self.spec.idempotent, backoff_s=BACKOFF_S)
+        budget = RetryBudget(retries=RETRIES, idempotent=self.spec.may_repeat, backoff_s=BACKOFF_S)
+        caller = Caller(lambda: dump([name, arguments]))
         faults: list[Fault] = []
         attempts = 0
-        refused_at: float | None = None
         while True:
-            sent_at = time.monotonic()
-            answer = await self._attempt(name, arguments, trace_id, attempt)
+            answer = await self._attempt(name, arguments, trace_id, attempt, caller)
             attempts += not isinstance(answer, Fault) or answer.may_have_arrived
             if not isinstance(answer, Fault):
                 return _Called(answer, attempts, faults)
             faults.append(answer)
-            if answer.kind == CREDENTIAL_REFUSED and answer.transient:
-                refused_at = refused_at or sent_at
-                if not self._breaker.took_one_since(refused_at):
-                    self._breaker.failed(answer.kind, is_forbidden=answer.is_forbidden)
-                await self._breaker.looked()
             wait_s = budget.wait_s(answer, endpoint_is_down=self._breaker.is_open)
             if wait_s is None:
                 return _Called(answer, attempts, faults)
@@ -110,22 +105,25 @@ class McpServer:
         await asyncio.gather(*(session.close() for session in sessions))
 
     async def _attempt(
-        self, name: str, arguments: dict[str, Any], trace_id: str, attempt: int
+        self, name: str, arguments: dict[str, Any], trace_id: str, attempt: int, caller: Caller
     ) -> "tuple[str, ResultStatus] | Fault":
         try:
-            await self._breaker.admit(OUTAGE_DEADLINE_S)
+            is_trial = await self._breaker.admit(caller, OUTAGE_DEADLINE_S)
         except OutageError as outage:
             return Fault(outage.kind, str(outage), may_have_arrived=False)
         try:
-            async with self.limiter.slot(queue_deadline_s=QUEUE_DEADLINE_S):
-                session = await self._session(trace_id, attempt)
+            async with self.limiter.slot(first=is_trial, queue_deadline_s=QUEUE_DEADLINE_S):
+                session = await self._session(trace_id, attempt, caller)
                 if isinstance(session, Fault):
                     return session
-                return await self._exchange(session, name, arguments, trace_id)
+                return await self._exchange(session, name, arguments, trace_id, caller)
         except TimeoutError:
             return Fault("timeout", f"no free slot within {QUEUE_DEADLINE_S:g} s")
+        finally:
+            if is_trial:
+                self._breaker.end_trial(caller)
 
-    async def _session(self, trace_id: str, attempt: int) -> "McpSession | Fault":
+    async def _session(self, trace_id: str, attempt: int, caller: Caller) -> "McpSession | Fault":
         """The attempt's session, open."""
         key = (trace_id, attempt)
         session = self._sessions.get(key)
@@ -141,28 +139,39 @@ class McpServer:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await asyncio.shield(session.ready)
         except TimeoutError:
-            fault = Fault("timeout", f"no session within {OPEN_TIMEOUT_S:g} s", transient=True, may_have_arrived=False)
+            said = f"no session within {OPEN_TIMEOUT_S:g} s"
+            fault = Fault("timeout", said, transient=True, may_have_arrived=False, is_outage=True)
         except Exception as error:  # the SDK raises groups of whatever its transports meet
             message = self.redactor.message(f"no session: {reason_of(error)}{session.last_words()}")
-            unreachable = Fault("connection", message, transient=True, may_have_arrived=False)
-            fault = _refusal(session, message) or unreachable
+            unreachable = Fault("connection", message, transient=True, may_have_arrived=False, is_outage=True)
+            fault = _refusal(session, message, opens=True) or unreachable
         else:
             self._breaker.answered(asked)
             return session
         self._sessions.pop(key, None)
         await session.close()
-        if fault.kind != CREDENTIAL_REFUSED:
-            self._breaker.failed(fault.kind)
+        self._breaker.failed(fault, caller, asked)
         return fault
 
     async def _exchange(
+        self, session: McpSession, name: str, arguments: dict[str, Any], trace_id: str, caller: Caller
+    ) -> "tuple[str, ResultStatus] | Fault":
+        started = time.monotonic()
+        verdict = await self._called(session, name, arguments, trace_id)
+        if not isinstance(verdict, Fault):
+            self.limiter.succeeded(time.monotonic() - started)
+            self._breaker.answered(started)
+        elif verdict.kind == CREDENTIAL_REFUSED:
+            self._breaker.failed(verdict, caller, started)
+        return verdict
+
+    async def _called(
         self, session: McpSession, name: str, arguments: dict[str, Any], trace_id: str
     ) -> "tuple[str, ResultStatus] | Fault":
         from mcp import MCPError
         from pydantic import ValidationError
 
         client = session.ready.result()
-        started = time.monotonic()
         session.refused = None
         try:
             async with asyncio.timeout(self.spec.timeout_s):
@@ -179,8 +188,6 @@ class McpServer:
         except Exception as error:  # closed streams, broken pipes, HTTP errors of the SDK's own client
             message = self.redactor.message(reason_of(error))
             return _refusal(session, message) or Fault("connection", message)
-        self.limiter.succeeded(time.monotonic() - started)
-        self._breaker.answered(started)
         text = text_of(result.content, result.structured_content)
         if result.is_error and not text.strip():
             text = "the tool failed, and did not say why"
@@ -188,25 +195,13 @@ class McpServer:
             return f"413 Payload Too Large: the tool's answer is over {MAX_BODY_BYTES} bytes.", "too_large"
         return self.redactor.output(text), "client_error" if result.is_error else "ok"
 
-    async def _answers(self) -> bool | str:
-        """Whether a session can be opened; not, "credential_refused" where that is why."""
-        session = McpSession(self._connector, {})
-        try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await asyncio.shield(session.ready)
-            return True
-        except Exception:  # whatever it is, the server does not answer
-            return False if session.refused is None else CREDENTIAL_REFUSED
-        finally:
-            await session.close()
 
-
-def _refusal(session: McpSession, message: str) -> Fault | None:
-    """What went wrong, where the server had refused the credential."""
+def _refusal(session: McpSession, message: str, *, opens: bool = False) -> Fault | None:
+    """What went wrong, where the server had refused the credential; `opens`: a session, which asks for nothing yet."""
     if session.refused is None:
         return None
     message = f"HTTP {session.refused}: {message}"
-    is_forbidden = session.refused == FORBIDDEN
+    is_forbidden = session.refused == FORBIDDEN and not opens
     return Fault(CREDENTIAL_REFUSED, message, transient=True, may_have_arrived=False, is_forbidden=is_forbidden)
 
 
@@ -226,7 +221,7 @@ class McpTool:
         self.name = definition.name
         self.description = definition.description
         self.parameters = definition.parameters
-        self.idempotent = server.spec.idempotent
+        self.idempotent = server.spec.may_repeat
         self.reads_item = False
         self._server = server
 
@@ -250,7 +245,7 @@ class McpTool:
         output, status = verdict
         return ToolResult(output, status, time.monotonic() - started, called.attempts, faults)
 
-    async def probe(self) -> None:
+    async def probe(self, trial: TrialCall | None) -> None:
         """Nothing to ask: the server was asked for its tools."""
 
     async def close(self) -> None:

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from agentrft.errors import UserError
 from agentrft.spec import PythonToolSpec
-from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult, TrialCall
 from agentrft.tools.python_calling import described, innermost, run, was_raised
 from agentrft.tools.python_results import NoResult
 from agentrft.tools.python_signature import Signature
@@ -91,7 +91,7 @@ class PythonTool:
             case _:
                 raise self._failure("exception", described(error)) from error
 
-    async def probe(self) -> None:
+    async def probe(self, trial: TrialCall | None) -> None:
         """Nothing to ask: the function was imported."""
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from agentrft import wire
 from agentrft.errors import UserError
-from agentrft.tools.base import ResultStatus, Tool, ToolCall, ToolFailure, ToolResult
+from agentrft.tools.base import ResultStatus, Tool, ToolCall, ToolFailure, ToolResult, TrialCall
 from agentrft.tools.caching import call_key, earlier_call_key
 from agentrft.tools.wrapping import WrappedTool
 
@@ -78,9 +78,9 @@ class ReplayTool(WrappedTool):
         message = f"{self._path} has no call with the arguments {call.arguments[:200]}"
         raise ToolFailure(self.name, "not_recorded", message, 0, faults={"not_recorded": 1}, repeatable=False)
 
-    async def probe(self) -> None:
+    async def probe(self, trial: TrialCall | None) -> None:
         if self._on_miss == "live":
-            await self._tool.probe()
+            await self._tool.probe(trial)
 
 
 def _read(path: Path, tool: str) -> dict[str, ToolResult]:

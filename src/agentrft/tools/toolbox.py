@@ -1,17 +1,21 @@
 """All tools of a job, put together from what it declares."""
 
 import asyncio
+import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentrft.data import Sample
 from agentrft.errors import UserError
 from agentrft.spec import HookSpec, HttpToolSpec, McpToolSpec, PythonToolSpec, ToolSpec
 from agentrft.spec.json_schema import schema_fault
 from agentrft.spec.tools import ToolLimits
 from agentrft.tools.arguments import argument_fault, unenforced_parts
-from agentrft.tools.base import RolloutResource, Tool
+from agentrft.tools.base import RolloutResource, Tool, ToolCall, TrialCall
 from agentrft.tools.caching import CachedTool
+from agentrft.tools.examples import example_arguments
 from agentrft.tools.hooks import RolloutHooks
 from agentrft.tools.http import HttpTool
 from agentrft.tools.mcp import McpServer, McpTool
@@ -31,6 +35,7 @@ class Toolbox:
         max_calls: in one rollout, by tool; absent where there is no limit.
         max_output_characters: of one answer, by tool.
         examples: arguments for a trial call, by tool; absent where the job gives none.
+        idempotent: the tools that the job says may be called with arguments that are made up.
         unenforced: what of a tool's schema its calls are not held against, with the reasons, by tool.
     """
 
@@ -39,6 +44,7 @@ class Toolbox:
     max_calls: dict[str, int] = field(default_factory=dict)
     max_output_characters: dict[str, int] = field(default_factory=dict)
     examples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    idempotent: set[str] = field(default_factory=set)
     unenforced: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -74,6 +80,8 @@ class Toolbox:
             if fault is not None:
                 raise UserError(f"tool '{tool.name}': example: {fault}", "Give arguments that fit its parameters.")
             self.examples[tool.name] = example
+        if limits.idempotent:
+            self.idempotent.add(tool.name)
         if limits.record is not None:
             tool = RecordingTool(tool, limits.record)
         if limits.replay is not None:
@@ -92,10 +100,37 @@ class Toolbox:
             if isinstance(tool, CachedTool):
                 tool.forget()
 
-    async def probe(self) -> None:
-        """Raise EndpointError where a tool cannot be used."""
-        hooks = [resource.probe() for resource in self.resources if isinstance(resource, RolloutHooks)]
-        await asyncio.gather(*(tool.probe() for tool in self.tools.values()), *hooks)
+    async def probe(self, sample: Sample | None = None) -> None:
+        """Look whether all tools and hooks are there, before a job's own calls.
+
+        Args:
+            sample: whose row goes with a real call of each tool that has an example, or is idempotent by declaration;
+                None for no calls. Tools that may not be called twice get none, and neither do those of a job with
+                hooks: what a hook makes for a rollout would be missing.
+
+        Raises:
+            EndpointError: one of them cannot be used.
+        """
+        hooks = [resource for resource in self.resources if isinstance(resource, RolloutHooks)]
+        trials = {name: None if sample is None or hooks else self._trial(name, sample) for name in self.tools}
+        await asyncio.gather(
+            *(tool.probe(trials[name]) for name, tool in self.tools.items()), *(hook.probe() for hook in hooks)
+        )
+
+    def _trial(self, name: str, sample: Sample) -> TrialCall | None:
+        tool, example = self.tools[name], self.examples.get(name)
+        if not tool.idempotent:
+            return None
+        arguments = example
+        if arguments is None:
+            schema = _schema_shown(tool, sample)
+            if name not in self.idempotent or schema is None:
+                return None
+            arguments = example_arguments(schema)
+            if argument_fault(schema, arguments) is not None:
+                return None
+        call = ToolCall(f"call_{uuid.uuid4().hex[:24]}", name, json.dumps(arguments, ensure_ascii=False))
+        return TrialCall(call, sample.item, is_example=example is not None)
 
     async def close(self) -> None:
         for part in (*self.tools.values(), *self.resources):
@@ -139,6 +174,14 @@ def create_toolbox(
         for part in parts:
             notify("warning", f"tool '{name}': parameters: the model sees it, and its calls may break it: {part}")
     return toolbox
+
+
+def _schema_shown(tool: Tool, sample: Sample) -> dict[str, Any] | None:
+    """A tool's schema as the model sees it with a sample; None where it does not."""
+    if not sample.tools:
+        return tool.parameters
+    functions = [one["function"] for one in sample.tools if one["function"]["name"] == tool.name]
+    return (functions[0].get("parameters") or {}) if functions else None
 
 
 def _add_of_server(toolbox: Toolbox, server: McpServer, definition: ToolDefinition, spec: McpToolSpec) -> None:

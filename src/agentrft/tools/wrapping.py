@@ -1,6 +1,6 @@
 """What a tool around another tool has of it."""
 
-from agentrft.tools.base import Tool
+from agentrft.tools.base import Tool, TrialCall
 
 
 class WrappedTool:
@@ -14,8 +14,8 @@ class WrappedTool:
         self.reads_item = tool.reads_item
         self._tool = tool
 
-    async def probe(self) -> None:
-        await self._tool.probe()
+    async def probe(self, trial: TrialCall | None) -> None:
+        await self._tool.probe(trial)
 
     async def close(self) -> None:
         await self._tool.close()

@@ -21,6 +21,7 @@ from agentrft.traffic.addresses import refuses_link_local, resolver
 from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
 from agentrft.traffic.connect import connect
 from agentrft.traffic.http import (
+    CREDENTIAL_STATUSES,
     Answer,
     check_headers,
     fault_of,
@@ -218,8 +219,10 @@ class Endpoint:
                 "Start the server, and check the host and port in its URL.",
             )
 
-    async def try_out(self, body: bytes, headers: Mapping[str, str], *, is_sure: bool) -> None:
-        """Make one call as a rollout would, and look at its answer's status. What may pass by itself is a warning.
+    async def try_out(
+        self, body: bytes, headers: Mapping[str, str], read: Callable[[Answer], T | Fault], *, is_sure: bool
+    ) -> None:
+        """Make one call as a rollout would, and look at its answer. What may pass by itself is a warning.
 
         Args:
             is_sure: the call is one that the endpoint must take.
@@ -228,21 +231,24 @@ class Endpoint:
             EndpointError: the answer says that the headers or the URL are wrong.
         """
         answer = await self.exchange(body, {**self._headers, **headers}, self.traffic.timeout_s)
-        fault = answer if isinstance(answer, Fault) else fault_of(answer)
-        if isinstance(answer, Answer):
+        if isinstance(answer, Fault):
+            fault = answer
+        else:
             complaint = trial_complaint(answer, is_sure=is_sure)
             if complaint is not None:
                 what, remedy = complaint
-                raise EndpointError(
-                    f"{self.label}: {self.public_url} answered a first call with {self.redactor.message(what)}.", remedy
-                )
-            if answer.status >= 400 and fault is None:
-                fault = Fault("client_error", f"HTTP {answer.status}")
-        if fault is None or fault.kind in ("client_error", "rate_limited"):
-            self._took_credential = True
+                said = self.redactor.message(what)
+                raise EndpointError(f"{self.label}: {self.public_url} answered a first call with {said}.", remedy)
+            fault = fault_of(answer)
+            if fault is None:
+                verdict = read(answer)
+                fault = verdict if isinstance(verdict, Fault) else None
+                if fault is None and is_sure and answer.status >= 400:
+                    fault = Fault("client_error", f"HTTP {answer.status}")
+            self._took_credential = answer.status not in CREDENTIAL_STATUSES and answer.status < 500
         if fault is not None:
             said = shorten(self.redactor.message(fault.message))
-            self._notify("warning", f"{self.label}: a first call was not answered as it should be: {said}")
+            self._notify("warning", f"{self.label}: a first call was not answered as calls of rollouts must be: {said}")
 
     async def send_once(
         self, body: bytes, headers: Mapping[str, str], read: Callable[[Answer], T | Fault]
@@ -364,7 +370,7 @@ class Endpoint:
         fault = answer if isinstance(answer, Fault) else fault_of(answer)
         if fault is not None and fault.kind == CREDENTIAL_REFUSED and not self._took_credential:
             self.breaker.answered(started)
-            return replace(fault, transient=False)
+            return replace(fault, transient=False, message=f"its key or token was never taken: {fault.message}")
         if fault is not None and fault.kind in FAILURES:
             self.breaker.failed(fault, clock.caller, started)
         else:

@@ -29,12 +29,14 @@ from agentrft.traffic import Fault
 OWN_TIME_S = 0.002
 QUEUED = 1.5
 ANSWERED, REFUSED = "ok", "refused"
+# Kinds of failures that other arguments would not change.
+SETTINGS_WRONG = frozenset({"credential_refused", "redirect"})
 
 
 async def check_tools(
     spec: JobSpec, samples: Sequence[Sample], demonstrations: Sequence[Sample], report: CheckReport, *, burst: int
 ) -> None:
-    """Probe and call every tool.
+    """Connect to every tool, and call it.
 
     Args:
         demonstrations: whose calls have arguments to try.
@@ -95,6 +97,14 @@ async def _check(
         result = await tool.call(call, trace_id=trace_id, attempt=1, item=item)
     except ToolFailure as failure:
         report.tools.append(ToolReport(tool.name, "", call.arguments, source, "failed"))
+        if source == "schema" and failure.kind not in SETTINGS_WRONG:
+            report.warn(
+                part,
+                f"{failure}; its arguments were made from the schema: {call.arguments}.",
+                "Give arguments that it takes as its `example`. A rollout that makes such a call fails: answer what is "
+                "asked wrongly with 4xx, and the model reads why.",
+            )
+            return
         raise EndpointError(f"{failure}.", "Mend it: such a call fails its rollout.") from failure
     finally:
         await _end(toolbox, trace_id)
