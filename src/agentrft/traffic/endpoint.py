@@ -371,7 +371,8 @@ class Endpoint:
         if fault is not None and fault.kind == CREDENTIAL_REFUSED and not self._took_credential:
             self.breaker.answered(started)
             return replace(fault, transient=False, message=f"its key or token was never taken: {fault.message}")
-        if fault is not None and fault.kind in FAILURES:
+        # What would fail again is about the request.
+        if fault is not None and fault.kind in FAILURES and fault.transient:
             self.breaker.failed(fault, clock.caller, started)
         else:
             self._took_credential = True
