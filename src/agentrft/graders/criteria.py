@@ -128,6 +128,9 @@ class CriteriaGrader:
             missing=list(dict.fromkeys(reference for grade in grades.values() for reference in grade.missing)),
         )
 
+    async def probe(self) -> None:
+        """Nothing: a criterion whose server is gone fails alone."""
+
     async def close(self) -> None:
         """Close all graders."""
         await asyncio.gather(*(grader.close() for grader in self._graders))

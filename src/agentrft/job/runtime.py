@@ -181,7 +181,8 @@ class Runtime:
             EndpointError: one of them cannot be used.
         """
         await asyncio.gather(
-            self.toolbox.probe(self.train[0]), *(grader.probe() for grader in (self.grader, *self.holdouts.values()))
+            self.toolbox.probe(next(iter(self.train), None)),
+            *(grader.probe() for grader in (self.grader, *self.holdouts.values())),
         )
 
     def tools_of(self, sample: Sample) -> list[dict[str, Any]]:
