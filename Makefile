@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-dist test-docs test-evals test-fuzz test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -31,6 +31,14 @@ test-evals: setup ## an eval of a base and a fine-tuned model over 100 rows, equ
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
 	AGENTRFT_MCP_ROLLOUTS=64 $(PYTHON_BIN) -m pytest -q tests/tools/test_mcp_tool.py -k many_rollouts
+
+# The table is written only where all of them passed.
+test-clients: setup ## clients of hosted fine-tuning, with the newest openai and 1.91, on SQLite and PostgreSQL; writes the docs' table
+	@scripts/system.sh
+	@scripts/setup_client.sh newest 1.91
+	AGENTRFT_CLIENT_SDKS="newest 1.91" $(PYTHON_BIN) -m pytest -q -s tests/clients/test_clients.py
+	AGENTRFT_CLIENT_SDKS="newest 1.91" scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s tests/clients/test_clients.py
+	$(PYTHON_BIN) -m tests.clients.table
 
 test-dist: setup ## the wheel, installed with all that it needs into an empty environment; a download of some GB
 	$(PYTHON_BIN) -m pytest -q -s -m fresh tests/dist

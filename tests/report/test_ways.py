@@ -32,4 +32,4 @@ def test_who_gets_only_zeros_is_told_of_a_warm_start_and_of_going_on(ways: Ways)
 @pytest.mark.parametrize("ways", [api_ways("eval_1", has_warm_start=True), cli_ways(has_warm_start=True)])
 def test_who_has_a_warm_start_is_not_told_to_add_one(ways: Ways) -> None:
     remedy = verdict(summarise(REFUSED["zero"])).remedy_by(ways)
-    assert "add a warm start" not in remedy and "more demonstrations or epochs" in remedy
+    assert "add a warm start" not in remedy and "more demonstrations or epochs (its `n_epochs`)" in remedy

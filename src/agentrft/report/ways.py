@@ -44,5 +44,5 @@ def api_ways(eval_id: str, *, has_warm_start: bool) -> Ways:
 
 def _warm_start(has_one: bool, field: str) -> str:
     if has_one:
-        return "give the warm start more demonstrations or epochs"
+        return "give the warm start more demonstrations or epochs (its `n_epochs`)"
     return f"add a warm start on about a hundred demonstrations ({field})"

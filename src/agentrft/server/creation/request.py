@@ -249,7 +249,8 @@ def _method(body: dict[str, Any]) -> dict[str, Any]:
     if isinstance(method, dict) and method.get("type") in ("supervised", "dpo"):
         raise ApiError(
             400,
-            f"method.type: '{method['type']}' is not offered; this server does reinforcement fine-tuning.",
+            f"method.type: '{method['type']}' is not offered; this server does reinforcement fine-tuning. A supervised "
+            "start is a part of it: `warm_start` (extra_body) names a file of demonstrations.",
             param="method.type",
             code="unsupported",
         )
