@@ -147,6 +147,15 @@ def creates_a_job_as_hosted_takes_it(world: World) -> None:
     assert "of-the-tool" not in json.dumps(echoed) and "of-the-grader" not in json.dumps(echoed)
 
 
+@check()
+def asks_the_base_model_while_the_job_trains(world: World) -> None:
+    question = row(WORDS[0])
+    answer = OpenAI().chat.completions.create(
+        model=world.model, messages=question["messages"], tools=question["tools"], max_completion_tokens=48
+    )
+    assert answer.model == world.model and answer.usage.prompt_tokens > 0
+
+
 @check(
     same("jobs", "`status`", "pollers that wait for `succeeded`, `failed` or `cancelled`"),
     same(
