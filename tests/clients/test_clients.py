@@ -42,14 +42,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def outcomes(server: Live) -> Iterator[Callable[[str], dict[str, Any]]]:
+def outcomes(server: Live) -> Callable[[str], dict[str, Any]]:
     """What each check of the programs came to in an environment, by the check's id."""
-    with endpoints() as url:
 
-        @cache
-        def run(name: str) -> dict[str, Any]:
+    @cache
+    def run(name: str) -> dict[str, Any]:
+        given = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "unused", "PYTHONPATH": str(sdk.ROOT)}
+        with endpoints() as url:
             world = {"model": MODEL, "endpoints": url, "seed": sdk.NAMES.index(name), "long": sdk.LONG}
-            given = {"OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "unused", "PYTHONPATH": str(sdk.ROOT)}
             ended = subprocess.run(
                 [sdk.python_of(name), "-m", "tests.clients.run", json.dumps(world)],
                 env={"PATH": os.environ["PATH"], **given},
@@ -57,12 +57,12 @@ def outcomes(server: Live) -> Iterator[Callable[[str], dict[str, Any]]]:
                 text=True,
                 timeout=TIMEOUT_S,
             )
-            assert ended.returncode == 0, ended.stderr
-            found = {one["id"]: one for one in map(json.loads, ended.stdout.splitlines())}
-            tell(name, found)
-            return found
+        assert ended.returncode == 0, ended.stderr
+        found = {one["id"]: one for one in map(json.loads, ended.stdout.splitlines())}
+        tell(name, found)
+        return found
 
-        yield run
+    return run
 
 
 def tell(name: str, found: dict[str, Any]) -> None:
