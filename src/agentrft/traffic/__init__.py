@@ -1,7 +1,8 @@
 """Talking to the user's endpoints: what protects them from a burst, and a job from their failures."""
 
+from agentrft.traffic.bearing import Traffic
 from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
-from agentrft.traffic.endpoint import Endpoint, Sent, Traffic
+from agentrft.traffic.endpoint import Endpoint, Sent
 from agentrft.traffic.http import CREDENTIAL_STATUSES, MAX_BODY_BYTES, Answer, shorten
 from agentrft.traffic.limiter import AdaptiveLimiter
 from agentrft.traffic.redaction import Redactor, public_url
