@@ -86,7 +86,9 @@ def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
     filesystem, place = fsspec.core.url_to_fs(str(path))
     content = filesystem.cat_file(place)
     try:
-        rows = pq.read_table(io.BytesIO(content)).to_pylist()
+        # No thread of Arrow's may hold a Python object: a process that ends in that moment is aborted.
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            rows = file.read(use_threads=False).to_pylist()
     except (pa.ArrowException, OSError) as error:  # a damaged file is an OSError
         raise UserError(f"{path}: no Parquet file: {error}.", OTHER_FILE) from error
     return [{**row, "record": _record(path, number, row)} for number, row in enumerate(rows)]
