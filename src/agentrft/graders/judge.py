@@ -119,7 +119,9 @@ class Judge:
 
     async def probe(self) -> None:
         """Connect to the server: a question would cost tokens. Raises EndpointError."""
-        await self.endpoint.connect()
+        # The server that runs this is there; while it is restarted, whoever asks waits for it.
+        if not self._spec.served_here:
+            await self.endpoint.connect()
 
     async def close(self) -> None:
         await self.endpoint.close()
