@@ -119,7 +119,8 @@ async def test_training_goes_on_with_a_failing_tool_and_every_request_is_counted
     everyone = {rollout.trace_id: rollout for of_step in rollouts.values() for rollout in of_step}
     broken = {trace_id for trace_id, rollout in everyone.items() if rollout.outcome == "infra_failed"}
     assert len(server.doomed) == 3 and server.doomed <= broken
-    assert all(everyone[trace_id].failure_kind == "tool:server_error" for trace_id in server.doomed)
+    # Where enough of them fail at once the endpoint counts as down, and a call may end as waited out.
+    assert {everyone[trace_id].failure_kind for trace_id in server.doomed} <= {"tool:server_error", "tool:outage"}
     assert all(everyone[trace_id].reward is None for trace_id in broken)
     assert any("tool:server_error" in warning for warning in warnings)
 
