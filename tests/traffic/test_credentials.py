@@ -187,4 +187,6 @@ async def test_refusals_that_are_about_single_calls_do_not_hold_up_others(code: 
     for call in forbidden:
         failure = call.exception()
         assert isinstance(failure, ToolFailure) and failure.kind == "credential_refused" and failure.attempts <= 6
-    assert listener.heard == []
+    # So many refusals may be the credential's, and are told as such where no other call was answered between them.
+    levels = [level for level, _ in listener.heard]
+    assert levels == ["warning", "info"] * (len(levels) // 2)
