@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from agentrft.program import collect_less
+
+collect_less()
+
 
 @pytest.fixture(autouse=True)
 def log_levels_of_their_own() -> None:

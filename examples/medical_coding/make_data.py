@@ -28,7 +28,8 @@ def write_data(out: Path, seed: int) -> None:
     generator = random.Random(seed)
     diagnoses = choose(index, sum(SIZES.values()), found_share=FOUND_SHARE, chooser=generator)
     transcripts = [write_transcript(diagnosis.term, generator) for diagnosis in diagnoses]
-    _log_statistics(index, list(zip(diagnoses, transcripts, strict=True)), random.Random(seed))
+    if logger.isEnabledFor(logging.INFO):
+        _log_statistics(index, list(zip(diagnoses, transcripts, strict=True)), random.Random(seed))
     out.mkdir(parents=True, exist_ok=True)
     start = 0
     for name, size in SIZES.items():

@@ -173,17 +173,17 @@ def perturbed_exactly(
     assert closed == (len(suffix) == len(canonical_suffix))
 
 
-def run(codec: ChatCodec, seed: int) -> Tally:
+def run(codec: ChatCodec, seed: int, conversations: int) -> Tally:
     draw = random.Random(seed)
     tally = Tally()
-    for _ in range(CONVERSATIONS):
+    for _ in range(conversations):
         replay(draw, codec, some_conversation(draw), tally)
     assert set(tally.perturbed) == {"same", "split", "truncated", "malformed"}
     return tally
 
 
 def test_chatml_rollouts_are_token_exact_in_a_thousand_random_conversations(chatml_codec: ChatCodec) -> None:
-    tally = run(chatml_codec, seed=1)
+    tally = run(chatml_codec, seed=1, conversations=CONVERSATIONS)
     assert tally.whole == CONVERSATIONS and tally.forks == 0
 
 
@@ -191,9 +191,10 @@ def test_chatml_rollouts_are_token_exact_in_a_thousand_random_conversations(chat
 def test_package_rollouts_are_token_exact_wherever_the_template_keeps_history(
     family: str, request: pytest.FixtureRequest
 ) -> None:
-    tally = run(request.getfixturevalue(family), seed=2)
-    assert tally.whole + tally.forks == CONVERSATIONS
-    assert tally.whole > 0.75 * CONVERSATIONS
+    conversations = CONVERSATIONS // 4
+    tally = run(request.getfixturevalue(family), seed=2, conversations=conversations)
+    assert tally.whole + tally.forks == conversations
+    assert tally.whole > 0.75 * conversations
 
 
 def test_parse_gives_back_what_was_rendered(chatml_codec: ChatCodec) -> None:

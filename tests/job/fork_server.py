@@ -7,6 +7,7 @@ The child is a real process with its own files, threads and event loop, and the 
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -68,6 +69,7 @@ def _serve() -> None:
     import agentrft.job  # noqa: F401  (imported before forking, so that children need not)
 
     torch.set_num_threads(1)
+    gc.freeze()
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()

@@ -85,7 +85,7 @@ def running_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
     """The server as a process, and its URL."""
     environment = {**os.environ, "AGENTRFT_INFERENCE_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "agentrft.server.inference", *arguments],
+        [sys.executable, "-m", "agentrft.program", "agentrft.server.inference", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

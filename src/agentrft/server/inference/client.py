@@ -63,6 +63,7 @@ class Inference:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
+                "agentrft.program",
                 "agentrft.server.inference",
                 "--port",
                 "0",

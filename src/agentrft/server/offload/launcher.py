@@ -4,6 +4,7 @@ The server itself would stand still while it starts one, as long as the system t
 machine. This one has imported already what graders take, so a process that it forks works at once.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -34,6 +35,8 @@ def main() -> None:
         signal.signal(signum, signal.SIG_IGN)
     for module in PRELOADED:
         importlib.import_module(module)
+    # Shared with all that it forks, which would get copies where they look through it for garbage.
+    gc.freeze()
     running: dict[int, int] = {}
     while True:
         message, files, _, _ = socket.recv_fds(told, MESSAGE_BYTES, FILES)

@@ -140,7 +140,7 @@ def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agentrft.server.offload.launcher", str(its.fileno())],
+            [sys.executable, "-m", "agentrft.program", "agentrft.server.offload.launcher", str(its.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(its.fileno(),),

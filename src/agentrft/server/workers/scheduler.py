@@ -105,6 +105,7 @@ class Scheduler:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
+                "agentrft.program",
                 self._queue.module,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
