@@ -6,15 +6,19 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from typer.testing import CliRunner
 
 from agentrft.cli.main import app
+from tests.cli.forked import Forked
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+
+FORKED = Forked()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,15 @@ def run_here(*arguments: str) -> Ran:
 
 
 def run_alone(*arguments: str, folder: Path) -> Ran:
-    """Run the command as a user does."""
+    """Run the command as a process of its own, which need not import what it uses."""
+    with TemporaryDirectory() as kept:
+        files = (Path(kept) / "stdout", Path(kept) / "stderr")
+        code = FORKED.run(list(arguments), folder=folder, environment=ENVIRONMENT, files=files, limit_s=TIMEOUT_S)
+        return Ran(code, *(file.read_text() for file in files))
+
+
+def run_fresh(*arguments: str, folder: Path) -> Ran:
+    """Run the command as a user does, in a Python of its own."""
     ended = subprocess.run(
         [sys.executable, "-m", "agentrft.cli", *arguments],
         cwd=folder,

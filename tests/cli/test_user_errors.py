@@ -9,7 +9,7 @@ import pytest
 
 from agentrft.cli.sources import stored_rollouts
 from agentrft.errors import UserError
-from tests.cli.commands import Ran, run_alone
+from tests.cli.commands import Ran, run_alone, run_fresh
 from tests.job.tiny_job import serving, write_job, write_rows
 from tests.traffic.chaos_server import Behaviour, ChaosServer
 
@@ -32,7 +32,7 @@ def assert_one_message(ran: Ran, code: int, *texts: str) -> None:
 
 
 def test_a_missing_job_file(folder: Path) -> None:
-    assert_one_message(run_alone("train", "job.yaml", folder=folder), 2, "job.yaml: no such job file", "agentrft init")
+    assert_one_message(run_fresh("train", "job.yaml", folder=folder), 2, "job.yaml: no such job file", "agentrft init")
 
 
 def test_no_job_at_all(folder: Path) -> None:
@@ -179,7 +179,7 @@ def test_debug_shows_where_it_happened(folder: Path) -> None:
 
 
 def test_an_argument_that_is_not_utf8(folder: Path) -> None:
-    ran = run_alone("grade", "job.yaml", "--answer", "\udcff", folder=folder)
+    ran = run_fresh("grade", "job.yaml", "--answer", "\udcff", folder=folder)
     assert_one_message(ran, 2, "argument 4 is not UTF-8")
 
 
@@ -247,5 +247,5 @@ def test_a_file_that_is_no_parquet(folder: Path, content: bytes, command: tuple[
 
 def test_a_parquet_file_of_something_else(folder: Path) -> None:
     pq.write_table(pa.table({"other": [1]}), folder / "rollouts.parquet")
-    ran = run_alone("rollouts", "rollouts.parquet", folder=folder)
+    ran = run_fresh("rollouts", "rollouts.parquet", folder=folder)
     assert_one_message(ran, 2, "rollouts.parquet, row 0: ", "record")
