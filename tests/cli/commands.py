@@ -6,19 +6,19 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import Any
 
 from typer.testing import CliRunner
 
 from agentrft.cli.main import app
-from tests.cli.forked import Forked
+from tests.cli.forked import Command, Forked
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_S = 120
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
 
-FORKED = Forked()
+FORKED = Forked("agentrft.cli.main", "agentrft.job.run")
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,12 @@ def run_here(*arguments: str) -> Ran:
 
 def run_alone(*arguments: str, folder: Path) -> Ran:
     """Run the command as a process of its own, which need not import what it uses."""
-    with TemporaryDirectory() as kept:
-        files = (Path(kept) / "stdout", Path(kept) / "stderr")
-        code = FORKED.run(list(arguments), folder=folder, environment=ENVIRONMENT, files=files, limit_s=TIMEOUT_S)
-        return Ran(code, *(file.read_text() for file in files))
+    with TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        command = Command(list(arguments), folder, ENVIRONMENT, limit_s=TIMEOUT_S)
+        code = FORKED.run(command, stdout.fileno(), stderr.fileno())
+        for file in (stdout, stderr):
+            file.seek(0)
+        return Ran(code, stdout.read(), stderr.read())
 
 
 def run_fresh(*arguments: str, folder: Path) -> Ran:

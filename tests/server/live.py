@@ -1,14 +1,13 @@
 """A server as users run it: `agentrft serve` in a process of its own, and the stock SDK."""
 
+import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 import yaml
@@ -16,6 +15,7 @@ from openai import OpenAI
 
 from agentrft.store import JobStore
 from tests.cli.commands import ENVIRONMENT
+from tests.cli.forked import Command, Forked
 from tests.job.tiny_job import (
     COLOURS,
     GRADER,
@@ -45,6 +45,9 @@ HYPERPARAMETERS = {
     "learning_rate_multiplier": 5,
 }
 
+# As they are to be without torch, it is not imported here either.
+FORKED = Forked("agentrft.cli.main", "agentrft.server.app", "agentrft.server.serve")
+
 
 @dataclass
 class Live:
@@ -59,8 +62,10 @@ class Live:
     arguments: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
     url: str = ""
-    process: subprocess.Popen[str] | None = None
+    process: psutil.Process | None = None
     first: Path | None = None
+    # Kept open: a server may say more.
+    _stdout: TextIO | None = field(default=None, repr=False)
 
     @property
     def database(self) -> str | None:
@@ -69,27 +74,14 @@ class Live:
     def start(self, port: int = 0) -> "Live":
         database = self.database
         given = ["--database", database] if database else []
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "agentrft.cli",
-                "serve",
-                "--port",
-                str(port),
-                "--data-dir",
-                str(self.data_dir),
-                "--allow-code",
-                *given,
-                *self.arguments,
-            ],
-            env={**ENVIRONMENT, **self.environment},
-            stdout=subprocess.PIPE,
-            stderr=(self.data_dir / "log").open("a"),
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        arguments = ["serve", "--port", str(port), "--data-dir", str(self.data_dir), "--allow-code"]
+        command = Command([*arguments, *given, *self.arguments], Path.cwd(), {**ENVIRONMENT, **self.environment})
+        told, tells = os.pipe()
+        with (self.data_dir / "log").open("a") as log:
+            self.process = FORKED.start(command, tells, log.fileno())
+        os.close(tells)
+        self._stdout = os.fdopen(told)
+        line = self._stdout.readline()
         assert line.startswith("agentrft serves "), (self.data_dir / "log").read_text()
         self.url = line.split()[-1]
         return self
@@ -104,7 +96,7 @@ class Live:
         self.process.wait()
 
     def stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
+        if self.process is not None and self.process.is_running():
             self.process.terminate()
             self.process.wait(30)
 
