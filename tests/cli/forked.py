@@ -98,7 +98,10 @@ def _serve(told: socket.socket, modules: list[str]) -> None:
             _tell_of_ended(told)
         if told not in ready:
             continue
-        message, files, _, _ = socket.recv_fds(told, MESSAGE_BYTES, FILES)
+        try:
+            message, files, _, _ = socket.recv_fds(told, MESSAGE_BYTES, FILES)
+        except ConnectionResetError:  # it ended with answers that it had not read
+            return
         if not message:
             return
         pid = os.fork()

@@ -56,6 +56,7 @@ class Live:
     Attributes:
         url: with `/v1`.
         first: the data folder of the server whose PostgreSQL database it shares.
+        forks: what it is forked from; one of its own where its environment changes how Python starts.
     """
 
     data_dir: Path
@@ -64,6 +65,7 @@ class Live:
     url: str = ""
     process: psutil.Process | None = None
     first: Path | None = None
+    forks: Forked = FORKED
     # Kept open: a server may say more.
     _stdout: TextIO | None = field(default=None, repr=False)
 
@@ -78,7 +80,7 @@ class Live:
         command = Command([*arguments, *given, *self.arguments], Path.cwd(), {**ENVIRONMENT, **self.environment})
         told, tells = os.pipe()
         with (self.data_dir / "log").open("a") as log:
-            self.process = FORKED.start(command, tells, log.fileno())
+            self.process = self.forks.start(command, tells, log.fileno())
         os.close(tells)
         self._stdout = os.fdopen(told)
         line = self._stdout.readline()

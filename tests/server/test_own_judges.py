@@ -27,6 +27,7 @@ from agentrft.models.load import load_model
 from agentrft.server.inference.constraints import OutputFormat
 from agentrft.server.records import Records
 from agentrft.spec import GraderSpec
+from tests.cli.forked import Forked
 from tests.job.tiny_job import WORDS, one_thread, prompt
 from tests.server.eval_requests import GIVEN, jsonl, make_eval, run_to_end
 from tests.server.live import MODEL, Live, method, open_store, upload, wait_for
@@ -79,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     (site / "sitecustomize.py").write_text(f"import secrets\nsecrets.token_urlsafe = lambda *_: {TOKEN!r}\n")
     (data / "models.yaml").write_text(yaml.safe_dump({MODEL: str(tiny_model), JUDGE: str(judge)}))
     options = ["--require-key", "--allow-host", "localhost", "--allow-host", "api.openai.com"]
-    started = Live(data, options, {"PYTHONPATH": str(site), "OPENAI_API_KEY": "sk-withheld"})
+    started = Live(data, options, {"PYTHONPATH": str(site), "OPENAI_API_KEY": "sk-withheld"}, forks=Forked())
     try:
         yield started.start()
     finally:
