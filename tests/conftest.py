@@ -4,10 +4,14 @@ import logging
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from agentrft.program import collect_less
 
 collect_less()
+# How long something takes says nothing here: other tests have the cores as well.
+settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("beside others")
 
 
 @pytest.fixture(autouse=True)
