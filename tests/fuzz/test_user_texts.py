@@ -3,6 +3,7 @@
 Each property takes 500 inputs here and 100,000 in `make test-fuzz`.
 """
 
+import gc
 import math
 import os
 import sys
@@ -127,12 +128,15 @@ def hook() -> None:
 def nothing_of_python() -> Iterator[None]:
     """Fails where Python code is compiled or run, or anything outside is touched."""
     global watched
+    # What other tests left behind may do such things where it is collected.
+    gc.disable()
     watched = []
     try:
         yield
         assert watched == []
     finally:
         watched = None
+        gc.enable()
 
 
 class Guarded(dict[str, Any]):
@@ -154,7 +158,7 @@ def test_a_formula_gives_a_finite_number_or_a_clear_error(text: str, a: float, b
         try:
             value = Formula(text, ["a", "b"]).evaluate({"a": a, "b": b})
         except FormulaError as error:
-            assert "position" in error.cause or "longer" in error.cause
+            assert any(part in error.cause for part in ("position", "longer", "whatever the scores are"))
             assert error.remedy
         except ArithmeticError as error:
             assert str(error)
