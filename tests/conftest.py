@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,14 @@ from hypothesis import HealthCheck, settings
 from agentrft.program import collect_less
 
 collect_less()
-# How long something takes says nothing here: other tests have the cores as well.
-settings.register_profile("beside others", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long something takes says nothing here: other tests have the cores as well. The same inputs each time, so that a
+# failure is that of a change; `make test-fuzz` and `make test-strangers` take new ones.
+settings.register_profile(
+    "beside others",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="AGENTRFT_FUZZ_EXAMPLES" not in os.environ,
+)
 settings.load_profile("beside others")
 
 
