@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING, cast
 
-from renderers import DefaultRendererConfig, RendererConfig, config_from_name, create_renderer
-from renderers.base import MODEL_RENDERER_MAP
+from renderers import RendererConfig, config_from_name, create_renderer
+from renderers.base import MODEL_RENDERER_MAP, Renderer
 
 from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
+from agentrft.chat.template import TemplateRenderer
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def load_codec(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> ChatCod
 
     In this order: the `renderers` package's own renderer where it knows the model by name; ours for ChatML whose
     template has no tools, or writes calls as text; the chat template itself where its tool calls can be parsed.
-    The last appends nothing to sampled ids, so that each turn of a rollout becomes a training row of its own.
+    The last appends to sampled ids where the template writes nothing before them anew; elsewhere each turn of a rollout
+    becomes a training row of its own.
 
     Raises:
         UserError: the tokenizer has no chat template, or one whose tool calls cannot be read.
@@ -35,14 +37,17 @@ def load_codec(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> ChatCod
             f"The chat template of {model_name!r} has no tool calls that can be read back.",
             "Use a ChatML model, a model whose template writes <tool_call>, or one that the `renderers` package knows.",
         )
-    return _package_codec(tokenizer, "default", parser)
+    return _codec(tokenizer, TemplateRenderer(tokenizer, parser))
 
 
-def _package_codec(tokenizer: "PreTrainedTokenizerFast", name: str, tool_parser: str | None = None) -> ChatCodec:
-    config = DefaultRendererConfig(tool_parser=tool_parser) if tool_parser else config_from_name(name)
+def _package_codec(tokenizer: "PreTrainedTokenizerFast", name: str) -> ChatCodec:
+    return _codec(tokenizer, create_renderer(tokenizer, cast(RendererConfig, config_from_name(name))))
+
+
+def _codec(tokenizer: "PreTrainedTokenizerFast", renderer: Renderer) -> ChatCodec:
     added = tokenizer.added_tokens_decoder.values()
     return ChatCodec(
-        create_renderer(tokenizer, cast(RendererConfig, config)),
+        renderer,
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
     )
