@@ -41,7 +41,8 @@ Tools:{% for tool in tools %}
 {{ message.content }}<|im_end|>
 {% elif message.role == 'assistant' -%}
 <|im_start|>assistant
-{{ message.content }}{% for call in message.tool_calls or [] %}{{ '\n' if message.content or not loop.first }}<tool_call>
+{{ message.content }}{% for call in message.tool_calls or [] -%}
+{{ '\n' if message.content or not loop.first }}<tool_call>
 {"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
 </tool_call>{% endfor %}<|im_end|>
 {% elif message.role == 'tool' -%}

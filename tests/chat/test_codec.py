@@ -240,7 +240,9 @@ TEMPLATE_WITH_TOOLS = (
 )
 
 
-def test_a_template_with_tools_is_used_as_it_is_but_never_bridged(smollm2_tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_template_that_shows_no_end_of_a_turn_is_used_as_it_is_but_never_bridged(
+    smollm2_tokenizer: PreTrainedTokenizerFast,
+) -> None:
     tokenizer = copy.deepcopy(smollm2_tokenizer)
     tokenizer.add_tokens([AddedToken("<tool_call>", special=False), AddedToken("</tool_call>", special=False)])
     tokenizer.chat_template = TEMPLATE_WITH_TOOLS

@@ -74,7 +74,10 @@ BATTERY: list[tuple[list[dict[str, Any]], list[Any]]] = [
 
 def renderer_of(tokenizer: "PreTrainedTokenizerFast") -> Renderer | None:
     """The package's renderer that agrees with the template of `tokenizer` on all of the battery that this takes."""
-    template = TemplateRenderer(tokenizer)
+    try:
+        template = TemplateRenderer(tokenizer)
+    except UserError:
+        return None
     expected = [(messages, tools, _ids(template, messages, tools)) for messages, tools in BATTERY]
     shown = [one for one in expected if one[2] is not None]
     if not any(tools for _, tools, _ in shown):
@@ -82,7 +85,7 @@ def renderer_of(tokenizer: "PreTrainedTokenizerFast") -> Renderer | None:
     for config in _configs():
         try:
             renderer = create_renderer(tokenizer, config)
-        except Exception:  # noqa: BLE001  (each says in its own way that the tokenizer lacks its tokens)
+        except Exception:  # each says in its own way that the tokenizer lacks its tokens
             continue
         if all(_ids(renderer, messages, tools) == ids for messages, tools, ids in shown):
             return renderer
@@ -107,5 +110,5 @@ def _ids(renderer: Renderer, messages: list[dict[str, Any]], tools: list[Any]) -
         return renderer.render_ids(cast(Any, messages), tools=tools or None, add_generation_prompt=True)
     except UserError:
         return None
-    except Exception:  # noqa: BLE001  (a renderer of another family meets what it does not know)
+    except Exception:  # a renderer of another family meets what it does not know
         return None

@@ -7,6 +7,7 @@ from renderers.base import MODEL_RENDERER_MAP, Renderer
 
 from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
+from agentrft.chat.families import renderer_of
 from agentrft.chat.template import TemplateRenderer
 from agentrft.errors import UserError
 
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 def load_codec(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> ChatCodec:
     """The codec for a model.
 
-    In this order: the `renderers` package's own renderer where it knows the model by name; ours for ChatML whose
-    template has no tools, or writes calls as text; the chat template itself where its tool calls can be parsed.
+    In this order: the `renderers` package's own renderer where it knows the model by name, or has one that writes what
+    the model's template does; ours for ChatML whose template has no tools, or writes calls as text; the chat template
+    itself where its tool calls can be parsed.
     The last appends to sampled ids where the template writes nothing before them anew; elsewhere each turn of a rollout
     becomes a training row of its own.
 
@@ -29,6 +31,8 @@ def load_codec(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> ChatCod
     if renderer_name is not None:
         return _package_codec(tokenizer, renderer_name)
     template = _template(tokenizer, model_name)
+    if "tools" in template and (renderer := renderer_of(tokenizer)) is not None:
+        return _codec(tokenizer, renderer)
     if TURN_START in template and ("tools" not in template or _calls_are_text(template, tokenizer)):
         return ChatCodec(ChatMLToolRenderer(tokenizer))
     parser = _tool_parser(template) if "tools" in template else None

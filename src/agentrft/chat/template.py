@@ -72,7 +72,17 @@ class TemplateRenderer(DefaultRenderer):
     def render(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
     ) -> RenderedTokens:
-        """The whole conversation as ids. `sampled_mask` holds for what a model would have written of it."""
+        """The whole conversation as ids. `sampled_mask` holds for what a model would have written of it.
+
+        Raises:
+            UserError: the template refuses the conversation, or shows no token that ends a turn.
+        """
+        if not self._ends:
+            raise UserError(
+                "The model's chat template shows no token that ends an assistant's turn, so that a warm start cannot "
+                "teach where to stop.",
+                "Leave out `warm_start`, or take a model whose template ends its turns with a special token.",
+            )
         text = self._text(messages, tools, add_generation_prompt)
         ids: list[int] = []
         indices: list[int] = []
