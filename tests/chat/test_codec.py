@@ -240,6 +240,18 @@ TEMPLATE_WITH_TOOLS = (
 )
 
 
+AS_PYTHON_WOULD = TEMPLATE_WITH_TOOLS.replace("call.function | tojson", "call.function")
+
+
+def test_calls_of_json_are_read_without_tokens_of_their_own(smollm2_tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer = copy.deepcopy(smollm2_tokenizer)
+    tokenizer.chat_template = TEMPLATE_WITH_TOOLS
+    turn = parse(
+        load_codec(tokenizer, "someone/agent"), 'Hm.<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+    )
+    assert turn.content == "Hm." and turn.tool_calls[0].arguments == '{"a": 1}'
+
+
 def test_a_template_that_shows_no_end_of_a_turn_is_used_as_it_is_but_never_bridged(
     smollm2_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
@@ -263,7 +275,7 @@ def test_chatml_whose_template_writes_calls_as_text_gets_our_renderer(
     assert isinstance(load_codec(tokenizer, "someone/chatml-agent").renderer, ChatMLToolRenderer)
 
 
-@pytest.mark.parametrize("template", [None, "{{ messages }}", "{{ tools }}{{ messages }}", TEMPLATE_WITH_TOOLS])
+@pytest.mark.parametrize("template", [None, "{{ messages }}", "{{ tools }}{{ messages }}", AS_PYTHON_WOULD])
 def test_a_template_whose_calls_cannot_be_read_is_refused_with_a_remedy(
     smollm2_tokenizer: PreTrainedTokenizerFast, template: str | None
 ) -> None:

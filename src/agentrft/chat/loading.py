@@ -35,13 +35,15 @@ def load_codec(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> ChatCod
         return _codec(tokenizer, renderer)
     if TURN_START in template and ("tools" not in template or _calls_are_text(template, tokenizer)):
         return ChatCodec(ChatMLToolRenderer(tokenizer))
-    parser = _tool_parser(template) if "tools" in template else None
-    if parser is None or _calls_are_text(template, tokenizer):
+    renderer = TemplateRenderer(tokenizer)
+    if not renderer.reads_calls and "tools" in template and (parser := _tool_parser(template, tokenizer)):
+        renderer = TemplateRenderer(tokenizer, parser)
+    if not renderer.reads_calls:
         raise UserError(
             f"The chat template of {model_name!r} has no tool calls that can be read back.",
-            "Use a ChatML model, a model whose template writes <tool_call>, or one that the `renderers` package knows.",
+            "Use a ChatML model, one whose template writes calls as JSON, or one that the `renderers` package knows.",
         )
-    return _codec(tokenizer, TemplateRenderer(tokenizer, parser))
+    return _codec(tokenizer, renderer)
 
 
 def _package_codec(tokenizer: "PreTrainedTokenizerFast", name: str) -> ChatCodec:
@@ -74,12 +76,12 @@ def _calls_are_text(template: str, tokenizer: "PreTrainedTokenizerFast") -> bool
     return "<tool_call>" in template and "<tool_call>" not in tokenizer.get_vocab()
 
 
-def _tool_parser(template: str) -> str | None:
-    """The package's parser for the calls that the template writes."""
+def _tool_parser(template: str, tokenizer: "PreTrainedTokenizerFast") -> str | None:
+    """The package's parser for the calls that the template writes, where these are no JSON."""
+    if _calls_are_text(template, tokenizer):
+        return None
     if "<tool_call>" in template and "<arg_key>" in template:
         return "glm"
     if "<tool_call>" in template and "<function=" in template:
         return "qwen3.5"
-    if "<tool_call>" in template:
-        return "qwen3"
     return "deepseek-v3" if "<｜tool▁calls▁begin｜>" in template else None  # noqa: RUF001 (the token is spelled so)

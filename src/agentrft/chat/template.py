@@ -25,6 +25,7 @@ from renderers.default import DefaultRenderer
 from renderers.parsers import ToolParser
 
 from agentrft import wire
+from agentrft.chat.call_format import CallFormat, learn
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class TemplateRenderer(DefaultRenderer):
 
     Args:
         tokenizer: with the template.
-        tool_parser: reads calls back; a name that the package knows, or a parser.
+        tool_parser: reads calls back; a name that the package knows, or a parser. Without one, calls are read in the
+            form in which the template writes them as JSON, if it does.
         stop_ids: that end generation beside those found in the template.
         variables: for the template, such as `enable_thinking`.
 
@@ -68,6 +70,7 @@ class TemplateRenderer(DefaultRenderer):
         self._ends = self._find_ends()
         of_turns = [self._control[text] for text in self._ends]
         self._stop_ids = list(dict.fromkeys([*of_turns, *super().get_stop_token_ids(), *stop_ids]))
+        self._format = self._learned() if tool_parser is None else None
 
     def render(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
@@ -123,6 +126,29 @@ class TemplateRenderer(DefaultRenderer):
 
     def get_stop_token_ids(self) -> list[int]:
         return list(self._stop_ids)
+
+    @property
+    def reads_calls(self) -> bool:
+        """Whether calls can be told from text."""
+        return self._format is not None or self._tool_parser is not None
+
+    def parse_response(
+        self, token_ids: list[int], *, tools: list[ToolSpec] | None = None, prompt_ids: list[int] | None = None
+    ) -> ParsedResponse:
+        parsed = super().parse_response(token_ids, tools=tools, prompt_ids=prompt_ids)
+        if self._format is None or parsed.reasoning_complete is False:
+            return parsed
+        end = next((place for place, one in enumerate(token_ids) if one in self._stop_ids), len(token_ids))
+        text = self._tokenizer.decode(token_ids[:end], skip_special_tokens=False)
+        if parsed.reasoning_content is not None:
+            text = text.partition("</think>")[2].lstrip("\n")
+        content, calls = self._format.read(text)
+        return ParsedResponse(
+            _without(content, self._control),
+            reasoning_content=parsed.reasoning_content,
+            tool_calls=calls,
+            reasoning_complete=parsed.reasoning_complete,
+        )
 
     def bridge_to_next_turn(
         self,
@@ -203,6 +229,19 @@ class TemplateRenderer(DefaultRenderer):
             ends.append(self._last_control(called.rpartition(SECOND)[2]))
         return list(dict.fromkeys(end for end in ends if end is not None))
 
+    def _learned(self) -> CallFormat | None:
+        question: Message = {"role": "user", "content": FIRST}
+        try:
+            answered = self._turn([question, {"role": "assistant", "content": SECOND}], [TOOL])
+            called = self._turn([question, _call_of("call_1", SECOND)], [TOOL])
+        except UserError:
+            return None
+        if answered is None or called is None:
+            return None
+        # What stands before an answer, such as an empty thought, stands before a call too.
+        before = answered.sampled.partition(SECOND)[0]
+        return learn(_without_end(called.sampled.removeprefix(before), self._ends), FIRST, {FIRST: SECOND})
+
     def _first_control(self, text: str) -> str | None:
         found = [(text.index(one), -len(one), one) for one in self._control if one in text]
         return min(found)[2] if found else None
@@ -265,6 +304,10 @@ class _Turn:
     end: int
     end_id: int | None
 
+    @property
+    def sampled(self) -> str:
+        return self.text[self.begin : self.end]
+
 
 TOOL: Any = {
     "type": "function",
@@ -309,6 +352,18 @@ def _as_text(call: Mapping[str, Any]) -> dict[str, Any]:
     arguments = function["arguments"]
     text = arguments if isinstance(arguments, str) else wire.dump(arguments)
     return {**call, "function": {**function, "arguments": text}}
+
+
+def _without_end(text: str, ends: Iterable[str]) -> str:
+    for end in ends:
+        text = text.removesuffix(end)
+    return text
+
+
+def _without(text: str, controls: Iterable[str]) -> str:
+    for control in controls:
+        text = text.replace(control, "")
+    return text
 
 
 def _assistants(messages: Sequence[Message]) -> list[int]:

@@ -1,0 +1,148 @@
+"""How a template writes calls as JSON, learned from what it makes of one; and calls of that form read back.
+
+Most families differ in nothing but the text around the JSON, whether it is a list, and what its keys are called.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from renderers.base import ParsedToolCall, ToolCallParseStatus
+
+_BETWEEN = " \t\r\n;,"
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+@dataclass(frozen=True)
+class CallFormat:
+    """Calls as JSON objects, or as lists of them.
+
+    Attributes:
+        opening, closing: what stands around one of them, without white space; "" where there is nothing.
+        name, arguments: its keys.
+        inside: the key under which both stand, where that is one.
+    """
+
+    opening: str
+    closing: str
+    name: str
+    arguments: str
+    inside: str | None = None
+
+    def read(self, text: str) -> tuple[str, list[ParsedToolCall]]:
+        """The text before the calls, and every attempted one in order. Without an opening a call is the whole turn."""
+        start = text.find(self.opening) if self.opening else self._bare_start(text)
+        if start < 0:
+            return text, []
+        calls: list[ParsedToolCall] = []
+        place = start
+        while place < len(text):
+            if self.opening:
+                place = text.find(self.opening, place)
+                if place < 0:
+                    break
+            found, place = self._read_one(text, place)
+            calls += found
+            if not self.opening:
+                while place < len(text) and text[place] in _BETWEEN:
+                    place += 1
+        return text[:start].removesuffix("\n"), calls
+
+    def _bare_start(self, text: str) -> int:
+        start = len(text) - len(text.lstrip())
+        rest = text[start:]
+        try:
+            value, _ = _DECODER.raw_decode(rest)
+        except (ValueError, RecursionError):
+            opened = rest[:1] == "{" and rest[1:].lstrip().startswith(f'"{self.name}"')
+            return start if opened else -1
+        values = value if isinstance(value, list) else [value]
+        is_call = all(isinstance(one, dict) and self.name in one and self.arguments in one for one in values)
+        return start if values and is_call else -1
+
+    def _read_one(self, text: str, start: int) -> tuple[list[ParsedToolCall], int]:
+        """The calls that open at `start`, and where they end."""
+        body = _skip(text, start + len(self.opening))
+        try:
+            value, end = _DECODER.raw_decode(text, body)
+        # RecursionError: a model can nest brackets deeper than Python's JSON decoder goes.
+        except (ValueError, RecursionError):
+            return self._broken(text, start, body)
+        if self.closing:
+            closing = _skip(text, end)
+            if not text.startswith(self.closing, closing):
+                return self._broken(text, start, body)
+            end = closing + len(self.closing)
+        values = value if isinstance(value, list) else [value]
+        raw = text[start:end]
+        if not values:
+            return [ParsedToolCall(raw, status=ToolCallParseStatus.MALFORMED_STRUCTURE)], end
+        return [self._judge(one, raw) for one in values], end
+
+    def _broken(self, text: str, start: int, body: int) -> tuple[list[ParsedToolCall], int]:
+        closing = text.find(self.closing, body) if self.closing else -1
+        again = text.find(self.opening, body) if self.opening else -1
+        if closing < 0 or 0 <= again < closing:
+            end = again if again >= 0 else len(text)
+            status = ToolCallParseStatus.UNCLOSED_BLOCK if self.closing else ToolCallParseStatus.INVALID_JSON
+            return [ParsedToolCall(text[start:end], status=status)], end
+        end = closing + len(self.closing)
+        return [ParsedToolCall(text[start:end], status=ToolCallParseStatus.INVALID_JSON)], end
+
+    def _judge(self, value: Any, raw: str) -> ParsedToolCall:
+        if isinstance(value, dict) and self.inside:
+            value = value.get(self.inside)
+        if not isinstance(value, dict):
+            return ParsedToolCall(raw, status=ToolCallParseStatus.MALFORMED_STRUCTURE)
+        name, arguments = value.get(self.name), value.get(self.arguments, {})
+        if isinstance(arguments, str):
+            arguments = _object_in(arguments)
+        if not isinstance(name, str) or not name:
+            return ParsedToolCall(raw, status=ToolCallParseStatus.MISSING_NAME)
+        if not isinstance(arguments, dict):
+            return ParsedToolCall(raw, name=name, status=ToolCallParseStatus.MALFORMED_STRUCTURE)
+        return ParsedToolCall(raw, name=name, arguments=arguments)
+
+
+def learn(shown: str, name: str, arguments: dict[str, Any]) -> CallFormat | None:
+    """The form in which `shown`, a whole turn that ends before its control token, has one call.
+
+    None where it is not JSON.
+    """
+    for start in (place for place, sign in enumerate(shown) if sign in "[{"):
+        try:
+            value, end = _DECODER.raw_decode(shown, start)
+        except (ValueError, RecursionError):
+            continue
+        one = value[0] if isinstance(value, list) and len(value) == 1 else value
+        for inside in (None, "function"):
+            call = one.get(inside) if inside and isinstance(one, dict) else one
+            if not isinstance(call, dict):
+                continue
+            name_key = next((key for key, of in call.items() if of == name), None)
+            given = (arguments, json.dumps(arguments))
+            key = next((key for key, of in call.items() if of in given or _object_in(of) == arguments), None)
+            if name_key and key:
+                return CallFormat(shown[:start].strip(), shown[end:].strip(), name_key, key, inside)
+    return None
+
+
+def _object_in(value: Any) -> Any:
+    if not isinstance(value, str):
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _skip(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place
