@@ -97,7 +97,7 @@ def _configs() -> tuple[RendererConfig, ...]:
     """Of all families, those that think unless told otherwise also as they are when told."""
     found: list[Any] = []
     for name in dict.fromkeys(MODEL_RENDERER_MAP.values()):
-        config = config_from_name(name)
+        config: Any = config_from_name(name)
         found.append(config)
         if "enable_thinking" in type(config).model_fields:
             thinks = bool(getattr(config, "enable_thinking", None) in (None, True))

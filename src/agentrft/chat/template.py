@@ -9,7 +9,7 @@ nothing is appended.
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import jinja2
 from renderers import DefaultRendererConfig
@@ -58,7 +58,7 @@ class TemplateRenderer(DefaultRenderer):
         variables: Mapping[str, Any] | None = None,
     ) -> None:
         name = tool_parser if isinstance(tool_parser, str) else None
-        super().__init__(tokenizer, DefaultRendererConfig(tool_parser=name))
+        super().__init__(cast(Any, tokenizer), DefaultRendererConfig(tool_parser=name))
         if tool_parser is not None and name is None:
             self._tool_parser = tool_parser
         self._tokenizer = tokenizer
@@ -139,7 +139,7 @@ class TemplateRenderer(DefaultRenderer):
         if self._format is None or parsed.reasoning_complete is False:
             return parsed
         end = next((place for place, one in enumerate(token_ids) if one in self._stop_ids), len(token_ids))
-        text = self._tokenizer.decode(token_ids[:end], skip_special_tokens=False)
+        text = str(self._tokenizer.decode(token_ids[:end], skip_special_tokens=False))
         if parsed.reasoning_content is not None:
             text = text.partition("</think>")[2].lstrip("\n")
         content, calls = self._format.read(text)
@@ -264,7 +264,7 @@ class TemplateRenderer(DefaultRenderer):
             return str(
                 self._tokenizer.apply_chat_template(
                     [self._shaped(message) for message in messages],
-                    tools=list(tools) if tools else None,
+                    tools=cast(Any, list(tools)) if tools else None,
                     add_generation_prompt=add_generation_prompt,
                     tokenize=False,
                     **self._variables,
