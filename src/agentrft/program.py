@@ -24,6 +24,11 @@ def collect_less() -> None:
     atexit.register(gc.freeze)
 
 
+def command(module: str, *arguments: str) -> list[str]:
+    """What starts a module of agentrft's as such a process."""
+    return [sys.executable, "-m", "agentrft.program", module, *arguments]
+
+
 def main() -> None:
     del sys.argv[0]
     collect_less()

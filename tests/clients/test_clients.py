@@ -22,7 +22,9 @@ from tests.clients.checks import PROGRAMS, all_checks
 from tests.clients.endpoints import endpoints
 from tests.server.live import Live
 
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="there is no bubblewrap; scripts/system.sh installs it"
+)
 # What a notebook calls its model; the server has weights for that name.
 MODEL = "o4-mini-2025-04-16"
 TIMEOUT_S = 900

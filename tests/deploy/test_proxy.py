@@ -23,7 +23,9 @@ MB = 1024 * 1024
 START_S = 30
 SNI = {"sni_hostname": NAME}
 
-pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("nginx") is None, reason="the example for nginx is run by nginx, which agentrft does not need"
+)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ import pytest
 from tests.graders import attacks
 from tests.graders.attacker import attacked
 
-# scripts/system.sh installs it before `make test` wherever it may.
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="there is no bubblewrap; scripts/system.sh installs it"
+)
 
 ORDINARY_USER = 54321
 SECRET = "sk-of-the-parent-0123456789"

@@ -17,8 +17,9 @@ from agentrft.graders.python import PythonGrader
 from agentrft.graders.worker_budget import WorkerBudget, worker_budget
 from agentrft.spec.graders import MultiGraderSpec, PythonGraderSpec
 
-# scripts/system.sh installs it before `make test` wherever it may.
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="there is no bubblewrap; scripts/system.sh installs it"
+)
 
 Make = Callable[..., PythonGrader]
 

@@ -20,8 +20,9 @@ from agentrft.graders import GraderFailure, GraderSample, sandbox
 from agentrft.graders.python import PythonGrader
 from agentrft.spec.graders import PythonGraderSpec
 
-# scripts/system.sh installs it before `make test` wherever it may.
-pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+pytestmark = pytest.mark.skipif(
+    shutil.which("bwrap") is None, reason="there is no bubblewrap; scripts/system.sh installs it"
+)
 
 Make = Callable[..., PythonGrader]
 SAMPLE = GraderSample("the answer")

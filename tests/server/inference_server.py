@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import uvicorn
 from openai import OpenAI
 
 from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.program import command
 from agentrft.server.inference.app import TOKEN_HEADER, WEIGHTS_HEADER, create_app
 from agentrft.server.inference.host import HostLimits, ModelHost
 from agentrft.server.inference.weights import Weights
@@ -85,7 +85,7 @@ def running_process(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], st
     """The server as a process, and its URL."""
     environment = {**os.environ, "AGENTRFT_INFERENCE_TOKEN": TOKEN, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "agentrft.program", "agentrft.server.inference", *arguments],
+        command("agentrft.server.inference", *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -16,6 +16,9 @@ from agentrft.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+# How a renderer of another family says that the tokenizer lacks its tokens, or meets what it does not know.
+UNFIT = (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+
 SEARCH: Any = {
     "type": "function",
     "function": {
@@ -85,7 +88,7 @@ def renderer_of(tokenizer: "PreTrainedTokenizerFast") -> Renderer | None:
     for config in _configs():
         try:
             renderer = create_renderer(tokenizer, config)
-        except Exception:  # each says in its own way that the tokenizer lacks its tokens
+        except UNFIT:
             continue
         if all(_ids(renderer, messages, tools) == ids for messages, tools, ids in shown):
             return renderer
@@ -108,7 +111,5 @@ def _configs() -> tuple[RendererConfig, ...]:
 def _ids(renderer: Renderer, messages: list[dict[str, Any]], tools: list[Any]) -> list[int] | None:
     try:
         return renderer.render_ids(cast(Any, messages), tools=tools or None, add_generation_prompt=True)
-    except UserError:
-        return None
-    except Exception:  # a renderer of another family meets what it does not know
+    except (UserError, *UNFIT):
         return None

@@ -123,8 +123,7 @@ class Guard:
             known.had_keys = asyncio.ensure_future(self._context.quickly(self._context.records.had_keys))
         try:
             return await asyncio.shield(known.had_keys)
-        except Exception:
-            # The next request looks again.
+        except Exception:  # whatever it was, it is raised again, and the next request looks anew
             known.had_keys = None
             raise
 

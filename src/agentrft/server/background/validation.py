@@ -41,7 +41,7 @@ async def validate_file(context: "Context", row: FileRow) -> None:
     try:
         await context.slowly(context.store.artifacts.fetch, path)
         problem = await context.validators.problem_of_file(path) if row.purpose == "fine-tune" else None
-    except Exception as error:
+    except Exception as error:  # the boundary: whatever it was, the file or job has an end
         problem = f"the file could not be looked at: {_what_went_wrong(row.file_id, error)}"
     status = "processed" if problem is None else "error"
     await context.slowly(context.records.set_file_status, row.file_id, status, problem)
@@ -56,7 +56,7 @@ async def validate_job(context: "Context", job_id: str) -> None:
             context.wake.set()
     except ArtifactsError as error:
         problem = Problem("artifacts_unavailable", None, f"{error.cause} {error.remedy}")
-    except Exception as error:
+    except Exception as error:  # the boundary: whatever it was, the file or job has an end
         why = _what_went_wrong(job_id, error)
         problem = Problem("job_failed", None, f"The job could not be validated: {why}.")
     if problem is not None:

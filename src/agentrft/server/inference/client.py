@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import secrets
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from agentrft.program import command
 
 START_S = 60.0
 TOKEN_VARIABLE = "AGENTRFT_INFERENCE_TOKEN"
@@ -61,13 +62,7 @@ class Inference:
     async def _start(self) -> None:
         with (self._data_dir / "inference.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "agentrft.program",
-                "agentrft.server.inference",
-                "--port",
-                "0",
-                *self._limits,
+                *command("agentrft.server.inference", "--port", "0", *self._limits),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -9,10 +9,11 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
+
+from agentrft.program import command
 
 # A line of JSON in either direction is at most as long.
 MOST_LINE_BYTES = 64 * 1024 * 1024
@@ -140,7 +141,7 @@ def _launch() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agentrft.program", "agentrft.server.offload.launcher", str(its.fileno())],
+            command("agentrft.server.offload.launcher", str(its.fileno())),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=(its.fileno(),),

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from agentrft.graders.own_server import OwnServer, told_of
+from agentrft.program import command
 from agentrft.server.background.loop import keep_doing
 from agentrft.server.records import new_id
 from agentrft.server.settings import Settings
@@ -103,10 +103,7 @@ class Scheduler:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "agentrft.program",
-                self._queue.module,
+                *command(self._queue.module),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=log,
                 stderr=log,
