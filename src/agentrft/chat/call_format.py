@@ -5,18 +5,13 @@ Most families differ in nothing but the text around the JSON, whether it is a li
 
 import json
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from renderers.base import ParsedToolCall, ToolCallParseStatus
 
+from agentrft.chat.hermes import DECODER, skip_whitespace
+
 _BETWEEN = " \t\r\n;,"
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class CallFormat:
         start = len(text) - len(text.lstrip())
         rest = text[start:]
         try:
-            value, _ = _DECODER.raw_decode(rest)
+            value, _ = DECODER.raw_decode(rest)
         except (ValueError, RecursionError):
             opened = rest[:1] == "{" and rest[1:].lstrip().startswith(f'"{self.name}"')
             return start if opened else -1
@@ -68,14 +63,14 @@ class CallFormat:
 
     def _read_one(self, text: str, start: int) -> tuple[list[ParsedToolCall], int]:
         """The calls that open at `start`, and where they end."""
-        body = _skip(text, start + len(self.opening))
+        body = skip_whitespace(text, start + len(self.opening))
         try:
-            value, end = _DECODER.raw_decode(text, body)
+            value, end = DECODER.raw_decode(text, body)
         # RecursionError: a model can nest brackets deeper than Python's JSON decoder goes.
         except (ValueError, RecursionError):
             return self._broken(text, start, body)
         if self.closing:
-            closing = _skip(text, end)
+            closing = skip_whitespace(text, end)
             if not text.startswith(self.closing, closing):
                 return self._broken(text, start, body)
             end = closing + len(self.closing)
@@ -117,7 +112,7 @@ def learn(shown: str, name: str, arguments: dict[str, Any]) -> CallFormat | None
     """
     for start in (place for place, sign in enumerate(shown) if sign in "[{"):
         try:
-            value, end = _DECODER.raw_decode(shown, start)
+            value, end = DECODER.raw_decode(shown, start)
         except (ValueError, RecursionError):
             continue
         one = value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -126,8 +121,7 @@ def learn(shown: str, name: str, arguments: dict[str, Any]) -> CallFormat | None
             if not isinstance(call, dict):
                 continue
             name_key = next((key for key, of in call.items() if of == name), None)
-            given = (arguments, json.dumps(arguments))
-            key = next((key for key, of in call.items() if of in given or _object_in(of) == arguments), None)
+            key = next((key for key, of in call.items() if arguments in (of, _object_in(of))), None)
             if name_key and key:
                 return CallFormat(shown[:start].strip(), shown[end:].strip(), name_key, key, inside)
     return None
@@ -140,9 +134,3 @@ def _object_in(value: Any) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return None
-
-
-def _skip(text: str, place: int) -> int:
-    while place < len(text) and text[place] in " \t\r\n":
-        place += 1
-    return place

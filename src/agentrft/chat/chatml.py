@@ -18,12 +18,12 @@ from renderers.base import (
     ParsedResponse,
     RenderedTokens,
     ToolSpec,
-    extract_message_tool_names,
     reject_assistant_in_extension,
     trim_to_turn_close,
 )
 
 from agentrft.chat.hermes import describe_tools, join_calls, read_calls, write_given_call
+from agentrft.chat.stream import TokenStream
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ChatMLToolRenderer:
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
     ) -> RenderedTokens:
         """The whole conversation as ids. `sampled_mask` holds for assistants' bodies and their `<|im_end|>`."""
-        stream = _Stream()
+        stream = TokenStream()
         first_is_system = bool(messages) and _ROLES.get(messages[0]["role"]) == "system"
         if tools and not first_is_system:
             self._emit_turn(stream, -1, "system", [(describe_tools(tools), False)])
@@ -118,7 +118,7 @@ class ChatMLToolRenderer:
         )
         if previous_ids is None:
             return None
-        stream = _Stream()
+        stream = TokenStream()
         stream.add(previous_ids, -1)
         stream.add(self._encode("\n"), -1)
         for index, message in enumerate(new_messages):
@@ -137,7 +137,7 @@ class ChatMLToolRenderer:
     def get_stop_token_ids(self) -> list[int]:
         return list(self._stop_ids)
 
-    def _emit_message(self, stream: "_Stream", index: int, message: Message, tools: list[ToolSpec] | None) -> None:
+    def _emit_message(self, stream: TokenStream, index: int, message: Message, tools: list[ToolSpec] | None) -> None:
         role = _ROLES.get(message["role"])
         if role is None:
             raise UserError(f"A message has the role {message['role']!r}.", f"Use one of: {', '.join(_ROLES)}.")
@@ -152,12 +152,12 @@ class ChatMLToolRenderer:
         else:
             self._emit_turn(stream, index, role, [(content, True)])
 
-    def _emit_header(self, stream: "_Stream", index: int, role: str) -> None:
+    def _emit_header(self, stream: TokenStream, index: int, role: str) -> None:
         stream.add([self._turn_start], index)
         stream.add(self._encode(f"{role}\n"), index)
 
     def _emit_turn(
-        self, stream: "_Stream", index: int, role: str, parts: list[tuple[str, bool]], *, sampled: bool = False
+        self, stream: TokenStream, index: int, role: str, parts: list[tuple[str, bool]], *, sampled: bool = False
     ) -> None:
         """`parts` are texts, each with whether it is the message's own content."""
         self._emit_header(stream, index, role)
@@ -165,32 +165,6 @@ class ChatMLToolRenderer:
             stream.add(self._encode(text), index, sampled=sampled, content=is_content)
         stream.add([self._turn_end], index, sampled=sampled, content=sampled)
         stream.add(self._encode("\n"), index)
-
-
-class _Stream:
-    """Token ids with what the protocol wants to know of each."""
-
-    def __init__(self) -> None:
-        self._ids: list[int] = []
-        self._message_indices: list[int] = []
-        self._sampled: list[bool] = []
-        self._content: list[bool] = []
-
-    def add(self, ids: list[int], index: int, *, sampled: bool = False, content: bool = False) -> None:
-        self._ids += ids
-        self._message_indices += [index] * len(ids)
-        self._sampled += [sampled] * len(ids)
-        self._content += [content] * len(ids)
-
-    def as_rendered(self, messages: list[Message]) -> RenderedTokens:
-        return RenderedTokens(
-            token_ids=self._ids,
-            message_indices=self._message_indices,
-            sampled_mask=self._sampled,
-            is_content=self._content,
-            message_roles=[message["role"] for message in messages],
-            message_tool_names=extract_message_tool_names(messages),
-        )
 
 
 def _text(content: Any) -> str:

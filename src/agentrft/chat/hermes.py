@@ -115,15 +115,15 @@ def read_calls(text: str) -> tuple[str, list[ParsedToolCall]]:
 
 def _read_call(text: str, start: int) -> tuple[ParsedToolCall, int]:
     """The call that opens at `start`, and where it ends."""
-    body = _skip_whitespace(text, start + len(OPENING))
+    body = skip_whitespace(text, start + len(OPENING))
     try:
-        value, end = _DECODER.raw_decode(text, body)
+        value, end = DECODER.raw_decode(text, body)
     # RecursionError: a model can nest brackets deeper than Python's JSON decoder goes.
     except (ValueError, RecursionError):
         pass
     else:
         # Reading the JSON first lets arguments hold the text of a delimiter.
-        end = _skip_whitespace(text, end)
+        end = skip_whitespace(text, end)
         if text.startswith(CLOSING, end):
             end += len(CLOSING)
             return _judge(value, text[start:end]), end
@@ -147,7 +147,7 @@ def _judge(value: Any, raw: str) -> ParsedToolCall:
     return ParsedToolCall(raw, name=name, arguments=arguments)
 
 
-def _skip_whitespace(text: str, position: int) -> int:
+def skip_whitespace(text: str, position: int) -> int:
     while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
@@ -157,4 +157,4 @@ def _refuse_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -18,7 +18,6 @@ from renderers.base import (
     ParsedResponse,
     RenderedTokens,
     ToolSpec,
-    extract_message_tool_names,
     reject_assistant_in_extension,
 )
 from renderers.default import DefaultRenderer
@@ -26,6 +25,7 @@ from renderers.parsers import ToolParser
 
 from agentrft import wire
 from agentrft.chat.call_format import CallFormat, learn
+from agentrft.chat.stream import TokenStream
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -87,15 +87,8 @@ class TemplateRenderer(DefaultRenderer):
                 "Leave out `warm_start`, or take a model whose template ends its turns with a special token.",
             )
         text = self._text(messages, tools, add_generation_prompt)
-        ids: list[int] = []
-        indices: list[int] = []
+        stream = TokenStream()
         place = 0
-
-        def add(part: str, index: int) -> None:
-            new = self._encode(part)
-            ids.extend(new)
-            indices.extend([index] * len(new))
-
         for index in _assistants(messages):
             turn = self._turn(messages[: index + 1], tools)
             if turn is None or text[: turn.end] != turn.text[: turn.end]:
@@ -104,20 +97,14 @@ class TemplateRenderer(DefaultRenderer):
                 if index != _assistants(messages)[-1]:
                     continue
                 # What a prompt holds and a finished turn does not, such as an empty thought, was there when it began.
-                ids, indices, place = [], [], 0
-                add(turn.prompt, -1)
+                stream = TokenStream()
+                stream.add(self._encode(turn.prompt), -1)
             else:
-                add(text[place : turn.begin], -1)
-            add(text[turn.begin : turn.end], index)
+                stream.add(self._encode(text[place : turn.begin]), -1)
+            stream.add(self._encode(text[turn.begin : turn.end]), index, sampled=True, content=True)
             place = turn.end
-        add(text[place:], -1)
-        return RenderedTokens(
-            token_ids=ids,
-            message_indices=indices,
-            sampled_mask=[index >= 0 for index in indices],
-            message_roles=[message["role"] for message in messages],
-            message_tool_names=extract_message_tool_names(messages),
-        )
+        stream.add(self._encode(text[place:]), -1)
+        return stream.as_rendered(messages)
 
     def render_ids(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
@@ -180,14 +167,9 @@ class TemplateRenderer(DefaultRenderer):
         closing = [] if previous_completion_ids[-1:] == [turn.end_id] else [turn.end_id]
         if closing and set(previous_completion_ids) & set(self._stop_ids):
             return None  # it ended otherwise than the template would have it
-        ids = [*previous_prompt_ids, *previous_completion_ids, *closing, *self._encode(after[turn.end :])]
-        return RenderedTokens(
-            token_ids=ids,
-            message_indices=[-1] * len(ids),
-            sampled_mask=[False] * len(ids),
-            message_roles=[message["role"] for message in new_messages],
-            message_tool_names=extract_message_tool_names(new_messages),
-        )
+        stream = TokenStream()
+        stream.add([*previous_prompt_ids, *previous_completion_ids, *closing, *self._encode(after[turn.end :])], -1)
+        return stream.as_rendered(new_messages)
 
     def _turn(self, messages: Sequence[Message], tools: Sequence[ToolSpec] | None) -> "_Turn | None":
         """The last message's place, which is an assistant's; None where it cannot be found."""
@@ -333,7 +315,7 @@ def _made_up(parsed: ParsedResponse, new_messages: Sequence[Message]) -> Message
     made_up: dict[str, Any] = {"role": "assistant", "content": FIRST}
     if parsed.reasoning_content:
         made_up["reasoning_content"] = SECOND
-    answered = [message for message in itertools.takewhile(lambda one: one["role"] == "tool", new_messages)]
+    answered = list(itertools.takewhile(lambda one: one["role"] == "tool", new_messages))
     if answered:
         made_up["content"] = FIRST if parsed.content.strip() else ""
         made_up["tool_calls"] = [
