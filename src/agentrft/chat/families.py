@@ -4,11 +4,12 @@ So a model has the same renderer by its hub id, from a folder, and as an exporte
 changed has none that would write something else.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from renderers import RendererConfig, config_from_name, create_renderer
-from renderers.base import MODEL_RENDERER_MAP, Renderer
+from renderers.base import MODEL_RENDERER_MAP, Renderer, template_field_names
 
 from agentrft.chat.template import TemplateRenderer
 from agentrft.errors import UserError
@@ -75,10 +76,13 @@ BATTERY: list[tuple[list[dict[str, Any]], list[Any]]] = [
 ]
 
 
-def renderer_of(tokenizer: "PreTrainedTokenizerFast") -> Renderer | None:
-    """The package's renderer that agrees with the template of `tokenizer` on all of the battery that this takes."""
+def renderer_of(tokenizer: "PreTrainedTokenizerFast", variables: Mapping[str, Any] | None = None) -> Renderer | None:
+    """The package's renderer that agrees with the template of `tokenizer` on all of the battery that this takes.
+
+    `variables` are the template's; a renderer gets those that it knows, and has to write what they make of the others.
+    """
     try:
-        template = TemplateRenderer(tokenizer)
+        template = TemplateRenderer(tokenizer, variables=variables)
     except UserError:
         return None
     expected = [(messages, tools, _ids(template, messages, tools)) for messages, tools in BATTERY]
@@ -86,8 +90,9 @@ def renderer_of(tokenizer: "PreTrainedTokenizerFast") -> Renderer | None:
     if not any(tools for _, tools, _ in shown):
         return None
     for config in _configs():
+        known = {name: value for name, value in (variables or {}).items() if name in template_field_names(config)}
         try:
-            renderer = create_renderer(tokenizer, config)
+            renderer = create_renderer(tokenizer, config, chat_template_kwargs=known)
         except UNFIT:
             continue
         if all(_ids(renderer, messages, tools) == ids for messages, tools, ids in shown):

@@ -1,0 +1,53 @@
+"""The variables that a chat template has beside the conversation itself, such as `enable_thinking`."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateSyntaxError, meta
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from agentrft.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# What transformers gives every template; no variable of these is a user's to set.
+_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+_GIVEN |= {"raise_exception", "strftime_now", "tojson"}
+# A block that only transformers' environment knows; it makes no difference to what is written.
+_GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
+
+
+def template_text(tokenizer: "PreTrainedTokenizerFast") -> str | None:
+    """The template that conversations with tools are rendered with; None where the tokenizer has none."""
+    template: Any = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("tool_use") or template.get("default")
+    return template or None
+
+
+def template_variables(template: str) -> list[str]:
+    """The names that `template` reads and that neither it nor a conversation gives, in order."""
+    environment = ImmutableSandboxedEnvironment(extensions=[loopcontrols])
+    try:
+        found = meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", template)))
+    except TemplateSyntaxError:
+        return []
+    return sorted(name for name in found - _GIVEN if not name.endswith("_token"))
+
+
+def check_variables(tokenizer: "PreTrainedTokenizerFast", model_name: str, variables: Mapping[str, Any]) -> None:
+    """Refuse a variable that the template does not read: it would have no effect.
+
+    Raises:
+        UserError: naming the variables that the template has.
+    """
+    known = template_variables(template_text(tokenizer) or "")
+    unknown = [name for name in variables if name not in known]
+    if unknown:
+        raise UserError(
+            f"The chat template of {model_name!r} has no variable {unknown[0]!r}, which `chat_template_kwargs` sets.",
+            f"Use one of: {', '.join(known)}." if known else "Leave it out: this template has no variables.",
+        )
