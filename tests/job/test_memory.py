@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from agentrft.errors import UserError
-from agentrft.job.runtime import MB, Runtime, slots_within
+from agentrft.job.memory_budget import MB, slots_within
+from agentrft.job.runtime import Runtime
 from agentrft.spec import load_job
 from tests.job.tiny_job import write_job
 

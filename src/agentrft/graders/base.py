@@ -41,11 +41,12 @@ class GraderSample:
     """The agent's finished work, as graders and their templates see it (`sample.*`).
 
     Attributes:
-        output_text: the final answer.
+        output_text: the final answer, without what the model thought before it.
         output_tools: every tool call, Chat Completions shape: {"id", "type", "function": {"name", "arguments"}}.
         messages: the whole conversation, tool results included.
         trace: how it was reached.
         finish_reason: of the last turn, as Chat Completions has it: "stop", "length" or "tool_calls".
+        reasoning: what the model thought before the final answer, or in the turn that was cut off; empty without.
     """
 
     output_text: str
@@ -53,6 +54,7 @@ class GraderSample:
     messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     trace: TraceFacts = field(default_factory=TraceFacts)
     finish_reason: str = "stop"
+    reasoning: str = ""
 
     def as_payload(self) -> dict[str, Any]:
         """`sample` as python graders and endpoints get it: `as_template_value`, with an `output_json` of None where the
@@ -61,13 +63,14 @@ class GraderSample:
         return {"output_json": None, **self.as_template_value()}
 
     def as_template_value(self) -> dict[str, Any]:
-        """`sample` as templates read it: output_text, output_json (when it is JSON), output_tools, choices,
+        """`sample` as templates read it: output_text, output_json (when it is JSON), output_tools, reasoning, choices,
         finish_reason, messages, trace.
         """
         message = {"role": "assistant", "content": self.output_text, "tool_calls": self.output_tools}
         value: dict[str, Any] = {
             "output_text": self.output_text,
             "output_tools": self.output_tools,
+            "reasoning": self.reasoning,
             "choices": [{"index": 0, "finish_reason": self.finish_reason, "message": message}],
             "finish_reason": self.finish_reason,
             "messages": self.messages,

@@ -15,6 +15,7 @@ SAMPLE: Mapping[str, Any] = {
     "output_text": TEXT,
     "output_json": ANYTHING,
     "output_tools": [CALL],
+    "reasoning": TEXT,
     "choices": [{"index": TEXT, "finish_reason": TEXT, "message": MESSAGE}],
     "finish_reason": TEXT,
     "messages": [ANYTHING],

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from agentrft.engine import Session
+from agentrft.job.memory_budget import DETERMINISTIC_UNIT
 from agentrft.job.progress import Progress
-from agentrft.job.runtime import DETERMINISTIC_UNIT, Runtime
+from agentrft.job.runtime import Runtime
 from agentrft.job.stop import Stop
 from agentrft.report.summary import SAME_REWARD
 from agentrft.rollout import FailedReward, Rollout, RolloutTask

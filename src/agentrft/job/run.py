@@ -94,6 +94,16 @@ async def run_job(
             store.set_status(job_id, "succeeded", events=[("info", _best(store.get_job(job_id))), ("info", COMPLETED)])
 
 
+def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
+    """The spec of a job that was begun, with the limits that "auto" was then: they depend on the machine's memory, and
+    all steps of a job have the same.
+    """
+    recorded = job.hyperparameters or {}
+    names = ("max_tokens_per_turn", "max_context_tokens")
+    known = {name: recorded[name] for name in names if name in recorded}
+    return spec.model_copy(update={"hyperparameters": spec.hyperparameters.model_copy(update=known)})
+
+
 def _best(job: JobRow) -> str:
     """Which step is the job's result, and by what."""
     if job.best_step is None:
@@ -107,7 +117,7 @@ def _best(job: JobRow) -> str:
 async def _run(
     spec: JobSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop, warm_start_only: bool, ways: Ways
 ) -> None:
-    runtime = Runtime(spec)
+    runtime = Runtime(_with_recorded_limits(spec, store.get_job(job_id)))
 
     def report(level: Any, text: str) -> None:
         store.add_event(job_id, level, text)

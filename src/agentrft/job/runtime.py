@@ -1,7 +1,6 @@
 """The parts of a job, put together: data, model, codec, engine, tools, grader, policy."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,13 +14,15 @@ from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import Grader, check_templates, create_grader
+from agentrft.job.limit_facts import limit_facts
+from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
 from agentrft.job.notices import Notices
 from agentrft.job.references import ModelReference
+from agentrft.job.token_limits import token_limits
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.attention import use_planned_attention
-from agentrft.models.load import dtype_on, load_model, load_tokenizer
-from agentrft.models.memory import device_memory
+from agentrft.models.load import dtype_on, load_config, load_model, load_tokenizer
 from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
 from agentrft.tools import (
@@ -34,15 +35,9 @@ from agentrft.tools import (
     unenforced_parts,
 )
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
 MakeGrader = Callable[[Notices], Grader]
 MAX_PROMPTS_SHOWN = 5
-DETERMINISTIC_UNIT = 16
-# Of the device's memory, where `engine.kv_cache_mb` is "auto".
-KV_CACHE_SHARE = 1 / 4
-MB = 1_000_000
 
 
 class Runtime:
@@ -55,6 +50,8 @@ class Runtime:
 
     Attributes:
         train, validation, demonstrations: the job's samples; the last two may be empty.
+        prompt_tokens: of each training and validation sample, in that order.
+        token_limits: of a turn and of a rollout, with the reasons for those that the job leaves at "auto".
         policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
             another device, or samples while the policy is updated.
         failed_reward: what rollouts get in which the agent failed.
@@ -115,12 +112,21 @@ class Runtime:
         # One thread for all that computes, an engine with a model of its own aside: OpenMP gives each calling thread a
         # pool of its own, and several pools on the same cores make each other sleep between any two operations.
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
-        model = self._compute.submit(self._load_model, source).result()
+        self.prompt_tokens = [
+            len(self.codec.prompt_ids(sample.messages, self.tools_of(sample)))
+            for sample in (*self.train, *self.validation)
+        ]
+        facts = limit_facts(self, load_config(source), calls_end=calls_end)
+        self.token_limits = token_limits(spec.hyperparameters, facts)
+        for why in self.token_limits.why:
+            self.notices("info", why)
         self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
-            n_train=len(self.train), model_context_tokens=getattr(model.config, "max_position_embeddings", 2048)
+            n_train=len(self.train),
+            max_tokens_per_turn=self.token_limits.max_tokens_per_turn,
+            max_context_tokens=self.token_limits.max_context_tokens,
         )
-        _check_context(self.hyperparameters, model.config)
         _check_prompts(self)
+        model = self._compute.submit(self._load_model, source).result()
         if spec.deterministic:
             torch.use_deterministic_algorithms(True)
         use_planned_attention(model, max_context_tokens=self.hyperparameters.max_context_tokens)
@@ -219,12 +225,11 @@ class Runtime:
 
     def _engine_limits(self, config: PretrainedConfig) -> EngineLimits:
         engine, context = self.spec.engine, self.hyperparameters.max_context_tokens
-        # A unit of a deterministic job's fixed schedule runs as a whole.
-        least = max(self.hyperparameters.rollouts_per_sample, DETERMINISTIC_UNIT) if self.spec.deterministic else 1
+        least = least_at_once(self.spec)
         return EngineLimits(
             max_context_tokens=context,
             max_sequences=slots_within(
-                budget=_kv_cache_bytes(self.spec, self.engine_device),
+                budget=kv_cache_bytes(self.spec, self.engine_device),
                 slot_bytes=bytes_per_slot(config, context, self.dtype.itemsize),
                 least=least,
                 wanted=max(engine.max_concurrent_rollouts, least),
@@ -232,30 +237,6 @@ class Runtime:
             max_batch_size=engine.max_batch_size,
             prefill_tokens_per_step=engine.prefill_tokens_per_step,
         )
-
-
-def slots_within(*, budget: int, slot_bytes: int, least: int, wanted: int) -> int:
-    """How many sequences the cache is made for: `wanted`, or as many as the budget in bytes holds.
-
-    Raises:
-        UserError: not even `least` fit.
-    """
-    fitting = budget // slot_bytes
-    if fitting < least:
-        raise UserError(
-            f"engine.kv_cache_mb: {least} rollout(s) at once take {least * slot_bytes / MB:.0f} MB of KV cache, "
-            f"and {budget / MB:.0f} MB are allowed.",
-            "Lower hyperparameters.max_context_tokens, or raise engine.kv_cache_mb if there is more memory.",
-        )
-    if fitting < wanted:
-        message = "the KV cache of %.0f MB holds %d rollouts at once, not %d (engine.kv_cache_mb)"
-        logger.warning(message, budget / MB, fitting, wanted)
-    return min(fitting, wanted)
-
-
-def _kv_cache_bytes(spec: JobSpec, device: torch.device) -> int:
-    given = spec.engine.kv_cache_mb
-    return int(KV_CACHE_SHARE * device_memory(device)) if given == "auto" else given * MB
 
 
 def _engine_device(spec: JobSpec, learner: torch.device) -> torch.device:
@@ -308,22 +289,14 @@ def _check_tools_and_calls(runtime: Runtime) -> None:
         judge_samples(spec.warm_start.training_file, runtime.demonstrations, judge)
 
 
-def _check_context(hyperparameters: ResolvedHyperparameters, config: PretrainedConfig) -> None:
-    longest = getattr(config, "max_position_embeddings", None)
-    if longest is not None and hyperparameters.max_context_tokens > longest:
-        raise UserError(
-            f"max_context_tokens={hyperparameters.max_context_tokens} is more than the {longest} tokens of the model.",
-            f"Set hyperparameters.max_context_tokens to at most {longest}.",
-        )
-
-
 def _check_prompts(runtime: Runtime) -> None:
     room = runtime.hyperparameters.max_context_tokens
-    too_long = []
-    for sample in [*runtime.train, *runtime.validation]:
-        tokens = len(runtime.codec.prompt_ids(sample.messages, runtime.tools_of(sample)))
-        if tokens >= room:
-            too_long.append(f"row {sample.sample_id}: {tokens} tokens")
+    samples = (*runtime.train, *runtime.validation)
+    too_long = [
+        f"row {sample.sample_id}: {tokens} tokens"
+        for sample, tokens in zip(samples, runtime.prompt_tokens, strict=True)
+        if tokens >= room
+    ]
     if too_long:
         shown = "; ".join(too_long[:MAX_PROMPTS_SHOWN])
         raise UserError(

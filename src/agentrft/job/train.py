@@ -25,7 +25,7 @@ from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.best import FLOOR, best_validation
 from agentrft.report.bottleneck import bottleneck
 from agentrft.report.summary import Summary, summarise
-from agentrft.report.verdict import verdict
+from agentrft.report.verdict import FINE, verdict
 from agentrft.report.ways import Ways
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
@@ -207,7 +207,8 @@ class Trainer:
         if not judgement.trainable:
             remedy = judgement.remedy_by(self._ways)
             raise NotTrainableError(f"The baseline is not trainable: {judgement.text}", remedy)
-        self._event("info", judgement.text)
+        told = f"{judgement.text} {judgement.remedy_by(self._ways)}" if judgement.remedy != FINE else judgement.text
+        self._event("info", told)
 
     def _fail(self, phase: str, step: int, what: str, rollouts: list[Rollout]) -> NoReturn:
         """End the job where nothing has a reward; the rollouts are kept beside the record, for reading."""

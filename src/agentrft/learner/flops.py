@@ -38,7 +38,17 @@ def visible_pairs(tree: TokenTree) -> float:
 
 def activation_bytes(config: PretrainedConfig, tokens: int, itemsize: int) -> int:
     """What a pass with gradient keeps until its backward pass, roughly, attention's probabilities aside."""
+    return config.num_hidden_layers * tokens * itemsize * _kept_per_layer(config)
+
+
+def recomputed_bytes(config: PretrainedConfig, tokens: int, itemsize: int) -> int:
+    """The same of a pass that keeps each layer's input alone, and computes one layer at a time again."""
+    config = config.get_text_config()
+    return tokens * itemsize * (config.num_hidden_layers * config.hidden_size + _kept_per_layer(config))
+
+
+def _kept_per_layer(config: PretrainedConfig) -> int:
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * width
-    # Per layer: two sums, two norms, projections and their rotation, attention's result; gate, up and their product.
-    return config.num_hidden_layers * tokens * itemsize * (9 * width + 3 * inner)
+    # Two sums, two norms, projections and their rotation, attention's result; gate, up and their product.
+    return 9 * width + 3 * inner

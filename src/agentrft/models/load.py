@@ -12,7 +12,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from agentrft.errors import UserError
 from agentrft.models.catalog import BUILT_IN, ModelSource, accepted_models, is_complete
@@ -33,6 +40,18 @@ def dtype_on(device: torch.device, name: Literal["auto", "bfloat16", "float32"])
         is_fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         return torch.bfloat16 if is_fast else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def load_config(source: ModelSource) -> PretrainedConfig:
+    """The model's configuration, without its weights.
+
+    Raises:
+        UserError: the model cannot be had, or its configuration is none that transformers knows.
+    """
+    try:
+        return AutoConfig.from_pretrained(model_folder(source), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise _unusable(source, error) from error
 
 
 def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:

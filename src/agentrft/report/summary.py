@@ -46,7 +46,10 @@ class Summary:
         tools: by tool, `calls_per_rollout`, `tokens_per_call` (of its answers), `latency_mean_s` and `errors`.
         agent_usage: of all rollouts: `turns`, `prompt_tokens`, `completion_tokens`, and `reasoning_tokens` among those.
         reasoning_tokens_mean: of the sampled tokens, those that are reasoning.
+        forks: how often a rollout went on in a new row of tokens, by its reason: see `Rollout`.
         truncation_share: of the rollouts, those that ended because their tokens ran out.
+        truncated_in_thought: how many of those had begun to think and nothing else in their last turn.
+        truncated_turn_share: of the turns, those whose tokens ran out.
         parse_error_share: of the rollouts, those with a call that could not be read.
         infra_failure_share: of the rollouts, those without a reward because infrastructure broke.
         first_attempt_failure_share: of the rollouts, those whose first attempt broke on infrastructure. A grader that
@@ -89,7 +92,10 @@ class Summary:
     sub_passes: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     agent_usage: dict[str, int] = field(default_factory=dict[str, int])
     tools: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
+    forks: dict[str, int] = field(default_factory=dict[str, int])
     truncation_share: float = 0.0
+    truncated_in_thought: int = 0
+    truncated_turn_share: float = 0.0
     parse_error_share: float = 0.0
     infra_failure_share: float = 0.0
     first_attempt_failure_share: float = 0.0
@@ -157,7 +163,10 @@ def summarise(
         sub_passes=_sub_passes(grades, sub_thresholds or {}),
         agent_usage=_agent_usage(rollouts),
         tools=tool_panels(rollouts),
+        forks=_counts(reason for rollout in rollouts for reason in Counter(rollout.forks).elements()),
         truncation_share=mean([ran_out_of_tokens(rollout) for rollout in rollouts]),
+        truncated_in_thought=sum(ran_out_of_tokens(rollout) and ends_in_thought(rollout) for rollout in rollouts),
+        truncated_turn_share=mean([turn.finish_reason == "length" for one in rollouts for turn in one.turns]),
         parse_error_share=mean([has_parse_error(rollout) for rollout in rollouts]),
         infra_failure_share=mean([rollout.outcome == "infra_failed" for rollout in rollouts]),
         first_attempt_failure_share=len(first_failures) / len(rollouts) if rollouts else 0.0,
@@ -169,6 +178,12 @@ def summarise(
 def ran_out_of_tokens(rollout: Rollout) -> bool:
     """Whether the agent was cut off before it could answer."""
     return rollout.failure_kind in OUT_OF_TOKENS
+
+
+def ends_in_thought(rollout: Rollout) -> bool:
+    """Whether the last message is a thought with no answer and no call after it."""
+    last = rollout.messages[-1] if rollout.messages else {}
+    return bool(last.get("reasoning_content")) and not (last.get("content") or last.get("tool_calls"))
 
 
 def has_parse_error(rollout: Rollout) -> bool:

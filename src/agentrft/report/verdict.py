@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentrft.report.summary import OUT_OF_TOKENS, Summary
+from agentrft.report.summary import Summary
+from agentrft.report.truncation import cut_off
 from agentrft.report.ways import Ways
 
 MOSTLY = 0.8
 # Of the rollouts that had a chance to fail of something, so many make it the reason.
 HALF = 0.5
 LOW_SPREAD = 0.02
+FINE = "Nothing needs changing."
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ def verdict(summary: Summary) -> Verdict:
             "teach nothing.",
             "Use samples of middling difficulty, more levels of credit, a higher temperature or compute_multiplier.",
         )
-    return Verdict(
-        True,
-        f"trainable: mean reward {summary.reward_mean:.2f}, spread {summary.reward_std:.2f}.",
-        "Nothing needs changing.",
-    )
+    trainable = f"trainable: mean reward {summary.reward_mean:.2f}, spread {summary.reward_std:.2f}"
+    cut = cut_off(summary)
+    if cut is not None and cut.matters:
+        return Verdict(True, f"{trainable}; but {cut.text}.", cut.remedy)
+    return Verdict(True, f"{trainable}.", FINE)
 
 
 _MEND_BOTH = "{read} Mend the tool server or the grader."
@@ -115,18 +117,14 @@ def _agents_reasons(summary: Summary) -> list[tuple[int, str, str]]:
     """What rollouts failed of that is not the task's difficulty: how many, in words, and what to do."""
     failures = Counter(summary.failures)
     graded = summary.outcomes.get("graded", 0)
+    cut = cut_off(summary)
     return [
         (
             failures["response_format"],
             "ended in an answer that does not fit `response_format`",
             "Say in the prompt which form the answer has, with an example; then {warm_start}.",
         ),
-        (
-            sum(failures[kind] for kind in OUT_OF_TOKENS),
-            "were cut off before the answer",
-            "Raise hyperparameters.max_tokens_per_turn, and max_context_tokens where the context is full, or ask for "
-            "shorter answers.",
-        ),
+        (0, "", "") if cut is None else (cut.rollouts, f"were cut off before the answer{cut.parts}", cut.remedy),
         (
             failures["max_turns"],
             "used all their turns and did not answer",

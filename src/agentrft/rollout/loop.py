@@ -20,7 +20,7 @@ from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
 from agentrft.graders import Grader, GraderFailure, GraderSample, GraderUse, added_uses
 from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
-from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
+from agentrft.rollout.record import Fork, Rollout, ToolCallRecord, Turn, grader_sample
 from agentrft.tools import Toolbox, ToolCall, ToolFailure, fits_schema
 
 ATTEMPTS = 2
@@ -96,6 +96,7 @@ class _Episode:
     turns: list[Turn] = field(default_factory=list)
     row_starts: list[int] = field(default_factory=lambda: [0])
     context: list[int] = field(default_factory=list)
+    forks: Counter[str] = field(default_factory=Counter)
     output_text: str = ""
     calls_made: Counter[str] = field(default_factory=Counter)
     tool_requests: int = 0
@@ -198,6 +199,7 @@ class RolloutRunner:
                 await resource.end(trace_id=trace_id, attempt=attempt, outcome=record.outcome)
         record.latency_s = record.latency_s or time.perf_counter() - started
         record.tool_requests, record.faults = episode.tool_requests, dict(episode.faults)
+        record.forks = dict(episode.forks)
         return record, episode.repeatable
 
     async def _agents_failure(self, episode: _Episode, session: Session) -> str | None:
@@ -261,17 +263,33 @@ class RolloutRunner:
                 episode.output_text = said.content.strip()
                 return
             episode.messages += results
-            suffix = self._codec.append(
-                episode.context[: -len(turn.sampled_ids)], turn.sampled_ids, results, episode.tools
-            )
-            if suffix is None:
-                session.restart()
-                episode.row_starts.append(number + 1)
-                episode.context = []
-                appended = self._codec.prompt_ids(episode.messages, episode.tools)
-            else:
-                appended = suffix
+            if number + 1 < self._limits.max_episode_steps:
+                appended = self._go_on(episode, session, turn, results)
         raise ModelFailure("max_turns")
+
+    def _go_on(self, episode: _Episode, session: Session, turn: Turn, results: list[dict[str, Any]]) -> list[int]:
+        """What is appended after a turn and its results; of a new row, which begins here, the whole conversation."""
+        before = episode.context
+        suffix = self._codec.append(before[: -len(turn.sampled_ids)], turn.sampled_ids, results, episode.tools)
+        if suffix is not None:
+            return suffix
+        whole = self._codec.prompt_ids(episode.messages, episode.tools)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+        session.restart()
+        episode.row_starts.append(len(episode.turns))
+        episode.forks[self._reason(episode, whole)] += 1
+        episode.context = []
+        return whole
+
+    def _reason(self, episode: _Episode, whole: list[int]) -> Fork:
+        """Why `whole`, the conversation as ids, does not begin with the ids that were sampled."""
+        thoughtless = [
+            {key: value for key, value in message.items() if key != "reasoning_content"} for message in episode.messages
+        ]
+        if thoughtless == episode.messages or self._codec.prompt_ids(thoughtless, episode.tools) != whole:
+            return "rewritten"
+        return "reasoning_dropped"
 
     async def _generate(
         self, episode: _Episode, session: Session, appended: list[int], number: int

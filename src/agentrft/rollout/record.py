@@ -7,6 +7,9 @@ from agentrft.graders.base import CallFact, Grade, GraderSample, TraceFacts
 from agentrft.graders.uses import GraderUse
 
 Outcome = Literal["graded", "model_failed", "infra_failed"]
+# Why a rollout goes on in a new row: the template leaves out what the model thought earlier, or writes something else
+# of the conversation anew.
+Fork = Literal["reasoning_dropped", "rewritten"]
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Rollout:
     row begins (always [0, ...]), and the turn there carries the whole prompt again (DESIGN invariant 1).
 
     Attributes:
+        forks: how often that was so, by its reason: `Fork`.
         failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call",
             "response_format"; for `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
         grade: None where there was nothing to grade; a `model_failed` rollout has one with `grade_unfinished`.
@@ -83,6 +87,7 @@ class Rollout:
     faults: dict[str, int] = field(default_factory=dict[str, int])
     given_up: list[str] = field(default_factory=list[str])
     row_starts: list[int] = field(default_factory=lambda: [0])
+    forks: dict[str, int] = field(default_factory=dict[str, int])
     graders: dict[str, GraderUse] = field(default_factory=dict[str, GraderUse])
     started_at: float = 0.0
 
@@ -135,7 +140,15 @@ def grader_sample(rollout: Rollout) -> GraderSample:
         for call in turn.tool_calls
     ]
     trace = TraceFacts(facts, len(rollout.turns), rollout.sampled_tokens, rollout.latency_s)
-    return GraderSample(rollout.output_text, tools, rollout.messages, trace, _finish_reason(rollout))
+    return GraderSample(
+        rollout.output_text, tools, rollout.messages, trace, _finish_reason(rollout), _reasoning(rollout)
+    )
+
+
+def _reasoning(rollout: Rollout) -> str:
+    """What the model thought in its last turn; nothing where the rollout ended after tool results."""
+    last = rollout.messages[-1] if rollout.messages else {}
+    return (last.get("reasoning_content") or "") if last.get("role") == "assistant" else ""
 
 
 def _finish_reason(rollout: Rollout) -> str:

@@ -50,12 +50,23 @@ class Hyperparameters(SpecModel):
     # More than 1 would age the rollouts and hasten nothing: a step's rollouts end together.
     max_off_policy_steps: Annotated[int, Field(ge=0, le=1)] | Auto = "auto"
 
-    def resolve(self, *, n_train: int, model_context_tokens: int) -> "ResolvedHyperparameters":
+    @property
+    def rollouts_per_sample(self) -> int:
+        """How many rollouts a group has."""
+        return max(2, round(ROLLOUTS_PER_MULTIPLIER * _value(self.compute_multiplier, 1.0)))
+
+    @property
+    def episode_steps(self) -> int:
+        """How many turns a rollout has, at most."""
+        return _value(self.max_episode_steps, 10)
+
+    def resolve(self, *, n_train: int, max_tokens_per_turn: int, max_context_tokens: int) -> "ResolvedHyperparameters":
         """Replace every "auto" by a value.
 
         Args:
             n_train: number of training samples.
-            model_context_tokens: the longest sequence that the model takes, in tokens.
+            max_tokens_per_turn, max_context_tokens: what these are where they are left at "auto": they depend on the
+                model and on the memory.
         """
         batch_size = _value(self.batch_size, max(1, min(8, n_train)))
         steps_per_epoch = -(-n_train // batch_size)
@@ -64,8 +75,6 @@ class Hyperparameters(SpecModel):
         n_epochs = _value(self.n_epochs, wanted)
         lora_rank = None if self.lora_rank == "full" else _value(self.lora_rank, 16)
         multiplier = _value(self.learning_rate_multiplier, 1.0)
-        compute_multiplier = _value(self.compute_multiplier, 1.0)
-        rollouts_per_sample = max(2, round(ROLLOUTS_PER_MULTIPLIER * compute_multiplier))
         steps_in_data = n_epochs * steps_per_epoch
         max_steps = min(_value(self.max_steps, steps_in_data), steps_in_data)
         return ResolvedHyperparameters(
@@ -73,21 +82,21 @@ class Hyperparameters(SpecModel):
             n_epochs=n_epochs,
             learning_rate_multiplier=multiplier,
             learning_rate=multiplier * (FULL_LEARNING_RATE if lora_rank is None else LORA_LEARNING_RATE),
-            compute_multiplier=compute_multiplier,
-            rollouts_per_sample=rollouts_per_sample,
+            compute_multiplier=_value(self.compute_multiplier, 1.0),
+            rollouts_per_sample=self.rollouts_per_sample,
             eval_interval=_value(self.eval_interval, max(1, max_steps // 4)),
             eval_samples=_value(self.eval_samples, 1),
             max_steps=max_steps,
             temperature=_value(self.temperature, 1.0),
             top_p=_value(self.top_p, 1.0),
-            max_tokens_per_turn=_value(self.max_tokens_per_turn, 256),
-            max_episode_steps=_value(self.max_episode_steps, 10),
-            max_context_tokens=_value(self.max_context_tokens, min(model_context_tokens, 2048)),
+            max_tokens_per_turn=_value(self.max_tokens_per_turn, max_tokens_per_turn),
+            max_episode_steps=self.episode_steps,
+            max_context_tokens=_value(self.max_context_tokens, max_context_tokens),
             lora_rank=lora_rank,
             max_grad_norm=_value(self.max_grad_norm, 1.0),
             algorithm=_value(self.algorithm, "grpo"),
             sample_by=_value(self.sample_by, "epoch"),
-            decide_after=_value(self.decide_after, min(DECIDED_AFTER, rollouts_per_sample)),
+            decide_after=_value(self.decide_after, min(DECIDED_AFTER, self.rollouts_per_sample)),
             max_off_policy_steps=_value(self.max_off_policy_steps, 0),
         )
 

@@ -11,6 +11,7 @@ from agentrft.job.check.findings import CheckReport, GraderReport
 from agentrft.job.runtime import Runtime
 from agentrft.report import cli_ways, quantile, summarise, verdict
 from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
+from agentrft.report.truncation import cut_off
 from agentrft.rollout import Rollout, grader_sample
 from agentrft.spec import JobSpec
 
@@ -55,7 +56,9 @@ async def check_grader(runtime: Runtime, rollouts: Sequence[Rollout], report: Ch
 def answer_of(demonstration: Sample) -> GraderSample:
     """A demonstration as graders would see it, had the agent done it."""
     calls = [call for message in demonstration.messages for call in message.get("tool_calls") or []]
-    return GraderSample(demonstration.messages[-1].get("content") or "", calls, demonstration.messages)
+    said = demonstration.messages[-1]
+    thought = said.get("reasoning_content") or ""
+    return GraderSample(said.get("content") or "", calls, demonstration.messages, reasoning=thought)
 
 
 async def grade_all(grader: Grader, answers: Sequence[tuple[GraderSample, Sample]]) -> list[Grade | GraderFailure]:
@@ -123,7 +126,10 @@ def _say(runtime: Runtime, found: GraderReport, rollouts: Sequence[Rollout], rep
             f"{', '.join(lacking[0].grade.missing)}",
             "Say in the prompt in which form to answer, or show it in demonstrations.",
         )
-    judgement = verdict(summarise(rollouts, pass_threshold=runtime.spec.pass_threshold))
+    summary = summarise(rollouts, pass_threshold=runtime.spec.pass_threshold)
+    judgement, cut = verdict(summary), cut_off(summary)
+    if cut is not None and cut.matters:
+        report.warn("rollouts", f"{cut.text}.", cut.remedy)
     if judgement.trainable or len(infra) == len(rollouts):
         report.ok("grader", said)
     elif runtime.spec.warm_start is not None:

@@ -75,8 +75,9 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
 
 def check_prompts(runtime: Runtime, report: CheckReport) -> None:
     """Prompts and the turns' budgets against the context. Prompts that leave no room have failed the runtime."""
-    samples = [*runtime.train, *runtime.validation]
-    lengths = sorted(len(runtime.codec.prompt_ids(one.messages, runtime.tools_of(one))) for one in samples)
+    for why in runtime.token_limits.why:
+        report.ok("limits", why)
+    lengths = sorted(runtime.prompt_tokens)
     median, longest = lengths[len(lengths) // 2], lengths[-1]
     if report.data is not None:
         report.data = RowsReport(**{**vars(report.data), "prompt_tokens_median": median, "prompt_tokens_max": longest})

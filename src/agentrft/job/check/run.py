@@ -51,7 +51,8 @@ async def check_job(
 
 def peak_calls(spec: JobSpec, n_train: int) -> int:
     """The most calls that the job can have under way, one for each rollout that runs."""
-    resolved = spec.hyperparameters.resolve(n_train=n_train, model_context_tokens=2048)
+    # The limits of tokens play no part in it.
+    resolved = spec.hyperparameters.resolve(n_train=n_train, max_tokens_per_turn=1, max_context_tokens=1)
     step = min(resolved.batch_size, n_train) * resolved.rollouts_per_sample
     return min(step, spec.engine.max_concurrent_rollouts)
 
