@@ -228,17 +228,31 @@ async def test_a_turn_that_was_cut_off_keeps_its_ids_and_is_closed(write: Write)
     assert len(engine.contexts[0]) not in row.sampled_positions
 
 
-async def test_where_the_ids_cannot_go_on_the_rollout_forks_into_a_second_row(write: Write) -> None:
-    class Unbridged(ChatCodec):
-        def append(self, *_: Any, **__: Any) -> None:
-            return None
+class Unbridged(ChatCodec):
+    """A codec that can append to nothing."""
 
+    def append(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+async def test_where_the_ids_cannot_go_on_the_rollout_forks_into_a_second_row(write: Write) -> None:
+    odd = [token for letter in CALL for token in write.tokenizer.encode(letter, add_special_tokens=False)]
+    turns = [[*odd, write.end], [*odd, write.end], "red"]
     async with ChaosServer() as server:
-        rollout, engine = await roll_out(write, [CALL, CALL, "red"], server, codec=Unbridged(write.codec.renderer))
+        rollout, engine = await roll_out(write, turns, server, codec=Unbridged(write.codec.renderer))
     assert rollout.outcome == "graded" and engine.restarts == 2
+    assert rollout.forks == {"rewritten": 2}, "another tokenization of the same text"
     rows = training_rows(rollout, 0)
     assert [row.token_ids for row in rows] == engine.contexts
     assert [[row.token_ids[position] for position in row.sampled_positions] for row in rows] == list(engine.turns)
+
+
+async def test_where_the_whole_conversation_begins_with_the_same_ids_the_row_goes_on(write: Write) -> None:
+    async with ChaosServer() as server:
+        bridged, _ = await roll_out(write, [CALL, CALL, "red"], server)
+        whole, engine = await roll_out(write, [CALL, CALL, "red"], server, codec=Unbridged(write.codec.renderer))
+    assert (whole.row_starts, whole.forks, engine.restarts) == ([0], {}, 0)
+    assert [turn.prompt_ids for turn in whole.turns] == [turn.prompt_ids for turn in bridged.turns]
 
 
 async def test_rollouts_have_trace_ids_of_their_own(write: Write) -> None:
