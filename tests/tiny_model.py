@@ -15,7 +15,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from agentrft.models.attention import use_planned_attention
+from agentrft.models.planned import use_planned_attention
 
 VOCABULARY = 300
 CONTEXT_TOKENS = 256
@@ -65,7 +65,7 @@ def tiny_model(architecture: str = "llama", dtype: torch.dtype = torch.float32, 
     # The attention implementation lives in the configuration, which the two must not share.
     plain = _build(copy.deepcopy(config))
     plain.load_state_dict(planned.state_dict())
-    use_planned_attention(planned, max_context_tokens=CONTEXT_TOKENS)
+    use_planned_attention(planned)
     return TinyModel(planned.to(dtype).eval(), plain.to(dtype).eval())
 
 

@@ -19,9 +19,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from agentrft.chat import load_codec
 from agentrft.learner import Learner, Policy, TrainingRow
-from agentrft.models.attention import use_planned_attention
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
+from agentrft.models.planned import use_planned_attention
 from tests.traffic.chaos_server import ChaosServer
 
 WORDS = ["apple", "stone", "river", "cloud", "table", "horse", "glass", "music", "paper", "light"]
@@ -75,7 +75,7 @@ def make_model(folder: Path) -> Path:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-    use_planned_attention(model, max_context_tokens=512)
+    use_planned_attention(model)
     codec = load_codec(tokenizer, "tiny")
     policy = Policy(model, lora_rank=None, seed=0)
     learner = Learner(policy, algorithm="grpo", learning_rate=1e-2, temperature=1.0, max_grad_norm=1.0, warm_up_steps=5)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from agentrft.learner import Policy, TrainingRow, tree_attention, tree_forward
+from agentrft.learner import Policy, TrainingRow, tree_forward, tree_plan
 from agentrft.learner.policy import gradient_of
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
@@ -88,8 +88,8 @@ def test_any_tree_agrees_with_the_padded_computation(rows: list[TrainingRow]) ->
 def test_tiles_of_any_size_agree_with_probabilities_kept_or_not(
     monkeypatch: pytest.MonkeyPatch, tile_tokens: int, stored_bytes: int
 ) -> None:
-    monkeypatch.setattr(tree_attention, "tiles_of", partial(tree_attention.tiles_of, tile_tokens=tile_tokens))
-    monkeypatch.setattr(tree_attention, "MAX_STORED_BYTES", stored_bytes)
+    monkeypatch.setattr(tree_plan, "tiles_of", partial(tree_plan.tiles_of, tile_tokens=tile_tokens))
+    monkeypatch.setattr(tree_plan, "MAX_STORED_BYTES", stored_bytes)
     logprob_error, gradient_error = compare(cached_model("qwen3"), group_of_depth_three(shared_results=False))
     assert logprob_error < LOGPROB_TOLERANCE
     assert gradient_error < GRADIENT_TOLERANCE
@@ -97,13 +97,13 @@ def test_tiles_of_any_size_agree_with_probabilities_kept_or_not(
 
 def test_the_fused_kernel_agrees_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Devices other than a CPU run it."""
-    attend = tree_attention.TreeAttention.attend
+    attend = tree_plan.TreePlan.attend
 
-    def elsewhere(self: tree_attention.TreeAttention, *arguments: Any) -> Tensor:
+    def elsewhere(self: tree_plan.TreePlan, *arguments: Any) -> Tensor:
         self._on_cpu = False
         return attend(self, *arguments)
 
-    monkeypatch.setattr(tree_attention.TreeAttention, "attend", elsewhere)
+    monkeypatch.setattr(tree_plan.TreePlan, "attend", elsewhere)
     logprob_error, gradient_error = compare(cached_model("qwen3"), group_of_depth_three(shared_results=False))
     assert logprob_error < LOGPROB_TOLERANCE
     assert gradient_error < GRADIENT_TOLERANCE

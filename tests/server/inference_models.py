@@ -15,8 +15,8 @@ from agentrft.chat import load_codec
 from agentrft.job.checkpoint import save_weights
 from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models import resolve_model
-from agentrft.models.attention import use_planned_attention
 from agentrft.models.load import load_model
+from agentrft.models.planned import use_planned_attention
 from agentrft.server.inference.constraints import OutputFormat
 from agentrft.server.inference.weights import Weights
 from tests.job.tiny_job import WORDS, one_thread, prompt
@@ -55,7 +55,7 @@ def checkpoint(model: Path, name: str) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(model)
     codec = load_codec(tokenizer, "tiny")
     network = plain(model)
-    use_planned_attention(network, max_context_tokens=CONTEXT_TOKENS)
+    use_planned_attention(network)
     with one_thread():
         policy = Policy(network, lora_rank=8 if is_adapter else None, seed=0)
         learner = Learner(

@@ -22,8 +22,8 @@ from agentrft.graders.model import RESPONSE_FORMAT
 from agentrft.graders.own_server import TOKEN_HEADER, OwnServer, grading_for
 from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models import resolve_model
-from agentrft.models.attention import use_planned_attention
 from agentrft.models.load import load_model
+from agentrft.models.planned import use_planned_attention
 from agentrft.server.inference.constraints import OutputFormat
 from agentrft.server.records import Records
 from agentrft.spec import GraderSpec
@@ -51,7 +51,7 @@ def make_judge(model: Path, folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(model)
     codec = load_codec(tokenizer, "tiny")
     network = load_model(resolve_model(str(model)), torch.float32)
-    use_planned_attention(network, max_context_tokens=256)
+    use_planned_attention(network)
     schema = RESPONSE_FORMAT["json_schema"]["schema"]
     system = {"role": "system", "content": OutputFormat(schema, "grade").instruction}
     policy = Policy(network, lora_rank=None, seed=0)

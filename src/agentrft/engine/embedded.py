@@ -22,8 +22,8 @@ from agentrft.engine.kv_cache import KVCache
 from agentrft.engine.passes import Pass
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
 from agentrft.engine.slots import SlotTable
+from agentrft.engine.state_cache import StateCache
 from agentrft.models.forward import Forward
-from agentrft.models.heads import heads_of
 from agentrft.models.lora import LoraAdapter
 
 logger = logging.getLogger(__name__)
@@ -86,21 +86,19 @@ class EmbeddedEngine:
         deterministic: bool = False,
         executor: ThreadPoolExecutor | None = None,
     ) -> None:
-        config = forward.config
-        heads = heads_of(config)
         self._forward = forward
+        shapes = forward.cache_shapes
         self._limits = limits
         self._deterministic = deterministic
         self._cache = KVCache(
-            layers=config.num_hidden_layers,
+            shapes,
             slots=limits.max_sequences,
-            kv_heads=heads.kv,
             max_tokens=limits.max_context_tokens,
-            head_dim=heads.head_dim,
             dtype=forward.dtype,
             device=forward.device,
         )
-        self._slots = SlotTable(limits.max_sequences, deterministic=deterministic)
+        self._states = StateCache(shapes, slots=limits.max_sequences, device=forward.device)
+        self._slots = SlotTable(limits.max_sequences, deterministic=deterministic, stateful=bool(shapes.states))
         self._spoiled: list[tuple[int, int]] = []
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
@@ -180,6 +178,8 @@ class EmbeddedEngine:
             self._loop_task = loop.create_task(self._serve(), name="agentrft-engine")
             self._loop_task.add_done_callback(self._on_loop_end)
         future: asyncio.Future[Generation] = loop.create_future()
+        if not sequence.tokens:
+            sequence.fork_at = len(new_ids) - 1
         sequence.tokens.extend(new_ids)
         deadline = loop.time() + sampling.deadline_s
         sequence.request = TurnRequest(sampling, future, deadline, random.Random(sampling.seed))
@@ -208,14 +208,24 @@ class EmbeddedEngine:
             planned = Pass(work, self._slots.take_copies(), self._spoiled)
             self._spoiled = []
             started = time.perf_counter()
+            for item in work:
+                item.sequence.in_pass = True
             try:
-                tokens, logprobs = await loop.run_in_executor(self._executor, planned.run, self._forward, self._cache)
+                tokens, logprobs = await loop.run_in_executor(
+                    self._executor, planned.run, self._forward, self._cache, self._states
+                )
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
+                if self._slots.stateful:
+                    # Some layers' states may be those after the pass, and others' before it.
+                    for item in work:
+                        item.sequence.restart()
                 continue
             finally:
                 self.busy_s += time.perf_counter() - started
+                for item in work:
+                    item.sequence.in_pass = False
             self._deliver(work, tokens, logprobs)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -255,6 +265,8 @@ class EmbeddedEngine:
                 continue
             self.counters["prefix_tokens_shared"] += shared
             length = min(sequence.pending, budget)
+            if self._slots.stateful and sequence.computed < sequence.fork_at:
+                length = min(length, sequence.fork_at - sequence.computed)
             lengths.append((sequence, length))
             budget -= length
         # Those of the model alone first, then adapter by adapter: what stands together is computed together.
@@ -276,6 +288,8 @@ class EmbeddedEngine:
             if item.epoch != sequence.epoch:
                 continue
             sequence.computed += item.length
+            if item.keeps and self._slots.stateful:
+                sequence.kept = sequence.computed
             if token is None:
                 continue
             request = item.request

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from agentrft.engine.kv_cache import CachedAttention, Chunk, KVCache
+from agentrft.engine.kv_cache import KVCache
+from agentrft.engine.pass_plan import Chunk, PassPlan
 from agentrft.engine.sampling import sample_tokens
 from agentrft.engine.sequence import PassItem
 from agentrft.engine.slots import PrefixCopy
+from agentrft.engine.state_cache import StateCache
 from agentrft.models.forward import Forward
 
 
@@ -28,20 +30,25 @@ class Pass:
     spoiled: list[tuple[int, int]]
 
     @torch.inference_mode()
-    def run(self, forward: Forward, cache: KVCache) -> tuple[list[int], list[float]]:
+    def run(self, forward: Forward, cache: KVCache, states: StateCache) -> tuple[list[int], list[float]]:
         """A token and its log-probability for each item that samples; what is not finite had no finite logits."""
         for slot, tokens in self.spoiled:
             cache.wipe(slot, tokens)
+            states.wipe(slot)
         for copy in self.copies:
-            cache.copy_prefix(copy.source, copy.target, copy.start, copy.tokens)
+            if copy.source != copy.target:
+                cache.copy_prefix(copy.source, copy.target, copy.start, copy.tokens)
+            states.fork(copy.source, copy.target, kept=copy.kept)
         chunks, ids, positions, start = [], [], [], 0
         for item in self.work:
             chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))
             ids += item.token_ids
             positions += range(item.offset, item.offset + item.length)
             start += item.length
+            if item.offset == 0:
+                states.wipe(item.sequence.slot)
         singles = sum(item.length == 1 for item in self.work)
-        plan = CachedAttention(cache, chunks[:singles], chunks[singles:])
+        plan = PassPlan(cache, states, chunks[:singles], chunks[singles:])
         ready = [(i.request, c.start + c.length - 1) for i, c in zip(self.work, chunks, strict=True) if i.samples]
         adapters = [item.sequence.adapter for item in self.work for _ in item.token_ids]
         packed = functools.partial(torch.tensor, dtype=torch.long, device=forward.device)
@@ -52,6 +59,9 @@ class Pass:
             plan,
             adapters if any(adapters) else None,
         )
+        for item in self.work:
+            if item.keeps:
+                states.keep(item.sequence.slot)
         if not ready:
             return [], []
         column = functools.partial(torch.tensor, dtype=torch.float32, device=forward.device)

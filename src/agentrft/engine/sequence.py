@@ -24,15 +24,19 @@ class TurnRequest:
 class Sequence:
     """A session's context in slot `slot`: keys and values of `tokens[:computed]` are in the cache.
 
-    `last_pass` numbers the engine's pass that it was last in. `epoch` counts restarts, so that a pass that was
-    under way during one is not taken for the new context. `adapter` computes it on top of the model, None for the model
-    alone.
+    `last_pass` numbers the engine's pass that it was last in, `in_pass` says whether that is under way. `epoch` counts
+    restarts, so that a pass that was under way during one is not taken for the new context. `adapter` computes it on
+    top of the model, None for the model alone. `fork_at` is where its prompt ends but for one token: others with the
+    same prompt can begin there; `kept` is the position of which the state cache has a copy, 0 without one.
     """
 
     slot: int
     adapter: LoraAdapter | None = None
     epoch: int = 0
     last_pass: int = 0
+    in_pass: bool = False
+    fork_at: int = 0
+    kept: int = 0
     tokens: list[int] = field(default_factory=list)
     computed: int = 0
     request: TurnRequest | None = None
@@ -55,7 +59,7 @@ class Sequence:
 
     def restart(self) -> None:
         """Forget the context."""
-        self.tokens, self.computed = [], 0
+        self.tokens, self.computed, self.fork_at, self.kept = [], 0, 0, 0
         self.epoch += 1
 
 
@@ -71,6 +75,7 @@ class PassItem:
         offset: position of the first token.
         token_ids: the tokens to compute.
         samples: whether nothing is pending after them, so that a token is sampled.
+        keeps: whether the state after them is where others can begin.
     """
 
     sequence: Sequence
@@ -79,13 +84,15 @@ class PassItem:
     offset: int
     token_ids: list[int]
     samples: bool
+    keeps: bool
 
     @classmethod
     def plan(cls, sequence: Sequence, request: TurnRequest, length: int) -> "PassItem":
         """The next `length` pending tokens."""
         offset = sequence.computed
         token_ids = sequence.tokens[offset : offset + length]
-        return cls(sequence, request, sequence.epoch, offset, token_ids, sequence.pending == length)
+        samples, keeps = sequence.pending == length, offset + length == sequence.fork_at
+        return cls(sequence, request, sequence.epoch, offset, token_ids, samples, keeps)
 
     @property
     def length(self) -> int:

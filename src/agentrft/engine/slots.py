@@ -13,20 +13,36 @@ MIN_SHARED_TOKENS = 8
 
 @dataclass(frozen=True)
 class PrefixCopy:
-    """Keys and values of positions [start, tokens) go from slot `source` to slot `target`."""
+    """Keys and values of positions [start, tokens) go from slot `source` to slot `target`, and the state there.
+
+    `kept` says whether that is the source's kept state, rather than its live one.
+    """
 
     source: int
     target: int
     start: int
     tokens: int
+    kept: bool = False
 
 
 @dataclass(frozen=True)
-class _Retained:
-    """What a free slot still has: keys and values of `tokens`, as `owner` computed them."""
+class _Computed:
+    """What a slot has: keys and values of `tokens`, as `owner` computed them, and states of two positions of them.
+
+    Attributes:
+        kept: the position of the kept state, 0 without one.
+        live: whether the live state is that after all of `tokens`.
+    """
 
     owner: object
     tokens: list[int]
+    kept: int
+    live: bool
+
+    @classmethod
+    def of(cls, sequence: Sequence) -> "_Computed":
+        tokens = sequence.tokens[: sequence.computed]
+        return cls(sequence.owner, tokens, sequence.kept, not sequence.in_pass)
 
 
 class SlotTable:
@@ -36,6 +52,8 @@ class SlotTable:
     values from the same tokens.
 
     Args:
+        stateful: sequences have states, of which a slot has those of two positions only; a prefix is used again up to
+            one of them.
         deterministic: give slots only while no sequence is between turns, and forget all prefixes whenever no
             sequence is open, so that who gets which slot does not depend on when the others give theirs back.
 
@@ -43,11 +61,12 @@ class SlotTable:
         open: the sequences that have a slot, by slot.
     """
 
-    def __init__(self, slots: int, *, deterministic: bool) -> None:
+    def __init__(self, slots: int, *, deterministic: bool, stateful: bool = False) -> None:
+        self.stateful = stateful
         self._deterministic = deterministic
         self._free = sorted(range(slots), reverse=True)
         self._waiting: deque[tuple[asyncio.Future[Sequence], LoraAdapter | None]] = deque()
-        self._retained: dict[int, _Retained] = {}
+        self._retained: dict[int, _Computed] = {}
         self._copies: list[PrefixCopy] = []
         self.open: dict[int, Sequence] = {}
 
@@ -70,7 +89,7 @@ class SlotTable:
     def give_back(self, sequence: Sequence) -> None:
         """Free the sequence's slot."""
         del self.open[sequence.slot]
-        self._retained[sequence.slot] = _Retained(sequence.owner, sequence.tokens[: sequence.computed])
+        self._retained[sequence.slot] = _Computed.of(sequence)
         self._free.append(sequence.slot)
         self._free.sort(reverse=True)
         if self._deterministic and not self.open:
@@ -117,26 +136,38 @@ class SlotTable:
             The tokens shared; None if one of `ahead` is about to compute more of them, worth waiting for.
         """
         wanted, have, owner = len(sequence.tokens) - 1, sequence.computed, sequence.owner
-        best, donor = have, sequence.slot
+        best, donor, kept = have, sequence.slot, False
         own = [other for other in self.open.values() if other.owner is owner]
-        retained = {slot: kept.tokens for slot, kept in self._retained.items() if kept.owner is owner}
-        computed = {other.slot: other.tokens[: other.computed] for other in own if other.computed > have}
-        for slot, tokens in (retained | computed).items():
-            shared = min(common_prefix(tokens, sequence.tokens), wanted) if len(tokens) > have else 0
-            if shared > best:
-                best, donor = shared, slot
-        ahead = [other for other in ahead if other.owner is owner]
-        coming = max((min(common_prefix(other.tokens, sequence.tokens), wanted) for other in ahead), default=0)
+        retained = {slot: one for slot, one in self._retained.items() if one.owner is owner}
+        computed = {other.slot: _Computed.of(other) for other in own if other.computed > have}
+        for slot, one in (retained | computed).items():
+            if len(one.tokens) <= have:
+                continue
+            shared = min(common_prefix(one.tokens, sequence.tokens), wanted)
+            is_live = not self.stateful or (one.live and shared == len(one.tokens))
+            usable = shared if is_live else one.kept if one.kept <= shared else 0
+            if usable > best:
+                best, donor, kept = usable, slot, not is_live
+        coming = max((self._coming(other, sequence, wanted) for other in ahead if other.owner is owner), default=0)
         if coming >= max(best + 1, have + MIN_SHARED_TOKENS):
             return None
         if not have:
             self._retained.pop(sequence.slot, None)
         if best < have + MIN_SHARED_TOKENS:
             return 0
-        if donor != sequence.slot:
-            self._copies.append(PrefixCopy(donor, sequence.slot, have, best))
+        if donor != sequence.slot or self.stateful:
+            self._copies.append(PrefixCopy(donor, sequence.slot, have, best, kept))
         sequence.computed = best
+        if self.stateful:
+            sequence.kept = best
         return best - have
+
+    def _coming(self, other: Sequence, sequence: Sequence, wanted: int) -> int:
+        """How many of the tokens that `sequence` needs `other` is about to compute."""
+        shared = min(common_prefix(other.tokens, sequence.tokens), wanted)
+        if not self.stateful:
+            return shared
+        return other.fork_at if other.computed < other.fork_at <= shared else 0
 
     def take_copies(self) -> list[PrefixCopy]:
         """The copies planned since the last call, in the order in which they must be made."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from agentrft.chat import ChatCodec, load_codec
 from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
@@ -21,8 +21,9 @@ from agentrft.job.references import ModelReference
 from agentrft.job.token_limits import token_limits
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
-from agentrft.models.attention import use_planned_attention
+from agentrft.models.forward import Forward
 from agentrft.models.load import dtype_on, load_config, load_model, load_tokenizer
+from agentrft.models.planned import use_planned_attention
 from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
 from agentrft.tools import (
@@ -129,7 +130,7 @@ class Runtime:
         model = self._compute.submit(self._load_model, source).result()
         if spec.deterministic:
             torch.use_deterministic_algorithms(True)
-        use_planned_attention(model, max_context_tokens=self.hyperparameters.max_context_tokens)
+        use_planned_attention(model)
         self.engine, self.policy = self._compute.submit(self._place, model).result()
         self.failed_reward = FailedReward.of(spec)
         self.runner = RolloutRunner(
@@ -217,20 +218,20 @@ class Runtime:
         )
         engine = EmbeddedEngine(
             policy.engine_forward,
-            self._engine_limits(model.config),
+            self._engine_limits(policy.engine_forward),
             deterministic=self.spec.deterministic,
             executor=None if apart else self._compute,
         )
         return engine, policy
 
-    def _engine_limits(self, config: PretrainedConfig) -> EngineLimits:
+    def _engine_limits(self, forward: Forward) -> EngineLimits:
         engine, context = self.spec.engine, self.hyperparameters.max_context_tokens
         least = least_at_once(self.spec)
         return EngineLimits(
             max_context_tokens=context,
             max_sequences=slots_within(
                 budget=kv_cache_bytes(self.spec, self.engine_device),
-                slot_bytes=bytes_per_slot(config, context, self.dtype.itemsize),
+                slot_bytes=bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize),
                 least=least,
                 wanted=max(engine.max_concurrent_rollouts, least),
             ),

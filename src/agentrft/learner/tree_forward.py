@@ -12,7 +12,7 @@ from agentrft.learner.flops import activation_bytes
 from agentrft.learner.group import TrainingRow
 from agentrft.learner.token_logprobs import token_logprobs
 from agentrft.learner.token_tree import TokenTree
-from agentrft.learner.tree_attention import TreeAttention
+from agentrft.learner.tree_plan import TreePlan
 from agentrft.models.forward import Forward
 from agentrft.models.memory import device_memory
 
@@ -58,14 +58,14 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
             targets.append(row.token_ids[position])
     packed = partial(torch.tensor, dtype=torch.long, device=device)
     config = forward.config
-    attention = TreeAttention(
+    plan = TreePlan(
         tree, layers=config.num_hidden_layers, heads=config.num_attention_heads, dtype=forward.dtype, device=device
     )
     kept = forward.trunk(
         packed(tree.token_ids),
         packed(tree.position_ids),
         packed(list(predicting)),
-        attention,
+        plan,
         recompute=_too_large(config, tree.unique_tokens, forward.dtype.itemsize, device),
     )
     position, token = packed(heads), packed(targets)

@@ -1,97 +1,69 @@
-"""One hook into every transformers model: attention over packed tokens, decided by a plan.
+"""Attention over packed tokens, decided by a plan: the scores' rules that architectures have, and the products.
 
 The engine (KV cache) and the learner (token trees) both lay tokens of many sequences end to end in one row of
-shape [1, tokens] and differ only in which keys a query may see. transformers hands each layer's projected and
-rotated query, key and value to the attention function that is registered under the model's implementation name;
-ours passes them on to the `AttentionPlan` given to the model's forward as `attention_plan=`.
+shape [1, tokens] and differ only in what each of them sees of its context. Whoever computes a model hands each layer's
+projected and rotated query, key and value to the plan, and each recurrent layer's input: see `models.planned`.
 """
 
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from agentrft.errors import UserError
-
-IMPLEMENTATION = "agentrft_plan"
+from agentrft.models.recurrence import Mixer
 
 
-class AttentionPlan(Protocol):
-    """Which keys each packed query sees."""
+@dataclass(frozen=True, eq=False)
+class ScoreRules:
+    """What an architecture does to attention's scores, beside scaling and hiding the future.
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    Attributes:
+        window: how many tokens each sees of its context, itself included; None all of them.
+        softcap: scores s become softcap x tanh(s / softcap).
+        sinks: [heads] scores of a key without a value, which takes its share of the probability.
+    """
+
+    window: int | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        return self.window is None and self.softcap is None and self.sinks is None
+
+    def within(self, tokens: int) -> "ScoreRules":
+        """The same for contexts of at most `tokens`: a window that hides nothing of them is none."""
+        return replace(self, window=None) if self.window is not None and self.window >= tokens else self
+
+
+PLAIN = ScoreRules()
+
+
+class ContextPlan(Protocol):
+    """What each packed token sees of its context."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, rules: ScoreRules = PLAIN
+    ) -> Tensor:
         """Attention of one layer.
 
         Args:
             layer: index of the layer, from 0.
-            query: [heads, tokens, head_dim].
-            key, value: [kv_heads, tokens, head_dim]; kv_heads divides heads.
+            query: [heads, tokens, key_dim].
+            key: [kv_heads, tokens, key_dim]; kv_heads divides heads.
+            value: [kv_heads, tokens, value_dim].
             scaling: factor on the scores.
 
         Returns:
-            [tokens, heads, head_dim].
+            [tokens, heads, value_dim].
         """
         ...
 
-
-def _planned_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    attention_plan: AttentionPlan | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    if attention_plan is None:
-        raise ValueError("this model runs on packed tokens only: pass attention_plan= to its forward")
-    factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-    attended = attention_plan.attend(cast(int, module.layer_idx), query[0], key[0], value[0], factor)
-    return attended.unsqueeze(0), None
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
-
-
-ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _planned_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _no_mask)
-
-
-def use_planned_attention(model: PreTrainedModel, *, max_context_tokens: int) -> None:
-    """Switch a loaded model to plans.
-
-    Raises:
-        UserError: some layer of the model does not attend to its whole past within `max_context_tokens`.
-    """
-    refuse_partial_attention(model.config, max_context_tokens)
-    model.set_attn_implementation(IMPLEMENTATION)
-
-
-def refuse_partial_attention(config: PretrainedConfig, max_context_tokens: int) -> None:
-    """Raise UserError for sliding-window layers shorter than the context, and for layers without attention."""
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if getattr(config, "use_sliding_window", True) is False:
-        window = None
-    windowed = "sliding_attention" in kinds or (kinds == {"full_attention"} and window is not None)
-    if windowed and window is not None and window < max_context_tokens:
-        raise UserError(
-            f"model type '{config.model_type}' attends over a sliding window of {window} tokens only, "
-            f"shorter than max_context_tokens={max_context_tokens}.",
-            f"Set max_context_tokens to at most {window}, or choose a model with full attention.",
-        )
-    unsupported = kinds - {"full_attention", "sliding_attention"}
-    if unsupported or getattr(config, "attn_logit_softcapping", None):
-        what = ", ".join(sorted(unsupported)) or "soft-capped attention scores"
-        raise UserError(
-            f"model type '{config.model_type}' has layers that the embedded engine cannot run: {what}.",
-            "Choose a model whose layers all use full attention, such as Llama, Qwen2, Qwen3 or SmolLM2.",
-        )
+    def recur(self, mixer: Mixer, hidden: Tensor) -> Tensor:
+        """A recurrent layer over [1, tokens, width], each token after its own predecessor."""
+        ...
 
 
 def grouped_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float, mask: Tensor | None) -> Tensor:
@@ -100,23 +72,68 @@ def grouped_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float,
     The query heads that share a key-value head are treated as more queries to it.
 
     Args:
-        query: [heads, queries, head_dim].
-        key, value: [kv_heads, keys, head_dim].
+        query: [heads, queries, key_dim].
+        key, value: [kv_heads, keys, key_dim], [kv_heads, keys, value_dim].
         mask: boolean [queries, keys], True where a query may look; None where it may look anywhere.
 
     Returns:
-        [queries, heads, head_dim].
+        [queries, heads, value_dim].
     """
-    heads, queries, head_dim = query.shape
+    heads, queries, key_dim = query.shape
     kv_heads, keys, _ = key.shape
     groups = heads // kv_heads
-    query = query.reshape(1, kv_heads, groups * queries, head_dim)
+    query = query.reshape(1, kv_heads, groups * queries, key_dim)
     if mask is not None:
         mask = mask.expand(groups, queries, keys).reshape(1, 1, groups * queries, keys)
     out = torch.nn.functional.scaled_dot_product_attention(
         query, key.unsqueeze(0), value.unsqueeze(0), attn_mask=mask, scale=scaling
     )
-    return out.reshape(heads, queries, head_dim).transpose(0, 1)
+    return out.reshape(heads, queries, -1).transpose(0, 1)
+
+
+def ruled_attention(
+    query: Float[Tensor, "heads queries key_dim"],
+    key: Float[Tensor, "kv_heads keys key_dim"],
+    value: Float[Tensor, "kv_heads keys value_dim"],
+    scaling: float,
+    mask: Bool[Tensor, "queries keys"],
+    rules: ScoreRules,
+) -> Float[Tensor, "queries heads value_dim"]:
+    """Attention with an architecture's rules; their window is in `mask`, True where a query may look."""
+    if rules.softcap is None and rules.sinks is None:
+        return grouped_attention(query, key, value, scaling, mask)
+    heads, queries, key_dim = query.shape
+    kv_heads, keys, _ = key.shape
+    rows = query.reshape(kv_heads, -1, key_dim)
+    scores = torch.bmm(rows, key.transpose(1, 2)).view(heads, queries, keys) * scaling
+    weights = ruled_softmax(scores, torch.where(mask, 0.0, float("-inf")).to(scores.dtype), rules, rules.sinks)
+    attended = torch.bmm(weights.reshape(kv_heads, -1, keys), value)
+    return attended.view(heads, queries, -1).transpose(0, 1)
+
+
+def ruled_softmax(scores: Tensor, bias: Tensor, rules: ScoreRules, sinks: Tensor | None) -> Tensor:
+    """Probabilities over the last dimension of scores [heads, ..., keys].
+
+    Args:
+        bias: added to the capped scores: -inf where nothing is seen.
+        sinks: [heads].
+    """
+    if rules.softcap is not None:
+        scores = rules.softcap * torch.tanh(scores / rules.softcap)
+    scores = scores + bias
+    if sinks is None:
+        return scores.softmax(dim=-1, dtype=torch.float32).to(scores.dtype)
+    shape = [len(sinks), *[1] * (scores.ndim - 1)]
+    column = sinks.view(shape).expand(*scores.shape[:-1], 1).to(scores.dtype)
+    return torch.cat((scores, column), dim=-1).softmax(dim=-1, dtype=torch.float32)[..., :-1].to(scores.dtype)
+
+
+def seen(
+    queries: Int[Tensor, "queries"], keys: Int[Tensor, "keys"], window: int | None
+) -> Bool[Tensor, "queries keys"]:
+    """Which keys the queries see, by the positions of both in one sequence."""
+    visible = keys <= queries.unsqueeze(1)
+    return visible if window is None else visible & (queries.unsqueeze(1) - keys < window)
 
 
 def causal_mask(queries: int, keys: int, device: torch.device) -> Tensor:

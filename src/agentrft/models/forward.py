@@ -1,26 +1,40 @@
 """What the engine and the learner run: packed tokens in, logits out, by one of two ways of computing a model."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol, cast
 
+import torch
 from peft import PeftModel
 from torch import Tensor, device, dtype, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from agentrft.models.attention import AttentionPlan
+from agentrft.models.attention import ContextPlan
+from agentrft.models.cache_shapes import CacheShapes, ShapesPlan, probe_tokens
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.packed import PackedModel
+from agentrft.models.planned import PlannedModel, text_config
 
 
 class Forward(Protocol):
-    """A model over packed tokens. `dtype` and `device` are those of its weights."""
+    """A model over packed tokens.
+
+    Attributes:
+        config: of its text part.
+        dtype, device: of its weights.
+    """
 
     config: PretrainedConfig
     dtype: dtype
     device: device
 
+    @property
+    def cache_shapes(self) -> CacheShapes:
+        """What an engine keeps of a sequence."""
+        ...
+
     def trunk(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: ContextPlan, *, recompute: bool = False
     ) -> Tensor:
         """One pass up to what `head` takes.
 
@@ -44,7 +58,7 @@ class Forward(Protocol):
         token_ids: Tensor,
         position_ids: Tensor,
         keep: Tensor,
-        plan: AttentionPlan,
+        plan: ContextPlan,
         adapters: Sequence[LoraAdapter | None] | None = None,
     ) -> Tensor:
         """Logits [kept, vocabulary]: `head` of `trunk`.
@@ -61,47 +75,49 @@ class Forward(Protocol):
 
 
 class TransformersForward:
-    """Any model of transformers with planned attention (`use_planned_attention`), adapters of PEFT included.
-
-    What stands between the last layer and the logits differs by architecture, so the trunk here ends with the logits,
-    and nothing is computed again in the backward pass.
-    """
+    """Any model of transformers with planned attention (`use_planned_attention`), adapters of PEFT included."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        plain = model.get_base_model() if isinstance(model, PeftModel) else model
-        self.config: PretrainedConfig = cast(PreTrainedModel, plain).config
+        self._plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
+        self.config: PretrainedConfig = text_config(self._plain)
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
+
+    @cached_property
+    def _planned(self) -> PlannedModel:
+        return PlannedModel(self._plain)
+
+    @cached_property
+    def cache_shapes(self) -> CacheShapes:
+        """See `Forward`."""
+        plan = ShapesPlan()
+        with torch.no_grad():
+            self._planned.hidden_states(*probe_tokens(self.device), plan)
+        return plan.seen()
 
     def __call__(
         self,
         token_ids: Tensor,
         position_ids: Tensor,
         keep: Tensor,
-        plan: AttentionPlan,
+        plan: ContextPlan,
         adapters: Sequence[LoraAdapter | None] | None = None,
     ) -> Tensor:
         """See `Forward`."""
         if adapters is not None:
             raise ValueError(f"a model of type '{self.config.model_type}' computes no adapters beside each other")
-        return self.trunk(token_ids, position_ids, keep, plan)
+        return self.head(self.trunk(token_ids, position_ids, keep, plan))
 
     def head(self, rows: Tensor) -> Tensor:
         """See `Forward`."""
-        return rows
+        return self._planned.logits(rows)
 
     def trunk(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: AttentionPlan, *, recompute: bool = False
+        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: ContextPlan, *, recompute: bool = False
     ) -> Tensor:
         """See `Forward`."""
-        return self._model(
-            input_ids=token_ids.unsqueeze(0),
-            position_ids=position_ids.unsqueeze(0),
-            logits_to_keep=keep,
-            use_cache=False,
-            attention_plan=plan,
-        ).logits[0]
+        return self._planned.hidden_states(token_ids, position_ids, plan, recompute=recompute)[keep]
 
     def write(self, name: str, weight: Tensor) -> None:
         """See `Forward`."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 
-from agentrft.models.attention import AttentionPlan
+from agentrft.models.attention import PLAIN, ContextPlan, ScoreRules
+from agentrft.models.cache_shapes import CacheShapes, KeyShape
 from agentrft.models.heads import heads_of
 from agentrft.models.layouts import lay_out, pays
 from agentrft.models.lora import LoraAdapter, LoraPart, LoraRows, Mixtures
@@ -67,6 +68,7 @@ class PackedModel:
         self._epsilon: float = self.config.rms_norm_eps
         self.dtype, self.device = self._embedding.dtype, self._embedding.device
         self._heads, self._kv_heads, head_dim = heads_of(self.config)
+        self._rules = [_rules(layer.self_attn) for layer in inner.layers]
         self._weights: dict[str, Tensor] = {}
         self._places: dict[str, tuple[Projection, slice]] = {}
         self._owners: dict[str, Projection] = {}
@@ -97,12 +99,23 @@ class PackedModel:
         """Whether causal language models of this configuration can be computed here."""
         return config.model_type in SUPPORTED and config.hidden_act == "silu"
 
+    @property
+    def cache_shapes(self) -> CacheShapes:
+        """See `Forward`."""
+        heads, kv_heads, head_dim = heads_of(self.config)
+        return CacheShapes(
+            {
+                layer: KeyShape(heads, kv_heads, head_dim, head_dim, rules.window)
+                for layer, rules in enumerate(self._rules)
+            }
+        )
+
     def __call__(
         self,
         token_ids: Tensor,
         position_ids: Tensor,
         keep: Tensor,
-        plan: AttentionPlan,
+        plan: ContextPlan,
         adapters: Sequence[LoraAdapter | None] | None = None,
     ) -> Tensor:
         """See `Forward`."""
@@ -119,7 +132,7 @@ class PackedModel:
         token_ids: Tensor,
         position_ids: Tensor,
         keep: Tensor,
-        plan: AttentionPlan,
+        plan: ContextPlan,
         *,
         recompute: bool = False,
         adapters: Sequence[LoraAdapter | None] | None = None,
@@ -153,7 +166,7 @@ class PackedModel:
         x: Tensor,
         normed: Tensor,
         angles: tuple[Tensor, Tensor],
-        plan: AttentionPlan,
+        plan: ContextPlan,
         keep: Tensor | None,
         lora: LoraRows | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -172,7 +185,7 @@ class PackedModel:
         x: Tensor,
         angles: tuple[Tensor, Tensor],
         keep: Tensor,
-        plan: AttentionPlan,
+        plan: ContextPlan,
         lora: LoraRows | None,
     ) -> Tensor:
         """All layers by the native kernels, without gradient; returns the normalised rows to keep.
@@ -249,7 +262,7 @@ class PackedModel:
         layer: _Layer,
         x: Tensor,
         angles: tuple[Tensor, Tensor],
-        plan: AttentionPlan,
+        plan: ContextPlan,
         lora: LoraRows | None,
     ) -> Tensor:
         """[tokens, heads * head_dim], before the output projection."""
@@ -265,7 +278,8 @@ class PackedModel:
         else:
             both = rotate(both, *angles, self._kernels)
         query, key = both[:, :heads].transpose(0, 1), both[:, heads:].transpose(0, 1)
-        attended = plan.attend(index, query, key, value.transpose(0, 1), query.shape[-1] ** -0.5)
+        scaling, rules = query.shape[-1] ** -0.5, self._rules[index]
+        attended = plan.attend(index, query, key, value.transpose(0, 1), scaling, rules)
         return attended.reshape(len(x), -1)
 
     def _layer(self, name: str, layer: Any) -> _Layer:
@@ -303,6 +317,15 @@ class PackedModel:
 def _weight_of(module: nn.Module, name: str) -> Tensor | None:
     found = getattr(module, name, None)
     return None if found is None else found.weight.detach()
+
+
+def _rules(attention: Any) -> ScoreRules:
+    """Of a layer's attention, of which Mistral's says its window in the configuration alone."""
+    if hasattr(attention, "sliding_window"):
+        window = attention.sliding_window
+    else:
+        window = getattr(attention.config, "sliding_window", None) if attention.config.model_type == "mistral" else None
+    return PLAIN if window is None else ScoreRules(window)
 
 
 def _split(lora: LoraRows | None, rows: int) -> Sequence[LoraRows | None]:

@@ -175,7 +175,7 @@ class ModelHost:
         loaded = self._load_weights(weights)
         forward, context = loaded.forward, loaded.max_context_tokens
         budget = int(KV_CACHE_SHARE * device_memory(forward.device)) // self.limits.max_models
-        fitting = budget // bytes_per_slot(forward.config, context, forward.dtype.itemsize)
+        fitting = budget // bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize)
         if fitting < 1:
             raise UserError(f"a context of {context} tokens takes too much memory.", "Lower its max_context_tokens.")
         limits = EngineLimits(max_context_tokens=context, max_sequences=min(fitting, self.limits.max_sequences))

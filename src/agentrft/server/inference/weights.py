@@ -12,10 +12,10 @@ from agentrft.chat import ChatCodec, load_codec
 from agentrft.errors import UserError
 from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
-from agentrft.models.attention import use_planned_attention
 from agentrft.models.forward import Forward, forward_of
 from agentrft.models.load import dtype_on, load_model, load_tokenizer, model_folder
 from agentrft.models.packed import PackedModel
+from agentrft.models.planned import text_config, use_planned_attention
 from agentrft.server.inference.adapters import merge_adapter
 from agentrft.spec.base import SpecModel
 from agentrft.store.layout import ADAPTER, MODEL
@@ -107,14 +107,14 @@ def load_weights(weights: Weights) -> LoadedModel:
     model = load_model(own, dtype_on(device, weights.dtype))
     model.to(device=device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
     model.requires_grad_(False)
-    longest = getattr(model.config, "max_position_embeddings", None)
+    longest = getattr(text_config(model), "max_position_embeddings", None)
     context = weights.max_context_tokens or longest or DEFAULT_CONTEXT_TOKENS
     if longest is not None and context > longest:
         raise UserError(
             f"{weights.name}: max_context_tokens={context} is more than the {longest} tokens of the model.",
             f"Set max_context_tokens to at most {longest}.",
         )
-    use_planned_attention(model, max_context_tokens=context)
+    use_planned_attention(model)
     forward = forward_of(model)
     if adapter is not None:
         merge_adapter(model, forward, adapter)

@@ -1,7 +1,9 @@
-"""Attention over a token tree: each token sees its ancestors and itself.
+"""A model's context in a token tree: each token sees its ancestors and itself.
 
-The layout is cut into tiles: runs of queries of one node, with the ranges of keys that they see. Siblings never meet
-and nothing above the diagonal is computed but inside a tile's own square, so no product is masked away.
+For attention the layout is cut into tiles: runs of queries of one node, with the ranges of keys that they see. Siblings
+never meet and nothing above the diagonal is computed but inside a tile's own square, so no product is masked away.
+Layers with a recurrent state run node by node, each from the state that its parent ended with, so that what siblings
+share is computed once there too, and their gradients add up in it.
 """
 
 import itertools
@@ -12,9 +14,10 @@ import torch
 from torch import Tensor
 
 from agentrft.learner.token_tree import TokenTree
-from agentrft.models.attention import causal_mask, grouped_attention
+from agentrft.models.attention import PLAIN, ScoreRules, causal_mask, grouped_attention, ruled_attention, seen
 from agentrft.models.attention_products import TILE_TOKENS, probabilities, triangle
 from agentrft.models.native import Kernels, TreeLayout, kernels_for
+from agentrft.models.recurrence import Mixer, States, run_from
 
 # Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
 MAX_STORED_BYTES = 1 << 30
@@ -45,8 +48,8 @@ def tiles_of(tree: TokenTree, tile_tokens: int = TILE_TOKENS) -> list[Tile]:
     return tiles
 
 
-class TreeAttention:
-    """Attention plan of a tree.
+class TreePlan:
+    """Context plan of a tree.
 
     On a CPU by our own kernels, or else by plain products, which take 40 % of the time of the fused kernel there, with
     a backward pass written by hand; elsewhere by the fused kernel, tile by tile.
@@ -64,9 +67,17 @@ class TreeAttention:
         longest = max(tile.end - tile.start for tile in self._tiles)
         self._bias = triangle(longest, dtype, device)
         self._layout = TreeLayout([(tile.start, tile.end, tile.keys) for tile in self._tiles])
+        self._segments = tree.segments
+        self._depths = torch.tensor(tree.position_ids, device=device)
+        self._longest = max(tree.position_ids) + 1
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        """See `AttentionPlan.attend`."""
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, rules: ScoreRules = PLAIN
+    ) -> Tensor:
+        """See `ContextPlan.attend`."""
+        rules = rules.within(self._longest)
+        if not rules.plain or value.shape[2] != query.shape[2]:
+            return self._attend_by_rules(query, key, value, scaling, rules)
         kernels = kernels_for(query, query.shape[-1])
         if kernels is not None and kernels.has_dot:
             return _NativeAttention.apply(query, key, value, self._layout, scaling, kernels)
@@ -78,6 +89,41 @@ class TreeAttention:
             mask = causal_mask(tile.end - tile.start, keys.shape[1], key.device)
             parts.append(grouped_attention(query[:, tile.start : tile.end], keys, values, scaling, mask))
         return torch.cat(parts)
+
+    def recur(self, mixer: Mixer, hidden: Tensor) -> Tensor:
+        """See `ContextPlan.recur`."""
+        ended: dict[int, States] = {}
+        parts = []
+        for segment in self._segments:
+            begin = ended[segment.ancestors[-1][1]] if segment.ancestors else {}
+            part, ended[segment.end] = run_from(mixer, hidden[:, segment.start : segment.end], begin)
+            parts.append(part)
+        return torch.cat(parts, dim=1)
+
+    def _attend_by_rules(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, rules: ScoreRules) -> Tensor:
+        parts = []
+        for tile in self._tiles:
+            own, depths = slice(tile.start, tile.end), self._depths[tile.start : tile.end]
+            ranges = _within_window(tile, rules.window)
+            keys, values = _gather(key, ranges), _gather(value, ranges)
+            mask = seen(depths, torch.cat([self._depths[start:end] for start, end in ranges]), rules.window)
+            parts.append(ruled_attention(query[:, own], keys, values, scaling, mask, rules))
+        return torch.cat(parts)
+
+
+def _within_window(tile: Tile, window: int | None) -> tuple[Range, ...]:
+    """The ranges of keys that any query of the tile sees."""
+    if window is None:
+        return tile.keys
+    # The tile's first query sees itself and `window` - 1 tokens before it; those are the last ones of the ranges.
+    wanted = tile.end - tile.start + window - 1
+    kept: list[Range] = []
+    for start, end in reversed(tile.keys):
+        if wanted <= 0:
+            break
+        kept.append((max(start, end - wanted), end))
+        wanted -= end - start
+    return tuple(reversed(kept))
 
 
 class _NativeAttention(torch.autograd.Function):
