@@ -88,9 +88,13 @@ class TransformersForward:
     def _planned(self) -> PlannedModel:
         return PlannedModel(self._plain)
 
-    @cached_property
+    @property
     def cache_shapes(self) -> CacheShapes:
         """See `Forward`."""
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> CacheShapes:
         plan = ShapesPlan()
         with torch.no_grad():
             self._planned.hidden_states(*probe_tokens(self.device), plan)

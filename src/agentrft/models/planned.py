@@ -60,25 +60,26 @@ class PlannedModel:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._base = cast(nn.Module, getattr(model, model.base_model_prefix))
-        entered = cast(_Current | None, getattr(self._base, _CURRENT, None))
-        self._current = _entered(self._base) if entered is None else entered
+        self._decoder = cast(nn.Module, model.get_decoder())
+        entered = cast(_Current | None, getattr(self._decoder, _CURRENT, None))
+        self._current = _entered(model, self._decoder) if entered is None else entered
 
     def hidden_states(
         self, token_ids: Tensor, position_ids: Tensor, plan: ContextPlan, *, recompute: bool = False
     ) -> Tensor:
         """[tokens, width] before the head."""
         with self._current.use(plan, recompute=recompute and torch.is_grad_enabled()):
-            output = self._base(
+            output = self._decoder(
                 input_ids=token_ids.unsqueeze(0), position_ids=position_ids.unsqueeze(0), use_cache=False
             )
         return output.last_hidden_state[0]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[rows, width] before the head to [rows, vocabulary]."""
-        self._current.hidden = hidden.unsqueeze(0)
+        rows = hidden.unsqueeze(0)
+        self._current.hidden = rows
         try:
-            return self._model(input_ids=None, use_cache=False).logits[0]
+            return self._model(inputs_embeds=rows, use_cache=False).logits[0]
         finally:
             self._current.hidden = None
 
@@ -100,14 +101,16 @@ def _cache_argument(module: nn.Module) -> str | None:
     return None
 
 
-def _entered(base: nn.Module) -> _Current:
+def _entered(model: nn.Module, decoder: nn.Module) -> _Current:
     """Replace the forward methods of a model's modules where a plan must come in."""
     current, mixers = _Current(), 0
-    for module in base.modules():
+    # In a model of images and text too, what the head follows is the part that the text's model is in.
+    base = next(child for child in model.children() if any(module is decoder for module in child.modules()))
+    base.forward = _BaseModel(base.forward, current)
+    setattr(decoder, _CURRENT, current)
+    for module in decoder.modules():
         forward = module.forward
-        if module is base:
-            module.forward = _BaseModel(forward, current)
-        elif isinstance(module, GradientCheckpointingLayer):
+        if isinstance(module, GradientCheckpointingLayer):
             module.forward = _Layer(forward, current)
         elif (argument := _cache_argument(module)) is not None:
             module.forward = _MixerModule(forward, current, mixers, argument)
