@@ -1,7 +1,8 @@
 """PEFT's `adapter_config.json`, written so that every version of PEFT, and programs that never heard of it, read it."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from agentrft.models.catalog import shared_name
 ADAPTER_CONFIG = "adapter_config.json"
 # Readers ask for these, whether or not they are PEFT's defaults.
 _ALWAYS = ("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha", "target_modules")
+# What transformers calls the text's part of a model that has others too.
+TEXT_PART = "language_model"
 # Says who wrote it; PEFT before 0.18 refuses it.
 _NEVER = ("peft_version",)
 
@@ -38,7 +41,17 @@ def _portable(config: Mapping[str, Any], base: str | None) -> dict[str, Any]:
     }
     named = base or config.get("base_model_name_or_path")
     kept["base_model_name_or_path"] = shared_name(named) if named else None
-    # PEFT's "all-linear" became the full names of all layers; last parts say the same, and every server takes them.
-    kept["target_modules"] = sorted({name.rpartition(".")[2] for name in config["target_modules"]})
+    kept["target_modules"] = _short(config["target_modules"])
     kept["inference_mode"] = True
     return kept
+
+
+def _short(names: Sequence[str]) -> list[str] | str:
+    """Instead of the full names of all layers their last parts, which every server takes.
+
+    In a model of images and text too, where other parts have layers of these names, an expression for the text's.
+    """
+    last = sorted({name.rpartition(".")[2] for name in names})
+    if not any(TEXT_PART in name.split(".") for name in names):
+        return last
+    return rf".*\b{TEXT_PART}\..*\.({'|'.join(map(re.escape, last))})"

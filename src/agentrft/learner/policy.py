@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from agentrft.models.forward import Forward, TransformersForward, forward_of
+from agentrft.models.lora_targets import lora_targets
 from agentrft.models.merging import merged
 from agentrft.models.packed import PackedModel
 from agentrft.models.projections import Adapter
 
-LORA_TARGETS = "all-linear"
 LORA_ALPHA_PER_RANK = 2
 
 
@@ -60,7 +60,7 @@ class Policy:
             config = LoraConfig(
                 r=lora_rank,
                 lora_alpha=LORA_ALPHA_PER_RANK * lora_rank,
-                target_modules=LORA_TARGETS,
+                target_modules=lora_targets(model),
                 lora_dropout=0.0,
                 task_type="CAUSAL_LM",
             )

@@ -1,0 +1,46 @@
+"""Which layers of a model LoRA adapts: the linear ones of its text part, whatever an architecture calls them.
+
+In a mixture of experts those are the attention's and the recurrent layers': what routes, and the experts that it routes
+to, stay as they are, so that the tokens of rollouts reach the experts that they were sampled with.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from agentrft.models.planned import text_config
+
+# PEFT adapts no `out_proj` in these, because their fused kernels pass its weight by.
+_WITHOUT_OUT_PROJ = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+# What feed-forward parts of mixtures are called. PEFT takes these names for all experts' weights in some of them.
+_FEED_FORWARD = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"})
+
+
+def lora_targets(model: PreTrainedModel) -> list[str]:
+    """Full names of the linear layers to adapt, in order."""
+    decoder = cast(nn.Module, model.get_decoder())
+    inside = {id(module) for module in decoder.modules()}
+    parts_with_experts = list(_parts_with_experts(decoder))
+    of_experts = {id(module) for part in parts_with_experts for module in part.modules()}
+    skipped = {"out_proj"} if text_config(model).model_type in _WITHOUT_OUT_PROJ else set[str]()
+    if parts_with_experts:
+        skipped |= _FEED_FORWARD
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and id(module) in inside - of_experts
+        and name.rpartition(".")[2] not in skipped
+        and module.out_features > 1
+    ]
+
+
+def has_experts(model: PreTrainedModel) -> bool:
+    """Whether the model routes tokens to experts."""
+    return any(True for _ in _parts_with_experts(cast(nn.Module, model.get_decoder())))
+
+
+def _parts_with_experts(decoder: nn.Module) -> Iterator[nn.Module]:
+    return (module for module in decoder.modules() if isinstance(getattr(module, "experts", None), nn.Module))
