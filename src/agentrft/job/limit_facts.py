@@ -8,6 +8,7 @@ from transformers import PretrainedConfig
 from agentrft.chat.thinking import thinks
 from agentrft.job.memory_budget import tokens_in_memory
 from agentrft.job.token_limits import CHARACTERS_PER_TOKEN, MOST_TOOL_TOKENS, TOOL_TOKENS, LimitFacts
+from agentrft.models.architecture import Architecture
 from agentrft.models.context import model_context_tokens
 from agentrft.tools import Toolbox
 
@@ -18,16 +19,23 @@ if TYPE_CHECKING:
 MOST_SHOWN = 64
 
 
-def limit_facts(runtime: "Runtime", config: PretrainedConfig, *, calls_end: bool) -> LimitFacts:
+def limit_facts(
+    runtime: "Runtime", config: PretrainedConfig, architecture: Architecture, *, calls_end: bool
+) -> LimitFacts:
     """What is known of a job before its model is loaded.
 
     Args:
-        config: the model's.
+        config, architecture: the model's.
         calls_end: whether a turn that calls ends a rollout.
     """
     spec = runtime.spec
     memory_tokens, at_once = tokens_in_memory(
-        spec, config, runtime.dtype.itemsize, engine_device=runtime.engine_device, device=runtime.device
+        spec,
+        config,
+        architecture.cache_shapes,
+        runtime.dtype.itemsize,
+        engine_device=runtime.engine_device,
+        device=runtime.device,
     )
     has_calls = runtime.call_rules.shows_tools and bool(runtime.toolbox.tools) and not calls_end
     return LimitFacts(

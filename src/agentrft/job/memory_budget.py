@@ -10,6 +10,7 @@ from agentrft.errors import UserError
 from agentrft.job.token_limits import most_tokens_within
 from agentrft.learner.flops import recomputed_bytes
 from agentrft.learner.tree_forward import ACTIVATION_SHARE
+from agentrft.models.cache_shapes import CacheShapes
 from agentrft.models.memory import device_memory
 from agentrft.spec import JobSpec
 
@@ -54,7 +55,13 @@ def least_at_once(spec: JobSpec) -> int:
 
 
 def tokens_in_memory(
-    spec: JobSpec, config: PretrainedConfig, itemsize: int, *, engine_device: torch.device, device: torch.device
+    spec: JobSpec,
+    config: PretrainedConfig,
+    shapes: CacheShapes,
+    itemsize: int,
+    *,
+    engine_device: torch.device,
+    device: torch.device,
 ) -> tuple[int, int]:
     """The longest sequence of which a group's rollouts fit, all at once, into the KV cache and into an update; and how
     many these are.
@@ -63,7 +70,7 @@ def tokens_in_memory(
     at_once = max(group, least_at_once(spec))
     cached = most_tokens_within(
         kv_cache_bytes(spec, engine_device),
-        lambda tokens: at_once * bytes_per_slot(config, tokens, itemsize),
+        lambda tokens: at_once * bytes_per_slot(shapes, tokens, itemsize),
         most=MOST_TOKENS,
     )
     # As if they had nothing in common.

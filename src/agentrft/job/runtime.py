@@ -21,6 +21,7 @@ from agentrft.job.references import ModelReference
 from agentrft.job.token_limits import token_limits
 from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
+from agentrft.models.architecture import inspect_architecture, prove
 from agentrft.models.forward import Forward
 from agentrft.models.load import dtype_on, load_config, load_model, load_tokenizer
 from agentrft.models.planned import use_planned_attention
@@ -117,7 +118,8 @@ class Runtime:
             len(self.codec.prompt_ids(sample.messages, self.tools_of(sample)))
             for sample in (*self.train, *self.validation)
         ]
-        facts = limit_facts(self, load_config(source), calls_end=calls_end)
+        config = load_config(source)
+        facts = limit_facts(self, config, inspect_architecture(config), calls_end=calls_end)
         self.token_limits = token_limits(spec.hyperparameters, facts)
         for why in self.token_limits.why:
             self.notices("info", why)
@@ -130,7 +132,6 @@ class Runtime:
         model = self._compute.submit(self._load_model, source).result()
         if spec.deterministic:
             torch.use_deterministic_algorithms(True)
-        use_planned_attention(model)
         self.engine, self.policy = self._compute.submit(self._place, model).result()
         self.failed_reward = FailedReward.of(spec)
         self.runner = RolloutRunner(
@@ -206,7 +207,10 @@ class Runtime:
     def _load_model(self, source: ModelSource) -> PreTrainedModel:
         model = load_model(source, self.dtype)
         model.to(device=self.device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
-        return model.requires_grad_(False)
+        model.requires_grad_(False)
+        use_planned_attention(model)
+        prove(model)
+        return model
 
     def _place(self, model: PreTrainedModel) -> tuple[EmbeddedEngine, Policy]:
         apart = self.engine_device != self.device or self.hyperparameters.max_off_policy_steps > 0

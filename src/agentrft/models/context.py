@@ -9,7 +9,10 @@ from agentrft.wire import is_object
 NAMES = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length")
 # Kinds of rotary scaling, and families, whose `max_position_embeddings` is the length after it. Of the others it may be
 # the one before.
-SCALED_ALREADY = ("llama3", "longrope", "su", "default", "proportional")
+SCALED_ALREADY = ("llama3", "default", "proportional")
+# Kinds that rotate otherwise as soon as any sequence of a pass is longer than they were made for. A token's keys would
+# depend on what else is computed with it, so that length is the limit.
+LENGTH_DEPENDENT = ("longrope", "su", "dynamic")
 FAMILIES_SCALED_ALREADY = ("gemma3", "gemma3_text")
 
 
@@ -36,6 +39,8 @@ def model_context_tokens(config: Mapping[str, Any]) -> int | None:
 def _scaled(stated: int, rotary: Mapping[str, Any]) -> int:
     kind = rotary.get("rope_type", rotary.get("type", "default"))
     factor = rotary.get("factor")
+    if kind in LENGTH_DEPENDENT:
+        return _length(rotary.get("original_max_position_embeddings")) or stated
     if kind in SCALED_ALREADY or not isinstance(factor, int | float):
         return stated
     original = _length(rotary.get("original_max_position_embeddings")) or stated

@@ -14,7 +14,6 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -22,6 +21,7 @@ from transformers import (
 )
 
 from agentrft.errors import UserError
+from agentrft.models.auto import auto_class
 from agentrft.models.catalog import BUILT_IN, ModelSource, accepted_models, is_complete
 from agentrft.models.convert import ensure_smollm2, quiet_transformers
 from agentrft.models.memory import keep_freed_memory
@@ -63,15 +63,15 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
         UserError: the model cannot be had, or its files are no causal language model.
     """
     keep_freed_memory()
-    folder = model_folder(source)
+    folder, kind = model_folder(source), auto_class(load_config(source))
     try:
         with _loading, quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+            model = kind.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, SafetensorError) as error:
         raise _unusable(source, error) from error
     generation = model.generation_config
     if generation.eos_token_id is None:
-        generation.eos_token_id = model.config.eos_token_id
+        generation.eos_token_id = model.config.get_text_config(decoder=True).eos_token_id
     if generation.pad_token_id is None:
         end = generation.eos_token_id
         generation.pad_token_id = end[0] if isinstance(end, list) else end

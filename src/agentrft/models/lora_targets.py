@@ -5,12 +5,11 @@ to, stay as they are, so that the tokens of rollouts reach the experts that they
 """
 
 from collections.abc import Iterator
-from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from agentrft.models.planned import text_config
+from agentrft.models.planned import text_config, text_decoder
 
 # PEFT adapts no `out_proj` in these, because their fused kernels pass its weight by.
 _WITHOUT_OUT_PROJ = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
@@ -20,7 +19,7 @@ _FEED_FORWARD = frozenset({"gate", "gate_proj", "up_proj", "down_proj", "w1", "w
 
 def lora_targets(model: PreTrainedModel) -> list[str]:
     """Full names of the linear layers to adapt, in order."""
-    decoder = cast(nn.Module, model.get_decoder())
+    decoder = text_decoder(model)
     inside = {id(module) for module in decoder.modules()}
     parts_with_experts = list(_parts_with_experts(decoder))
     of_experts = {id(module) for part in parts_with_experts for module in part.modules()}
@@ -39,7 +38,7 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
 
 def has_experts(model: PreTrainedModel) -> bool:
     """Whether the model routes tokens to experts."""
-    return any(True for _ in _parts_with_experts(cast(nn.Module, model.get_decoder())))
+    return any(True for _ in _parts_with_experts(text_decoder(model)))
 
 
 def _parts_with_experts(decoder: nn.Module) -> Iterator[nn.Module]:

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -60,7 +59,7 @@ class PlannedModel:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._decoder = cast(nn.Module, model.get_decoder())
+        self._decoder = text_decoder(model)
         entered = cast(_Current | None, getattr(self._decoder, _CURRENT, None))
         self._current = _entered(model, self._decoder) if entered is None else entered
 
@@ -105,7 +104,9 @@ def _entered(model: nn.Module, decoder: nn.Module) -> _Current:
     """Replace the forward methods of a model's modules where a plan must come in."""
     current, mixers = _Current(), 0
     # In a model of images and text too, what the head follows is the part that the text's model is in.
-    base = next(child for child in model.children() if any(module is decoder for module in child.modules()))
+    base = next((child for child in model.children() if any(module is decoder for module in child.modules())), None)
+    if base is None:
+        raise NotImplementedError("its text part is not told apart from its head")
     base.forward = _BaseModel(base.forward, current)
     setattr(decoder, _CURRENT, current)
     for module in decoder.modules():
@@ -193,6 +194,8 @@ def _planned_attention(
     current = cast(_Current | None, getattr(module, _CURRENT, None))
     if current is None or current.plan is None:
         raise RuntimeError("this model runs with a plan only")
+    if not getattr(module, "is_causal", True):
+        raise NotImplementedError("its attention sees what comes later")
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     plain = sliding_window is None and softcap is None and s_aux is None
     rules = PLAIN if plain else ScoreRules(sliding_window, softcap, s_aux)
@@ -200,12 +203,14 @@ def _planned_attention(
     return current.plan.attend(layer, query[0], key[0], value[0], factor, rules).unsqueeze(0), None
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
-
-
+# Without a function for masks of this name transformers makes none.
 ALL_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _planned_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(IMPLEMENTATION, _no_mask)
+
+
+def text_decoder(model: PreTrainedModel) -> nn.Module:
+    """The part of a model that turns tokens into hidden states, without images and the like."""
+    decoder = cast(nn.Module, model.get_decoder())
+    return getattr(decoder, "language_model", decoder)
 
 
 def text_config(model: PreTrainedModel) -> PretrainedConfig:

@@ -12,6 +12,7 @@ from agentrft.chat import ChatCodec, load_codec
 from agentrft.errors import UserError
 from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
+from agentrft.models.architecture import prove
 from agentrft.models.forward import Forward, forward_of
 from agentrft.models.load import dtype_on, load_model, load_tokenizer, model_folder
 from agentrft.models.packed import PackedModel
@@ -115,6 +116,7 @@ def load_weights(weights: Weights) -> LoadedModel:
             f"Set max_context_tokens to at most {longest}.",
         )
     use_planned_attention(model)
+    prove(model)
     forward = forward_of(model)
     if adapter is not None:
         merge_adapter(model, forward, adapter)

@@ -1,0 +1,196 @@
+"""Whether and how a model is computed here: judged from its configuration, and proven on its weights.
+
+A model of the configuration is made without memory (on PyTorch's meta device) and runs over two tokens under a plan
+that notes what it is asked for. So nothing is known by the name of a family: how wide its keys are, which layers have a
+window or a state, how many parameters it has. What this cannot show, that the numbers are right, `prove` does when the
+weights are there.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from agentrft.errors import UserError
+from agentrft.models.attention import PLAIN, ScoreRules, ruled_attention, seen
+from agentrft.models.auto import INSTEAD, auto_class
+from agentrft.models.cache_shapes import CacheShapes
+from agentrft.models.context import model_context_tokens
+from agentrft.models.convert import quiet_transformers
+from agentrft.models.forward import TransformersForward
+from agentrft.models.lora_targets import has_experts, lora_targets
+from agentrft.models.packed import PackedModel
+from agentrft.models.planned import IMPLEMENTATION, text_decoder, use_planned_attention
+from agentrft.models.recurrence import Mixer, run_from
+
+_ATTENTION_LAYERS = frozenset({"attention", "full_attention", "sliding_attention"})
+LAYER_TYPES = _ATTENTION_LAYERS | {"linear_attention", "mamba", "mamba2", "conv", "hybrid", "mlp", "moe"}
+PROOF_TOKENS = 24
+# Of log-probabilities: in float32, and where both ways round differently.
+PROOF_TOLERANCE = {torch.float32: 1e-3}
+ROUNDED_TOLERANCE = 0.15
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a model is computed.
+
+    Attributes:
+        family: transformers' name of its type.
+        path: "fast" is our own pass, "transformers" its modules, entered by plans.
+        parameters: of the text part.
+        cache_shapes: what an engine keeps of a sequence.
+        has_experts: whether tokens are routed.
+        lora_layers: how many layers an adapter changes.
+        context_tokens: the longest context; None where the configuration does not say.
+    """
+
+    family: str
+    path: Literal["fast", "transformers"]
+    parameters: int
+    cache_shapes: CacheShapes
+    has_experts: bool
+    lora_layers: int
+    context_tokens: int | None
+
+
+def inspect_architecture(config: PretrainedConfig) -> Architecture:
+    """Judge a model by its configuration, without its weights.
+
+    Raises:
+        UserError: it cannot be computed.
+    """
+    text = config.get_text_config(decoder=True)
+    _refuse_layers(text)
+    model = _empty_model(config)
+    shapes = _shapes_of(model)
+    _refuse_unseen(text, shapes)
+    return Architecture(
+        family=text.model_type,
+        path="fast" if PackedModel.supports(model) else "transformers",
+        parameters=sum(one.numel() for one in text_decoder(model).parameters()) + _head_parameters(model),
+        cache_shapes=shapes,
+        has_experts=has_experts(model),
+        lora_layers=len(lora_targets(model)),
+        context_tokens=model_context_tokens(config.to_dict()),
+    )
+
+
+def prove(model: PreTrainedModel) -> None:
+    """Compare a loaded model's pass under a plan with transformers' own over the same tokens.
+
+    Raises:
+        UserError: they differ by more than rounding.
+    """
+    config = model.config.get_text_config(decoder=True)
+    weight = next(model.parameters())
+    device = weight.device
+    source = torch.Generator().manual_seed(0)
+    ids = torch.randint(config.vocab_size, (PROOF_TOKENS,), generator=source).to(device)
+    positions = torch.arange(PROOF_TOKENS, device=device)
+    forward = TransformersForward(model)
+    with torch.no_grad():
+        ours = forward.head(forward.trunk(ids, positions, positions, _OneSequence(PROOF_TOKENS // 2)))
+        with _own_attention(model):
+            theirs = model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0]
+    difference = (ours.float().log_softmax(-1) - theirs.float().log_softmax(-1)).abs()
+    # A single unlikely token's log-probability is rounded coarsely; likely ones weigh most.
+    expected = float((difference * theirs.float().softmax(-1)).sum(-1).max())
+    if not expected <= PROOF_TOLERANCE.get(weight.dtype, ROUNDED_TOLERANCE):
+        raise UserError(
+            f"model type '{config.model_type}' is computed otherwise here than by transformers: log-probabilities "
+            f"differ by {expected:.2g}.",
+            INSTEAD,
+        )
+
+
+class _OneSequence:
+    """A plan for one sequence, whose recurrent layers run in two parts: see `ContextPlan`."""
+
+    def __init__(self, split: int) -> None:
+        self._split = split
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, rules: ScoreRules = PLAIN
+    ) -> Tensor:
+        positions = torch.arange(query.shape[1], device=query.device)
+        return ruled_attention(query, key, value, scaling, seen(positions, positions, rules.window), rules)
+
+    def recur(self, mixer: Mixer, hidden: Tensor) -> Tensor:
+        first, states = run_from(mixer, hidden[:, : self._split], {})
+        second, _ = run_from(mixer, hidden[:, self._split :], states)
+        return torch.cat((first, second), dim=1)
+
+
+@contextmanager
+def _own_attention(model: PreTrainedModel) -> Iterator[None]:
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(IMPLEMENTATION)
+
+
+def _empty_model(config: PretrainedConfig) -> PreTrainedModel:
+    maker = auto_class(config)
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model = maker.from_config(config, dtype=torch.bfloat16)
+    # A configuration is the user's file: whatever a family's code does not find in it ends so.
+    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_computable(config, error) from error
+    use_planned_attention(model)
+    return model
+
+
+def _shapes_of(model: PreTrainedModel) -> CacheShapes:
+    if has_experts(model):
+        # Their other ways of computing look at which experts are hit, and here no number is known.
+        model.set_experts_implementation("batched_mm")
+    try:
+        return TransformersForward(model).cache_shapes
+    # What an architecture does that no plan can follow is found out by trying.
+    except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise _not_computable(model.config, error) from error
+
+
+def _not_computable(config: PretrainedConfig, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return UserError(f"model type '{config.model_type}' cannot be computed here: {reason[:200]}", INSTEAD)
+
+
+def _refuse_layers(config: PretrainedConfig) -> None:
+    unknown = sorted(set(getattr(config, "layer_types", None) or []) - LAYER_TYPES)
+    if unknown:
+        raise UserError(
+            f"model type '{config.model_type}' has layers that are not computed here: {', '.join(unknown)}.", INSTEAD
+        )
+
+
+def _refuse_unseen(config: PretrainedConfig, shapes: CacheShapes) -> None:
+    """What the configuration has must have come up in the pass: each layer, and windows."""
+    kinds = getattr(config, "layer_types", None)
+    attends = [kind in _ATTENTION_LAYERS for kind in kinds] if kinds else []
+    missing = [layer for layer, does in enumerate(attends) if does and layer not in shapes.keys]
+    if missing or not (kinds or len(shapes.keys) + len(shapes.states) >= config.num_hidden_layers):
+        raise UserError(
+            f"model type '{config.model_type}' computes attention in a way of its own, which is not followed here.",
+            INSTEAD,
+        )
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or [])
+    if slides and all(shape.window is None for shape in shapes.keys.values()):
+        raise UserError(
+            f"model type '{config.model_type}' has sliding windows that its layers do not tell of.", INSTEAD
+        )
+
+
+def _head_parameters(model: PreTrainedModel) -> int:
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or getattr(model.config.get_text_config(decoder=True), "tie_word_embeddings", False):
+        return 0
+    weight = cast(Tensor, head.weight)
+    return 0 if embedding is not None and weight is embedding.weight else weight.numel()

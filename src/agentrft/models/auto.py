@@ -1,0 +1,21 @@
+"""Which of transformers' classes loads a model."""
+
+from typing import Any, cast
+
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
+
+from agentrft.errors import UserError
+
+INSTEAD = "Take a model of a family that docs/models.md lists, such as Qwen3, Qwen3.5, Llama, Gemma 3 or gpt-oss."
+
+
+def auto_class(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads the model whose text part is to be trained.
+
+    Raises:
+        UserError: there is none.
+    """
+    for one in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in cast(Any, one)._model_mapping:
+            return one
+    raise UserError(f"model type '{config.model_type}' is no language model that transformers knows.", INSTEAD)
