@@ -1,12 +1,16 @@
 """Tiny configurations of the model families that people train, each with the features of the real ones."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import transformers
 from transformers import PretrainedConfig
 
-from tests.tiny_model import VOCABULARY
+from agentrft.models.auto import auto_class
+from agentrft.models.planned import use_planned_attention
+from tests.tiny_model import VOCABULARY, TinyModel
 
 BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -179,9 +183,6 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "exaone4": _made("Exaone4Config", sliding_window=WINDOW, layer_types=SLIDING, head_dim=16),
     "seed_oss": _made("SeedOssConfig", head_dim=16),
     "phimoe": _made("PhimoeConfig", num_local_experts=4, num_experts_per_tok=2),
-    "llama4": _made(
-        "Llama4TextConfig", head_dim=16, num_local_experts=2, intermediate_size_mlp=48, attention_chunk_size=8
-    ),
     "gemma3_images": lambda: transformers.Gemma3Config(text_config=FAMILIES["gemma3"](), vision_config=IMAGES),
     "gemma4_images": lambda: transformers.Gemma4Config(
         text_config=FAMILIES["gemma4"](), vision_config=IMAGES, audio_config=None
@@ -194,3 +195,31 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
         text_config=FAMILIES["mistral"](), vision_config={"model_type": "pixtral", **IMAGES}
     ),
 }
+
+# What is not computed here, and what the refusal says.
+REFUSED: dict[str, tuple[Callable[[], PretrainedConfig], str]] = {
+    "llama4": (_made("Llama4TextConfig", head_dim=16, num_local_experts=2), "chunked_attention"),
+    "deepseek_v32": (lambda: transformers.DeepseekV32Config(), "indexed_attention"),
+    "bloom": (lambda: transformers.BloomConfig(), "in a way of its own"),
+    "falcon": (lambda: transformers.FalconConfig(alibi=True), "in a way of its own"),
+    "rwkv": (lambda: transformers.RwkvConfig(), "in a way of its own"),
+    "bert": (lambda: transformers.BertConfig(), "sees what comes later"),
+    "gpt2": (lambda: transformers.GPT2Config(), "no linear layers"),
+    "t5": (lambda: transformers.T5Config(), "no language model"),
+}
+
+
+def family_model(family: str, dtype: torch.dtype = torch.float32) -> TinyModel:
+    """A random model, planned and plain; biases, norms and decays are random too, so that none can be forgotten."""
+    config = FAMILIES[family]()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        planned = auto_class(config).from_config(config, attn_implementation="eager")
+        with torch.no_grad():
+            for name, parameter in planned.named_parameters():
+                middle, spread = (1.0 if "norm" in name else 0.0), 0.2 if parameter.ndim == 1 else 0.15
+                parameter.copy_(torch.randn_like(parameter) * spread + middle)
+    planned.to(dtype).eval()
+    plain = copy.deepcopy(planned)
+    use_planned_attention(planned)
+    return TinyModel(planned, plain)

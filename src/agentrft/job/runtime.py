@@ -119,7 +119,7 @@ class Runtime:
             for sample in (*self.train, *self.validation)
         ]
         config = load_config(source)
-        facts = limit_facts(self, config, inspect_architecture(config), calls_end=calls_end)
+        facts = limit_facts(self, config, inspect_architecture(config, self.dtype), calls_end=calls_end)
         self.token_limits = token_limits(spec.hyperparameters, facts)
         for why in self.token_limits.why:
             self.notices("info", why)

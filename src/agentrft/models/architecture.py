@@ -58,7 +58,7 @@ class Architecture:
     context_tokens: int | None
 
 
-def inspect_architecture(config: PretrainedConfig) -> Architecture:
+def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> Architecture:
     """Judge a model by its configuration, without its weights.
 
     Raises:
@@ -66,16 +66,19 @@ def inspect_architecture(config: PretrainedConfig) -> Architecture:
     """
     text = config.get_text_config(decoder=True)
     _refuse_layers(text)
-    model = _empty_model(config)
+    model = _empty_model(config, dtype)
     shapes = _shapes_of(model)
     _refuse_unseen(text, shapes)
+    lora_layers = len(lora_targets(model))
+    if not lora_layers:
+        raise UserError(f"model type '{text.model_type}' has no linear layers for adapters.", INSTEAD)
     return Architecture(
         family=text.model_type,
         path="fast" if PackedModel.supports(model) else "transformers",
         parameters=sum(one.numel() for one in text_decoder(model).parameters()) + _head_parameters(model),
         cache_shapes=shapes,
         has_experts=has_experts(model),
-        lora_layers=len(lora_targets(model)),
+        lora_layers=lora_layers,
         context_tokens=model_context_tokens(config.to_dict()),
     )
 
@@ -135,11 +138,11 @@ def _own_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(IMPLEMENTATION)
 
 
-def _empty_model(config: PretrainedConfig) -> PreTrainedModel:
+def _empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     maker = auto_class(config)
     try:
         with torch.device("meta"), quiet_transformers():
-            model = maker.from_config(config, dtype=torch.bfloat16)
+            model = maker.from_config(config, dtype=dtype)
     # A configuration is the user's file: whatever a family's code does not find in it ends so.
     except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise _not_computable(config, error) from error

@@ -13,10 +13,11 @@ from agentrft.errors import UserError
 from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.architecture import prove
+from agentrft.models.context import model_context_tokens
 from agentrft.models.forward import Forward, forward_of
 from agentrft.models.load import dtype_on, load_model, load_tokenizer, model_folder
 from agentrft.models.packed import PackedModel
-from agentrft.models.planned import text_config, use_planned_attention
+from agentrft.models.planned import use_planned_attention
 from agentrft.server.inference.adapters import merge_adapter
 from agentrft.spec.base import SpecModel
 from agentrft.store.layout import ADAPTER, MODEL
@@ -108,7 +109,7 @@ def load_weights(weights: Weights) -> LoadedModel:
     model = load_model(own, dtype_on(device, weights.dtype))
     model.to(device=device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
     model.requires_grad_(False)
-    longest = getattr(text_config(model), "max_position_embeddings", None)
+    longest = model_context_tokens(model.config.to_dict())
     context = weights.max_context_tokens or longest or DEFAULT_CONTEXT_TOKENS
     if longest is not None and context > longest:
         raise UserError(
