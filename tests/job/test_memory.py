@@ -33,6 +33,6 @@ async def test_a_job_allocates_no_more_than_its_budget(tiny_model: Path, tmp_pat
     runtime = Runtime(load_job(path))
     try:
         cache = runtime.engine._cache
-        assert 1.5 * MB < sum(tensor.nbytes for tensor in (*cache.keys, *cache.values)) <= 2 * MB
+        assert 1.5 * MB < sum(tensor.nbytes for tensor in (*cache.keys.values(), *cache.values.values())) <= 2 * MB
     finally:
         await runtime.close()

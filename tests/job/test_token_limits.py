@@ -14,6 +14,7 @@ from agentrft.job.runtime import Runtime
 from agentrft.job.stop import Stop
 from agentrft.job.token_limits import LimitFacts, most_tokens_within, token_limits
 from agentrft.models import resolve_model
+from agentrft.models.architecture import inspect_architecture
 from agentrft.models.load import load_config
 from agentrft.spec import Hyperparameters, load_job
 from tests.job.tiny_job import write_job
@@ -140,10 +141,11 @@ def test_the_memory_holds_a_group_at_once_in_the_cache_and_in_an_update(tiny_mod
 
     cpu = torch.device("cpu")
     config = load_config(resolve_model(str(tiny_model)))
+    shapes = inspect_architecture(config).cache_shapes
 
     def tokens(**changes: Any) -> tuple[int, int]:
         spec = load_job(auto_job(tmp_path, tiny_model, **changes))
-        return tokens_in_memory(spec, config, 4, engine_device=cpu, device=cpu)
+        return tokens_in_memory(spec, config, shapes, 4, engine_device=cpu, device=cpu)
 
     # 2 x 2 layers x 2 heads x 12 dimensions x 4 bytes a token, in blocks of 64 tokens.
     (few, at_once), (more, _) = tokens(engine={"kv_cache_mb": 1}), tokens(engine={"kv_cache_mb": 2})
