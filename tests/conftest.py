@@ -35,3 +35,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     with one_thread():
         return make_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def thinking_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny model that thinks before it calls and answers, unless its template is told otherwise."""
+    from tests.job.thinking_model import make_thinking_model
+    from tests.job.tiny_job import one_thread
+
+    with one_thread():
+        return make_thinking_model(tmp_path_factory.mktemp("thinking-model"))

@@ -44,7 +44,12 @@ def check_variables(tokenizer: "PreTrainedTokenizerFast", model_name: str, varia
     Raises:
         UserError: naming the variables that the template has.
     """
-    known = template_variables(template_text(tokenizer) or "")
+    check_known(template_text(tokenizer) or "", model_name, variables)
+
+
+def check_known(template: str, model_name: str, variables: Mapping[str, Any]) -> None:
+    """As `check_variables`, by the template's text."""
+    known = template_variables(template)
     unknown = [name for name in variables if name not in known]
     if unknown:
         raise UserError(

@@ -10,7 +10,6 @@ import typer
 
 from agentrft.data import load_demonstrations, load_samples
 from agentrft.errors import UserError
-from agentrft.models import resolve_model
 from agentrft.spec import JobSpec, load_job
 from agentrft.store import JobStore
 
@@ -75,10 +74,11 @@ def check_inputs(spec: JobSpec) -> None:
     """What can be found wrong in a moment: before torch is imported, and before a job is made of it.
 
     Raises:
-        UserError: a data file, the grader, or the model's name.
+        UserError: a data file, the grader, the model's name, or what is asked of the model.
         EndpointError: nothing is there where a tool, a hook or a grader should be.
     """
     from agentrft.graders import check_templates
+    from agentrft.job.model_files import check_model_files
     from agentrft.tools import call_judge, declared_tools
 
     judge = call_judge(declared_tools(spec.tools))
@@ -89,7 +89,7 @@ def check_inputs(spec: JobSpec) -> None:
         load_demonstrations(spec.warm_start.training_file, judge)
     for grader in (spec.grader, *spec.holdout_graders.values()):
         check_templates(grader, samples)
-    resolve_model(spec.model)
+    check_model_files(spec)
     asyncio.run(_probe(spec))
 
 

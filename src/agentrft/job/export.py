@@ -7,10 +7,11 @@ change in float32, their sum rounded once. So it answers as the policy did.
 import copy
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -18,17 +19,20 @@ from transformers import PreTrainedTokenizerFast
 
 from agentrft.chat import load_codec
 from agentrft.chat.chatml import ChatMLToolRenderer
+from agentrft.chat.template_defaults import Scalar, with_defaults
 from agentrft.errors import UserError
 from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
 from agentrft.job.references import ADAPTER_FILE, ModelReference
 from agentrft.learner import Policy
-from agentrft.models import ModelSource, resolve_model
+from agentrft.models import resolve_model
 from agentrft.models.catalog import own_name, shared_name
 from agentrft.models.convert import quiet_transformers
 from agentrft.models.forward import TransformersForward
 from agentrft.models.load import load_model, load_tokenizer
 from agentrft.store import JobStore
 from agentrft.store.layout import ADAPTER, MODEL
+
+TEMPLATE_FILE = "chat_template.jinja"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class TrainedWeights:
         model: what the job's `model:` says, or the base model that an adapter names.
         base: the base model's hub id, or the folder of one that is the user's own, as other programs take it.
         lora_rank: None where all weights were trained.
+        chat_template_kwargs: variables of the chat template that it was trained with.
         dtype: of the job's model.
     """
 
@@ -49,17 +54,24 @@ class TrainedWeights:
     base: str
     lora_rank: int | None
     dtype: torch.dtype
+    chat_template_kwargs: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
 
     @property
     def label(self) -> str:
         return self.reference.label
 
 
-def describe_weights(reference: ModelReference, store: JobStore | None, *, model: str | None = None) -> TrainedWeights:
+def describe_weights(
+    reference: ModelReference,
+    store: JobStore | None,
+    *,
+    model: str | None = None,
+    chat_template_kwargs: Mapping[str, Scalar] | None = None,
+) -> TrainedWeights:
     """What a reference's weights were trained from, read from its files.
 
     Args:
-        model: what the job's `model:` says, where there is no store to look it up in.
+        model, chat_template_kwargs: what the job says, where there is no store to look it up in.
 
     Raises:
         UserError: the reference is the base model, or its files are incomplete.
@@ -76,13 +88,16 @@ def describe_weights(reference: ModelReference, store: JobStore | None, *, model
     if (folder / ADAPTER_CONFIG).is_file():
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         rank, named = config["r"], own_name(str(config["base_model_name_or_path"]))
+    job = store.get_job(reference.job_id) if store and reference.job_id else None
     if model is None:
-        model = store.get_job(reference.job_id).model if store and reference.job_id else named
+        model = named if job is None else job.model
+    if chat_template_kwargs is None:
+        chat_template_kwargs = {} if job is None else job.setting("chat_template_kwargs") or {}
     source = resolve_model(model)
     base = shared_name(source.path_or_id)
     with safe_open(next(folder.glob("*.safetensors")), framework="pt") as file:
         dtype = file.get_tensor(next(iter(file.keys()))).dtype
-    return TrainedWeights(reference, folder, model, base, rank, dtype)
+    return TrainedWeights(reference, folder, model, base, rank, dtype, chat_template_kwargs or {})
 
 
 def export_adapter(weights: TrainedWeights, out: Path) -> list[str]:
@@ -100,7 +115,7 @@ def export_adapter(weights: TrainedWeights, out: Path) -> list[str]:
         shutil.copyfile(weights.folder / ADAPTER_CONFIG, folder / ADAPTER_CONFIG)
         write_portable(folder / ADAPTER_CONFIG, base=weights.base)
         shutil.copyfile(weights.folder / ADAPTER_FILE, folder / ADAPTER_FILE)
-        _tokenizer(resolve_model(weights.model)).save_pretrained(folder)
+        _tokenizer(weights).save_pretrained(folder)
 
     return _write_new(out, write)
 
@@ -119,16 +134,28 @@ def export_merged(weights: TrainedWeights, out: Path) -> list[str]:
         weights.reference.apply(policy)
         policy.write_to(TransformersForward(merged))
         merged.save_pretrained(folder)
-        _tokenizer(source).save_pretrained(folder)
+        _tokenizer(weights).save_pretrained(folder)
 
     return _write_new(out, write)
 
 
-def _tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
-    """The tokenizer, with a template for the prompts that our ChatML renderer wrote, where it was the policy's."""
+def _tokenizer(weights: TrainedWeights) -> PreTrainedTokenizerFast:
+    """The tokenizer, with a template that writes the prompts that the policy was trained on, whoever renders it: that
+    of an exported adapter; one for our ChatML renderer, where it was the policy's; the model's own, with the job's
+    variables as its defaults.
+    """
+    source, variables = resolve_model(weights.model), weights.chat_template_kwargs
     tokenizer = load_tokenizer(source)
-    if isinstance(load_codec(tokenizer, source.path_or_id).renderer, ChatMLToolRenderer):
+    exported = weights.folder / TEMPLATE_FILE
+    if exported.is_file():
+        tokenizer.chat_template = exported.read_text(encoding="utf-8")
+    elif isinstance(load_codec(tokenizer, source.path_or_id, template_kwargs=variables).renderer, ChatMLToolRenderer):
         tokenizer.chat_template = (files("agentrft.chat") / "chatml.jinja").read_text(encoding="utf-8")
+    elif variables:
+        given: Any = tokenizer.chat_template
+        several = given if isinstance(given, dict) else {"": given}
+        changed = {name: with_defaults(template, variables) for name, template in several.items()}
+        tokenizer.chat_template = changed if isinstance(given, dict) else changed[""]
     return tokenizer
 
 

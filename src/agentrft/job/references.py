@@ -101,12 +101,17 @@ def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
 
 
 def spec_for(reference: ModelReference, store: JobStore | None, data: JobSpec) -> JobSpec:
-    """The spec to evaluate a reference with: the data, tools and grader of `data`, the model of the reference's job."""
+    """The spec to evaluate a reference with: the data, tools and grader of `data`, the model of the reference's job and
+    the variables of its chat template.
+    """
     if reference.job_id is None or store is None:
         return data
     own: dict[str, Any] = store.get_job(reference.job_id).spec["job"]
     hyperparameters = data.hyperparameters.model_copy(update={"lora_rank": own["hyperparameters"]["lora_rank"]})
-    return data.model_copy(update={"model": own["model"], "hyperparameters": hyperparameters})
+    changed = {"model": own["model"], "hyperparameters": hyperparameters}
+    # A model talks as it was trained to.
+    changed["chat_template_kwargs"] = own.get("chat_template_kwargs", {})
+    return data.model_copy(update=changed)
 
 
 def _adapter_state(folder: Path) -> dict[str, torch.Tensor]:

@@ -106,7 +106,7 @@ class Runtime:
                 self.notices("warning", f"response_format: answers are not held against it: {part}")
         source = resolve_model(spec.model)
         tokenizer = load_tokenizer(source)
-        self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id)
+        self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id, template_kwargs=spec.chat_template_kwargs)
         self.tokenizer = tokenizer
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         self.engine_device = _engine_device(spec, self.device)

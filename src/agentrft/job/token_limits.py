@@ -58,7 +58,7 @@ def token_limits(given: Hyperparameters, facts: LimitFacts) -> TokenLimits:
     Raises:
         UserError: a given limit is more than the model takes, or the memory has no room for the longest prompt.
     """
-    _check_given(given, facts.model_tokens)
+    check_given(given, facts.model_tokens)
     turn, turn_why = _wanted_turn(given, facts)
     wanted = facts.longest_prompt + turn + (facts.turns - 1) * (-(-turn // USUAL_SHARE) + facts.tool_tokens)
     context, context_why = _context(given, facts, _rounded(wanted))
@@ -87,7 +87,12 @@ def most_tokens_within(budget: int, bytes_of: Callable[[int], int], *, most: int
     return low
 
 
-def _check_given(given: Hyperparameters, model_tokens: int | None) -> None:
+def check_given(given: Hyperparameters, model_tokens: int | None) -> None:
+    """Refuse a limit that is more than the model takes; nothing where that is not known.
+
+    Raises:
+        UserError: naming what it takes.
+    """
     for name in ("max_context_tokens", "max_tokens_per_turn"):
         value = getattr(given, name)
         if value != "auto" and model_tokens is not None and value > model_tokens:

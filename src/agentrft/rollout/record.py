@@ -148,7 +148,7 @@ def grader_sample(rollout: Rollout) -> GraderSample:
 def _reasoning(rollout: Rollout) -> str:
     """What the model thought in its last turn; nothing where the rollout ended after tool results."""
     last = rollout.messages[-1] if rollout.messages else {}
-    return (last.get("reasoning_content") or "") if last.get("role") == "assistant" else ""
+    return (last.get("reasoning_content") or "").strip() if last.get("role") == "assistant" else ""
 
 
 def _finish_reason(rollout: Rollout) -> str:

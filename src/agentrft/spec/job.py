@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
+from agentrft.spec.chat_template import TemplateVariables
 from agentrft.spec.graders import MAX_SCORE, GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
 from agentrft.spec.response_format import ResponseFormat
@@ -59,6 +60,8 @@ class JobSpec(SpecModel):
         max_tool_calls: in one rollout; the model reads an error for those beyond.
         response_format: of the final answer; another one is a failure of the model.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
+        chat_template_kwargs: variables of the model's chat template, such as `enable_thinking`; in training and in all
+            that the trained model is used for.
         start_from: a checkpoint of a job of the same model, or an exported adapter, whose weights training begins with.
         holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
         alarms: what is watched beside the reward, and whether to pause for it.
@@ -85,6 +88,7 @@ class JobSpec(SpecModel):
     holdout_graders: dict[str, GraderSpec] = Field(default_factory=dict)
     alarms: AlarmsSpec = AlarmsSpec()
     hyperparameters: Hyperparameters = Hyperparameters()
+    chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
     start_from: Path | None = None
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()

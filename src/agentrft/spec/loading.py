@@ -30,6 +30,7 @@ METHOD_FIELDS = (
     "holdout_graders",
     "model_failed_reward",
     "grade_unfinished",
+    "chat_template_kwargs",
     "alarms",
     "max_episode_steps",
     "hyperparameters",

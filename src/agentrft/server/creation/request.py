@@ -36,6 +36,7 @@ OURS = (
     "deterministic",
     "model_failed_reward",
     "grade_unfinished",
+    "chat_template_kwargs",
     "priority",
 )
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
@@ -69,6 +70,7 @@ def read_request(
     settings: Settings,
     start: ServedModel | None = None,
     *,
+    inherited: Mapping[str, Any] | None = None,
     is_here: Callable[[str], bool],
 ) -> NewJob:
     """Check a create request.
@@ -76,6 +78,7 @@ def read_request(
     Args:
         is_here: whether the server has a model of that name, for judges.
         start: the fine-tuned model that it names, to be trained further.
+        inherited: the variables of its chat template that this was trained with; those of the request go before.
 
     Raises:
         ApiError: with the field at fault.
@@ -98,6 +101,7 @@ def read_request(
         raw["model"] = catalog.weights[model]
     else:
         raw |= {"model": start.base, "start_from": str(start.folder)}
+        raw.setdefault("chat_template_kwargs", dict(inherited or {}))
     raw["output_dir"] = str(settings.jobs_dir)
     raw["training_file"] = _file_path(body["training_file"], "training_file", records, settings)
     if body.get("validation_file") is not None:

@@ -29,7 +29,8 @@ class Problem:
     """Why a job cannot run.
 
     Attributes:
-        code: `invalid_training_file`, `invalid_validation_file`, `invalid_warm_start_file` or `invalid_grader`.
+        code: `invalid_training_file`, `invalid_validation_file`, `invalid_warm_start_file`, `invalid_grader`,
+            `invalid_hyperparameters` or `invalid_chat_template_kwargs`.
         param: the field of the request at fault.
         message: with the file's id and the lines.
     """

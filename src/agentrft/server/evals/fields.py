@@ -71,6 +71,7 @@ class OurOptions(Fields):
     dtype: str | None = None
     deterministic: bool | None = None
     engine: dict[str, Any] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 class CustomConfig(Fields):

@@ -20,7 +20,7 @@ from agentrft.server.evals.fields import (
     read,
 )
 from agentrft.server.evals.plan import SampledBy
-from agentrft.server.models.lookup import fetch_weights, find_model
+from agentrft.server.models.lookup import fetch_weights, find_model, template_variables
 from agentrft.server.records.rows import UNKNOWN_MODEL
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, parse_job
@@ -37,7 +37,7 @@ IN_METHOD = (
     "grade_unfinished",
     "model_failed_reward",
 )
-OF_THE_JOB = ("dtype", "deterministic", "engine")
+OF_THE_JOB = ("dtype", "deterministic", "engine", "chat_template_kwargs")
 
 
 def sampled_by(source: Mapping[str, Any], grader: Any, ours: OurOptions, context: Context) -> SampledBy:
@@ -73,6 +73,7 @@ def sampled_by(source: Mapping[str, Any], grader: Any, ours: OurOptions, context
         base=model.base,
         weights=fetch_weights(model, context, whole=True),
         dtype=None if model.job is None else context.store.get_job(model.job.job_id).setting("dtype"),
+        chat_template_kwargs=template_variables(model, context),
         hyperparameters=hyperparameters,
         answer_format=answer_format,
         seed=sampling.seed,
@@ -118,6 +119,7 @@ def job_spec(
     base: str = UNKNOWN_MODEL,
     weights: Path | None = None,
     dtype: str | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     hyperparameters: Mapping[str, Any] | None = None,
     answer_format: dict[str, Any] | None = None,
     seed: int = 0,
@@ -127,7 +129,7 @@ def job_spec(
     Args:
         base: as a job's `model`.
         weights: the checkpoint's folder; None for the base model itself.
-        dtype: that the weights were trained with.
+        dtype, chat_template_kwargs: that the weights were trained with; those of `ours` go before.
 
     Raises:
         ApiError: with what is wrong in `agentrft`, or not allowed here.
@@ -151,6 +153,7 @@ def job_spec(
     }
     if weights is not None:
         raw["start_from"] = str(weights)
+    raw["chat_template_kwargs"] = {**(chat_template_kwargs or {}), **(ours.chat_template_kwargs or {})}
     if dtype is not None:
         raw.setdefault("dtype", dtype)
     try:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentrft.engine import EngineFailure
+from agentrft.errors import UserError
 from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.inference.chat_answer import ChatAnswer
 from agentrft.server.inference.chat_request import ChatRequest
@@ -24,6 +25,8 @@ from agentrft.server.inference.fields import parse
 from agentrft.server.inference.host import ModelHost
 from agentrft.server.inference.responses_answer import ResponsesAnswer
 from agentrft.server.inference.responses_request import ResponsesRequest
+from agentrft.server.inference.template_variables import chosen_variables
+from agentrft.server.inference.token_texts import TokenTexts
 from agentrft.server.inference.turn_sampler import TurnSampler
 from agentrft.server.inference.weights import Weights
 
@@ -50,36 +53,65 @@ def create_app(host: ModelHost, token: str) -> FastAPI:
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
-        asked, weights = parse(ChatRequest, await request.body()), _weights(request)
-        warning = ignored_header(asked.ignored)
-        if asked.stream:
-            return await _streamed(_chat_stream(host, weights, asked), warning)
-        return await _unless_gone(request, lambda: _chat(host, weights, asked), warning)
+        chat = _Asked(host, _weights(request), parse(ChatRequest, await request.body()))
+        if chat.request.stream:
+            return await _streamed(_chat_stream(chat), chat)
+        return await _unless_gone(request, lambda: _chat(chat), chat)
 
     @app.post("/v1/responses")
     async def responses(request: Request) -> Response:
-        asked, weights = parse(ResponsesRequest, await request.body()), _weights(request)
-        warning = ignored_header(asked.ignored)
-        if asked.stream:
-            return await _streamed(_responses_stream(host, weights, asked), warning)
-        return await _unless_gone(request, lambda: _response(host, weights, asked), warning)
+        asked = _Asked(host, _weights(request), parse(ResponsesRequest, await request.body()))
+        if asked.request.stream:
+            return await _streamed(_responses_stream(asked), asked)
+        return await _unless_gone(request, lambda: _response(asked), asked)
 
     return app
 
 
-async def _chat(host: ModelHost, weights: Weights, asked: ChatRequest) -> dict[str, Any]:
-    settings = asked.settings()
-    async with host.lease(weights) as model:
-        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
-        return await ChatAnswer(asked, sampler, model.token_texts).whole()
+Asked = TypeVar("Asked", ChatRequest, ResponsesRequest)
 
 
-async def _chat_stream(host: ModelHost, weights: Weights, asked: ChatRequest) -> AsyncGenerator[dict[str, Any]]:
-    settings = asked.settings()
-    async with host.lease(weights) as model:
-        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
+class _Asked(Generic[Asked]):
+    """A request, and what of it has no effect: that is known when its model is there."""
+
+    def __init__(self, host: ModelHost, weights: Weights, request: Asked) -> None:
+        self.request: Asked = request
+        self._host = host
+        self._weights = weights
+        self._ignored = request.ignored
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return ignored_header(self._ignored)
+
+    @asynccontextmanager
+    async def sampler(self) -> AsyncIterator[tuple[TurnSampler, TokenTexts]]:
+        """What samples the answer, and spells its tokens; the model stays in memory meanwhile."""
+        settings = self.request.settings()
+        wish = settings.template
+        async with self._host.lease(self._weights) as model:
+            codecs = model.loaded.codecs
+            chosen = chosen_variables(self._weights.chat_template_kwargs, wish, codecs.variables)
+            if chosen.honours_effort:
+                self._ignored.remove(wish.effort_field)
+            try:
+                codec = codecs.known(chosen.values) or await asyncio.to_thread(codecs.make, chosen.values)
+            except UserError as error:
+                raise invalid(f"{error.cause} {error.remedy}", "chat_template_kwargs") from error
+            effort = wish.effort if chosen.honours_effort else ""
+            timeout_s = self._host.limits.turn_timeout_s
+            yield TurnSampler(model, codec, settings, timeout_s=timeout_s, effort=effort), model.token_texts
+
+
+async def _chat(asked: _Asked[ChatRequest]) -> dict[str, Any]:
+    async with asked.sampler() as (sampler, token_texts):
+        return await ChatAnswer(asked.request, sampler, token_texts).whole()
+
+
+async def _chat_stream(asked: _Asked[ChatRequest]) -> AsyncGenerator[dict[str, Any]]:
+    async with asked.sampler() as (sampler, token_texts):
         try:
-            async for chunk in ChatAnswer(asked, sampler, model.token_texts).chunks():
+            async for chunk in ChatAnswer(asked.request, sampler, token_texts).chunks():
                 yield {"data": json.dumps(chunk)}
         except (ApiError, EngineFailure) as error:
             yield {"data": json.dumps(_as_api_error(error).body)}
@@ -87,20 +119,14 @@ async def _chat_stream(host: ModelHost, weights: Weights, asked: ChatRequest) ->
         yield {"data": "[DONE]"}
 
 
-async def _response(host: ModelHost, weights: Weights, asked: ResponsesRequest) -> dict[str, Any]:
-    settings = asked.settings()
-    async with host.lease(weights) as model:
-        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
-        return await ResponsesAnswer(asked, sampler, model.token_texts).whole()
+async def _response(asked: _Asked[ResponsesRequest]) -> dict[str, Any]:
+    async with asked.sampler() as (sampler, token_texts):
+        return await ResponsesAnswer(asked.request, sampler, token_texts).whole()
 
 
-async def _responses_stream(
-    host: ModelHost, weights: Weights, asked: ResponsesRequest
-) -> AsyncGenerator[dict[str, Any]]:
-    settings = asked.settings()
-    async with host.lease(weights) as model:
-        sampler = TurnSampler(model, settings, timeout_s=host.limits.turn_timeout_s)
-        answer = ResponsesAnswer(asked, sampler, model.token_texts)
+async def _responses_stream(asked: _Asked[ResponsesRequest]) -> AsyncGenerator[dict[str, Any]]:
+    async with asked.sampler() as (sampler, token_texts):
+        answer = ResponsesAnswer(asked.request, sampler, token_texts)
         try:
             async for event in answer.events():
                 yield {"event": event["type"], "data": json.dumps(event)}
@@ -109,7 +135,7 @@ async def _responses_stream(
             yield {"event": event["type"], "data": json.dumps(event)}
 
 
-async def _streamed(events: AsyncGenerator[dict[str, Any]], headers: dict[str, str]) -> Response:
+async def _streamed(events: AsyncGenerator[dict[str, Any]], asked: _Asked[Any]) -> Response:
     """A stream whose first event is there already, so that a request that cannot be served gets its status."""
     first = await anext(events)
 
@@ -121,11 +147,11 @@ async def _streamed(events: AsyncGenerator[dict[str, Any]], headers: dict[str, s
         finally:
             await events.aclose()
 
-    return EventSourceResponse(everything(), sep="\n", headers=headers)
+    return EventSourceResponse(everything(), sep="\n", headers=asked.headers)
 
 
 async def _unless_gone(
-    request: Request, answer: Callable[[], Awaitable[dict[str, Any]]], headers: dict[str, str]
+    request: Request, answer: Callable[[], Awaitable[dict[str, Any]]], asked: _Asked[Any]
 ) -> Response:
     """The answer; work on it ends when the client hangs up."""
     working = asyncio.ensure_future(answer())
@@ -134,7 +160,7 @@ async def _unless_gone(
         await asyncio.wait((working, gone), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             return Response(status_code=499)
-        return JSONResponse(working.result(), headers=headers)
+        return JSONResponse(working.result(), headers=asked.headers)
     finally:
         for task in (working, gone):
             task.cancel()

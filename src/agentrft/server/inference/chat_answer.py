@@ -72,9 +72,14 @@ class ChatAnswer:
         content = [self._token_texts.logprob(token.token_id, token.logprob) for token in tokens]
         return {"content": content, "refusal": None}
 
-    def _usage(self, turns: list[Turn]) -> dict[str, int]:
+    def _usage(self, turns: list[Turn]) -> dict[str, Any]:
         prompt, completion = len(self._sampler.prompt_ids), sum(turn.completion_tokens for turn in turns)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "completion_tokens_details": {"reasoning_tokens": sum(turn.reasoning_tokens for turn in turns)},
+        }
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from agentrft.server.inference.fields import (
     new_seed,
     text_of,
 )
+from agentrft.server.inference.template_variables import TemplateWish
 from agentrft.server.inference.turn_sampler import TurnSettings
 
 SAMPLING = Refused("it would change what the model samples, which the engine cannot", (0,))
@@ -181,6 +182,7 @@ class ChatRequest(CommonRequest):
             max_tokens=self.max_completion_tokens or self.max_tokens,
             stop=tuple(self.stop),
             seed=new_seed() if self.seed is None else self.seed,
+            template=TemplateWish(self.chat_template_kwargs, self.reasoning_effort),
         )
 
     def _rule(self) -> ToolRule:

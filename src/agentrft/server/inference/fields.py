@@ -9,13 +9,15 @@ from agentrft import wire
 from agentrft.data.messages import PartFault, joined_text
 from agentrft.server.inference.errors import ApiError, FieldFault, from_validation, invalid
 from agentrft.server.inference.field_rules import Ignored, Refused, RequestModel
+from agentrft.spec.chat_template import GivenVariables
 from agentrft.tools import schema_fault
 from agentrft.wire import WireError, dump
 
 MAX_CHOICES = 128
 OF_OPENAI = Ignored("it names an end user to OpenAI")
 CACHED = Ignored("the engine itself decides what it keeps of prompts")
-EFFORT = Ignored("a model thinks as it was trained to")
+# Where the template has something for it, it is honoured: see `chosen_variables`.
+EFFORT = Ignored("a model thinks as it was trained to, where its chat template has no switch for it")
 OBFUSCATION = Ignored("streams are not padded", (False,))
 VERBOSITY = Ignored("a model says as much as it was trained to", ("medium",))
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -31,6 +33,7 @@ class CommonRequest(RequestModel):
     parallel_tool_calls: bool = True
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    chat_template_kwargs: GivenVariables = Field(default={})
     stream: bool = False
     user: Annotated[str, OF_OPENAI] = ""
     safety_identifier: Annotated[str, OF_OPENAI] = ""

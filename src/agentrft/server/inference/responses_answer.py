@@ -170,7 +170,10 @@ class ResponsesAnswer:
             "output": items,
             "parallel_tool_calls": request.parallel_tool_calls,
             "previous_response_id": request.previous_response_id,
-            "reasoning": {"effort": None, "summary": request.reasoning.summary or request.reasoning.generate_summary},
+            "reasoning": {
+                "effort": self._sampler.effort or None,
+                "summary": request.reasoning.summary or request.reasoning.generate_summary,
+            },
             "store": request.store,
             "temperature": request.temperature,
             "text": {"format": request.text.format.model_dump(by_alias=True, exclude_none=True)},
@@ -187,7 +190,7 @@ class ResponsesAnswer:
             "input_tokens": given,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": sampled,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": turn.reasoning_tokens},
             "total_tokens": given + sampled,
         }
 

@@ -22,6 +22,7 @@ from agentrft.server.inference.fields import (
     new_seed,
 )
 from agentrft.server.inference.response_items import Item, messages_of
+from agentrft.server.inference.template_variables import TemplateWish
 from agentrft.server.inference.turn_sampler import TurnSettings
 
 OF_BUILT_IN_TOOLS = Ignored("there are no built-in tools")
@@ -151,6 +152,7 @@ class ResponsesRequest(CommonRequest):
             stop=(),
             seed=new_seed(),
             messages_field="input",
+            template=TemplateWish(self.chat_template_kwargs, self.reasoning.effort, "reasoning.effort"),
         )
 
     def _messages(self) -> list[dict[str, Any]]:

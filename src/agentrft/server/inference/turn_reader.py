@@ -58,6 +58,10 @@ class TurnReader:
             return ParsedTurn(str(self._tokenizer.decode(plain)), "", [])
         return ParsedTurn(said.content, said.message.get("reasoning_content", ""), calls)
 
+    def reasoning_tokens(self, token_ids: Sequence[int]) -> int:
+        """How many of a turn's tokens are thoughts."""
+        return self._codec.reasoning_tokens(token_ids, self._prompt_ids, self._tools)
+
 
 def sendable(text: str, stops: Sequence[str]) -> str:
     """The part of an unfinished text that later tokens cannot change.

@@ -12,14 +12,16 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from agentrft.chat import ChatCodec
 from agentrft.engine import EngineFailure, Sampling, Session
 from agentrft.errors import UserError
 from agentrft.server.inference.constraints import Constraints
 from agentrft.server.inference.errors import ApiError, from_engine, invalid
 from agentrft.server.inference.host import ServedModel
+from agentrft.server.inference.template_variables import TemplateWish
 from agentrft.server.inference.turn_reader import ParsedTurn, TurnReader, sendable
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class TurnSettings:
         max_tokens: None for as many as fit.
         stop: texts that end the answer; they are not part of it.
         seed: of all choices and attempts.
+        template: which variables of the chat template the request asks for.
     """
 
     messages: list[dict[str, Any]]
@@ -52,6 +55,7 @@ class TurnSettings:
     stop: tuple[str, ...]
     seed: int
     messages_field: str = "messages"
+    template: TemplateWish = field(default_factory=TemplateWish)
 
 
 @dataclass(frozen=True)
@@ -71,29 +75,41 @@ class TextDelta:
 
 @dataclass(frozen=True)
 class Turn:
-    """A finished turn. `tokens` are all sampled tokens but the stop token; `completion_tokens` counts that one, too."""
+    """A finished turn. `tokens` are all sampled tokens but the stop token; `completion_tokens` counts that one, too.
+    `reasoning_tokens` are those of them that are thoughts.
+    """
 
     said: ParsedTurn
     tokens: list[SampledToken]
     completion_tokens: int
     finish_reason: Literal["stop", "length", "tool_calls"]
+    reasoning_tokens: int = 0
 
 
 class TurnSampler:
     """Samples turns of one request with one model.
 
+    Attributes:
+        effort: how much the model was asked to think, where its template has something for that.
+
     Args:
+        codec: the model's, with the variables of its template that the request asks for.
         timeout_s: the deadline of one turn, all its attempts and the wait for the engine included.
 
     Raises:
         ApiError: the messages cannot be put into the model's chat template, or leave no room in its context.
     """
 
-    def __init__(self, model: ServedModel, settings: TurnSettings, *, timeout_s: float) -> None:
+    effort: str = ""
+
+    def __init__(
+        self, model: ServedModel, codec: ChatCodec, settings: TurnSettings, *, timeout_s: float, effort: str = ""
+    ) -> None:
         self._model = model
+        self.effort = effort
         self._settings = settings
         self._timeout_s = timeout_s
-        codec, context = model.loaded.codec, model.loaded.max_context_tokens
+        context = model.loaded.max_context_tokens
         self._stop_ids = frozenset(codec.stop_ids)
         messages = _with_instruction(settings)
         try:
@@ -224,7 +240,11 @@ class TurnSampler:
     def _kept(self, turn: Turn) -> Turn:
         calls = self._settings.constraints.rule.kept(turn.said.tool_calls, parallel=self._settings.parallel_tool_calls)
         reason = "tool_calls" if calls and turn.finish_reason == "stop" else turn.finish_reason
-        return replace(turn, said=replace(turn.said, tool_calls=calls), finish_reason=reason)
+        thoughts = (
+            self._reader.reasoning_tokens([token.token_id for token in turn.tokens]) if turn.said.reasoning else 0
+        )
+        said = replace(turn.said, tool_calls=calls)
+        return replace(turn, said=said, finish_reason=reason, reasoning_tokens=thoughts)
 
 
 def _with_instruction(settings: TurnSettings) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-from agentrft.chat import ChatCodec, load_codec
+from agentrft.chat import ChatCodec
 from agentrft.errors import UserError
 from agentrft.job.references import ADAPTER_FILE
 from agentrft.models import ModelSource, resolve_model
@@ -19,7 +19,9 @@ from agentrft.models.load import dtype_on, load_model, load_tokenizer, model_fol
 from agentrft.models.packed import PackedModel
 from agentrft.models.planned import use_planned_attention
 from agentrft.server.inference.adapters import merge_adapter
+from agentrft.server.inference.codecs import Codecs
 from agentrft.spec.base import SpecModel
+from agentrft.spec.chat_template import TemplateVariables
 from agentrft.store.layout import ADAPTER, MODEL
 
 DEFAULT_CONTEXT_TOKENS = 2048
@@ -33,6 +35,7 @@ class Weights(SpecModel):
         base: what a job's `model:` says.
         folder: a checkpoint with `adapter/` or `model/`, or such a folder itself; None for the base model.
         max_context_tokens: None for the model's own.
+        chat_template_kwargs: variables of the chat template that they were trained with.
     """
 
     name: str
@@ -40,10 +43,11 @@ class Weights(SpecModel):
     folder: Path | None = None
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     max_context_tokens: int | None = Field(default=None, gt=0)
+    chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """The same for all names of the same weights."""
+        """The same for all names of the same weights. How the template is used is a request's, not the weights'."""
         return self.base, self.folder, self.dtype, self.max_context_tokens
 
     @property
@@ -76,10 +80,13 @@ class Weights(SpecModel):
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that an engine can run, with what turns messages into its tokens and back."""
+    """A model that an engine can run, with what turns messages into its tokens and back: `codec` is the one of the
+    template's own defaults, and one of `codecs`.
+    """
 
     forward: Forward
     codec: ChatCodec
+    codecs: Codecs
     tokenizer: PreTrainedTokenizerFast
     max_context_tokens: int
 
@@ -102,7 +109,8 @@ def load_weights(weights: Weights) -> LoadedModel:
     """
     source = resolve_model(weights.base)
     tokenizer = load_tokenizer(source)
-    codec = load_codec(tokenizer, source.path_or_id)
+    codecs = Codecs(tokenizer, source.path_or_id)
+    codec = codecs.make({})
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     files, adapter = weights.files(), weights.adapter_folder()
     own = source if files is None or adapter else ModelSource(weights.name, str(files), True, files.name)
@@ -121,4 +129,4 @@ def load_weights(weights: Weights) -> LoadedModel:
     forward = forward_of(model)
     if adapter is not None:
         merge_adapter(model, forward, adapter)
-    return LoadedModel(forward, codec, tokenizer, context)
+    return LoadedModel(forward, codec, codecs, tokenizer, context)

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from agentrft.server.context import Context
 from agentrft.server.creation.request import PARTIAL_PREFIX
 from agentrft.server.errors import ApiError
-from agentrft.server.models.lookup import ServedModel
+from agentrft.server.models.lookup import ServedModel, template_variables
 from agentrft.server.offload.admission import Admission, unless_gone
 from agentrft.server.offload.processes import ProcessDied, WorkProcess
 
@@ -68,7 +68,8 @@ async def merged(request: Request, model: ServedModel, checkpoint: Path, context
     Raises:
         ApiError: too many others are being merged, this one took too long, or the base model cannot be had.
     """
-    told = {"name": model.name, "base": model.base, "checkpoint": str(checkpoint)}
+    told: dict[str, Any] = {"name": model.name, "base": model.base, "checkpoint": str(checkpoint)}
+    told["chat_template_kwargs"] = await asyncio.to_thread(template_variables, model, context)
     return await unless_gone(request, _made(MERGE, told, model.name, context, context.merging, MERGE_S))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agentrft.server.context import Context
 from agentrft.server.errors import ApiError, not_found
@@ -78,6 +79,13 @@ def fetch_weights(model: ServedModel, context: Context, *, whole: bool = False) 
     ):
         raise not_found(f"'{model.name}': its weights are gone.", param="model", code="model_not_found")
     return model.folder
+
+
+def template_variables(model: ServedModel, context: Context) -> dict[str, Any]:
+    """The `chat_template_kwargs` that a model was trained with; none of a base model."""
+    if model.job is None:
+        return {}
+    return context.store.get_job(model.job.job_id).setting("chat_template_kwargs") or {}
 
 
 def list_models(context: Context) -> list[ServedModel]:

@@ -20,7 +20,7 @@ from agentrft.server.errors import ApiError
 from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.catalog import FINE_TUNED
-from agentrft.server.models.lookup import find_start, has_model
+from agentrft.server.models.lookup import find_start, has_model, template_variables
 from agentrft.server.objects.jobs import checkpoints, event_number, event_object, status_of
 from agentrft.server.objects.pages import page
 from agentrft.server.records.job_lists import ENDED
@@ -64,7 +64,13 @@ def create_job(
     model = body.get("model")
     start = find_start(model, context) if isinstance(model, str) and model.startswith(FINE_TUNED) else None
     new = read_request(
-        body, context.records, context.catalog, context.settings, start, is_here=partial(has_model, context=context)
+        body,
+        context.records,
+        context.catalog,
+        context.settings,
+        start,
+        inherited={} if start is None else template_variables(start, context),
+        is_here=partial(has_model, context=context),
     )
     record = {**stored_spec(new.spec, None), "files": {}}
     job_id = context.records.create_job(

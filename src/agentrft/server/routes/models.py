@@ -166,6 +166,7 @@ async def _ask(request: Request, context: Context, body: dict[str, Any], path: s
         weights |= {
             "dtype": job.setting("dtype"),
             "max_context_tokens": (job.hyperparameters or {}).get("max_context_tokens"),
+            "chat_template_kwargs": job.setting("chat_template_kwargs") or {},
         }
     try:
         answer = await inference.post(path, body, {"X-AgentRFT-Weights": json.dumps(weights)})

@@ -50,10 +50,15 @@ class Choice(Answer):
     finish_reason: Literal["stop", "length", "tool_calls"]
 
 
+class OutputDetails(Answer):
+    reasoning_tokens: int
+
+
 class ChatUsage(Answer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    completion_tokens_details: OutputDetails
 
 
 class ChatCompletion(Answer):
@@ -115,7 +120,9 @@ class ReasoningItem(Answer):
 
 
 class ReasoningShown(Answer):
-    effort: None
+    """`effort` is there where the model's template has something for the one that was asked for."""
+
+    effort: str | None
     summary: Literal["auto", "concise", "detailed"] | None
 
 
@@ -136,10 +143,6 @@ class TextOptions(Answer):
 class InputDetails(Answer):
     cached_tokens: int
     cache_write_tokens: int
-
-
-class OutputDetails(Answer):
-    reasoning_tokens: int
 
 
 class ResponseUsage(Answer):

@@ -1,0 +1,70 @@
+"""A tiny model whose template knows thoughts: it thinks before its call and before its answer, unless told not to."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from agentrft.chat import load_codec
+from agentrft.learner import Learner, Policy, TrainingRow
+from agentrft.models.attention import use_planned_attention
+from agentrft.models.catalog import resolve_model
+from agentrft.models.load import model_folder
+from tests.chat.templates import THINKING
+from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL, WORDS, prompt
+
+THOUGHT = "Let me look it up."
+UPDATES = 45
+
+
+def conversation(word: str, colour: str, thought: str | None) -> list[dict[str, Any]]:
+    call = {"id": "call_1", "type": "function", "function": {"name": "lookup", "arguments": ARGUMENTS}}
+    thinks = {} if thought is None else {"reasoning_content": thought}
+    return [
+        *prompt(word),
+        {"role": "assistant", "content": "", "tool_calls": [call], **thinks},
+        {"role": "tool", "tool_call_id": "call_1", "name": "lookup", "content": "fine"},
+        {"role": "assistant", "content": colour, **thinks},
+    ]
+
+
+def make_thinking_model(folder: Path) -> Path:
+    """Train the model and save it with its tokenizer; a few seconds on one core."""
+    tokenizer = THINKING.tokenizer(AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m"))))
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    use_planned_attention(model, max_context_tokens=512)
+    codecs = [
+        (load_codec(tokenizer, "tiny", template_kwargs={"enable_thinking": thinks}), THOUGHT if thinks else None)
+        for thinks in (True, False)
+    ]
+    policy = Policy(model, lora_rank=None, seed=0)
+    learner = Learner(policy, algorithm="grpo", learning_rate=1e-2, temperature=1.0, max_grad_norm=1.0, warm_up_steps=5)
+    for update in range(UPDATES):
+        rows = []
+        for index, colour in enumerate(COLOURS):
+            word = WORDS[(update + index) % len(WORDS)]
+            for codec, thought in codecs:
+                messages = conversation(word, colour, thought)
+                for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
+                    positions = [position for position, sampled in enumerate(mask) if sampled]
+                    rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
+        learner.supervised_update(rows)
+    model.set_attn_implementation("sdpa")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
