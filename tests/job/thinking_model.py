@@ -15,7 +15,7 @@ from tests.chat.templates import THINKING
 from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL, WORDS, prompt
 
 THOUGHT = "Let me look it up."
-UPDATES = 45
+UPDATES = 80
 
 
 def conversation(word: str, colour: str, thought: str | None) -> list[dict[str, Any]]:
@@ -57,12 +57,11 @@ def make_thinking_model(folder: Path) -> Path:
     for update in range(UPDATES):
         rows = []
         for index, colour in enumerate(COLOURS):
-            word = WORDS[(update + index) % len(WORDS)]
-            for codec, thought in codecs:
-                messages = conversation(word, colour, thought)
-                for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
-                    positions = [position for position, sampled in enumerate(mask) if sampled]
-                    rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
+            codec, thought = codecs[(update + index) % 2]
+            messages = conversation(WORDS[(update + index) % len(WORDS)], colour, thought)
+            for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
+                positions = [position for position, sampled in enumerate(mask) if sampled]
+                rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
         learner.supervised_update(rows)
     model.set_attn_implementation("sdpa")
     model.save_pretrained(folder)

@@ -10,7 +10,7 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Scalar = (
     StrictBool
     | Annotated[StrictInt, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
-    | Annotated[StrictFloat, Field(allow_inf_nan=False)]
+    | Annotated[StrictFloat, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False)]
     | Annotated[StrictStr, Field(max_length=LONGEST_TEXT)]
 )
 # Of a request: null takes away what the model has by default, so that the template's own default holds.
