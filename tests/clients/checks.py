@@ -60,6 +60,9 @@ def differs(section: str, field: str, hosted: str, here: str) -> Row:
     return Row(section, field, hosted, "differs", here)
 
 
+NO_SWITCH = "a model thinks as it was trained to, where its chat template has no switch for it"
+
+
 def ignored(section: str, field: str, hosted: str, here: str) -> Row:
     """Accepted, without effect, and the client is told so."""
     return Row(section, field, hosted, "ignored", here)

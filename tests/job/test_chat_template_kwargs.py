@@ -26,7 +26,7 @@ from tests.job.tiny_job import COLOURS, WORDS, prompt, write_job, write_rows
 from tests.traffic.chaos_server import ChaosServer, ok
 
 OFF = {"enable_thinking": False}
-ONE_STEP = {"max_steps": 1, "max_tokens_per_turn": 64, "max_context_tokens": 512}
+ONE_STEP = {"max_steps": 1, "max_tokens_per_turn": 64, "max_context_tokens": 512, "temperature": 0.3}
 URL = "http://127.0.0.1:9/"
 
 
@@ -55,7 +55,7 @@ def rollouts_of(store: JobStore, job_id: str, phase: str, step: int) -> list[Rol
 async def test_all_of_a_job_thinks_or_all_does_not(
     thinking_model: Path, tmp_path: Path, variables: dict[str, Any], thought: str
 ) -> None:
-    store, job_id = await trained(tmp_path, thinking_model, chat_template_kwargs=variables)
+    store, job_id = await trained(tmp_path, thinking_model, chat_template_kwargs=variables, warm_start=None)
     with store:
         metrics = {(row["phase"], row["step"]): row for row in store.metrics(job_id)}
         tokenizer = AutoTokenizer.from_pretrained(thinking_model)

@@ -5,7 +5,7 @@ from typing import Any
 
 from openai import BadRequestError, OpenAI
 
-from tests.clients.checks import World, check, differs, ignored, refused, same
+from tests.clients.checks import NO_SWITCH, World, check, differs, ignored, refused, same
 from tests.clients.programs.notebook import LOOKUP
 
 QUESTION = [{"role": "user", "content": "Colour of apple?"}]
@@ -63,7 +63,7 @@ def reads_a_stream(world: World) -> None:
 
 
 @check(
-    ignored("chat", "`reasoning_effort`", "how much the model thinks", "a model thinks as it was trained to"),
+    ignored("chat", "`reasoning_effort`", "how much the model thinks", NO_SWITCH),
     ignored("chat", "`store`, `metadata`, `user`", "kept for the platform's pages", "no chat is stored"),
 )
 def sends_what_reasoning_clients_send(world: World) -> None:

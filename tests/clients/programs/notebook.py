@@ -104,7 +104,7 @@ def uploads_its_rows(world: World) -> None:
         "hyperparameters",
         "`reasoning_effort`",
         "how much the model thinks",
-        "these models have no such setting; kept, and an event says so",
+        "`chat_template_kwargs` sets what the model's own template has; kept, and an event says so",
     ),
     same("graders", "`pass_threshold`", "on any grader; decides what passed, and changes no score"),
 )

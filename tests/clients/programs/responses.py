@@ -5,7 +5,7 @@ from typing import Any
 
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from tests.clients.checks import World, check, differs, ignored, refused, same
+from tests.clients.checks import NO_SWITCH, World, check, differs, ignored, refused, same
 
 TOOL = {
     "type": "function",
@@ -27,7 +27,7 @@ def respond(world: World, given: Any, **more: Any) -> Any:
         "`input`, `instructions`, `tools`",
         "items of type `message`, `function_call`, `function_call_output`",
     ),
-    ignored("responses", "`reasoning`: `effort`", "how much the model thinks", "a model thinks as it was trained to"),
+    ignored("responses", "`reasoning`: `effort`", "how much the model thinks", NO_SWITCH),
     differs(
         "responses",
         "`include: [reasoning.encrypted_content]`",
