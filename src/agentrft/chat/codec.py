@@ -16,6 +16,7 @@ from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallPar
 
 from agentrft import wire
 from agentrft.chat.hermes import call_object, given_text
+from agentrft.chat.proof import CodecProof, Situation
 from agentrft.errors import UserError
 from agentrft.wire import WireError
 
@@ -79,6 +80,9 @@ class ChatCodec:
         self.renderer = renderer
         self._writes_any_call = getattr(renderer, "writes_calls_as_given", False)
         control_texts = list(control_texts)
+        # What the renderer appends in these is not what its template writes: a new row begins instead.
+        self.blocked: frozenset[Situation] = frozenset()
+        self.proof: CodecProof | None = None
         self._control_pattern = _any_of(control_texts)
         self._markup_pattern = _any_of([*control_texts, *markup_texts])
 
@@ -86,6 +90,11 @@ class ChatCodec:
     def stop_ids(self) -> list[int]:
         """Token ids at which generation stops."""
         return self.renderer.get_stop_token_ids()
+
+    def texts_of(self, ids: Sequence[int]) -> list[str]:
+        """The text of each id."""
+        tokenizer: Any = self.renderer._tokenizer  # type: ignore[attr-defined]  # every renderer has one
+        return [str(tokenizer.decode([token_id])) for token_id in ids]
 
     def prompt_ids(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """The conversation as ids, up to where the assistant's next turn begins."""
@@ -139,6 +148,8 @@ class ChatCodec:
         very ids: the caller then starts a new row with `prompt_ids` of the whole conversation.
         """
         before = [*prompt_ids, *sampled_ids]
+        if self.blocked and self.situation(prompt_ids, sampled_ids, new_messages, tools) in self.blocked:
+            return None
         try:
             bridged = self.renderer.bridge_to_next_turn(
                 list(prompt_ids), list(sampled_ids), self._prepare(new_messages), tools=_envelopes(tools)
@@ -149,6 +160,26 @@ class ChatCodec:
         if bridged is None or bridged.token_ids[: len(before)] != before:
             return None
         return bridged.token_ids[len(before) :]
+
+    def situation(
+        self,
+        prompt_ids: Sequence[int],
+        sampled_ids: Sequence[int],
+        new_messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Situation:
+        """Where a rollout goes on after a sampled turn."""
+        return Situation.of(self._parsed(sampled_ids, prompt_ids, tools), new_messages)
+
+    def block(self, situation: Situation) -> None:
+        """Never append in a situation."""
+        self.blocked |= {situation}
+
+    @property
+    def one_call(self) -> bool:
+        """The template takes one call a turn; several are shown as turns of their own."""
+        template = getattr(self.renderer, "template", None)
+        return bool(template and template.one_call)
 
     def training_rows(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
@@ -170,7 +201,7 @@ class ChatCodec:
             if message["role"] == "assistant" and message.get("weight") != 0
         ]
         for turn in reversed(trained):
-            ids, mask = self._turn_row(messages, turn, tools)
+            ids, mask = self.turn_row(messages, turn, tools)
             last_sampled = max((place for place, sampled in enumerate(mask) if sampled), default=-1)
             host = next((row for row in rows if row[0][: last_sampled + 1] == ids[: last_sampled + 1]), None)
             if host is None:
@@ -198,9 +229,14 @@ class ChatCodec:
     ) -> str:
         return self._parsed(sampled_ids, prompt_ids, tools).reasoning_content or ""
 
-    def _turn_row(
-        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]
+    def turn_row(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]] = ()
     ) -> tuple[list[int], list[bool]]:
+        """A demonstration up to the results of one assistant's message, with the mask of that message's tokens.
+
+        Raises:
+            UserError: the renderer does not know which tokens are the model's.
+        """
         # In some templates the token that ends a turn is the one that begins the tool results after it.
         end = turn + 1
         while end < len(messages) and messages[end]["role"] == "tool":
@@ -221,7 +257,27 @@ class ChatCodec:
         if prompt and rendered.token_ids[: len(prompt)] == prompt and any(mask):
             begin = max(mask.index(True), len(prompt))
             mask[:begin] = [False] * len(prompt) + [True] * (begin - len(prompt))
-        return rendered.token_ids, mask
+        return self._ended(messages[:end], turn, tools, rendered.token_ids, mask)
+
+    def _ended(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        turn: int,
+        tools: Sequence[Mapping[str, Any]],
+        ids: list[int],
+        mask: list[bool],
+    ) -> tuple[list[int], list[bool]]:
+        """The row with the token that ends the turn, where the template writes that with what follows alone."""
+        last = max((place for place, sampled in enumerate(mask) if sampled), default=-1)
+        if turn != len(messages) - 1 or last < 0 or ids[last] in self.stop_ids:
+            return ids, mask
+        try:
+            followed = self.prompt_ids([*messages, {"role": "user", "content": "."}], tools)
+        except (UserError, ValueError):
+            return ids, mask
+        if followed[: last + 1] == ids[: last + 1] and followed[last + 1] in self.stop_ids:
+            return [*ids[: last + 1], followed[last + 1]], [*mask[: last + 1], True]
+        return ids, mask
 
     def _prepare(self, messages: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Messages as every renderer takes them: no developer role, text content, arguments as objects."""

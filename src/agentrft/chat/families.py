@@ -4,13 +4,14 @@ So a model has the same renderer by its hub id, from a folder, and as an exporte
 changed has none that would write something else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from renderers import RendererConfig, config_from_name, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, Renderer, template_field_names
 
+from agentrft.chat.battery import BATTERY, Conversation
 from agentrft.chat.template import TemplateRenderer
 from agentrft.errors import UserError
 
@@ -20,73 +21,17 @@ if TYPE_CHECKING:
 # How a renderer of another family says that the tokenizer lacks its tokens, or meets what it does not know.
 UNFIT = (AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 
-SEARCH: Any = {
-    "type": "function",
-    "function": {
-        "name": "search",
-        "description": "Search the shelf.",
-        "parameters": {
-            "type": "object",
-            "properties": {"query": {"type": "string", "description": "what"}, "limit": {"type": "integer"}},
-            "required": ["query"],
-        },
-    },
-}
-LOOK_UP: Any = {
-    "type": "function",
-    "function": {"name": "look_up", "description": "One.", "parameters": {"type": "object", "properties": {}}},
-}
+_Shown = tuple[list[dict[str, Any]], list[Any], list[int]]
 
 
-def _call(number: int, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"id": f"call_{number}", "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _result(number: int, name: str, content: str) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": f"call_{number}", "name": name, "content": content}
-
-
-SYSTEM = {"role": "system", "content": "Be brief."}
-USER = {"role": "user", "content": "Où est 北京? 🎉"}
-ASKS = {"role": "assistant", "content": "", "tool_calls": [_call(1, "search", {"query": "北京", "limit": 3})]}
-ASKS_TWICE = {
-    "role": "assistant",
-    "content": "Let me see.",
-    "tool_calls": [_call(2, "search", {"query": 'a "b"\n{c}'}), _call(3, "look_up", {})],
-}
-ANSWERS = {"role": "assistant", "content": "There."}
-THINKS = {"role": "assistant", "content": "Here.", "reasoning_content": "It moved."}
-
-THINKS_AND_ASKS = {**ASKS, "reasoning_content": "Which shelf?"}
-
-# Conversations with their tools: one and several calls, parallel results, an empty one, thoughts before a call and
-# before an answer, a second question.
-BATTERY: list[tuple[list[dict[str, Any]], list[Any]]] = [
-    ([USER], []),
-    ([SYSTEM, USER, ANSWERS, USER], []),
-    ([USER, THINKS, USER], []),
-    ([SYSTEM, USER], [SEARCH, LOOK_UP]),
-    ([USER, ASKS, _result(1, "search", "shelf 4")], [SEARCH, LOOK_UP]),
-    (
-        [SYSTEM, USER, ASKS_TWICE, _result(2, "search", ""), _result(3, "look_up", '{"a": [1]}'), ANSWERS, USER],
-        [SEARCH, LOOK_UP],
-    ),
-    ([USER, THINKS_AND_ASKS, _result(1, "search", "shelf 4")], [SEARCH]),
-    ([USER, THINKS_AND_ASKS, _result(1, "search", "shelf 4"), THINKS, USER, THINKS_AND_ASKS], [SEARCH]),
-]
-
-
-def renderer_of(tokenizer: "PreTrainedTokenizerFast", variables: Mapping[str, Any] | None = None) -> Renderer | None:
-    """The package's renderer that agrees with the template of `tokenizer` on all of the battery that this takes.
+def renderer_of(
+    tokenizer: "PreTrainedTokenizerFast", template: TemplateRenderer, variables: Mapping[str, Any] | None = None
+) -> Renderer | None:
+    """The package's renderer that agrees with `template`, the tokenizer's, on all of the battery that this takes.
 
     `variables` are the template's; a renderer gets those that it knows, and has to write what they make of the others.
     """
-    try:
-        template = TemplateRenderer(tokenizer, variables=variables)
-    except UserError:
-        return None
-    expected = [(messages, tools, _ids(template, messages, tools)) for messages, tools in BATTERY]
-    shown = [one for one in expected if one[2] is not None]
+    shown = _shown(template, BATTERY)
     if not any(tools for _, tools, _ in shown):
         return None
     for config in _configs():
@@ -95,9 +40,15 @@ def renderer_of(tokenizer: "PreTrainedTokenizerFast", variables: Mapping[str, An
             renderer = create_renderer(tokenizer, config, chat_template_kwargs=known)
         except UNFIT:
             continue
-        if all(_ids(renderer, messages, tools) == ids for messages, tools, ids in shown):
+        if _agrees(renderer, shown):
             return renderer
     return None
+
+
+def writes_as(renderer: Renderer, template: TemplateRenderer, conversations: Iterable[Conversation]) -> bool:
+    """Whether `renderer` writes those of the conversations that the template takes as this does, and it takes one."""
+    shown = _shown(template, conversations)
+    return bool(shown) and _agrees(renderer, shown)
 
 
 @cache
@@ -111,6 +62,15 @@ def _configs() -> tuple[RendererConfig, ...]:
             thinks = bool(getattr(config, "enable_thinking", None) in (None, True))
             found.append(config.model_copy(update={"enable_thinking": not thinks}))
     return tuple(found)
+
+
+def _shown(template: TemplateRenderer, conversations: Iterable[Conversation]) -> list[_Shown]:
+    found = [(messages, tools, _ids(template, messages, tools)) for messages, tools in conversations]
+    return [(messages, tools, ids) for messages, tools, ids in found if ids is not None]
+
+
+def _agrees(renderer: Renderer, shown: Iterable[_Shown]) -> bool:
+    return all(_ids(renderer, messages, tools) == ids for messages, tools, ids in shown)
 
 
 def _ids(renderer: Renderer, messages: list[dict[str, Any]], tools: list[Any]) -> list[int] | None:

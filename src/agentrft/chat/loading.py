@@ -1,16 +1,19 @@
-"""Which renderer a model gets, from its name and its tokenizer's chat template."""
+"""Which renderer a model gets: found by what its tokenizer's chat template does, whatever the model is called."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from renderers import RendererConfig, config_from_name, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, Renderer
 
-from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
+from agentrft.chat.battery import BATTERY, ROLLOUTS
+from agentrft.chat.call_formats import Hermes
+from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
-from agentrft.chat.families import renderer_of
+from agentrft.chat.families import renderer_of, writes_as
+from agentrft.chat.proof import prove
 from agentrft.chat.template import TemplateRenderer
-from agentrft.chat.variables import check_variables, template_text
+from agentrft.chat.variables import check_variables, template_text, template_variables
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,45 +23,99 @@ if TYPE_CHECKING:
 def load_codec(
     tokenizer: "PreTrainedTokenizerFast", model_name: str, *, template_kwargs: Mapping[str, Any] | None = None
 ) -> ChatCodec:
-    """The codec for a model.
+    """The codec for a model, with the proof of what it does.
 
-    `template_kwargs` are variables of its chat template, such as `enable_thinking` or `reasoning_effort`.
+    In this order, the first that is proven: ours for ChatML where the template writes that, and has no tools or has them
+    as ours; the `renderers` package's own renderer that writes what the template does; the chat template itself. The
+    model's name makes no difference, but where a model of the package has no template.
 
-    In this order: the `renderers` package's own renderer where it knows the model by name, or has one that writes what
-    the model's template does; ours for ChatML whose template has no tools, or writes calls as text; the chat template
-    itself where its tool calls can be parsed.
-    The last appends to sampled ids where the template writes nothing before them anew; elsewhere each turn of a rollout
-    becomes a training row of its own.
+    Args:
+        tokenizer: the model's, with its chat template.
+        model_name: for messages.
+        template_kwargs: variables of the template, such as `enable_thinking` or `reasoning_effort`.
 
     Raises:
         UserError: the tokenizer has no chat template, or one whose tool calls cannot be read; or the template has no
             such variable.
     """
     variables = dict(template_kwargs or {})
+    template = template_text(tokenizer)
+    if template is None:
+        return _without_template(tokenizer, model_name, variables)
     if variables:
         check_variables(tokenizer, model_name, variables)
-    renderer_name = MODEL_RENDERER_MAP.get(model_name) or MODEL_RENDERER_MAP.get(tokenizer.name_or_path)
-    if renderer_name is not None and not variables:
-        return _package_codec(tokenizer, renderer_name)
-    template = _template(tokenizer, model_name)
-    if "tools" in template and (renderer := renderer_of(tokenizer, variables)) is not None:
-        return _codec(tokenizer, renderer)
-    is_text = "tools" not in template or _calls_are_text(template, tokenizer)
-    if TURN_START in template and is_text and not variables:
-        return ChatCodec(ChatMLToolRenderer(tokenizer))
-    renderer = TemplateRenderer(tokenizer, variables=variables)
-    if not renderer.reads_calls and "tools" in template and (parser := _tool_parser(template, tokenizer)):
-        renderer = TemplateRenderer(tokenizer, parser, variables=variables)
-    if not renderer.reads_calls:
+    rendered = TemplateRenderer(tokenizer, variables=variables)
+    first: ChatCodec | None = None
+    for family, renderer in _candidates(tokenizer, rendered, variables):
+        codec = _proven(tokenizer, family, renderer, rendered, template_variables(template))
+        if codec.proof and codec.proof.proven:
+            return codec
+        first = first or codec
+    if first is None:
         raise UserError(
             f"The chat template of {model_name!r} has no tool calls that can be read back.",
             "Use a ChatML model, one whose template writes calls as JSON, or one that the `renderers` package knows.",
         )
-    return _codec(tokenizer, renderer)
+    return first
 
 
-def _package_codec(tokenizer: "PreTrainedTokenizerFast", name: str) -> ChatCodec:
-    return _codec(tokenizer, create_renderer(tokenizer, cast(RendererConfig, config_from_name(name))))
+def _candidates(
+    tokenizer: "PreTrainedTokenizerFast", template: TemplateRenderer, variables: Mapping[str, Any]
+) -> Iterator[tuple[str, Renderer]]:
+    """The renderers that write what the template does, each with its family's name."""
+    if not variables and (chatml := _chatml(tokenizer, template)) is not None:
+        yield "chatml", chatml
+        return
+    if template.template.takes_tools and (found := renderer_of(tokenizer, template, variables)) is not None:
+        yield str(cast(Any, found).config.name), found
+    if template.reads_calls:
+        yield "template", template
+
+
+def _chatml(tokenizer: "PreTrainedTokenizerFast", template: TemplateRenderer) -> ChatMLToolRenderer | None:
+    try:
+        renderer = ChatMLToolRenderer(tokenizer)
+    except UserError:
+        return None
+    # Without a system's message some templates write one of their own, which says nothing of their form.
+    spoken = [(messages, tools) for messages, tools in [*BATTERY, *ROLLOUTS] if not tools and messages[0]["role"] == "system"]
+    same = writes_as(renderer, template, BATTERY if template.template.takes_tools else spoken)
+    return renderer if same else None
+
+
+def _proven(
+    tokenizer: "PreTrainedTokenizerFast", family: str, renderer: Renderer, template: TemplateRenderer, variables: list[str]
+) -> ChatCodec:
+    codec = ChatCodec(renderer) if isinstance(renderer, ChatMLToolRenderer) else _codec(tokenizer, renderer)
+    form = Hermes() if isinstance(renderer, ChatMLToolRenderer) else template.call_format
+    codec.proof = prove(
+        codec,
+        family=family,
+        call_format=form.label if form else "the package's own",
+        thinks=template.template.thought_key is not None or template.turns.opens_thought,
+        variables=variables,
+    )
+    return codec
+
+
+def _without_template(
+    tokenizer: "PreTrainedTokenizerFast", model_name: str, variables: Mapping[str, Any]
+) -> ChatCodec:
+    """The package's renderer for a model that needs no template."""
+    name = MODEL_RENDERER_MAP.get(model_name) or MODEL_RENDERER_MAP.get(tokenizer.name_or_path)
+    if name is None:
+        raise UserError(
+            f"The tokenizer of {model_name!r} has no chat template.",
+            "Use the model's instruct version, or put a chat_template.jinja beside its tokenizer.",
+        )
+    config = cast(RendererConfig, config_from_name(name))
+    try:
+        renderer = create_renderer(tokenizer, config, chat_template_kwargs=variables)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"The renderer of {model_name!r} refuses: {error}", "Leave out `chat_template_kwargs`.") from error
+    codec = _codec(tokenizer, renderer)
+    codec.proof = prove(codec, family=name, call_format="the package's own", thinks=True, variables=())
+    return codec
 
 
 def _codec(tokenizer: "PreTrainedTokenizerFast", renderer: Renderer) -> ChatCodec:
@@ -68,29 +125,3 @@ def _codec(tokenizer: "PreTrainedTokenizerFast", renderer: Renderer) -> ChatCode
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
     )
-
-
-def _template(tokenizer: "PreTrainedTokenizerFast", model_name: str) -> str:
-    template = template_text(tokenizer)
-    if template is None:
-        raise UserError(
-            f"The tokenizer of {model_name!r} has no chat template.",
-            "Use the model's instruct version, or put a chat_template.jinja beside its tokenizer.",
-        )
-    return template
-
-
-def _calls_are_text(template: str, tokenizer: "PreTrainedTokenizerFast") -> bool:
-    """Whether the template writes `<tool_call>` and the tokenizer has no token for it."""
-    return "<tool_call>" in template and "<tool_call>" not in tokenizer.get_vocab()
-
-
-def _tool_parser(template: str, tokenizer: "PreTrainedTokenizerFast") -> str | None:
-    """The package's parser for the calls that the template writes, where these are no JSON."""
-    if _calls_are_text(template, tokenizer):
-        return None
-    if "<tool_call>" in template and "<arg_key>" in template:
-        return "glm"
-    if "<tool_call>" in template and "<function=" in template:
-        return "qwen3.5"
-    return "deepseek-v3" if "<｜tool▁calls▁begin｜>" in template else None  # noqa: RUF001 (the token is spelled so)

@@ -8,11 +8,8 @@ nothing is appended.
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import jinja2
-from renderers import DefaultRendererConfig
 from renderers.base import (
     Message,
     ParsedResponse,
@@ -20,28 +17,29 @@ from renderers.base import (
     ToolSpec,
     reject_assistant_in_extension,
 )
-from renderers.default import DefaultRenderer
-from renderers.parsers import ToolParser
 
-from agentrft import wire
-from agentrft.chat.call_format import CallFormat, learn
+from agentrft.chat.call_formats import Hermes, TurnFormat, detect
+from agentrft.chat.conversation import ConversationTemplate
+from agentrft.chat.probes import FIRST, SECOND, TOOL, called, user
 from agentrft.chat.stream import TokenStream
+from agentrft.chat.turns import Turns
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Stand in for texts whose place in a rendering is looked for. No template has them, and none changes them.
-FIRST, SECOND = "Zw0ne", "Qw7vo"
+# Of a prompt, what is looked at for a thought that it begins.
+_TAIL_TOKENS = 32
+# Ends of turns that Llama's template mentions for its built-in tools alone.
+_MORE_ENDS = ["<|eom_id|>"]
 
 
-class TemplateRenderer(DefaultRenderer):
+class TemplateRenderer:
     """Satisfies the `renderers` package's protocol with any template of Jinja.
 
     Args:
         tokenizer: with the template.
-        tool_parser: reads calls back; a name that the package knows, or a parser. Without one, calls are read in the
-            form in which the template writes them as JSON, if it does.
+        call_format: reads calls back. Without one, it is the form in which the template writes a call, if that is known.
         stop_ids: that end generation beside those found in the template.
         variables: for the template, such as `enable_thinking`.
 
@@ -49,28 +47,37 @@ class TemplateRenderer(DefaultRenderer):
         UserError: the template cannot render a plain question and its answer.
     """
 
+    # What a template makes of a conversation may depend on what comes later in it.
+    is_prefix_stable = False
+
     def __init__(
         self,
         tokenizer: "PreTrainedTokenizerFast",
-        tool_parser: ToolParser | str | None = None,
+        call_format: TurnFormat | None = None,
         *,
         stop_ids: Iterable[int] = (),
         variables: Mapping[str, Any] | None = None,
     ) -> None:
-        name = tool_parser if isinstance(tool_parser, str) else None
-        super().__init__(cast(Any, tokenizer), DefaultRendererConfig(tool_parser=name))
-        if tool_parser is not None and name is None:
-            self._tool_parser = tool_parser
         self._tokenizer = tokenizer
-        self._variables = dict(variables or {})
         added = tokenizer.added_tokens_decoder.items()
         self._control = {token.content: token_id for token_id, token in added if token.special}
-        self._gives_arguments_as_text = False
-        self._gives_arguments_as_text = self._wants_text()
-        self._ends = self._find_ends()
-        of_turns = [self._control[text] for text in self._ends]
-        self._stop_ids = list(dict.fromkeys([*of_turns, *super().get_stop_token_ids(), *stop_ids]))
-        self._format = self._learned() if tool_parser is None else None
+        self.template = ConversationTemplate(tokenizer, variables)
+        self.turns = Turns(self.template, self._control)
+        ends = [self._control[text] for text in self.turns.end_tokens]
+        ends += [self._control[text] for text in _MORE_ENDS if text in self._control]
+        eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+        self._stop_ids = list(dict.fromkeys([*ends, *eos, *stop_ids]))
+        self.call_format = call_format or self._found_format()
+
+    @property
+    def reads_calls(self) -> bool:
+        """Whether calls can be told from text."""
+        return self.call_format is not None
+
+    @property
+    def shows_ends(self) -> bool:
+        """Whether the template shows a token that ends a turn."""
+        return self.turns.answer_end is not None
 
     def render(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
@@ -80,62 +87,61 @@ class TemplateRenderer(DefaultRenderer):
         Raises:
             UserError: the template refuses the conversation, or shows no token that ends a turn.
         """
-        if not self._ends:
+        if not self.shows_ends:
             raise UserError(
                 "The model's chat template shows no token that ends an assistant's turn, so that a warm start cannot "
                 "teach where to stop.",
                 "Leave out `warm_start`, or take a model whose template ends its turns with a special token.",
             )
-        text = self._text(messages, tools, add_generation_prompt)
+        split, origins = self.template.split(messages)
+        text = self.template.text(split, tools, add_generation_prompt)
+        assistants = [index for index, message in enumerate(split) if message["role"] == "assistant"]
         stream = TokenStream()
         place = 0
-        for index in _assistants(messages):
-            turn = self._turn(messages[: index + 1], tools)
+        for index in assistants:
+            turn = self.turns.find(split[: index + 1], tools, text)
             if turn is None or text[: turn.end] != turn.text[: turn.end]:
                 continue  # written anew because of what follows: context only
-            if text[: turn.begin] != turn.prompt:
-                if index != _assistants(messages)[-1]:
+            if turn.lead or text[: turn.begin] != turn.prompt:
+                if index != assistants[-1]:
                     continue
                 # What a prompt holds and a finished turn does not, such as an empty thought, was there when it began.
                 stream = TokenStream()
                 stream.add(self._encode(turn.prompt), -1)
             else:
-                stream.add(self._encode(text[place : turn.begin]), -1)
-            stream.add(self._encode(text[turn.begin : turn.end]), index, sampled=True, content=True)
+                stream.add(self._encode_after(text[:place], text[place : turn.begin]), -1)
+            sampled = self._encode_after(turn.prompt, turn.sampled)
+            stream.add(sampled, origins[index], sampled=True, content=True)
             place = turn.end
-        stream.add(self._encode(text[place:]), -1)
+        stream.add(self._encode_after(text[:place], text[place:]), -1)
         return stream.as_rendered(messages)
 
     def render_ids(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
     ) -> list[int]:
-        return self._encode(self._text(messages, tools, add_generation_prompt))
+        return self._encode(self.template.text(messages, tools, add_generation_prompt))
 
     def get_stop_token_ids(self) -> list[int]:
         return list(self._stop_ids)
 
-    @property
-    def reads_calls(self) -> bool:
-        """Whether calls can be told from text."""
-        return self._format is not None or self._tool_parser is not None
-
     def parse_response(
         self, token_ids: list[int], *, tools: list[ToolSpec] | None = None, prompt_ids: list[int] | None = None
     ) -> ParsedResponse:
-        parsed = super().parse_response(token_ids, tools=tools, prompt_ids=prompt_ids)
-        if self._format is None or parsed.reasoning_complete is False:
-            return parsed
+        """Content, reasoning and attempted calls of one sampled turn."""
         end = next((place for place, one in enumerate(token_ids) if one in self._stop_ids), len(token_ids))
-        text = str(self._tokenizer.decode(token_ids[:end], skip_special_tokens=False))
-        if parsed.reasoning_content is not None:
-            text = text.partition("</think>")[2].lstrip("\n")
-        content, calls = self._format.read(text)
-        return ParsedResponse(
-            _without(content, self._control),
-            reasoning_content=parsed.reasoning_content,
-            tool_calls=calls,
-            reasoning_complete=parsed.reasoning_complete,
-        )
+        prompt = self._decode(prompt_ids[-_TAIL_TOKENS:]) if prompt_ids else ""
+        thought = self.turns.thought
+        reasoning, text, complete = thought.split(self._decode(token_ids[:end]), thought.is_opened_by(prompt))
+        if not complete:
+            return ParsedResponse("", reasoning_content=reasoning or "", reasoning_complete=False)
+        if self.turns.before_answer and text.startswith(self.turns.before_answer):
+            text = text[len(self.turns.before_answer) :]
+        elif reasoning is not None or text.startswith("\n"):
+            text = text.lstrip("\n")
+        content, calls = self.call_format.read(text, tools or ()) if self.call_format else (text, [])
+        for control in self._control:
+            content = content.replace(control, "")
+        return ParsedResponse(content, reasoning_content=reasoning, tool_calls=calls)
 
     def bridge_to_next_turn(
         self,
@@ -153,170 +159,69 @@ class TemplateRenderer(DefaultRenderer):
         if not previous_prompt_ids or not new_messages or reject_assistant_in_extension(new_messages):
             return None
         parsed = self.parse_response(previous_completion_ids, tools=tools, prompt_ids=previous_prompt_ids)
-        question: list[Message] = [{"role": "user", "content": FIRST}]
-        answer = _made_up(parsed, new_messages)
+        results = list(itertools.takewhile(lambda one: one["role"] == "tool", new_messages))
+        if self.template.one_call and max(len(parsed.tool_calls), len(results)) > 1:
+            return None  # the template shows them as turns of their own
+        following = self.template.with_native_ids([call.id for call in parsed.tool_calls], new_messages)
+        conversation = [user(), _made_up(parsed, following[: len(results)])]
         try:
-            turn = self._turn([*question, answer], tools)
-            after = self._text([*question, answer, *new_messages], tools, True)
+            after = self.template.text([*conversation, *following], tools, True)
+            turn = self.turns.find(conversation, tools, after)
         except UserError:
             return None
-        if turn is None or turn.end_id is None or not turn.text.startswith(turn.prompt):
+        if turn is None or turn.end_token is None or not turn.keeps_prompt:
             return None
         if after[: turn.end] != turn.text[: turn.end]:
             return None
-        closing = [] if previous_completion_ids[-1:] == [turn.end_id] else [turn.end_id]
+        end_id = self._control[turn.end_token]
+        closing = [] if previous_completion_ids[-1:] == [end_id] else [end_id]
         if closing and set(previous_completion_ids) & set(self._stop_ids):
             return None  # it ended otherwise than the template would have it
         stream = TokenStream()
-        stream.add([*previous_prompt_ids, *previous_completion_ids, *closing, *self._encode(after[turn.end :])], -1)
+        suffix = self._encode_after(turn.text[: turn.end], after[turn.end :])
+        stream.add([*previous_prompt_ids, *previous_completion_ids, *closing, *suffix], -1)
         return stream.as_rendered(new_messages)
 
-    def _turn(self, messages: Sequence[Message], tools: Sequence[ToolSpec] | None) -> "_Turn | None":
-        """The last message's place, which is an assistant's; None where it cannot be found."""
-        prompt = self._text(messages[:-1], tools, True) if len(messages) > 1 else ""
-        text = self._text(messages, tools, False)
-        if not prompt:
-            return None
-        begin = len(prompt) if text.startswith(prompt) else self._begin(messages[:-1], tools, text)
-        if begin is None:
-            return None
-        end, end_id = len(text), None
-        for one in self._ends:
-            place = text.rfind(one)
-            if place >= begin and (end_id is None or place + len(one) > end):
-                end, end_id = place + len(one), self._control[one]
-        return _Turn(prompt, text, begin, end, end_id)
-
-    def _begin(self, before: Sequence[Message], tools: Sequence[ToolSpec] | None, text: str) -> int | None:
-        """Where an answer begins that is written otherwise than the prompt before it promised."""
-        answered = self._text([*before, {"role": "assistant", "content": SECOND}], tools, False)
-        begin = answered.rfind(SECOND)
-        return begin if begin >= 0 and text[:begin] == answered[:begin] else None
-
-    def _find_ends(self) -> list[str]:
-        """The control tokens that end a turn: of an answer, and of a call where the template has those."""
-        question: Message = {"role": "user", "content": FIRST}
-        answered = self._text([question, {"role": "assistant", "content": SECOND}], None, False)
-        if SECOND not in answered:
-            raise UserError(
-                "The chat template shows no answer of an assistant.",
-                "Use the model's instruct version, or put a chat_template.jinja that does beside its tokenizer.",
-            )
-        ends = [self._first_control(answered.rpartition(SECOND)[2])]
+    def _found_format(self) -> TurnFormat | None:
+        """The form of calls: found in one that the template wrote, or that of our convention where it writes none."""
+        if not self.template.takes_tools:
+            return Hermes() if self.shows_ends else None
+        if not self.template.writes_calls:
+            return self.template.call_writer
         try:
-            called = self._text([question, _call_of("call_1", SECOND)], [TOOL], False)
-        except UserError:
-            called = ""
-        if SECOND in called:
-            ends.append(self._last_control(called.rpartition(SECOND)[2]))
-        return list(dict.fromkeys(end for end in ends if end is not None))
-
-    def _learned(self) -> CallFormat | None:
-        question: Message = {"role": "user", "content": FIRST}
-        try:
-            answered = self._turn([question, {"role": "assistant", "content": SECOND}], [TOOL])
-            called = self._turn([question, _call_of("call_1", SECOND)], [TOOL])
+            turn = self.turns.find([user(), called()], [TOOL])
         except UserError:
             return None
-        if answered is None or called is None:
+        if turn is None:
             return None
         # What stands before an answer, such as an empty thought, stands before a call too.
-        before = answered.sampled.partition(SECOND)[0]
-        return learn(_without_end(called.sampled.removeprefix(before), self._ends), FIRST, {FIRST: SECOND})
-
-    def _first_control(self, text: str) -> str | None:
-        found = [(text.index(one), -len(one), one) for one in self._control if one in text]
-        return min(found)[2] if found else None
-
-    def _last_control(self, text: str) -> str | None:
-        found = [(text.rindex(one) + len(one), len(one), one) for one in self._control if one in text]
-        return max(found)[2] if found else None
-
-    def _wants_text(self) -> bool:
-        """Whether calls' arguments are to be given as JSON text: some templates write an object as Python would."""
-        question: Message = {"role": "user", "content": FIRST}
-        try:
-            shown = self._text([question, _call_of("call_1", FIRST, SECOND)], [TOOL], False)
-        except UserError:
-            return True
-        return f"'{SECOND}'" in shown
-
-    def _text(self, messages: Sequence[Message], tools: Sequence[ToolSpec] | None, add_generation_prompt: bool) -> str:
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    [self._shaped(message) for message in messages],
-                    tools=cast(Any, list(tools)) if tools else None,
-                    add_generation_prompt=add_generation_prompt,
-                    tokenize=False,
-                    **self._variables,
-                )
-            )
-        # Templates are programs: whatever they cannot add, index or iterate over ends so.
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"The model's chat template refuses a conversation: {error}",
-                "Write it as this model's conversations are: its roles, their order, and calls with their results.",
-            ) from error
-
-    def _shaped(self, message: Message) -> dict[str, Any]:
-        shaped: dict[str, Any] = dict(message)
-        if self._gives_arguments_as_text and shaped.get("tool_calls"):
-            shaped["tool_calls"] = [_as_text(call) for call in shaped["tool_calls"]]
-        return shaped
+        shown = turn.sampled.removeprefix(self.turns.before_answer)
+        return detect(shown.removesuffix(turn.end_token or ""), FIRST, {FIRST: SECOND})
 
     def _encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
+    def _encode_after(self, context: str, text: str) -> list[int]:
+        """The ids of `text` where it stands behind `context`, which ends in a control token or is a prompt.
 
-@dataclass(frozen=True)
-class _Turn:
-    """An assistant's turn in a rendering.
+        Some tokenizers put a space before what they are given alone.
+        """
+        if not text or not context:
+            return self._encode(text)
+        near = self.turns.from_last_control(context)
+        before, both = self._encode(near), self._encode(near + text)
+        return both[len(before) :] if both[: len(before)] == before else self._encode(text)
 
-    Attributes:
-        prompt: what stands before it when it is sampled.
-        text: the rendering up to and with it.
-        begin, end: of what is sampled, in `text`.
-        end_id: the control token that ends it, the last that is sampled; None where there is none.
-    """
-
-    prompt: str
-    text: str
-    begin: int
-    end: int
-    end_id: int | None
-
-    @property
-    def sampled(self) -> str:
-        return self.text[self.begin : self.end]
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
 
-TOOL: Any = {
-    "type": "function",
-    "function": {
-        "name": FIRST,
-        "description": FIRST,
-        "parameters": {"type": "object", "properties": {FIRST: {"type": "string"}}, "required": [FIRST]},
-    },
-}
-
-
-def _call_of(call_id: str, value: str, key: str = FIRST) -> Any:
-    function = {"name": FIRST, "arguments": {key: value}}
-    return {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [{"id": call_id, "type": "function", "function": function}],
-    }
-
-
-def _made_up(parsed: ParsedResponse, new_messages: Sequence[Message]) -> Message:
-    """A turn with the same parts as the sampled one, whose calls are those that the new messages answer."""
+def _made_up(parsed: ParsedResponse, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A turn with the same parts as the sampled one, whose calls are those that the results answer."""
     made_up: dict[str, Any] = {"role": "assistant", "content": FIRST}
     if parsed.reasoning_content:
         made_up["reasoning_content"] = SECOND
-    answered = list(itertools.takewhile(lambda one: one["role"] == "tool", new_messages))
-    if answered:
+    if results:
         made_up["content"] = FIRST if parsed.content.strip() else ""
         made_up["tool_calls"] = [
             {
@@ -324,29 +229,6 @@ def _made_up(parsed: ParsedResponse, new_messages: Sequence[Message]) -> Message
                 "type": "function",
                 "function": {"name": message.get("name") or FIRST, "arguments": {FIRST: SECOND}},
             }
-            for message in answered
+            for message in results
         ]
-    return made_up  # type: ignore[return-value]
-
-
-def _as_text(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call["function"]
-    arguments = function["arguments"]
-    text = arguments if isinstance(arguments, str) else wire.dump(arguments)
-    return {**call, "function": {**function, "arguments": text}}
-
-
-def _without_end(text: str, ends: Iterable[str]) -> str:
-    for end in ends:
-        text = text.removesuffix(end)
-    return text
-
-
-def _without(text: str, controls: Iterable[str]) -> str:
-    for control in controls:
-        text = text.replace(control, "")
-    return text
-
-
-def _assistants(messages: Sequence[Message]) -> list[int]:
-    return [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    return made_up

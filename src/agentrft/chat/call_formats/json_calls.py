@@ -4,14 +4,20 @@ Most families differ in nothing but the text around the JSON, whether it is a li
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from renderers.base import ParsedToolCall, ToolCallParseStatus
 
+from agentrft.chat.call_formats.pythonic import python_calls
 from agentrft.chat.hermes import DECODER, skip_whitespace
 
 _BETWEEN = " \t\r\n;,"
+# Llama's, before calls of its built-in tools and, now and then, before any.
+PYTHON_TAG = "<|python_tag|>"
+# Models write one for the other, whatever their template shows them.
+_SYNONYMS = {"arguments": "parameters", "parameters": "arguments"}
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,16 @@ class CallFormat:
     arguments: str
     inside: str | None = None
 
-    def read(self, text: str) -> tuple[str, list[ParsedToolCall]]:
+    @property
+    def label(self) -> str:
+        """For people."""
+        keys = f'{{"{self.name}": …, "{self.arguments}": …}}'
+        return f"JSON: {self.opening}{keys}{self.closing}"
+
+    def read(self, text: str, tools: Sequence[Mapping[str, Any]] = ()) -> tuple[str, list[ParsedToolCall]]:
         """The text before the calls, and every attempted one in order. Without an opening a call is the whole turn."""
+        if not self.opening and PYTHON_TAG in text:
+            return self._tagged(text)
         start = text.find(self.opening) if self.opening else self._bare_start(text)
         if start < 0:
             return text, []
@@ -49,6 +63,12 @@ class CallFormat:
                     place += 1
         return text[:start].removesuffix("\n"), calls
 
+    def _tagged(self, text: str) -> tuple[str, list[ParsedToolCall]]:
+        before, _, body = text.partition(PYTHON_TAG)
+        if self._bare_start(body) >= 0:
+            return before.rstrip("\n"), self.read(body)[1]
+        return before.rstrip("\n"), python_calls(body, body)
+
     def _bare_start(self, text: str) -> int:
         start = len(text) - len(text.lstrip())
         rest = text[start:]
@@ -58,7 +78,8 @@ class CallFormat:
             opened = rest[:1] == "{" and rest[1:].lstrip().startswith(f'"{self.name}"')
             return start if opened else -1
         values = value if isinstance(value, list) else [value]
-        is_call = all(isinstance(one, dict) and self.name in one and self.arguments in one for one in values)
+        keys = {self.arguments, _SYNONYMS.get(self.arguments, self.arguments)}
+        is_call = all(isinstance(one, dict) and self.name in one and keys & one.keys() for one in values)
         return start if values and is_call else -1
 
     def _read_one(self, text: str, start: int) -> tuple[list[ParsedToolCall], int]:
@@ -95,14 +116,16 @@ class CallFormat:
             value = value.get(self.inside)
         if not isinstance(value, dict):
             return ParsedToolCall(raw, status=ToolCallParseStatus.MALFORMED_STRUCTURE)
-        name, arguments = value.get(self.name), value.get(self.arguments, {})
+        key = self.arguments if self.arguments in value else _SYNONYMS.get(self.arguments, self.arguments)
+        name, arguments = value.get(self.name), value.get(key, {})
         if isinstance(arguments, str):
             arguments = _object_in(arguments)
         if not isinstance(name, str) or not name:
             return ParsedToolCall(raw, status=ToolCallParseStatus.MISSING_NAME)
         if not isinstance(arguments, dict):
             return ParsedToolCall(raw, name=name, status=ToolCallParseStatus.MALFORMED_STRUCTURE)
-        return ParsedToolCall(raw, name=name, arguments=arguments)
+        native = value.get("id")
+        return ParsedToolCall(raw, name=name, arguments=arguments, id=native if isinstance(native, str) else None)
 
 
 def learn(shown: str, name: str, arguments: dict[str, Any]) -> CallFormat | None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from renderers.base import ToolCallParseStatus
 
-from agentrft.chat.call_format import CallFormat, learn
+from agentrft.chat.call_formats.json_calls import CallFormat, learn
 
 NAME, ARGUMENTS = "Zw0ne", {"Zw0ne": "Qw7vo"}
 SHOWN = {

@@ -1,0 +1,257 @@
+"""Conversations as one chat template takes them: what it refuses or leaves out is found by asking, and written otherwise.
+
+What a template without tools needs is written as our ChatML convention has it: the tools in the system's message, calls
+as `<tool_call>` text, results in the user's turn.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import jinja2
+
+from agentrft import wire
+from agentrft.chat.call_formats.pythonic import LFM2
+from agentrft.chat.hermes import describe_tools, join_calls, write_given_call
+from agentrft.chat.probes import FIRST, SECOND, THIRD, TOOL, answer, called, result, user
+from agentrft.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
+
+# Where templates look for thoughts: the first is what everybody else calls them.
+_THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
+_NINE = re.compile(r"[A-Za-z0-9]{9}")
+_NAMED = re.compile(r"functions\..+:\d+", re.DOTALL)
+
+
+class ConversationTemplate:
+    """A tokenizer's chat template, with what it takes of a conversation.
+
+    Args:
+        tokenizer: with the template.
+        variables: for the template, such as `enable_thinking`.
+
+    Attributes:
+        takes_tools: it shows the tools that it is given; else they are told in the system's message.
+        writes_calls: it shows calls; else they are part of the answer's text.
+        one_call: it takes a turn with one call, and refuses or loses the second; calls are shown one after another.
+        thought_key: under which it shows an assistant's thoughts; None where it shows none.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", variables: Mapping[str, Any] | None = None) -> None:
+        self._tokenizer = tokenizer
+        self._variables = dict(variables or {})
+        self.takes_tools = self.writes_calls = self._takes_results = self._takes_system = True
+        self.one_call = self._arguments_as_text = self._merges_users = self._joins_thoughts = False
+        self._id_of = _any_id
+        self.thought_key: str | None = None
+        self._writer: Any = None
+        self._find_out()
+
+    @property
+    def writes_as_text(self) -> bool:
+        """Calls are text of ours, in the convention for templates without tools."""
+        return not self.writes_calls and self._writer is None
+
+    @property
+    def call_writer(self) -> Any:
+        """The form in which calls are written for a template that shows tools and leaves calls to the model."""
+        return self._writer
+
+    def text(self, messages: Messages, tools: Tools | None = None, add_generation_prompt: bool = False) -> str:
+        """What the template makes of a conversation.
+
+        Raises:
+            UserError: it refuses it.
+        """
+        shaped = self._shaped(self.split(messages)[0], tools)
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    shaped,
+                    tools=cast(Any, list(tools)) if tools and self.takes_tools else None,
+                    add_generation_prompt=add_generation_prompt,
+                    tokenize=False,
+                    **self._variables,
+                )
+            )
+        # Templates are programs: whatever they cannot add, index or iterate over ends so.
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise UserError(
+                f"The model's chat template refuses a conversation: {error}",
+                "Write it as this model's conversations are: its roles, their order, and calls with their results.",
+            ) from error
+
+    def split(self, messages: Messages) -> tuple[list[dict[str, Any]], list[int]]:
+        """The messages with at most as many calls a turn as the template takes, and of which each is a part."""
+        found: list[tuple[int, dict[str, Any]]] = []
+        waiting: dict[str, tuple[int, Mapping[str, Any]]] = {}
+        for index, message in enumerate(messages):
+            calls = message.get("tool_calls") or []
+            if not self.one_call or len(calls) < 2:
+                if message["role"] == "tool" and message.get("tool_call_id") in waiting:
+                    continue
+                found.append((index, dict(message)))
+                continue
+            results = {
+                one.get("tool_call_id"): (place, one)
+                for place, one in enumerate(messages[index + 1 :], index + 1)
+                if one["role"] == "tool"
+            }
+            for number, call in enumerate(calls):
+                part = {**message, "content": "" if number else message.get("content"), "tool_calls": [call]}
+                if number:
+                    part.pop("reasoning_content", None)
+                found.append((index, part))
+                if call.get("id") in results:
+                    waiting[call["id"]] = results[call["id"]]
+                    place, one = results[call["id"]]
+                    found.append((place, dict(one)))
+        return [message for _, message in found], [index for index, _ in found]
+
+    def with_native_ids(self, calls: Sequence[str | None], messages: Messages) -> list[dict[str, Any]]:
+        """The messages with the first results naming the calls that they answer as the model did."""
+        named = [dict(message) for message in messages]
+        for call_id, message in zip(calls, named, strict=False):
+            if message["role"] != "tool":
+                break
+            if call_id and self._id_of is not _any_id:
+                message["tool_call_id"] = call_id
+        return named
+
+    # What the template takes
+
+    def _find_out(self) -> None:
+        if SECOND not in self.text([user(), answer()]):
+            raise UserError(
+                "The chat template shows no answer of an assistant.",
+                "Use the model's instruct version, or put a chat_template.jinja that does beside its tokenizer.",
+            )
+        self._takes_system = self._shows([{"role": "system", "content": THIRD}, user()], THIRD)
+        self._merges_users = not self._shows([user(), user(SECOND)], FIRST, SECOND)
+        self.takes_tools = self._shows([user("Hm.")], FIRST, tools=[TOOL])
+        self.writes_calls = self.takes_tools and self._finds_calls()
+        if self.takes_tools and not self.writes_calls:
+            self._writer = LFM2 if LFM2.opening in self._tokenizer.get_vocab() else None
+        self._takes_results = self.takes_tools and self._shows(
+            [user("Hm."), called(), result(THIRD)], THIRD, tools=[TOOL]
+        )
+        self.thought_key = next(
+            (key for key in _THOUGHT_KEYS if self._shows([user(), answer(**{key: THIRD})], THIRD)), None
+        )
+        if self.thought_key and self.writes_calls:
+            both = called(content=FIRST, **{self.thought_key: THIRD})
+            self._joins_thoughts = not self._shows([user("Hm."), both], THIRD, tools=[TOOL])
+
+    def _finds_calls(self) -> bool:
+        """Whether it shows calls, and how it wants them: their ids, and their arguments as objects or as JSON text."""
+        one = [user("Hm."), called(name=THIRD)]
+        as_python = f"{{'{FIRST}': '{SECOND}'}}"
+        for self._id_of in (_any_id, _nine, _named):
+            for self._arguments_as_text in (False, True):
+                if self._shows(one, THIRD, SECOND, tools=[TOOL]) and as_python not in self.text(one, [TOOL]):
+                    two = [user("Hm."), called({FIRST: THIRD}, {FIRST: SECOND})]
+                    self.one_call = not self._shows(two, THIRD, SECOND, tools=[TOOL])
+                    return True
+        self._id_of, self._arguments_as_text = _any_id, False
+        return False
+
+    def _shows(self, messages: Messages, *texts: str, tools: Tools | None = None) -> bool:
+        try:
+            shown = self.text(messages, tools)
+        except UserError:
+            return False
+        return all(text in shown for text in texts)
+
+    # How it is given what it takes
+
+    def _shaped(self, messages: Sequence[dict[str, Any]], tools: Tools | None) -> list[dict[str, Any]]:
+        if tools and not self.takes_tools:
+            first, rest = (messages[0], messages[1:]) if messages[:1] and _is_system(messages[0]) else (None, messages)
+            said = [str(first["content"])] if first and first.get("content") else []
+            messages = [{"role": "system", "content": "\n\n".join([*said, describe_tools(tools)])}, *rest]
+        shaped: list[dict[str, Any]] = []
+        names: dict[str, str] = {}
+        for message in messages:
+            if message["role"] == "assistant":
+                shaped.append(self._assistant(message, names))
+            elif message["role"] == "tool" and not self._takes_results:
+                told = f"<tool_response>\n{message.get('content') or ''}\n</tool_response>"
+                if shaped and shaped[-1].get("is_result"):
+                    shaped[-1]["content"] += f"\n{told}"
+                else:
+                    shaped.append({"role": "user", "content": told, "is_result": True})
+            elif message["role"] == "tool":
+                call_id = message.get("tool_call_id")
+                shaped.append({**message, "tool_call_id": names.get(call_id or "", call_id)})
+            else:
+                shaped.append(message)
+        return self._alternating(shaped)
+
+    def _assistant(self, message: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+        """An assistant's message; `names` gets the ids that its calls are shown with."""
+        shaped = dict(message)
+        calls = shaped.pop("tool_calls", None) or []
+        thoughts = shaped.get("reasoning_content")
+        if thoughts and self.thought_key:
+            shaped[self.thought_key] = thoughts
+            if calls and self._joins_thoughts and shaped.get("content"):
+                shaped[self.thought_key], shaped["content"] = f"{thoughts}\n{shaped['content']}", ""
+        if calls and self._writer is not None:
+            shaped["content"] = (shaped.get("content") or "") + self._writer.write(calls)
+        elif calls and not self.writes_calls:
+            shaped["content"] = join_calls(
+                shaped.get("content") or "", [write_given_call(call.get("function", call)) for call in calls]
+            )
+        elif calls:
+            shaped["tool_calls"] = [self._call(call, names) for call in calls]
+        return shaped
+
+    def _call(self, call: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
+        function = dict(call["function"])
+        arguments = function.get("arguments")
+        if self._arguments_as_text and not isinstance(arguments, str):
+            function["arguments"] = wire.dump(arguments)
+        given = str(call.get("id") or f"call_{len(names) + 1}")
+        names[given] = self._id_of(given, str(function["name"]), len(names))
+        return {**call, "id": names[given], "function": function}
+
+    def _alternating(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        shaped: list[dict[str, Any]] = []
+        for message in messages:
+            message.pop("is_result", None)
+            before = shaped[-1] if shaped else None
+            if not self._takes_system and _is_system(message) and before is None:
+                shaped.append({**message, "role": "user", "is_system": True})
+            elif before and message["role"] == "user" == before["role"] and (
+                self._merges_users or before.get("is_system")
+            ):
+                shaped[-1] = {**message, "content": f"{before['content']}\n\n{message['content']}"}
+            else:
+                shaped.append(message)
+        for message in shaped:
+            message.pop("is_system", None)
+        return shaped
+
+
+def _is_system(message: Mapping[str, Any]) -> bool:
+    return message["role"] in ("system", "developer")
+
+
+def _any_id(call_id: str, name: str, number: int) -> str:
+    return call_id
+
+
+def _nine(call_id: str, name: str, number: int) -> str:
+    """Mistral's ids: nine letters and digits."""
+    return call_id if _NINE.fullmatch(call_id) else hashlib.sha256(call_id.encode()).hexdigest()[:9]
+
+
+def _named(call_id: str, name: str, number: int) -> str:
+    """Kimi's ids, which are all that its template shows of a function's name."""
+    return call_id if _NAMED.fullmatch(call_id) else f"functions.{name}:{number}"

@@ -1,0 +1,219 @@
+"""What a codec was proven to do for one model, on a battery of conversations, and what happens where it was not.
+
+Each turn of these is sampled as a demonstration has it: its prompt is the conversation before it, what the model would
+write is what a warm start trains on, and what follows is appended. Appended ids have to be those of a render of the
+whole; where they are not, a row of its own begins there instead.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from renderers.base import ParsedResponse
+
+from agentrft import wire
+from agentrft.chat.battery import ASKS, FOUND, ROLLOUTS, TOOLS, USER
+from agentrft.errors import UserError
+
+if TYPE_CHECKING:
+    from agentrft.chat.codec import AssistantTurn, ChatCodec
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where a rollout goes on: what the turn was, and what follows it.
+
+    Attributes:
+        thinks: the turn has reasoning.
+        calls: how many, 2 for several.
+        follows: roles of the messages after it, each once: "tool", "user", "tool user".
+    """
+
+    thinks: bool
+    calls: int
+    follows: str
+
+    @classmethod
+    def of(cls, parsed: ParsedResponse, new_messages: Sequence[Mapping[str, Any]]) -> "Situation":
+        roles = dict.fromkeys(message["role"] for message in new_messages)
+        return cls(bool(parsed.reasoning_content), min(len(parsed.tool_calls), 2), " ".join(roles))
+
+    def __str__(self) -> str:
+        calls = ("an answer", "a call", "several calls")[self.calls]
+        turn = f"{calls} with reasoning" if self.thinks else calls
+        what = {"tool": "results", "user": "the user speaks again", "tool user": "results and the user's words"}
+        verb = "when" if self.follows == "user" else "at the"
+        return f"after {turn}, {verb} {what.get(self.follows, self.follows)}"
+
+
+@dataclass(frozen=True)
+class CodecProof:
+    """What is known of a model's codec.
+
+    Attributes:
+        family: whose renderer it is: a family of the `renderers` package, "chatml" for ours, or "template".
+        renderer: its class.
+        proven: where the template keeps what was sampled, so does the codec, and what it appends is what a render of
+            the whole conversation has there.
+        unproven: what was not, and what happens then; each a sentence.
+        forks: where the template writes history anew, so that a rollout's next turn begins a row of its own.
+        call_format: how the model writes calls.
+        warm_start_refusal: why demonstrations cannot be trained on; None where they can.
+        thinks: the template shows reasoning, or its prompts begin a thought.
+        variables: of the template, which `chat_template_kwargs` sets.
+        blocked: where the codec begins a new row although its renderer would append.
+    """
+
+    family: str
+    renderer: str
+    proven: bool
+    unproven: tuple[str, ...]
+    forks: tuple[str, ...]
+    call_format: str
+    warm_start_refusal: str | None
+    thinks: bool
+    variables: tuple[str, ...]
+    blocked: frozenset[Situation] = frozenset()
+
+    @property
+    def warm_start(self) -> bool:
+        """Whether demonstrations can be trained on."""
+        return self.warm_start_refusal is None
+
+
+@dataclass
+class Findings:
+    """What the battery showed."""
+
+    appended: set[Situation] = field(default_factory=set)
+    rewritten: set[Situation] = field(default_factory=set)
+    wrong: set[Situation] = field(default_factory=set)
+    missed: set[Situation] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    demonstrations: set[str] = field(default_factory=set)
+
+
+def examine(codec: "ChatCodec") -> Findings:
+    """Run the battery through a codec."""
+    findings = Findings()
+    for messages, tools in ROLLOUTS:
+        for turn in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
+            try:
+                _examine_turn(codec, messages, turn, tools, findings)
+            except UserError as error:
+                findings.refused.add(str(error))
+    if _control_tokens_get_through(codec):
+        findings.demonstrations.add("A tool's result can hold tokens that end a turn.")
+    return findings
+
+
+def _examine_turn(
+    codec: "ChatCodec", messages: list[dict[str, Any]], turn: int, tools: list[Any], findings: Findings
+) -> None:
+    prompt = codec.prompt_ids(messages[:turn], tools)
+    if codec.one_call and len(messages[turn].get("tool_calls") or []) > 1:
+        findings.rewritten.add(Situation("reasoning_content" in messages[turn], 2, "tool"))
+        return
+    sampled = sampled_in_demonstration(codec, messages, turn, tools)
+    if isinstance(sampled, str):
+        findings.demonstrations.add(sampled)
+        return
+    read = codec.parse(sampled, prompt, tools, new_call_id=lambda: "call_1")
+    if difference := misread(read, messages[turn]):
+        findings.demonstrations.add(difference)
+    following = list(_following(messages, turn))
+    if not following:
+        return
+    whole = codec.prompt_ids(messages[: turn + 1 + len(following)], tools)
+    before = [*prompt, *sampled]
+    keeps = whole[: len(before)] == before
+    appended = codec.append(prompt, sampled, following, tools)
+    situation = codec.situation(prompt, sampled, following, tools)
+    if appended is None:
+        (findings.missed if keeps else findings.rewritten).add(situation)
+    elif keeps and appended == whole[len(before) :]:
+        findings.appended.add(situation)
+    else:
+        (findings.wrong if keeps else findings.rewritten).add(situation)
+        codec.block(situation)
+
+
+def sampled_in_demonstration(
+    codec: "ChatCodec", messages: list[dict[str, Any]], turn: int, tools: list[Any]
+) -> list[int] | str:
+    """What a warm start trains on of one turn: what a model samples after its prompt. A sentence where it is not that."""
+    prompt = codec.prompt_ids(messages[:turn], tools)
+    ids, mask = codec.turn_row(messages, turn, tools)
+    places = [place for place, is_sampled in enumerate(mask) if is_sampled]
+    if not places:
+        return "The codec cannot tell which of a demonstration's tokens are the model's."
+    begin, end = places[0], places[-1] + 1
+    if ids[:begin] != prompt:
+        return "A demonstration's turn does not begin where its prompt ends."
+    if len(places) != end - begin:
+        return "A demonstration's turn is shown in parts."
+    if ids[end - 1] not in codec.stop_ids:
+        return "A demonstration's turn does not end in a token at which generation stops."
+    return ids[begin:end]
+
+
+def misread(read: "AssistantTurn", message: Mapping[str, Any]) -> str | None:
+    """How a turn that was read back differs from the message that it was; None where it does not."""
+    expected = [call["function"] for call in message.get("tool_calls") or []]
+    if [call.name for call in read.tool_calls] != [function["name"] for function in expected]:
+        return "Calls of a demonstration are not read back."
+    if [_object(call.arguments) for call in read.tool_calls] != [_object(one["arguments"]) for one in expected]:
+        return "A call's arguments are not read back as they were."
+    if not expected and read.content.strip() != (message.get("content") or "").strip():
+        return "An answer is not read back as it was."
+    return None
+
+
+def _following(messages: Sequence[dict[str, Any]], turn: int) -> Iterator[dict[str, Any]]:
+    for message in messages[turn + 1 :]:
+        if message["role"] == "assistant":
+            return
+        yield message
+
+
+def _object(arguments: Any) -> Any:
+    return wire.parse(arguments) if isinstance(arguments, str) else arguments
+
+
+def _control_tokens_get_through(codec: "ChatCodec") -> bool:
+    """Whether texts of control tokens in a tool's result become such tokens."""
+    def stops(content: str) -> int:
+        ids = codec.prompt_ids([USER, ASKS, {**FOUND, "content": content}], TOOLS)
+        return sum(token_id in codec.stop_ids for token_id in ids)
+
+    try:
+        return stops(" ".join(codec.texts_of(codec.stop_ids))) != stops("a")
+    except UserError:
+        return False
+
+
+def prove(
+    codec: "ChatCodec", *, family: str, call_format: str, thinks: bool, variables: Sequence[str]
+) -> CodecProof:
+    """The proof of a codec; turns after which its renderer would append what its template does not write are blocked."""
+    findings = examine(codec)
+    unproven = [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.missed)]
+    unproven += [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.wrong)]
+    unproven += [f"{refusal}" for refusal in sorted(findings.refused)]
+    refusal = next(iter(sorted(findings.demonstrations)), None)
+    return CodecProof(
+        family=family,
+        renderer=type(codec.renderer).__name__,
+        proven=not unproven and refusal is None,
+        unproven=tuple(unproven),
+        forks=tuple(str(situation) for situation in _ordered(findings.rewritten)),
+        call_format=call_format,
+        warm_start_refusal=refusal,
+        thinks=thinks,
+        variables=tuple(variables),
+        blocked=codec.blocked,
+    )
+
+
+def _ordered(situations: set[Situation]) -> list[Situation]:
+    return sorted(situations, key=lambda one: (one.follows, one.calls, one.thinks))
