@@ -10,6 +10,7 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
@@ -17,6 +18,7 @@ from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallPar
 from agentrft import wire
 from agentrft.chat.hermes import call_object, given_text
 from agentrft.chat.proof import CodecProof, Situation
+from agentrft.chat.template import TemplateRenderer
 from agentrft.errors import UserError
 from agentrft.wire import WireError
 
@@ -91,10 +93,13 @@ class ChatCodec:
         """Token ids at which generation stops."""
         return self.renderer.get_stop_token_ids()
 
-    def texts_of(self, ids: Sequence[int]) -> list[str]:
-        """The text of each id."""
-        tokenizer: Any = self.renderer._tokenizer  # type: ignore[attr-defined]  # every renderer has one
-        return [str(tokenizer.decode([token_id])) for token_id in ids]
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.renderer._tokenizer  # type: ignore[attr-defined]  # every renderer has one
 
     def prompt_ids(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """The conversation as ids, up to where the assistant's next turn begins."""
@@ -178,8 +183,7 @@ class ChatCodec:
     @property
     def one_call(self) -> bool:
         """The template takes one call a turn; several are shown as turns of their own."""
-        template = getattr(self.renderer, "template", None)
-        return bool(template and template.one_call)
+        return isinstance(self.renderer, TemplateRenderer) and self.renderer.template.one_call
 
     def training_rows(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()
@@ -195,25 +199,69 @@ class ChatCodec:
             UserError: the renderer does not know which tokens are the model's, or there are none.
         """
         rows: list[tuple[list[int], list[bool]]] = []
-        trained = [
-            index
-            for index, message in enumerate(messages)
-            if message["role"] == "assistant" and message.get("weight") != 0
-        ]
-        for turn in reversed(trained):
-            ids, mask = self.turn_row(messages, turn, tools)
-            last_sampled = max((place for place, sampled in enumerate(mask) if sampled), default=-1)
-            host = next((row for row in rows if row[0][: last_sampled + 1] == ids[: last_sampled + 1]), None)
-            if host is None:
+        ids: list[int] = []
+        mask: list[bool] = []
+        messages = self.demonstration(messages)
+        for turn in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
+            if not ids:
+                ids = self.prompt_ids(messages[:turn], tools) if turn else []
+                mask = [False] * len(ids)
+            sampled = self.sampled_ids(messages, turn, tools)
+            following = list(takewhile(lambda one: one["role"] != "assistant", messages[turn + 1 :]))
+            suffix = self.append(ids, sampled, following, tools) if following and ids else None
+            ids = [*ids, *sampled, *(suffix or [])]
+            mask = [*mask, *[messages[turn].get("weight") != 0] * len(sampled), *[False] * len(suffix or [])]
+            if suffix is None:
                 rows.append((ids, mask))
-            else:
-                host[1][: last_sampled + 1] = [a or b for a, b in zip(host[1], mask[: last_sampled + 1], strict=False)]
-        if not any(sampled for _, mask in rows for sampled in mask):
+                ids = []
+        rows = [row for row in [*rows, (ids, mask)] if any(row[1])]
+        if not rows:
             raise UserError(
                 "A demonstration holds no token that the model would write.",
                 "Give each demonstration an assistant's message with content or tool calls.",
             )
-        return rows[::-1]
+        return rows
+
+    def demonstration(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The messages as a model can sample them: no more calls a turn than its template takes, and no reasoning where
+        its prompts end that.
+        """
+        renderer = self.renderer
+        if not isinstance(renderer, TemplateRenderer):
+            return [dict(message) for message in messages]
+        split, _ = renderer.template.split(messages)
+        if renderer.turns.closes_thought:
+            split = [{**message, "reasoning_content": None} for message in split]
+        return split
+
+    def sampled_ids(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
+        """What a model samples that says what the assistant's message at `turn` does, to the token that ends it.
+
+        Raises:
+            UserError: the renderer does not know which tokens are the model's.
+        """
+        # In some templates the token that ends a turn is the one that begins the tool results after it.
+        end = turn + 1
+        while end < len(messages) and messages[end]["role"] == "tool":
+            end += 1
+        if isinstance(self.renderer, TemplateRenderer):
+            return self.renderer.sampled_ids(self._prepare(messages[:end]), turn, _envelopes(tools))
+        ids, mask = self._row(messages[:end], turn, tools)
+        prompt = self.prompt_ids(messages[:turn], tools) if turn else []
+        places = [place for place, sampled in enumerate(mask) if sampled]
+        if not places:
+            return []
+        last = places[-1] + 1
+        ended = self._end_of(messages[:end], turn, tools, ids[:last])
+        if ids[: len(prompt)] == prompt:
+            return [*(ids[len(prompt) : last] if prompt else ids[places[0] : last]), *ended]
+        before, whole = self.text_of(prompt), self.text_of(ids[:last])
+        if whole.startswith(before):
+            # Where the two meet, the tokenizer made one token of what stands on both sides.
+            return [*self._tokenizer.encode(whole[len(before) :], add_special_tokens=False), *ended]
+        return [*ids[places[0] : last], *ended]
 
     def _parsed(
         self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
@@ -229,19 +277,11 @@ class ChatCodec:
     ) -> str:
         return self._parsed(sampled_ids, prompt_ids, tools).reasoning_content or ""
 
-    def turn_row(
-        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]] = ()
+    def _row(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]
     ) -> tuple[list[int], list[bool]]:
-        """A demonstration up to the results of one assistant's message, with the mask of that message's tokens.
-
-        Raises:
-            UserError: the renderer does not know which tokens are the model's.
-        """
-        # In some templates the token that ends a turn is the one that begins the tool results after it.
-        end = turn + 1
-        while end < len(messages) and messages[end]["role"] == "tool":
-            end += 1
-        rendered = self.renderer.render(self._prepare(messages[:end]), tools=_envelopes(tools))
+        """The messages with the mask of one assistant's tokens, as the renderer has it."""
+        rendered = self.renderer.render(self._prepare(messages), tools=_envelopes(tools))
         if len(rendered.sampled_mask) != len(rendered.token_ids):
             raise UserError(
                 f"The warm start cannot tell which tokens are the model's with {type(self.renderer).__name__}: "
@@ -252,32 +292,20 @@ class ChatCodec:
             sampled and index == turn
             for sampled, index in zip(rendered.sampled_mask, rendered.message_indices, strict=True)
         ]
-        # What the generation prompt holds is not sampled, and what follows it is: a few renderers are a token off.
-        prompt = self.prompt_ids(messages[:turn], tools) if turn else []
-        if prompt and rendered.token_ids[: len(prompt)] == prompt and any(mask):
-            begin = max(mask.index(True), len(prompt))
-            mask[:begin] = [False] * len(prompt) + [True] * (begin - len(prompt))
-        return self._ended(messages[:end], turn, tools, rendered.token_ids, mask)
+        return rendered.token_ids, mask
 
-    def _ended(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        turn: int,
-        tools: Sequence[Mapping[str, Any]],
-        ids: list[int],
-        mask: list[bool],
-    ) -> tuple[list[int], list[bool]]:
-        """The row with the token that ends the turn, where the template writes that with what follows alone."""
-        last = max((place for place, sampled in enumerate(mask) if sampled), default=-1)
-        if turn != len(messages) - 1 or last < 0 or ids[last] in self.stop_ids:
-            return ids, mask
+    def _end_of(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]], ids: list[int]
+    ) -> list[int]:
+        """The token that ends a turn, where the template writes that with what follows alone and nothing does."""
+        if turn != len(messages) - 1 or ids[-1] in self.stop_ids:
+            return []
         try:
             followed = self.prompt_ids([*messages, {"role": "user", "content": "."}], tools)
         except (UserError, ValueError):
-            return ids, mask
-        if followed[: last + 1] == ids[: last + 1] and followed[last + 1] in self.stop_ids:
-            return [*ids[: last + 1], followed[last + 1]], [*mask[: last + 1], True]
-        return ids, mask
+            return []
+        ends = followed[len(ids) : len(ids) + 1] if followed[: len(ids)] == ids else []
+        return [token_id for token_id in ends if token_id in self.stop_ids]
 
     def _prepare(self, messages: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Messages as every renderer takes them: no developer role, text content, arguments as objects."""

@@ -141,9 +141,7 @@ class ConversationTemplate:
         self._takes_results = self.takes_tools and self._shows(
             [user("Hm."), called(), result(THIRD)], THIRD, tools=[TOOL]
         )
-        self.thought_key = next(
-            (key for key in _THOUGHT_KEYS if self._shows([user(), answer(**{key: THIRD})], THIRD)), None
-        )
+        self.thought_key = next((key for key in _THOUGHT_KEYS if self._shows_thought(key)), None)
         if self.thought_key and self.writes_calls:
             both = called(content=FIRST, **{self.thought_key: THIRD})
             self._joins_thoughts = not self._shows([user("Hm."), both], THIRD, tools=[TOOL])
@@ -160,6 +158,13 @@ class ConversationTemplate:
                     return True
         self._id_of, self._arguments_as_text = _any_id, False
         return False
+
+    def _shows_thought(self, key: str) -> bool:
+        """Some show what was thought before a call, and nothing of what was before an answer."""
+        of_call = [user("Hm."), called(**{key: THIRD})]
+        return self._shows([user(), answer(**{key: THIRD})], THIRD) or (
+            self.writes_calls and self._shows(of_call, THIRD, tools=[TOOL])
+        )
 
     def _shows(self, messages: Messages, *texts: str, tools: Tools | None = None) -> bool:
         try:
@@ -198,6 +203,8 @@ class ConversationTemplate:
         shaped = dict(message)
         calls = shaped.pop("tool_calls", None) or []
         thoughts = shaped.get("reasoning_content")
+        if thoughts is None:
+            shaped.pop("reasoning_content", None)
         if thoughts and self.thought_key:
             shaped[self.thought_key] = thoughts
             if calls and self._joins_thoughts and shaped.get("content"):

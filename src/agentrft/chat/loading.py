@@ -45,18 +45,20 @@ def load_codec(
     if variables:
         check_variables(tokenizer, model_name, variables)
     rendered = TemplateRenderer(tokenizer, variables=variables)
-    first: ChatCodec | None = None
-    for family, renderer in _candidates(tokenizer, rendered, variables):
-        codec = _proven(tokenizer, family, renderer, rendered, template_variables(template))
-        if codec.proof and codec.proof.proven:
-            return codec
-        first = first or codec
-    if first is None:
+    variables_of = template_variables(template)
+    codecs = [
+        _proven(tokenizer, family, renderer, rendered, variables_of)
+        for family, renderer in _candidates(tokenizer, rendered, variables)
+    ]
+    if not codecs:
         raise UserError(
             f"The chat template of {model_name!r} has no tool calls that can be read back.",
             "Use a ChatML model, one whose template writes calls as JSON, or one that the `renderers` package knows.",
         )
-    return first
+    # The first that is proven, else the one that goes on in most situations.
+    return next((codec for codec in codecs if codec.proof and codec.proof.proven), None) or max(
+        codecs, key=lambda codec: codec.proof.appended if codec.proof else 0
+    )
 
 
 def _candidates(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Stand in for texts whose place in a rendering is looked for. No template has them, and none changes them.
-FIRST, SECOND, THIRD = "Zw0ne", "Qw7vo", "Vb3xe"
+FIRST, SECOND, THIRD, FOURTH = "Zw0ne", "Qw7vo", "Vb3xe", "Jm9ry"
 CALL_ID = "call_1"
 
 TOOL: Any = {

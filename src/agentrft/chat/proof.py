@@ -5,7 +5,8 @@ write is what a warm start trains on, and what follows is appended. Appended ids
 whole; where they are not, a row of its own begins there instead.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +26,26 @@ class Situation:
 
     Attributes:
         thinks: the turn has reasoning.
+        says: it has content beside its calls.
         calls: how many, 2 for several.
         follows: roles of the messages after it, each once: "tool", "user", "tool user".
     """
 
     thinks: bool
+    says: bool
     calls: int
     follows: str
 
     @classmethod
     def of(cls, parsed: ParsedResponse, new_messages: Sequence[Mapping[str, Any]]) -> "Situation":
         roles = dict.fromkeys(message["role"] for message in new_messages)
-        return cls(bool(parsed.reasoning_content), min(len(parsed.tool_calls), 2), " ".join(roles))
+        calls = min(len(parsed.tool_calls), 2)
+        return cls(bool(parsed.reasoning_content), bool(calls and parsed.content.strip()), calls, " ".join(roles))
 
     def __str__(self) -> str:
         calls = ("an answer", "a call", "several calls")[self.calls]
-        turn = f"{calls} with reasoning" if self.thinks else calls
+        more = [*(["reasoning"] if self.thinks else []), *(["text"] if self.says else [])]
+        turn = f"{calls} with {' and '.join(more)}" if more else calls
         what = {"tool": "results", "user": "the user speaks again", "tool user": "results and the user's words"}
         verb = "when" if self.follows == "user" else "at the"
         return f"after {turn}, {verb} {what.get(self.follows, self.follows)}"
@@ -61,6 +66,7 @@ class CodecProof:
         warm_start_refusal: why demonstrations cannot be trained on; None where they can.
         thinks: the template shows reasoning, or its prompts begin a thought.
         variables: of the template, which `chat_template_kwargs` sets.
+        appended: in how many situations it goes on in the same row.
         blocked: where the codec begins a new row although its renderer would append.
     """
 
@@ -73,6 +79,7 @@ class CodecProof:
     warm_start_refusal: str | None
     thinks: bool
     variables: tuple[str, ...]
+    appended: int = 0
     blocked: frozenset[Situation] = frozenset()
 
     @property
@@ -94,86 +101,78 @@ class Findings:
 
 
 def examine(codec: "ChatCodec") -> Findings:
-    """Run the battery through a codec."""
+    """Sample the battery's turns one after another, as a rollout does."""
     findings = Findings()
     for messages, tools in ROLLOUTS:
-        for turn in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
-            try:
-                _examine_turn(codec, messages, turn, tools, findings)
-            except UserError as error:
-                findings.refused.add(str(error))
+        try:
+            _examine(codec, messages, tools, findings)
+        except UserError as error:
+            findings.refused.add(str(error).partition("\n")[0])
     if _control_tokens_get_through(codec):
-        findings.demonstrations.add("A tool's result can hold tokens that end a turn.")
+        findings.demonstrations.add("a tool's result can hold tokens that end a turn")
     return findings
 
 
-def _examine_turn(
-    codec: "ChatCodec", messages: list[dict[str, Any]], turn: int, tools: list[Any], findings: Findings
-) -> None:
-    prompt = codec.prompt_ids(messages[:turn], tools)
-    if codec.one_call and len(messages[turn].get("tool_calls") or []) > 1:
-        findings.rewritten.add(Situation("reasoning_content" in messages[turn], 2, "tool"))
-        return
-    sampled = sampled_in_demonstration(codec, messages, turn, tools)
-    if isinstance(sampled, str):
-        findings.demonstrations.add(sampled)
-        return
-    read = codec.parse(sampled, prompt, tools, new_call_id=lambda: "call_1")
-    if difference := misread(read, messages[turn]):
-        findings.demonstrations.add(difference)
-    following = list(_following(messages, turn))
-    if not following:
-        return
-    whole = codec.prompt_ids(messages[: turn + 1 + len(following)], tools)
-    before = [*prompt, *sampled]
-    keeps = whole[: len(before)] == before
-    appended = codec.append(prompt, sampled, following, tools)
-    situation = codec.situation(prompt, sampled, following, tools)
-    if appended is None:
-        (findings.missed if keeps else findings.rewritten).add(situation)
-    elif keeps and appended == whole[len(before) :]:
-        findings.appended.add(situation)
-    else:
-        (findings.wrong if keeps else findings.rewritten).add(situation)
-        codec.block(situation)
+def _examine(codec: "ChatCodec", messages: list[dict[str, Any]], tools: list[Any], findings: Findings) -> None:
+    row: list[int] | None = None
+    if not codec.one_call:
+        messages = codec.demonstration(messages)
+    for turn in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
+        if codec.one_call and len(messages[turn].get("tool_calls") or []) > 1:
+            findings.rewritten.add(Situation("reasoning_content" in messages[turn], bool(messages[turn]["content"]), 2, "tool"))
+            row = None
+            continue
+        prompt = row or codec.prompt_ids(messages[:turn], tools)
+        sampled = codec.sampled_ids(messages, turn, tools)
+        if difference := _misread(codec, prompt, sampled, messages[turn], tools):
+            findings.demonstrations.add(difference)
+        following = list(itertools.takewhile(lambda one: one["role"] != "assistant", messages[turn + 1 :]))
+        if not following:
+            return
+        appended = codec.append(prompt, sampled, following, tools)
+        situation = codec.situation(prompt, sampled, following, tools)
+        whole = codec.prompt_ids(messages[: turn + 1 + len(following)], tools)
+        if appended is None:
+            kept = codec.text_of(whole).startswith(codec.text_of([*prompt, *sampled]))
+            (findings.missed if kept else findings.rewritten).add(situation)
+        elif continues(codec, [*prompt, *sampled], appended, whole):
+            findings.appended.add(situation)
+        else:
+            findings.wrong.add(situation)
+            codec.block(situation)
+            appended = None
+        row = None if appended is None else [*prompt, *sampled, *appended]
 
 
-def sampled_in_demonstration(
-    codec: "ChatCodec", messages: list[dict[str, Any]], turn: int, tools: list[Any]
-) -> list[int] | str:
-    """What a warm start trains on of one turn: what a model samples after its prompt. A sentence where it is not that."""
-    prompt = codec.prompt_ids(messages[:turn], tools)
-    ids, mask = codec.turn_row(messages, turn, tools)
-    places = [place for place, is_sampled in enumerate(mask) if is_sampled]
-    if not places:
-        return "The codec cannot tell which of a demonstration's tokens are the model's."
-    begin, end = places[0], places[-1] + 1
-    if ids[:begin] != prompt:
-        return "A demonstration's turn does not begin where its prompt ends."
-    if len(places) != end - begin:
-        return "A demonstration's turn is shown in parts."
-    if ids[end - 1] not in codec.stop_ids:
-        return "A demonstration's turn does not end in a token at which generation stops."
-    return ids[begin:end]
+def continues(codec: "ChatCodec", before: list[int], appended: list[int], whole: list[int]) -> bool:
+    """Whether what was appended is what a render of the whole conversation has there, behind the same text.
+
+    Sampled ids may be others than a tokenizer gives the same text.
+    """
+    place = len(whole) - len(appended)
+    return whole[place:] == appended and codec.text_of(whole[:place]) == codec.text_of(before)
+
+
+def _misread(
+    codec: "ChatCodec", prompt: list[int], sampled: list[int], message: dict[str, Any], tools: list[Any]
+) -> str | None:
+    if not sampled:
+        return "no token of a demonstration's turn is the model's"
+    if sampled[-1] not in codec.stop_ids:
+        return "a demonstration's turn does not end in a token at which generation stops"
+    return misread(codec.parse(sampled, prompt, tools, new_call_id=lambda: "call_1"), message)
 
 
 def misread(read: "AssistantTurn", message: Mapping[str, Any]) -> str | None:
     """How a turn that was read back differs from the message that it was; None where it does not."""
     expected = [call["function"] for call in message.get("tool_calls") or []]
     if [call.name for call in read.tool_calls] != [function["name"] for function in expected]:
-        return "Calls of a demonstration are not read back."
+        return "calls are not read back"
     if [_object(call.arguments) for call in read.tool_calls] != [_object(one["arguments"]) for one in expected]:
-        return "A call's arguments are not read back as they were."
+        return "a call's arguments are not read back as they were"
     if not expected and read.content.strip() != (message.get("content") or "").strip():
-        return "An answer is not read back as it was."
+        return "an answer is not read back as it was"
     return None
-
-
-def _following(messages: Sequence[dict[str, Any]], turn: int) -> Iterator[dict[str, Any]]:
-    for message in messages[turn + 1 :]:
-        if message["role"] == "assistant":
-            return
-        yield message
 
 
 def _object(arguments: Any) -> Any:
@@ -187,7 +186,7 @@ def _control_tokens_get_through(codec: "ChatCodec") -> bool:
         return sum(token_id in codec.stop_ids for token_id in ids)
 
     try:
-        return stops(" ".join(codec.texts_of(codec.stop_ids))) != stops("a")
+        return stops(" ".join(codec.text_of([token_id]) for token_id in codec.stop_ids)) != stops("a")
     except UserError:
         return False
 
@@ -197,8 +196,7 @@ def prove(
 ) -> CodecProof:
     """The proof of a codec; turns after which its renderer would append what its template does not write are blocked."""
     findings = examine(codec)
-    unproven = [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.missed)]
-    unproven += [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.wrong)]
+    unproven = [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.wrong)]
     unproven += [f"{refusal}" for refusal in sorted(findings.refused)]
     refusal = next(iter(sorted(findings.demonstrations)), None)
     return CodecProof(
@@ -206,14 +204,15 @@ def prove(
         renderer=type(codec.renderer).__name__,
         proven=not unproven and refusal is None,
         unproven=tuple(unproven),
-        forks=tuple(str(situation) for situation in _ordered(findings.rewritten)),
+        forks=tuple(str(situation) for situation in _ordered((findings.rewritten | findings.missed) - findings.wrong)),
         call_format=call_format,
         warm_start_refusal=refusal,
         thinks=thinks,
         variables=tuple(variables),
+        appended=len(findings.appended - findings.wrong),
         blocked=codec.blocked,
     )
 
 
 def _ordered(situations: set[Situation]) -> list[Situation]:
-    return sorted(situations, key=lambda one: (one.follows, one.calls, one.thinks))
+    return sorted(situations, key=lambda one: (one.follows, one.calls, one.thinks, one.says))

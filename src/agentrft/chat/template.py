@@ -20,7 +20,7 @@ from renderers.base import (
 
 from agentrft.chat.call_formats import Hermes, TurnFormat, detect
 from agentrft.chat.conversation import ConversationTemplate
-from agentrft.chat.probes import FIRST, SECOND, TOOL, called, user
+from agentrft.chat.probes import FIRST, FOURTH, SECOND, THIRD, TOOL, called, user
 from agentrft.chat.stream import TokenStream
 from agentrft.chat.turns import Turns
 from agentrft.errors import UserError
@@ -82,10 +82,20 @@ class TemplateRenderer:
     def render(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
     ) -> RenderedTokens:
-        """The whole conversation as ids. `sampled_mask` holds for what a model would have written of it.
+        """The whole conversation as ids. Which of them a model would have sampled, `sampled_ids` says turn by turn."""
+        stream = TokenStream()
+        stream.add(self.render_ids(messages, tools=tools, add_generation_prompt=add_generation_prompt), -1)
+        rendered = stream.as_rendered(messages)
+        rendered.sampled_mask = []
+        return rendered
+
+    def sampled_ids(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: list[ToolSpec] | None = None
+    ) -> list[int]:
+        """What a model would have sampled of the assistant's message at `turn`, to the token that ends it.
 
         Raises:
-            UserError: the template refuses the conversation, or shows no token that ends a turn.
+            UserError: the template refuses the conversation, shows no token that ends a turn, or not where one begins.
         """
         if not self.shows_ends:
             raise UserError(
@@ -93,28 +103,19 @@ class TemplateRenderer:
                 "teach where to stop.",
                 "Leave out `warm_start`, or take a model whose template ends its turns with a special token.",
             )
-        split, origins = self.template.split(messages)
-        text = self.template.text(split, tools, add_generation_prompt)
-        assistants = [index for index, message in enumerate(split) if message["role"] == "assistant"]
-        stream = TokenStream()
-        place = 0
-        for index in assistants:
-            turn = self.turns.find(split[: index + 1], tools, text)
-            if turn is None or text[: turn.end] != turn.text[: turn.end]:
-                continue  # written anew because of what follows: context only
-            if turn.lead or text[: turn.begin] != turn.prompt:
-                if index != assistants[-1]:
-                    continue
-                # What a prompt holds and a finished turn does not, such as an empty thought, was there when it began.
-                stream = TokenStream()
-                stream.add(self._encode(turn.prompt), -1)
-            else:
-                stream.add(self._encode_after(text[:place], text[place : turn.begin]), -1)
-            sampled = self._encode_after(turn.prompt, turn.sampled)
-            stream.add(sampled, origins[index], sampled=True, content=True)
-            place = turn.end
-        stream.add(self._encode_after(text[:place], text[place:]), -1)
-        return stream.as_rendered(messages)
+        following = self.template.text(messages, tools) if len(messages) > turn + 1 else None
+        found = self.turns.find(messages[: turn + 1], tools, following)
+        if found is None:
+            raise UserError(
+                "The model's chat template does not show where an assistant's turn begins, so that a warm start cannot "
+                "tell what the model would write.",
+                "Begin each demonstration with a user's message, or leave out `warm_start`.",
+            )
+        sampled = self._encode_after(found.prompt, found.sampled)
+        end = self.turns.end_of(messages[turn])
+        if found.end_token is None and end is not None:
+            sampled.append(self._control[end.token])
+        return sampled
 
     def render_ids(
         self, messages: list[Message], *, tools: list[ToolSpec] | None = None, add_generation_prompt: bool = False
@@ -169,10 +170,12 @@ class TemplateRenderer:
             turn = self.turns.find(conversation, tools, after)
         except UserError:
             return None
-        if turn is None or turn.end_token is None or not turn.keeps_prompt:
+        if turn is None or turn.end_token is None or not after.startswith(turn.text[: turn.end]):
             return None
-        if after[: turn.end] != turn.text[: turn.end]:
+        if not turn.keeps_prompt:
             return None
+        if self._thought_in(previous_completion_ids) and self.turns.thought.closing not in turn.sampled:
+            return None  # an empty thought, of which nothing is kept
         end_id = self._control[turn.end_token]
         closing = [] if previous_completion_ids[-1:] == [end_id] else [end_id]
         if closing and set(previous_completion_ids) & set(self._stop_ids):
@@ -181,6 +184,10 @@ class TemplateRenderer:
         suffix = self._encode_after(turn.text[: turn.end], after[turn.end :])
         stream.add([*previous_prompt_ids, *previous_completion_ids, *closing, *suffix], -1)
         return stream.as_rendered(new_messages)
+
+    def _thought_in(self, sampled_ids: Sequence[int]) -> bool:
+        """Whether a turn has the marks of a thought, be there one in it or not."""
+        return self.turns.thought.closing in self._decode(sampled_ids)
 
     def _found_format(self) -> TurnFormat | None:
         """The form of calls: found in one that the template wrote, or that of our convention where it writes none."""
@@ -195,7 +202,8 @@ class TemplateRenderer:
         if turn is None:
             return None
         # What stands before an answer, such as an empty thought, stands before a call too.
-        shown = turn.sampled.removeprefix(self.turns.before_answer)
+        _, shown, _ = self.turns.thought.split(turn.sampled, self.turns.opens_thought)
+        shown = shown.removeprefix(self.turns.before_answer)
         return detect(shown.removesuffix(turn.end_token or ""), FIRST, {FIRST: SECOND})
 
     def _encode(self, text: str) -> list[int]:
@@ -218,11 +226,11 @@ class TemplateRenderer:
 
 def _made_up(parsed: ParsedResponse, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A turn with the same parts as the sampled one, whose calls are those that the results answer."""
-    made_up: dict[str, Any] = {"role": "assistant", "content": FIRST}
+    made_up: dict[str, Any] = {"role": "assistant", "content": THIRD}
     if parsed.reasoning_content:
-        made_up["reasoning_content"] = SECOND
+        made_up["reasoning_content"] = FOURTH
     if results:
-        made_up["content"] = FIRST if parsed.content.strip() else ""
+        made_up["content"] = THIRD if parsed.content.strip() else ""
         made_up["tool_calls"] = [
             {
                 "id": message.get("tool_call_id") or "call_1",

@@ -1,17 +1,21 @@
 """Where an assistant's turn stands in a rendering: found by rendering with and without it, and what follows it."""
 
+import itertools
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from agentrft.chat.conversation import ConversationTemplate, Messages, Tools
-from agentrft.chat.probes import FIRST, SECOND, TOOL, answer, called, result, user
+from agentrft.chat.probes import FIRST, FOURTH, SECOND, TOOL, answer, called, result, user
 from agentrft.chat.thoughts import Thought
 from agentrft.errors import UserError
 
 # In characters: how far back from a place its last control token is looked for.
 _NEAR = 2_000
+# As many characters of a call tell where it begins.
+_MARK = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Turns:
     Attributes:
         answer_end, call_end: what ends a turn without and with calls; None where the template does not show it.
         thought: the marks of reasoning.
-        opens_thought: its prompts begin a thought.
+        opens_thought, closes_thought: its prompts begin a thought; or end one, so that the model does not think.
         before_answer: what a finished turn has before its answer, such as an empty thought.
     """
 
@@ -79,6 +83,7 @@ class Turns:
             self.before_answer = plain.text[plain.begin :].partition(SECOND)[0]
         self.thought = self._find_thought(plain) or self.thought
         self.opens_thought = plain is not None and self.thought.is_opened_by(plain.prompt)
+        self.closes_thought = plain is not None and plain.prompt.rstrip().endswith(self.thought.closing)
 
     @property
     def end_tokens(self) -> list[str]:
@@ -91,13 +96,18 @@ class Turns:
         found = list(self._controls.finditer(near))
         return near[found[-1].start() :] if found else near
 
+    def end_of(self, message: Mapping[str, Any]) -> End | None:
+        """What ends the turn of an assistant's message."""
+        return self.call_end if message.get("tool_calls") else self.answer_end
+
     def find(self, messages: Messages, tools: Tools | None = None, following: str | None = None) -> Turn | None:
         """The last message's turn, which is an assistant's; None where it cannot be found.
 
         Args:
             messages: the conversation up to and with it.
             tools: of the conversation.
-            following: a rendering of more of the conversation, for ends that come with what follows.
+            following: a rendering of more of the conversation. What is left of the turn there is what is taken for
+                sampled, so that it can stay; and the ends of some come with what follows.
 
         Raises:
             UserError: the template refuses the conversation.
@@ -105,30 +115,43 @@ class Turns:
         if len(messages) < 2:
             return None
         prompt = self._template.text(messages[:-1], tools, True)
+        end = self.end_of(messages[-1])
+        if end is not None and following is not None and following.startswith(prompt):
+            place = following.find(end.token, len(prompt))
+            if place >= 0 and self._keeps(messages[-1], following[len(prompt) : place]):
+                return Turn(prompt, following, len(prompt), place + len(end.token), "", end.token)
         text = self._template.text(messages, tools)
         begin, lead = len(prompt), ""
         if not text.startswith(prompt):
-            place = self._begin(messages[:-1], tools, text)
+            place = self._begin(messages[:-1], tools, prompt, text)
+            if place is None and messages[-1].get("reasoning_content"):
+                # The prompt has told the model not to think.
+                text = self._template.text([*messages[:-1], {**messages[-1], "reasoning_content": ""}], tools)
+                place = len(prompt) if text.startswith(prompt) else self._begin(messages[:-1], tools, prompt, text)
             if place is None:
                 return None
             begin = place
             if self.thought.is_opened_by(prompt) and self.thought.closing not in text[begin:]:
                 lead = (messages[-1].get("reasoning_content") or "") + self.thought.between
-        end = self.call_end if messages[-1].get("tool_calls") else self.answer_end
-        if end is not None and not end.is_next:
-            place = text.rfind(end.token, begin)
-            if place >= 0:
-                return Turn(prompt, text, begin, place + len(end.token), lead, end.token)
-        if end is not None and following is not None:
-            shared = len(os.path.commonprefix([text, following]))
-            place = following.find(end.token, max(begin, shared - len(end.token)))
-            if shared >= len(text.rstrip()) and place >= 0:
-                return Turn(prompt, following, begin, place + len(end.token), lead, end.token)
-        return Turn(prompt, text, begin, len(text), lead, None)
+        place = text.rfind(end.token, begin) if end is not None and not end.is_next else -1
+        if end is None or place < 0:
+            return Turn(prompt, text, begin, len(text), lead, None)
+        return Turn(prompt, text, begin, place + len(end.token), lead, end.token)
 
-    def _begin(self, before: Messages, tools: Tools | None, text: str) -> int | None:
+    def _keeps(self, message: Mapping[str, Any], shown: str) -> bool:
+        """Whether a turn that something follows has all of its message still."""
+        said = [message.get("content") or "" if message.get("tool_calls") else ""]
+        thought = [message.get("reasoning_content") or "" if self._template.thought_key else ""]
+        return all(text.strip() in shown for text in (*said, *thought))
+
+    def _begin(self, before: Messages, tools: Tools | None, prompt: str, text: str) -> int | None:
         """Where an answer begins that is written otherwise than the prompt before it promised."""
         answered = self._template.text([*before, answer()], tools)
+        shared = os.path.commonprefix([text, answered])
+        header = prompt.removeprefix(self._template.text(before, tools))
+        place = shared.rfind(header)
+        if header != prompt and header.strip() and place >= 0:
+            return place + len(header)
         begin = answered.rfind(SECOND)
         return begin if begin >= 0 and text[:begin] == answered[:begin] else None
 
@@ -138,15 +161,14 @@ class Turns:
             followed = self._template.text([user(), answer(), user()], None, True).rpartition(SECOND)[2]
         except UserError:
             followed = alone
-        for tail in (os.path.commonprefix([alone, followed]), alone):
-            found = list(self._controls.finditer(tail))
-            if found:
-                # Several next to one another end it together.
-                last = found[0]
-                for one in found[1:]:
-                    if one.start() == last.end() and tail is not alone:
-                        last = one
-                return End(last[0])
+        found = list(self._controls.finditer(os.path.commonprefix([alone, followed])))
+        # Several next to one another end it together.
+        for one, after in itertools.pairwise([*found, None]):
+            if one and (after is None or after.start() != one.end()):
+                return End(one[0])
+        last = self._controls.search(alone)
+        if last:
+            return End(last[0])
         first = self._controls.search(followed)
         return End(first[0], is_next=True) if first else None
 
@@ -176,15 +198,21 @@ class Turns:
         key = self._template.thought_key
         if plain is None or key is None:
             return None
-        text = self._template.text([user("Hm."), answer(reasoning_content=FIRST)])
+        text = self._template.text([user("Hm."), answer(reasoning_content=FOURTH)])
         prompt = self._template.text([user("Hm.")], None, True)
-        opening, _, rest = text.rpartition(FIRST)
-        between = rest.partition(SECOND)[0]
+        before, after = self.before_answer, SECOND
+        if FOURTH not in text:
+            text = self._template.text([user("Hm."), called(reasoning_content=FOURTH)], [TOOL])
+            prompt = self._template.text([user("Hm.")], [TOOL], True)
+            call = self.find([user("Hm."), called()], [TOOL])
+            before, after = "", call.sampled[:_MARK] if call else SECOND
+        opening, _, rest = text.rpartition(FOURTH)
+        between = rest.partition(after)[0]
         opening = opening.removeprefix(prompt) if opening.startswith(prompt) else self._last_mark(opening)
         if not opening.strip():  # the prompt opened it
             opening = self._last_mark(prompt)
-        if self.before_answer.strip() and between.endswith(self.before_answer):
-            between = between[: len(between) - len(self.before_answer)]
+        if before.strip():
+            between = between.removesuffix(before)
         if not opening.strip() or not between.strip():
             return None
         return Thought(opening.strip(), between.strip(), between)

@@ -42,11 +42,19 @@ def python_calls(text: str, raw: str) -> Calls:
     try:
         if len(text) > _LONGEST:
             raise ValueError("too long")
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = _tree(text.strip())
         nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
         return [_one(node, raw) for node in nodes] or [failed(raw, ToolCallParseStatus.MALFORMED_STRUCTURE)]
     except _BROKEN:
         return [failed(raw, ToolCallParseStatus.INVALID_JSON)]
+
+
+def _tree(text: str) -> ast.expr:
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError:
+        # Some templates, and so the models, leave line breaks in quoted text as they are.
+        return ast.parse(text.replace("\n", "\\n"), mode="eval").body
 
 
 def _one(node: ast.expr, raw: str) -> ParsedToolCall:
