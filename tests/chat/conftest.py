@@ -1,19 +1,13 @@
 """The tokenizers under test: SmolLM2's own, and the same with the tokens that other families' renderers ask for."""
 
-import copy
 import importlib.util
 from pathlib import Path
 
 import pytest
-from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from agentrft.chat import ChatCodec, load_codec
-
-QWEN3_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-QWEN3_MARKUP = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
-GLM_SPECIAL = ["<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"]
-GLM_MARKUP = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<arg_key>", "</arg_key>"]
-GLM_MARKUP += ["<arg_value>", "</arg_value>", "<tool_response>", "</tool_response>"]
+from tests.chat.templated import tokenizer_like
 
 
 @pytest.fixture(scope="session")
@@ -30,18 +24,9 @@ def chatml_codec(smollm2_tokenizer: PreTrainedTokenizerFast) -> ChatCodec:
 
 @pytest.fixture(scope="session")
 def qwen3_codec(smollm2_tokenizer: PreTrainedTokenizerFast) -> ChatCodec:
-    return load_codec(with_tokens(smollm2_tokenizer, QWEN3_SPECIAL, QWEN3_MARKUP), "Qwen/Qwen3-0.6B")
+    return load_codec(tokenizer_like("qwen3", smollm2_tokenizer), "Qwen/Qwen3-0.6B")
 
 
 @pytest.fixture(scope="session")
 def glm_codec(smollm2_tokenizer: PreTrainedTokenizerFast) -> ChatCodec:
-    return load_codec(with_tokens(smollm2_tokenizer, GLM_SPECIAL, GLM_MARKUP), "zai-org/GLM-4.5-Air")
-
-
-def with_tokens(tokenizer: PreTrainedTokenizerFast, special: list[str], markup: list[str]) -> PreTrainedTokenizerFast:
-    extended = copy.deepcopy(tokenizer)
-    # The renderers take a token that is also the unknown one, as SmolLM2's <|endoftext|>, for a missing one.
-    extended.unk_token = None
-    extended.add_tokens([AddedToken(text, special=True, normalized=False) for text in special], special_tokens=True)
-    extended.add_tokens([AddedToken(text, special=False, normalized=False) for text in markup])
-    return extended
+    return load_codec(tokenizer_like("glm-4.5", smollm2_tokenizer), "zai-org/GLM-4.5-Air")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from transformers import PreTrainedTokenizerFast
 
-from tests.chat.conftest import with_tokens
+from tests.chat.templated import with_tokens
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import itertools
 from typing import Any
 
 import pytest
-from renderers.default import DefaultRenderer
 from renderers.glm45 import GLM45Renderer
 from renderers.qwen3 import Qwen3Renderer
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from agentrft.chat import AssistantTurn, ChatCodec, ChatMLToolRenderer, load_codec
+from agentrft.chat.template import TemplateRenderer
 from agentrft.errors import UserError
+from tests.chat.templates import HERMES
 
 SEARCH: dict[str, Any] = {
     "type": "function",
@@ -259,7 +260,7 @@ def test_a_template_that_shows_no_end_of_a_turn_is_used_as_it_is_but_never_bridg
     tokenizer.add_tokens([AddedToken("<tool_call>", special=False), AddedToken("</tool_call>", special=False)])
     tokenizer.chat_template = TEMPLATE_WITH_TOOLS
     codec = load_codec(tokenizer, "someone/agent")
-    assert isinstance(codec.renderer, DefaultRenderer)
+    assert isinstance(codec.renderer, TemplateRenderer)
     turn = parse(codec, 'Hm.<tool_call>{"name": "search", "arguments": {"query": "x"}}</tool_call>')
     assert turn.content == "Hm." and turn.tool_calls[0].arguments == '{"query": "x"}'
     assert codec.append(codec.prompt_ids([USER]), [504, 2], [USER]) is None
@@ -267,12 +268,16 @@ def test_a_template_that_shows_no_end_of_a_turn_is_used_as_it_is_but_never_bridg
         codec.training_rows([USER, turn.message], [SEARCH])
 
 
-def test_chatml_whose_template_writes_calls_as_text_gets_our_renderer(
+def test_chatml_whose_template_writes_calls_otherwise_than_ours_gets_its_own(
     smollm2_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
+    """As Qwen2.5 from a GGUF, whose tokenizer has no token for `<tool_call>`."""
     tokenizer = copy.deepcopy(smollm2_tokenizer)
-    tokenizer.chat_template = "<|im_start|>" + TEMPLATE_WITH_TOOLS
-    assert isinstance(load_codec(tokenizer, "someone/chatml-agent").renderer, ChatMLToolRenderer)
+    tokenizer.chat_template = HERMES.template
+    codec = load_codec(tokenizer, "someone/chatml-agent")
+    assert isinstance(codec.renderer, TemplateRenderer)
+    turn = parse(codec, 'Hm.\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>')
+    assert (turn.content, [call.name for call in turn.tool_calls]) == ("Hm.", ["f"])
 
 
 @pytest.mark.parametrize("template", [None, "{{ messages }}", "{{ tools }}{{ messages }}", AS_PYTHON_WOULD])

@@ -1,45 +1,14 @@
 """A model's renderer is found by what its template writes, whatever the model is called."""
 
-import copy
 from typing import Any
 
 import pytest
-from renderers import config_from_name, create_renderer
-from renderers.base import Renderer
 from transformers import PreTrainedTokenizerFast
 
 from agentrft.chat import load_codec
 from agentrft.chat.families import renderer_of
-from tests.chat.conftest import GLM_MARKUP, GLM_SPECIAL, QWEN3_MARKUP, QWEN3_SPECIAL, with_tokens
-
-FAMILIES = {
-    "qwen3": (QWEN3_SPECIAL, QWEN3_MARKUP, {}),
-    "glm-4.5": (GLM_SPECIAL, GLM_MARKUP, {}),
-    "qwen3, told not to think": (QWEN3_SPECIAL, QWEN3_MARKUP, {"enable_thinking": False}),
-}
-
-
-class Templated(PreTrainedTokenizerFast):
-    """Its template writes what a renderer does, but for what `change` makes of it."""
-
-    renderer: Renderer
-    change: Any
-
-    def apply_chat_template(self, messages: Any, tools: Any = None, **options: Any) -> str:  # type: ignore[override]
-        prompts = options["add_generation_prompt"]
-        ids = self.renderer.render_ids(copy.deepcopy(messages), tools=tools, add_generation_prompt=prompts)
-        return self.change(self.decode(ids, skip_special_tokens=False))
-
-
-def tokenizer_like(family: str, base: PreTrainedTokenizerFast, change: Any = str) -> Templated:
-    special, markup, fields = FAMILIES[family]
-    tokenizer: Any = with_tokens(base, special, markup)
-    config = config_from_name(family.split(",")[0]).model_copy(update=fields)
-    renderer = create_renderer(with_tokens(base, special, markup), config)
-    tokenizer.__class__ = type("Templated", (Templated, type(tokenizer)), {})
-    tokenizer.renderer, tokenizer.change = renderer, change
-    tokenizer.chat_template = "{{ tools }} <tool_call>"
-    return tokenizer
+from agentrft.chat.template import TemplateRenderer
+from tests.chat.templated import FAMILIES, tokenizer_like
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -50,6 +19,15 @@ def test_a_model_of_any_name_gets_the_renderer_that_writes_as_its_template(
     found = load_codec(tokenizer, "/models/exported").renderer
     assert type(found) is type(tokenizer.renderer)
     assert found.config == tokenizer.renderer.config  # type: ignore[attr-defined]
+
+
+def test_a_known_name_whose_template_writes_otherwise_does_not_get_the_packages_renderer(
+    smollm2_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    changed = tokenizer_like("qwen3", smollm2_tokenizer, lambda text: text.replace("tool_response", "tool_answer"))
+    codecs = [load_codec(changed, name) for name in ("Qwen/Qwen3-0.6B", "/models/folder", "exported")]
+    assert [type(codec.renderer) for codec in codecs] == [TemplateRenderer] * 3
+    assert all(codec.proof == codecs[0].proof and codec.proof and codec.proof.proven for codec in codecs)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +41,8 @@ def test_a_model_of_any_name_gets_the_renderer_that_writes_as_its_template(
     ids=["white space", "a result", "thoughts", "the end"],
 )
 def test_one_that_differs_anywhere_is_not_taken(smollm2_tokenizer: PreTrainedTokenizerFast, change: Any) -> None:
-    assert renderer_of(tokenizer_like("qwen3", smollm2_tokenizer, change)) is None
+    tokenizer = tokenizer_like("qwen3", smollm2_tokenizer, change)
+    assert renderer_of(tokenizer, TemplateRenderer(tokenizer)) is None
 
 
 def test_a_template_that_refuses_calls_has_none(smollm2_tokenizer: PreTrainedTokenizerFast) -> None:
@@ -72,4 +51,5 @@ def test_a_template_that_refuses_calls_has_none(smollm2_tokenizer: PreTrainedTok
             raise ValueError("no tools here")
         return text
 
-    assert renderer_of(tokenizer_like("qwen3", smollm2_tokenizer, refuse)) is None
+    tokenizer = tokenizer_like("qwen3", smollm2_tokenizer, refuse)
+    assert renderer_of(tokenizer, TemplateRenderer(tokenizer)) is None

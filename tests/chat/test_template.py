@@ -15,11 +15,8 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "name": "search", "content":
 
 
 def codec_of(family: Family, base: PreTrainedTokenizerFast, **variables: Any) -> ChatCodec:
-    codec = load_codec(family.tokenizer(base), "someone/model")
-    renderer = codec.renderer
-    assert isinstance(renderer, TemplateRenderer)
-    if variables:
-        codec.renderer = TemplateRenderer(renderer._tokenizer, "qwen3", variables=variables)
+    codec = load_codec(family.tokenizer(base), "someone/model", template_kwargs=variables)
+    assert isinstance(codec.renderer, TemplateRenderer)
     return codec
 
 

@@ -12,7 +12,7 @@ from agentrft.job.training_data import training_rows
 from agentrft.report import summarise
 from agentrft.rollout import Rollout, grader_sample
 from agentrft.spec.graders import PythonGraderSpec, StringCheckGraderSpec
-from tests.chat.conftest import QWEN3_MARKUP, QWEN3_SPECIAL, with_tokens
+from tests.chat.templated import tokenizer_like
 from tests.chat.templates import THINKING, Family
 from tests.job.scripted import LIMITS, ScriptedEngine, WordGrader, Write, roll_out
 from tests.traffic.chaos_server import ChaosServer, ok
@@ -30,7 +30,7 @@ FORGETFUL = replace(
 
 async def test_a_rollout_has_the_reasoning_tokens_of_each_turn() -> None:
     write = Write()
-    tokenizer = with_tokens(write.tokenizer, QWEN3_SPECIAL, QWEN3_MARKUP)
+    tokenizer = tokenizer_like("qwen3", write.tokenizer)
     codec = load_codec(tokenizer, "Qwen/Qwen3-0.6B")
 
     def ids(text: str) -> list[int]:
@@ -168,7 +168,7 @@ async def test_a_rollout_that_ends_at_its_last_turn_does_not_fork() -> None:
 @pytest.mark.parametrize("enable_thinking", [True, False])
 async def test_the_packages_renderer_of_qwen3_goes_on_from_the_same_row(enable_thinking: bool) -> None:
     scripted = Scripted(THINKING)
-    tokenizer = with_tokens(scripted.write.tokenizer, QWEN3_SPECIAL, QWEN3_MARKUP)
+    tokenizer = tokenizer_like("qwen3", scripted.write.tokenizer)
     codec = load_codec(tokenizer, "Qwen/Qwen3-0.6B")
     codec.renderer = type(codec.renderer)(
         tokenizer, codec.renderer.config.model_copy(update={"enable_thinking": enable_thinking})

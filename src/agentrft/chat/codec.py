@@ -10,6 +10,7 @@ import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -74,12 +75,19 @@ class ChatCodec:
             into them in every message, so that no tool result can end a turn.
         markup_texts: the same for markup that users' messages and tool results have no business with; systems and
             assistants keep theirs.
+        ends_thoughts: prompts end what the model could think, so that demonstrations are shown without.
     """
 
     def __init__(
-        self, renderer: Renderer, *, control_texts: Iterable[str] = (), markup_texts: Iterable[str] = ()
+        self,
+        renderer: Renderer,
+        *,
+        control_texts: Iterable[str] = (),
+        markup_texts: Iterable[str] = (),
+        ends_thoughts: bool = False,
     ) -> None:
         self.renderer = renderer
+        self._ends_thoughts = ends_thoughts
         self._writes_any_call = getattr(renderer, "writes_calls_as_given", False)
         control_texts = list(control_texts)
         # What the renderer appends in these is not what its template writes: a new row begins instead.
@@ -206,14 +214,15 @@ class ChatCodec:
             if not ids:
                 ids = self.prompt_ids(messages[:turn], tools) if turn else []
                 mask = [False] * len(ids)
-            sampled = self.sampled_ids(messages, turn, tools)
+            sampled, rest = self._sampled(messages, turn, tools)
             following = list(takewhile(lambda one: one["role"] != "assistant", messages[turn + 1 :]))
             suffix = self.append(ids, sampled, following, tools) if following and ids else None
-            ids = [*ids, *sampled, *(suffix or [])]
-            mask = [*mask, *[messages[turn].get("weight") != 0] * len(sampled), *[False] * len(suffix or [])]
+            after = rest if suffix is None and not following else suffix or []
+            ids = [*ids, *sampled, *after]
+            mask = [*mask, *[messages[turn].get("weight") != 0] * len(sampled), *[False] * len(after)]
             if suffix is None:
                 rows.append((ids, mask))
-                ids = []
+                ids, mask = [], []
         rows = [row for row in [*rows, (ids, mask)] if any(row[1])]
         if not rows:
             raise UserError(
@@ -226,13 +235,12 @@ class ChatCodec:
         """The messages as a model can sample them: no more calls a turn than its template takes, and no reasoning where
         its prompts end that.
         """
-        renderer = self.renderer
-        if not isinstance(renderer, TemplateRenderer):
-            return [dict(message) for message in messages]
-        split, _ = renderer.template.split(messages)
-        if renderer.turns.closes_thought:
-            split = [{**message, "reasoning_content": None} for message in split]
-        return split
+        shown = [dict(message) for message in messages]
+        if isinstance(self.renderer, TemplateRenderer):
+            shown, _ = self.renderer.template.split(messages)
+        for message in shown if self._ends_thoughts else []:
+            message.pop("reasoning_content", None)
+        return shown
 
     def sampled_ids(
         self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]] = ()
@@ -242,26 +250,33 @@ class ChatCodec:
         Raises:
             UserError: the renderer does not know which tokens are the model's.
         """
+        return self._sampled(messages, turn, tools)[0]
+
+    def _sampled(
+        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[int], list[int]]:
+        """What is sampled of a turn, and what the template writes after it where nothing follows."""
         # In some templates the token that ends a turn is the one that begins the tool results after it.
         end = turn + 1
         while end < len(messages) and messages[end]["role"] == "tool":
             end += 1
         if isinstance(self.renderer, TemplateRenderer):
-            return self.renderer.sampled_ids(self._prepare(messages[:end]), turn, _envelopes(tools))
+            return self.renderer.sampled_ids(self._prepare(messages[:end]), turn, _envelopes(tools)), []
         ids, mask = self._row(messages[:end], turn, tools)
         prompt = self.prompt_ids(messages[:turn], tools) if turn else []
         places = [place for place, sampled in enumerate(mask) if sampled]
         if not places:
-            return []
+            return [], []
         last = places[-1] + 1
-        ended = self._end_of(messages[:end], turn, tools, ids[:last])
+        is_ended = ids[last - 1] in self.stop_ids or messages[turn].get("tool_calls")
+        ended = [] if is_ended else self._answer_end
         if ids[: len(prompt)] == prompt:
-            return [*(ids[len(prompt) : last] if prompt else ids[places[0] : last]), *ended]
+            return [*(ids[len(prompt) : last] if prompt else ids[places[0] : last]), *ended], ids[last:]
         before, whole = self.text_of(prompt), self.text_of(ids[:last])
         if whole.startswith(before):
             # Where the two meet, the tokenizer made one token of what stands on both sides.
-            return [*self._tokenizer.encode(whole[len(before) :], add_special_tokens=False), *ended]
-        return [*ids[places[0] : last], *ended]
+            return [*self._tokenizer.encode(whole[len(before) :], add_special_tokens=False), *ended], ids[last:]
+        return [*ids[places[0] : last], *ended], ids[last:]
 
     def _parsed(
         self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
@@ -294,17 +309,16 @@ class ChatCodec:
         ]
         return rendered.token_ids, mask
 
-    def _end_of(
-        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]], ids: list[int]
-    ) -> list[int]:
-        """The token that ends a turn, where the template writes that with what follows alone and nothing does."""
-        if turn != len(messages) - 1 or ids[-1] in self.stop_ids:
-            return []
+    @cached_property
+    def _answer_end(self) -> list[int]:
+        """The token that ends an answer, where the template writes that with what follows alone; else none."""
+        spoken = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         try:
-            followed = self.prompt_ids([*messages, {"role": "user", "content": "."}], tools)
+            alone = self.renderer.render_ids(self._prepare(spoken))
+            followed = self.prompt_ids([*spoken, spoken[0]])
         except (UserError, ValueError):
             return []
-        ends = followed[len(ids) : len(ids) + 1] if followed[: len(ids)] == ids else []
+        ends = followed[len(alone) : len(alone) + 1] if followed[: len(alone)] == alone else []
         return [token_id for token_id in ends if token_id in self.stop_ids]
 
     def _prepare(self, messages: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -235,8 +235,10 @@ class ConversationTemplate:
             before = shaped[-1] if shaped else None
             if not self._takes_system and _is_system(message) and before is None:
                 shaped.append({**message, "role": "user", "is_system": True})
-            elif before and message["role"] == "user" == before["role"] and (
-                self._merges_users or before.get("is_system")
+            elif (
+                before
+                and message["role"] == "user" == before["role"]
+                and (self._merges_users or before.get("is_system"))
             ):
                 shaped[-1] = {**message, "content": f"{before['content']}\n\n{message['content']}"}
             else:

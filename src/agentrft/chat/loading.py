@@ -80,15 +80,21 @@ def _chatml(tokenizer: "PreTrainedTokenizerFast", template: TemplateRenderer) ->
     except UserError:
         return None
     # Without a system's message some templates write one of their own, which says nothing of their form.
-    spoken = [(messages, tools) for messages, tools in [*BATTERY, *ROLLOUTS] if not tools and messages[0]["role"] == "system"]
+    spoken = [
+        (messages, tools) for messages, tools in [*BATTERY, *ROLLOUTS] if not tools and messages[0]["role"] == "system"
+    ]
     same = writes_as(renderer, template, BATTERY if template.template.takes_tools else spoken)
     return renderer if same else None
 
 
 def _proven(
-    tokenizer: "PreTrainedTokenizerFast", family: str, renderer: Renderer, template: TemplateRenderer, variables: list[str]
+    tokenizer: "PreTrainedTokenizerFast",
+    family: str,
+    renderer: Renderer,
+    template: TemplateRenderer,
+    variables: list[str],
 ) -> ChatCodec:
-    codec = ChatCodec(renderer) if isinstance(renderer, ChatMLToolRenderer) else _codec(tokenizer, renderer)
+    codec = ChatCodec(renderer) if isinstance(renderer, ChatMLToolRenderer) else _codec(tokenizer, renderer, template)
     form = Hermes() if isinstance(renderer, ChatMLToolRenderer) else template.call_format
     codec.proof = prove(
         codec,
@@ -100,9 +106,7 @@ def _proven(
     return codec
 
 
-def _without_template(
-    tokenizer: "PreTrainedTokenizerFast", model_name: str, variables: Mapping[str, Any]
-) -> ChatCodec:
+def _without_template(tokenizer: "PreTrainedTokenizerFast", model_name: str, variables: Mapping[str, Any]) -> ChatCodec:
     """The package's renderer for a model that needs no template."""
     name = MODEL_RENDERER_MAP.get(model_name) or MODEL_RENDERER_MAP.get(tokenizer.name_or_path)
     if name is None:
@@ -114,16 +118,21 @@ def _without_template(
     try:
         renderer = create_renderer(tokenizer, config, chat_template_kwargs=variables)
     except (ValueError, TypeError) as error:
-        raise UserError(f"The renderer of {model_name!r} refuses: {error}", "Leave out `chat_template_kwargs`.") from error
+        raise UserError(
+            f"The renderer of {model_name!r} refuses: {error}", "Leave out `chat_template_kwargs`."
+        ) from error
     codec = _codec(tokenizer, renderer)
     codec.proof = prove(codec, family=name, call_format="the package's own", thinks=True, variables=())
     return codec
 
 
-def _codec(tokenizer: "PreTrainedTokenizerFast", renderer: Renderer) -> ChatCodec:
+def _codec(
+    tokenizer: "PreTrainedTokenizerFast", renderer: Renderer, template: TemplateRenderer | None = None
+) -> ChatCodec:
     added = tokenizer.added_tokens_decoder.values()
     return ChatCodec(
         renderer,
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
+        ends_thoughts=template is not None and template.turns.closes_thought,
     )

@@ -119,7 +119,9 @@ def _examine(codec: "ChatCodec", messages: list[dict[str, Any]], tools: list[Any
         messages = codec.demonstration(messages)
     for turn in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
         if codec.one_call and len(messages[turn].get("tool_calls") or []) > 1:
-            findings.rewritten.add(Situation("reasoning_content" in messages[turn], bool(messages[turn]["content"]), 2, "tool"))
+            findings.rewritten.add(
+                Situation("reasoning_content" in messages[turn], bool(messages[turn]["content"]), 2, "tool")
+            )
             row = None
             continue
         prompt = row or codec.prompt_ids(messages[:turn], tools)
@@ -181,6 +183,7 @@ def _object(arguments: Any) -> Any:
 
 def _control_tokens_get_through(codec: "ChatCodec") -> bool:
     """Whether texts of control tokens in a tool's result become such tokens."""
+
     def stops(content: str) -> int:
         ids = codec.prompt_ids([USER, ASKS, {**FOUND, "content": content}], TOOLS)
         return sum(token_id in codec.stop_ids for token_id in ids)
@@ -191,9 +194,7 @@ def _control_tokens_get_through(codec: "ChatCodec") -> bool:
         return False
 
 
-def prove(
-    codec: "ChatCodec", *, family: str, call_format: str, thinks: bool, variables: Sequence[str]
-) -> CodecProof:
+def prove(codec: "ChatCodec", *, family: str, call_format: str, thinks: bool, variables: Sequence[str]) -> CodecProof:
     """The proof of a codec; turns after which its renderer would append what its template does not write are blocked."""
     findings = examine(codec)
     unproven = [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.wrong)]

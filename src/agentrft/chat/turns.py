@@ -149,9 +149,9 @@ class Turns:
         answered = self._template.text([*before, answer()], tools)
         shared = os.path.commonprefix([text, answered])
         header = prompt.removeprefix(self._template.text(before, tools))
-        place = shared.rfind(header)
-        if header != prompt and header.strip() and place >= 0:
-            return place + len(header)
+        _, found, since = shared.rpartition(header) if header.strip() and header != prompt else ("", "", "")
+        if found and not any(end in since for end in self.end_tokens):
+            return len(shared) - len(since)
         begin = answered.rfind(SECOND)
         return begin if begin >= 0 and text[:begin] == answered[:begin] else None
 

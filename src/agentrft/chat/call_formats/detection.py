@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from agentrft.chat.call_formats.json_calls import learn
 from agentrft.chat.call_formats.base import TurnFormat
 from agentrft.chat.call_formats.gemma import FUNCTION_GEMMA, GEMMA_4
 from agentrft.chat.call_formats.harmony import Harmony
+from agentrft.chat.call_formats.json_calls import learn
 from agentrft.chat.call_formats.named import DEEPSEEK, KIMI, MISTRAL
 from agentrft.chat.call_formats.pythonic import LFM2
 from agentrft.chat.call_formats.xml import ArgumentTags, FunctionTags

@@ -26,7 +26,11 @@ class FunctionTags:
         if opening not in text and "<function=" in text:  # models leave the outer tags out now and then
             opening, closing = "<function=", "</function>"
         found = [
-            (begin, end, self._one(text[begin:end], body if opening == "<tool_call>" else f"<function={body}", closed, tools))
+            (
+                begin,
+                end,
+                self._one(text[begin:end], body if opening == "<tool_call>" else f"<function={body}", closed, tools),
+            )
             for begin, end, body, closed in blocks(text, opening, closing)
         ]
         return attempt(text, found)
