@@ -1,4 +1,4 @@
-"""Conversations as one chat template takes them: what it refuses or leaves out is found by asking, and written otherwise.
+"""Conversations as one chat template takes them: what it refuses or leaves out is found by asking it.
 
 What a template without tools needs is written as our ChatML convention has it: the tools in the system's message, calls
 as `<tool_call>` text, results in the user's turn.

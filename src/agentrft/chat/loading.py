@@ -25,9 +25,9 @@ def load_codec(
 ) -> ChatCodec:
     """The codec for a model, with the proof of what it does.
 
-    In this order, the first that is proven: ours for ChatML where the template writes that, and has no tools or has them
-    as ours; the `renderers` package's own renderer that writes what the template does; the chat template itself. The
-    model's name makes no difference, but where a model of the package has no template.
+    In this order, the first that is proven: ours for ChatML where the template writes that, and has no tools or has
+    them as ours; the `renderers` package's own renderer that writes what the template does; the chat template itself.
+    The model's name makes no difference, but where a model of the package has no template.
 
     Args:
         tokenizer: the model's, with its chat template.

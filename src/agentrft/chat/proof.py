@@ -195,7 +195,7 @@ def _control_tokens_get_through(codec: "ChatCodec") -> bool:
 
 
 def prove(codec: "ChatCodec", *, family: str, call_format: str, thinks: bool, variables: Sequence[str]) -> CodecProof:
-    """The proof of a codec; turns after which its renderer would append what its template does not write are blocked."""
+    """The proof of a codec, which from then on appends nothing in situations where that was wrong."""
     findings = examine(codec)
     unproven = [f"{situation}: each next turn becomes a row of its own" for situation in _ordered(findings.wrong)]
     unproven += [f"{refusal}" for refusal in sorted(findings.refused)]

@@ -39,7 +39,8 @@ class TemplateRenderer:
 
     Args:
         tokenizer: with the template.
-        call_format: reads calls back. Without one, it is the form in which the template writes a call, if that is known.
+        call_format: reads calls back. Without one, it is the form in which the template writes a call, if that is
+            known.
         stop_ids: that end generation beside those found in the template.
         variables: for the template, such as `enable_thinking`.
 
@@ -114,7 +115,7 @@ class TemplateRenderer:
         sampled = self._encode_after(found.prompt, found.sampled)
         end = self.turns.end_of(messages[turn])
         if found.end_token is None and end is not None:
-            sampled.append(self._control[end.token])
+            return [*sampled, self._control[end.token]]
         return sampled
 
     def render_ids(
@@ -221,7 +222,7 @@ class TemplateRenderer:
         return both[len(before) :] if both[: len(before)] == before else self._encode(text)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def _made_up(parsed: ParsedResponse, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

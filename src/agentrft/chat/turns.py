@@ -1,7 +1,6 @@
 """Where an assistant's turn stands in a rendering: found by rendering with and without it, and what follows it."""
 
 import itertools
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -147,7 +146,7 @@ class Turns:
     def _begin(self, before: Messages, tools: Tools | None, prompt: str, text: str) -> int | None:
         """Where an answer begins that is written otherwise than the prompt before it promised."""
         answered = self._template.text([*before, answer()], tools)
-        shared = os.path.commonprefix([text, answered])
+        shared = _shared(text, answered)
         header = prompt.removeprefix(self._template.text(before, tools))
         _, found, since = shared.rpartition(header) if header.strip() and header != prompt else ("", "", "")
         if found and not any(end in since for end in self.end_tokens):
@@ -161,7 +160,7 @@ class Turns:
             followed = self._template.text([user(), answer(), user()], None, True).rpartition(SECOND)[2]
         except UserError:
             followed = alone
-        found = list(self._controls.finditer(os.path.commonprefix([alone, followed])))
+        found = list(self._controls.finditer(_shared(alone, followed)))
         # Several next to one another end it together.
         for one, after in itertools.pairwise([*found, None]):
             if one and (after is None or after.start() != one.end()):
@@ -186,7 +185,7 @@ class Turns:
         if not self._template.one_call:
             twice = self._template.text([user(), called({FIRST: SECOND}, {FIRST: SECOND})], [TOOL])
             between = twice.rpartition(SECOND)[0].rpartition(SECOND)[2]
-        shared = os.path.commonprefix([tail, after])
+        shared = _shared(tail, after)
         for shown in (shared, tail):
             ends = [one[0] for one in self._controls.finditer(shown) if one[0] not in between]
             if ends:
@@ -220,3 +219,9 @@ class Turns:
     def _last_mark(self, text: str) -> str:
         found = re.findall(r"<[^<>\s]+>", text.rstrip())
         return found[-1] if found else ""
+
+
+def _shared(one: str, other: str) -> str:
+    """What both begin with."""
+    differs = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return one[: next(differs, min(len(one), len(other)))]
