@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from agentrft.chat import ChatCodec
 from agentrft.chat.template import TemplateRenderer
 from agentrft.chat.thinking import thinks
-from tests.chat.conftest import GLM_MARKUP, GLM_SPECIAL, QWEN3_MARKUP, QWEN3_SPECIAL, with_tokens
+from tests.chat.templated import GLM_MARKUP, GLM_SPECIAL, QWEN3_MARKUP, QWEN3_SPECIAL, with_tokens
 from tests.chat.templates import HERMES, THINKING, Family
 
 

@@ -13,6 +13,7 @@ from agentrft.chat.codec import ChatCodec
 from agentrft.chat.families import renderer_of, writes_as
 from agentrft.chat.proof import prove
 from agentrft.chat.template import TemplateRenderer
+from agentrft.chat.thinking import thinks
 from agentrft.chat.variables import check_variables, template_text, template_variables
 from agentrft.errors import UserError
 
@@ -100,7 +101,7 @@ def _proven(
         codec,
         family=family,
         call_format=form.label if form else "the package's own",
-        thinks=template.template.thought_key is not None or template.turns.opens_thought,
+        thinks=thinks(codec, tokenizer),
         variables=variables,
     )
     return codec
@@ -122,7 +123,9 @@ def _without_template(tokenizer: "PreTrainedTokenizerFast", model_name: str, var
             f"The renderer of {model_name!r} refuses: {error}", "Leave out `chat_template_kwargs`."
         ) from error
     codec = _codec(tokenizer, renderer)
-    codec.proof = prove(codec, family=name, call_format="the package's own", thinks=True, variables=())
+    codec.proof = prove(
+        codec, family=name, call_format="the package's own", thinks=thinks(codec, tokenizer), variables=()
+    )
     return codec
 
 

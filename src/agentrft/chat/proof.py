@@ -64,7 +64,7 @@ class CodecProof:
         forks: where the template writes history anew, so that a rollout's next turn begins a row of its own.
         call_format: how the model writes calls.
         warm_start_refusal: why demonstrations cannot be trained on; None where they can.
-        thinks: the template shows reasoning, or its prompts begin a thought.
+        thinks: sampled turns may begin with a thought.
         variables: of the template, which `chat_template_kwargs` sets.
         appended: in how many situations it goes on in the same row.
         blocked: where the codec begins a new row although its renderer would append.

@@ -66,8 +66,8 @@ class TemplateRenderer:
         self.turns = Turns(self.template, self._control)
         ends = [self._control[text] for text in self.turns.end_tokens]
         ends += [self._control[text] for text in _MORE_ENDS if text in self._control]
-        eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-        self._stop_ids = list(dict.fromkeys([*ends, *eos, *stop_ids]))
+        eos: Any = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+        self._stop_ids: list[int] = list(dict.fromkeys([*ends, *eos, *stop_ids]))
         self.call_format = call_format or self._found_format()
 
     @property
