@@ -26,7 +26,7 @@ from tests.job.tiny_job import COLOURS, WORDS, prompt, write_job, write_rows
 from tests.traffic.chaos_server import ChaosServer, ok
 
 OFF = {"enable_thinking": False}
-ONE_STEP = {"max_steps": 1, "max_tokens_per_turn": 64, "max_context_tokens": 512, "temperature": 0.3}
+ONE_STEP = {"max_steps": 1, "max_tokens_per_turn": 64, "max_context_tokens": 512, "temperature": 0.8}
 URL = "http://127.0.0.1:9/"
 
 

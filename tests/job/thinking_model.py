@@ -8,9 +8,9 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from agentrft.chat import load_codec
 from agentrft.learner import Learner, Policy, TrainingRow
-from agentrft.models.attention import use_planned_attention
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
+from agentrft.models.planned import use_planned_attention
 from tests.chat.templates import THINKING
 from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL, WORDS, prompt
 
@@ -47,7 +47,7 @@ def make_thinking_model(folder: Path) -> Path:
             eos_token_id=tokenizer.eos_token_id,
         )
     )
-    use_planned_attention(model, max_context_tokens=512)
+    use_planned_attention(model)
     codecs = [
         (load_codec(tokenizer, "tiny", template_kwargs={"enable_thinking": thinks}), THOUGHT if thinks else None)
         for thinks in (True, False)
