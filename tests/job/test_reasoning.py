@@ -45,6 +45,11 @@ async def test_a_rollout_has_the_reasoning_tokens_of_each_turn() -> None:
     assert summarise([rollout]).reasoning_tokens_mean == len(thought)
 
 
+NEVER = replace(
+    THINKING, template=THINKING.template.replace("loop.index0 > last.user and message.reasoning_content", "false")
+)
+
+
 class Scripted:
     """Rollouts whose turns are texts, by a template's codec."""
 
@@ -135,8 +140,9 @@ async def test_thoughts_between_calls_stay_where_the_template_shows_them() -> No
     assert_trained_as_sampled(rollout, engine)
 
 
-async def test_a_rollout_whose_template_drops_thoughts_forks_and_counts_why() -> None:
-    scripted = Scripted(FORGETFUL)
+@pytest.mark.parametrize("family", [FORGETFUL, NEVER], ids=["all but the last", "all"])
+async def test_a_rollout_whose_template_drops_thoughts_forks_and_counts_why(family: Family) -> None:
+    scripted = Scripted(family)
     rollout, engine = await scripted.run(f"{THOUGHT}{CALL}", f"{THOUGHT}{CALL}", f"{THOUGHT}red<|im_end|>")
     assert (rollout.outcome, rollout.row_starts, rollout.forks) == ("graded", [0, 1, 2], {"reasoning_dropped": 2})
     assert [scripted.text(context).count("Hm.") for context in engine.contexts] == [1, 1, 1]

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from agentrft.chat.codec import ChatCodec
+from agentrft.chat.variables import template_text
 from agentrft.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def thinks(codec: ChatCodec, tokenizer: "PreTrainedTokenizerFast") -> bool:
     """Whether sampled turns may begin with a thought, as the template is used here.
 
     A prompt that ends within a thought says so, and one that ends behind an empty one says that they do not; else a
-    template that shows thoughts of earlier turns has a model that writes them.
+    template that shows thoughts of earlier turns, or knows how to leave them out, has a model that writes them.
     """
     user: dict[str, Any] = {"role": "user", "content": QUESTION}
     begun = _text(codec, tokenizer, [user]).rpartition(QUESTION)[2]
@@ -33,7 +34,9 @@ def thinks(codec: ChatCodec, tokenizer: "PreTrainedTokenizerFast") -> bool:
     result = {"role": "tool", "tool_call_id": "call_1", "name": "look_up", "content": "1"}
     answered = [user, {**thought, "content": "There."}]
     called = [user, {**thought, "content": "", "tool_calls": [CALL]}, result]
-    return any(THOUGHT in _text(codec, tokenizer, messages) for messages in (answered, called))
+    if any(THOUGHT in _text(codec, tokenizer, messages) for messages in (answered, called)):
+        return True
+    return ENDS.search(template_text(tokenizer) or "") is not None
 
 
 def _text(codec: ChatCodec, tokenizer: "PreTrainedTokenizerFast", messages: list[dict[str, Any]]) -> str:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from transformers import PretrainedConfig
 
-from agentrft.chat.thinking import thinks
 from agentrft.job.memory_budget import tokens_in_memory
 from agentrft.job.token_limits import CHARACTERS_PER_TOKEN, MOST_TOOL_TOKENS, TOOL_TOKENS, LimitFacts
 from agentrft.models.architecture import Architecture
@@ -42,7 +41,7 @@ def limit_facts(
         model_tokens=model_context_tokens(config.to_dict()),
         memory_tokens=memory_tokens,
         at_once=at_once,
-        thinks=thinks(runtime.codec, runtime.tokenizer),
+        thinks=runtime.codec.proof is not None and runtime.codec.proof.thinks,
         longest_prompt=max(runtime.prompt_tokens, default=0),
         longest_shown_turn=_longest_shown_turn(runtime),
         tool_tokens=_tool_tokens(runtime.toolbox) if has_calls else 0,
