@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -51,6 +51,12 @@ test-strangers: setup ## 20,000 generated inputs through every door that JSON an
 
 test-fuzz: setup ## formulas and templates of 100,000 texts each
 	AGENTRFT_FUZZ_EXAMPLES=100000 $(PYTHON_BIN) -m pytest -q tests/fuzz
+
+# The table is written only where all of them passed.
+test-models: setup ## chat of every family of models in 1,000 random conversations each; fetches templates; makes docs/models.md's table
+	$(PYTHON_BIN) scripts/fetch_templates.py
+	AGENTRFT_CHAT_CONVERSATIONS=1000 AGENTRFT_CHAT_SEEN=build/models_chat $(PYTEST) --dist load tests/models_chat
+	$(PYTHON_BIN) -m tests.models_chat.table
 
 test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job
 	$(PYTHON_BIN) -m pytest -q -m slow

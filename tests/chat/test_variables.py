@@ -26,6 +26,7 @@ def test_they_are_found_in_the_template() -> None:
         ("{% for m in messages %}{% generation %}{{ m }}{% endgeneration %}{% break %}{% endfor %}", []),
         ("{{ bos_token }}{{ raise_exception('no') }}{{ strftime_now('%d') }}{{ namespace(x=1) }}", []),
         ("{% if not a is defined %}{% set a = true %}{% endif %}{{ b }}", ["a", "b"]),
+        ("{% if tools %}{% set text = 1 %}{% endif %}{{ text }}", []),
         ("{% this is no template", []),
     ],
 )

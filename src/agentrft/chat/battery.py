@@ -39,11 +39,13 @@ ASKS_TWICE = {
     "content": "Let me see.",
     "tool_calls": [_call(2, "search", {"query": 'a "b"\n{c}'}), _call(3, "look_up", {})],
 }
+ASKS_BOTH = {**ASKS_TWICE, "content": ""}
 ANSWERS = {"role": "assistant", "content": "There."}
 THINKS = {"role": "assistant", "content": "Here.", "reasoning_content": "It moved."}
 
 THINKS_AND_ASKS = {**ASKS, "reasoning_content": "Which shelf?"}
 THINKS_AND_ASKS_TWICE = {**ASKS_TWICE, "reasoning_content": "Which two?"}
+THINKS_AND_ASKS_BOTH = {**ASKS_BOTH, "reasoning_content": "Which two?"}
 
 FOUND = _result(1, "search", "shelf 4 北京")
 FOUND_AGAIN = _result(4, "search", "shelf 5")
@@ -68,10 +70,11 @@ BATTERY: list[Conversation] = [
 ROLLOUTS: list[Conversation] = [
     ([SYSTEM, USER, ANSWERS, NEXT, ANSWERS], []),
     ([USER, THINKS, NEXT, THINKS], []),
-    ([USER, ASKS, FOUND, ASKS_AGAIN, FOUND_AGAIN, ANSWERS, NEXT, ASKS, FOUND, ANSWERS], TOOLS),
-    ([USER, THINKS_AND_ASKS, FOUND, THINKS, NEXT, THINKS_AND_ASKS, FOUND, THINKS], TOOLS),
-    ([SYSTEM, USER, ASKS_TWICE, *FOUND_TWICE, ANSWERS], TOOLS),
-    ([USER, THINKS_AND_ASKS_TWICE, *FOUND_TWICE, ANSWERS], TOOLS),
-    ([USER, ASKS, FOUND, NEXT, ANSWERS], TOOLS),
-    ([USER, THINKS_AND_ASKS, FOUND, NEXT, ANSWERS], TOOLS),
+    ([SYSTEM, USER, ASKS, FOUND, ASKS_AGAIN, FOUND_AGAIN, ANSWERS, NEXT, ASKS, FOUND, ANSWERS], TOOLS),
+    ([USER, ASKS, FOUND, ASKS_TWICE, *FOUND_TWICE, ANSWERS, NEXT, ANSWERS], TOOLS),
+    ([SYSTEM, USER, THINKS_AND_ASKS, FOUND, THINKS, NEXT, THINKS_AND_ASKS, FOUND, THINKS], TOOLS),
+    ([SYSTEM, USER, ASKS_BOTH, *FOUND_TWICE, ASKS, FOUND, ANSWERS], TOOLS),
+    ([SYSTEM, USER, THINKS_AND_ASKS_TWICE, *FOUND_TWICE, THINKS_AND_ASKS_BOTH, *FOUND_TWICE, ANSWERS], TOOLS),
+    ([SYSTEM, USER, ASKS, FOUND, NEXT, ANSWERS], TOOLS),
+    ([SYSTEM, USER, THINKS_AND_ASKS, FOUND, NEXT, ANSWERS], TOOLS),
 ]

@@ -9,7 +9,7 @@ training_rows  demonstrations, with the tokens that a model would have sampled
 import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
 
 from agentrft import wire
+from agentrft.chat.call_formats.values import declared, typed
 from agentrft.chat.hermes import call_object, given_text
 from agentrft.chat.proof import CodecProof, Situation
 from agentrft.chat.template import TemplateRenderer
@@ -75,6 +76,7 @@ class ChatCodec:
             into them in every message, so that no tool result can end a turn.
         markup_texts: the same for markup that users' messages and tool results have no business with; systems and
             assistants keep theirs.
+        unquoted: the model writes values of calls without quotes, so that their types are those of the tools' schemas.
         ends_thoughts: prompts end what the model could think, so that demonstrations are shown without.
     """
 
@@ -85,9 +87,11 @@ class ChatCodec:
         control_texts: Iterable[str] = (),
         markup_texts: Iterable[str] = (),
         ends_thoughts: bool = False,
+        unquoted: bool = False,
     ) -> None:
         self.renderer = renderer
         self._ends_thoughts = ends_thoughts
+        self._unquoted = unquoted
         self._writes_any_call = getattr(renderer, "writes_calls_as_given", False)
         control_texts = list(control_texts)
         # What the renderer appends in these is not what its template writes: a new row begins instead.
@@ -123,7 +127,7 @@ class ChatCodec:
     ) -> AssistantTurn:
         """Read a sampled turn; `prompt_ids` is all that stood before it. Never fails, whatever was sampled."""
         parsed = self._parsed(sampled_ids, prompt_ids, tools)
-        calls = [_checked(call) for call in parsed.tool_calls]
+        calls = [_checked(self._typed(call, tools)) for call in parsed.tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": parsed.content}
         if parsed.reasoning_content:
             message["reasoning_content"] = parsed.reasoning_content
@@ -286,6 +290,17 @@ class ChatCodec:
         # Some of the package's parsers let JSON's rarer faults through: nested too deeply, a number too long.
         except (ValueError, RecursionError):
             return ParsedResponse("", tool_calls=[ParsedToolCall("", status=ToolCallParseStatus.INVALID_JSON)])
+
+    def _typed(self, call: ParsedToolCall, tools: Sequence[Mapping[str, Any]]) -> ParsedToolCall:
+        """The call with what the package's parsers left as text, such as a `True`, as its tool declares it."""
+        if not self._unquoted or not call.name or not isinstance(call.arguments, dict):
+            return call
+        schemas = declared(tools, call.name)
+        arguments = {
+            key: typed(value, schemas.get(key)) if isinstance(value, str) and key in schemas else value
+            for key, value in call.arguments.items()
+        }
+        return replace(call, arguments=arguments)
 
     def _reasoning(
         self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]

@@ -1,7 +1,7 @@
 """Conversations as one chat template takes them: what it refuses or leaves out is found by asking it.
 
 What a template without tools needs is written as our ChatML convention has it: the tools in the system's message, calls
-as `<tool_call>` text, results in the user's turn.
+as `<tool_call>` text, results in the user's turn. Where it shows calls and no tools, they are told with such a call.
 """
 
 import hashlib
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 import jinja2
 
 from agentrft import wire
+from agentrft.chat.call_formats.hermes_text import Hermes
+from agentrft.chat.call_formats.json_calls import PHI_4
 from agentrft.chat.call_formats.pythonic import LFM2
-from agentrft.chat.hermes import describe_tools, join_calls, write_given_call
+from agentrft.chat.hermes import INSTRUCTION, describe_tools
 from agentrft.chat.probes import FIRST, SECOND, THIRD, TOOL, answer, called, result, user
 from agentrft.errors import UserError
 
@@ -38,7 +40,8 @@ class ConversationTemplate:
 
     Attributes:
         takes_tools: it shows the tools that it is given; else they are told in the system's message.
-        writes_calls: it shows calls; else they are part of the answer's text.
+        writes_calls: it shows calls; else they are part of the answer's text, written by `writer`.
+        writer: the form of calls where the template leaves them to the model; None for a form that is not known.
         one_call: it takes a turn with one call, and refuses or loses the second; calls are shown one after another.
         thought_key: under which it shows an assistant's thoughts; None where it shows none.
     """
@@ -47,21 +50,13 @@ class ConversationTemplate:
         self._tokenizer = tokenizer
         self._variables = dict(variables or {})
         self.takes_tools = self.writes_calls = self._takes_results = self._takes_system = True
-        self.one_call = self._arguments_as_text = self._merges_users = self._joins_thoughts = False
+        self.one_call = self._arguments_as_text = self._merges_users = self._joins_thoughts = self._says_apart = False
         self._id_of = _any_id
         self.thought_key: str | None = None
-        self._writer: Any = None
+        self.writer: Any = None
+        self._tools_in_system = False
+        self._instruction = INSTRUCTION
         self._find_out()
-
-    @property
-    def writes_as_text(self) -> bool:
-        """Calls are text of ours, in the convention for templates without tools."""
-        return not self.writes_calls and self._writer is None
-
-    @property
-    def call_writer(self) -> Any:
-        """The form in which calls are written for a template that shows tools and leaves calls to the model."""
-        return self._writer
 
     def text(self, messages: Messages, tools: Tools | None = None, add_generation_prompt: bool = False) -> str:
         """What the template makes of a conversation.
@@ -74,7 +69,7 @@ class ConversationTemplate:
             return str(
                 self._tokenizer.apply_chat_template(
                     shaped,
-                    tools=cast(Any, list(tools)) if tools and self.takes_tools else None,
+                    tools=cast(Any, list(tools)) if tools and self.takes_tools and not self._tools_in_system else None,
                     add_generation_prompt=add_generation_prompt,
                     tokenize=False,
                     **self._variables,
@@ -135,16 +130,38 @@ class ConversationTemplate:
         self._takes_system = self._shows([{"role": "system", "content": THIRD}, user()], THIRD)
         self._merges_users = not self._shows([user(), user(SECOND)], FIRST, SECOND)
         self.takes_tools = self._shows([user("Hm.")], FIRST, tools=[TOOL])
-        self.writes_calls = self.takes_tools and self._finds_calls()
-        if self.takes_tools and not self.writes_calls:
-            self._writer = LFM2 if LFM2.opening in self._tokenizer.get_vocab() else None
-        self._takes_results = self.takes_tools and self._shows(
+        if not self.takes_tools:
+            self.takes_tools = self._tools_in_system = True
+            if not self._shows([user("Hm.")], FIRST, tools=[TOOL]):
+                self.takes_tools = self._tools_in_system = False
+        self.writes_calls = self._finds_calls()
+        if not self.writes_calls:
+            self.writer = self._found_writer()
+        elif not self.takes_tools:
+            self._instruction = f"Call tools as {self._example()}. Tools:"
+        self._takes_results = (self.takes_tools or self.writes_calls) and self._shows(
             [user("Hm."), called(), result(THIRD)], THIRD, tools=[TOOL]
         )
         self.thought_key = next((key for key in _THOUGHT_KEYS if self._shows_thought(key)), None)
+        self._says_apart = self.writes_calls and self._moves_content()
         if self.thought_key and self.writes_calls:
             both = called(content=FIRST, **{self.thought_key: THIRD})
             self._joins_thoughts = not self._shows([user("Hm."), both], THIRD, tools=[TOOL])
+
+    def _found_writer(self) -> Any:
+        """The form that the tokenizer has tokens for, or that the template tells the model of; else our convention."""
+        vocabulary = self._tokenizer.get_vocab()
+        for form in (LFM2, PHI_4):
+            if self.takes_tools and {form.opening, form.closing} <= vocabulary.keys():
+                return form
+        return Hermes() if not self.takes_tools or self._shows([user("Hm.")], "<tool_call>", tools=[TOOL]) else None
+
+    def _example(self) -> str:
+        """A call as the template writes it."""
+        prompt = self.text([user("Hm.")], None, True)
+        shown = self.text([user("Hm."), called({"KEY": "VALUE"}, name="NAME")])
+        differs = (place for place, (a, b) in enumerate(zip(shown, prompt, strict=False)) if a != b)
+        return shown[next(differs, len(prompt)) :].removesuffix(str(self._tokenizer.eos_token or "")).strip()
 
     def _finds_calls(self) -> bool:
         """Whether it shows calls, and how it wants them: their ids, and their arguments as objects or as JSON text."""
@@ -158,6 +175,19 @@ class ConversationTemplate:
                     return True
         self._id_of, self._arguments_as_text = _any_id, False
         return False
+
+    def _moves_content(self) -> bool:
+        """Whether it shows what was said before a call behind that, and in its place where that is a message before."""
+        told = [user("Hm."), called(content=THIRD)]
+        shown = self.text(told, [TOOL])
+        if THIRD not in shown or shown.index(THIRD) < shown.index(SECOND):
+            return False
+        self._says_apart = True
+        return self._says_before_calling(told)
+
+    def _says_before_calling(self, told: Messages) -> bool:
+        said, _, rest = self.text(told, [TOOL]).partition(THIRD)
+        return said == self.text(told[:1], [TOOL], True) and SECOND in rest
 
     def _shows_thought(self, key: str) -> bool:
         """Some show what was thought before a call, and nothing of what was before an answer."""
@@ -176,14 +206,16 @@ class ConversationTemplate:
     # How it is given what it takes
 
     def _shaped(self, messages: Sequence[dict[str, Any]], tools: Tools | None) -> list[dict[str, Any]]:
-        if tools and not self.takes_tools:
-            first, rest = (messages[0], messages[1:]) if messages[:1] and _is_system(messages[0]) else (None, messages)
-            said = [str(first["content"])] if first and first.get("content") else []
-            messages = [{"role": "system", "content": "\n\n".join([*said, describe_tools(tools)])}, *rest]
+        if tools and (not self.takes_tools or self._tools_in_system):
+            messages = self._with_tools(messages, tools)
         shaped: list[dict[str, Any]] = []
         names: dict[str, str] = {}
         for message in messages:
             if message["role"] == "assistant":
+                if self._says_apart and message.get("tool_calls") and message.get("content"):
+                    said = {key: value for key, value in message.items() if key != "tool_calls"}
+                    shaped.append(self._assistant(said, names))
+                    message = {**message, "content": "", "reasoning_content": None}
                 shaped.append(self._assistant(message, names))
             elif message["role"] == "tool" and not self._takes_results:
                 told = f"<tool_response>\n{message.get('content') or ''}\n</tool_response>"
@@ -198,6 +230,16 @@ class ConversationTemplate:
                 shaped.append(message)
         return self._alternating(shaped)
 
+    def _with_tools(self, messages: Sequence[dict[str, Any]], tools: Tools) -> list[dict[str, Any]]:
+        """The tools in the system's message: as its text, or under a key, as Phi-4-mini's template wants them."""
+        first, rest = (messages[0], messages[1:]) if messages[:1] and _is_system(messages[0]) else ({}, messages)
+        content = str(first.get("content") or "")
+        if self._tools_in_system:
+            functions = [tool.get("function", tool) for tool in tools]
+            return [{"role": "system", "content": content, "tools": wire.dump(functions)}, *rest]
+        told = describe_tools(tools, self._instruction)
+        return [{"role": "system", "content": f"{content}\n\n{told}" if content else told}, *rest]
+
     def _assistant(self, message: Mapping[str, Any], names: dict[str, str]) -> dict[str, Any]:
         """An assistant's message; `names` gets the ids that its calls are shown with."""
         shaped = dict(message)
@@ -209,12 +251,8 @@ class ConversationTemplate:
             shaped[self.thought_key] = thoughts
             if calls and self._joins_thoughts and shaped.get("content"):
                 shaped[self.thought_key], shaped["content"] = f"{thoughts}\n{shaped['content']}", ""
-        if calls and self._writer is not None:
-            shaped["content"] = (shaped.get("content") or "") + self._writer.write(calls)
-        elif calls and not self.writes_calls:
-            shaped["content"] = join_calls(
-                shaped.get("content") or "", [write_given_call(call.get("function", call)) for call in calls]
-            )
+        if calls and not self.writes_calls:
+            shaped["content"] = (self.writer or Hermes()).write(shaped.get("content") or "", calls)
         elif calls:
             shaped["tool_calls"] = [self._call(call, names) for call in calls]
         return shaped

@@ -17,13 +17,13 @@ INSTRUCTION = 'Call tools as <tool_call>\n{"name": ..., "arguments": {...}}\n</t
 _PLAIN_SCHEMA_KEYS = {"type", "properties", "required", "additionalProperties", "title", "$schema"}
 
 
-def describe_tools(tools: Iterable[Mapping[str, Any]]) -> str:
+def describe_tools(tools: Iterable[Mapping[str, Any]], instruction: str = INSTRUCTION) -> str:
     """The system message's part on tools: an instruction, then one line of compact JSON per function.
 
     Takes Chat Completions specs, or their `function` objects alone. In a plain object schema only the properties
     are shown (`{"query":"string"}`), with `required` where some are optional; any other schema is shown whole.
     """
-    return "\n".join([INSTRUCTION, *(_describe(tool.get("function", tool)) for tool in tools)])
+    return "\n".join([instruction, *(_describe(tool.get("function", tool)) for tool in tools)])
 
 
 def _describe(function: Mapping[str, Any]) -> str:

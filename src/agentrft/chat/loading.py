@@ -8,6 +8,7 @@ from renderers.base import MODEL_RENDERER_MAP, Renderer
 
 from agentrft.chat.battery import BATTERY, ROLLOUTS
 from agentrft.chat.call_formats import Hermes
+from agentrft.chat.call_formats.xml import ArgumentTags, FunctionTags
 from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
 from agentrft.chat.families import renderer_of, writes_as
@@ -137,5 +138,6 @@ def _codec(
         renderer,
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
+        unquoted=template is not None and isinstance(template.call_format, FunctionTags | ArgumentTags),
         ends_thoughts=template is not None and template.turns.closes_thought,
     )

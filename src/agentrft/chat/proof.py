@@ -134,13 +134,13 @@ def _examine(codec: "ChatCodec", messages: list[dict[str, Any]], tools: list[Any
         appended = codec.append(prompt, sampled, following, tools)
         situation = codec.situation(prompt, sampled, following, tools)
         whole = codec.prompt_ids(messages[: turn + 1 + len(following)], tools)
+        kept = codec.text_of(whole).startswith(codec.text_of([*prompt, *sampled]))
         if appended is None:
-            kept = codec.text_of(whole).startswith(codec.text_of([*prompt, *sampled]))
             (findings.missed if kept else findings.rewritten).add(situation)
         elif continues(codec, [*prompt, *sampled], appended, whole):
             findings.appended.add(situation)
         else:
-            findings.wrong.add(situation)
+            (findings.wrong if kept else findings.rewritten).add(situation)
             codec.block(situation)
             appended = None
         row = None if appended is None else [*prompt, *sampled, *appended]
@@ -210,7 +210,7 @@ def prove(codec: "ChatCodec", *, family: str, call_format: str, thinks: bool, va
         warm_start_refusal=refusal,
         thinks=thinks,
         variables=tuple(variables),
-        appended=len(findings.appended - findings.wrong),
+        appended=len(findings.appended - codec.blocked),
         blocked=codec.blocked,
     )
 

@@ -18,7 +18,7 @@ from renderers.base import (
     reject_assistant_in_extension,
 )
 
-from agentrft.chat.call_formats import Hermes, TurnFormat, detect
+from agentrft.chat.call_formats import TurnFormat, detect
 from agentrft.chat.conversation import ConversationTemplate
 from agentrft.chat.probes import FIRST, FOURTH, SECOND, THIRD, TOOL, called, user
 from agentrft.chat.stream import TokenStream
@@ -105,7 +105,9 @@ class TemplateRenderer:
                 "Leave out `warm_start`, or take a model whose template ends its turns with a special token.",
             )
         following = self.template.text(messages, tools) if len(messages) > turn + 1 else None
-        found = self.turns.find(messages[: turn + 1], tools, following)
+        found = self.turns.find(messages[: turn + 1], tools, following) or self.turns.find_anew(
+            messages[: turn + 1], tools
+        )
         if found is None:
             raise UserError(
                 "The model's chat template does not show where an assistant's turn begins, so that a warm start cannot "
@@ -192,10 +194,8 @@ class TemplateRenderer:
 
     def _found_format(self) -> TurnFormat | None:
         """The form of calls: found in one that the template wrote, or that of our convention where it writes none."""
-        if not self.template.takes_tools:
-            return Hermes() if self.shows_ends else None
         if not self.template.writes_calls:
-            return self.template.call_writer
+            return self.template.writer if self.shows_ends or self.template.takes_tools else None
         try:
             turn = self.turns.find([user(), called()], [TOOL])
         except UserError:

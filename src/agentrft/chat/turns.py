@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentrft.chat.conversation import ConversationTemplate, Messages, Tools
@@ -137,6 +137,20 @@ class Turns:
             return Turn(prompt, text, begin, len(text), lead, None)
         return Turn(prompt, text, begin, place + len(end.token), lead, end.token)
 
+    def find_anew(self, messages: Messages, tools: Tools | None = None) -> Turn | None:
+        """The last message's turn as it would be the first, for templates that write later ones otherwise than sampled.
+
+        Raises:
+            UserError: the template refuses the conversation.
+        """
+        if len(messages) < 2:
+            return None
+        found = self.find([user(), messages[-1]], tools)
+        prompt = self._template.text(messages[:-1], tools, True)
+        if found is None or self.thought.is_opened_by(prompt) != self.thought.is_opened_by(found.prompt):
+            return None if found is None else replace(found, prompt=prompt, lead="")
+        return replace(found, prompt=prompt)
+
     def _keeps(self, message: Mapping[str, Any], shown: str) -> bool:
         """Whether a turn that something follows has all of its message still."""
         said = [message.get("content") or "" if message.get("tool_calls") else ""]
@@ -152,7 +166,10 @@ class Turns:
         if found and not any(end in since for end in self.end_tokens):
             return len(shared) - len(since)
         begin = answered.rfind(SECOND)
-        return begin if begin >= 0 and text[:begin] == answered[:begin] else None
+        if begin >= 0 and text[:begin] == answered[:begin]:
+            return begin
+        kept = len(_shared(text, prompt))
+        return kept if prompt[kept:].strip() == self.thought.opening else None
 
     def _find_answer_end(self) -> End | None:
         alone = self._template.text([user(), answer()]).rpartition(SECOND)[2]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateSyntaxError, meta
+from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -32,10 +32,20 @@ def template_variables(template: str) -> list[str]:
     """The names that `template` reads and that neither it nor a conversation gives, in order."""
     environment = ImmutableSandboxedEnvironment(extensions=[loopcontrols])
     try:
-        found = meta.find_undeclared_variables(environment.parse(_GENERATION.sub("", template)))
+        tree = environment.parse(_GENERATION.sub("", template))
     except TemplateSyntaxError:
         return []
-    return sorted(name for name in found - _GIVEN if not name.endswith("_token"))
+    # A name that is set in one place and read in another is the template's own; unless it asks whether it was given.
+    own = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"} - _asked_for(tree)
+    found = meta.find_undeclared_variables(tree) - own - _GIVEN
+    return sorted(name for name in found if not name.endswith("_token"))
+
+
+def _asked_for(tree: nodes.Template) -> set[str]:
+    """The names of which a template asks whether they are defined, or that it gives a default."""
+    asked = [one.node for one in tree.find_all(nodes.Test) if one.name in ("defined", "undefined")]
+    asked += [one.node for one in tree.find_all(nodes.Filter) if one.name in ("default", "d") and one.node]
+    return {one.name for one in asked if isinstance(one, nodes.Name)}
 
 
 def check_variables(tokenizer: "PreTrainedTokenizerFast", model_name: str, variables: Mapping[str, Any]) -> None:

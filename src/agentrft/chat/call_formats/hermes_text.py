@@ -1,9 +1,11 @@
 """Our convention for models whose template knows no tools: calls as text, as Hermes has them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agentrft.chat.call_formats.base import Calls, Tools
-from agentrft.chat.hermes import read_calls
+from agentrft.chat.hermes import join_calls, read_calls, write_given_call
 
 
 @dataclass(frozen=True)
@@ -14,3 +16,7 @@ class Hermes:
 
     def read(self, text: str, tools: Tools = ()) -> tuple[str, Calls]:
         return read_calls(text)
+
+    def write(self, content: str, calls: Sequence[Mapping[str, Any]]) -> str:
+        """A turn's text."""
+        return join_calls(content, [write_given_call(call.get("function", call)) for call in calls])

@@ -63,6 +63,12 @@ class CallFormat:
                     place += 1
         return text[:start].removesuffix("\n"), calls
 
+    def write(self, content: str, calls: Sequence[Mapping[str, Any]]) -> str:
+        """A turn's text, for templates that leave writing calls to others."""
+        functions = [call.get("function", call) for call in calls]
+        made = [{self.name: one["name"], self.arguments: one.get("arguments") or {}} for one in functions]
+        return f"{content}{self.opening}{json.dumps(made, ensure_ascii=False)}{self.closing}"
+
     def _tagged(self, text: str) -> tuple[str, list[ParsedToolCall]]:
         before, _, body = text.partition(PYTHON_TAG)
         if self._bare_start(body) >= 0:
@@ -126,6 +132,10 @@ class CallFormat:
             return ParsedToolCall(raw, name=name, status=ToolCallParseStatus.MALFORMED_STRUCTURE)
         native = value.get("id")
         return ParsedToolCall(raw, name=name, arguments=arguments, id=native if isinstance(native, str) else None)
+
+
+# Phi-4-mini's, whose template leaves calls to the model.
+PHI_4 = CallFormat("<|tool_call|>", "<|/tool_call|>", "name", "arguments")
 
 
 def learn(shown: str, name: str, arguments: dict[str, Any]) -> CallFormat | None:

@@ -32,9 +32,9 @@ class PythonCalls:
                 found.append((begin, end, failed(raw, ToolCallParseStatus.UNCLOSED_BLOCK)))
         return attempt(text, found)
 
-    def write(self, calls: Sequence[Mapping[str, Any]]) -> str:
-        """Calls as a turn's text, for templates that leave writing them to others."""
-        return f"{self.opening}[{', '.join(_written(one) for one in calls)}]{self.closing}"
+    def write(self, content: str, calls: Sequence[Mapping[str, Any]]) -> str:
+        """A turn's text, for templates that leave writing calls to others."""
+        return f"{content}{self.opening}[{', '.join(_written(one) for one in calls)}]{self.closing}"
 
 
 def python_calls(text: str, raw: str) -> Calls:
