@@ -1,5 +1,6 @@
 """How long a turn and a rollout may be where the job does not say: by the model, the job and the memory."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ async def test_a_job_without_limits_runs_with_what_its_model_takes_and_says_why(
         assert runtime.engine._cache.max_tokens == 512
     finally:
         await runtime.close()
+
+
+async def test_a_prompt_that_the_model_cannot_take_is_an_error_that_does_not_ask_for_more_of_it(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    path = auto_job(tmp_path, tiny_model)
+    row = {"messages": [{"role": "user", "content": "very " * 600}], "word": "x"}
+    (tmp_path / "train.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=r"1 prompt\(s\) do not fit into max_context_tokens=512: row 00001") as raised:
+        Runtime(load_job(path))
+    assert "this one takes no more" in raised.value.remedy
 
 
 async def test_a_limit_above_the_models_is_refused_before_the_model_is_loaded(tiny_model: Path, tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ def _message(message: dict[str, Any]) -> list[Text]:
     style = ROLE_STYLES.get(role, "")
     name = f" {message['name']}" if message.get("name") else ""
     lines = []
+    if message.get("reasoning_content"):
+        lines.append(Text.assemble((f"{role} thinks: ", "bold dim"), (_shortened(message["reasoning_content"]), "dim")))
     if message.get("content"):
         lines.append(Text.assemble((f"{role}{name}: ", f"bold {style}"), _shortened(message["content"])))
     for call in message.get("tool_calls") or []:

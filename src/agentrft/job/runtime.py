@@ -53,6 +53,7 @@ class Runtime:
     Attributes:
         train, validation, demonstrations: the job's samples; the last two may be empty.
         prompt_tokens: of each training and validation sample, in that order.
+        model_tokens: the model's own longest sequence; None where it is not known.
         token_limits: of a turn and of a rollout, with the reasons for those that the job leaves at "auto".
         policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
             another device, or samples while the policy is updated.
@@ -120,6 +121,7 @@ class Runtime:
         ]
         config = load_config(source)
         facts = limit_facts(self, config, inspect_architecture(config, self.dtype), calls_end=calls_end)
+        self.model_tokens = facts.model_tokens
         self.token_limits = token_limits(spec.hyperparameters, facts)
         for why in self.token_limits.why:
             self.notices("info", why)
@@ -304,7 +306,7 @@ def _check_prompts(runtime: Runtime) -> None:
     ]
     if too_long:
         shown = "; ".join(too_long[:MAX_PROMPTS_SHOWN])
-        raise UserError(
-            f"{len(too_long)} prompt(s) do not fit into max_context_tokens={room}: {shown}.",
-            "Raise hyperparameters.max_context_tokens, or shorten these rows.",
-        )
+        cause = f"{len(too_long)} prompt(s) do not fit into max_context_tokens={room}: {shown}."
+        if room == runtime.model_tokens:
+            raise UserError(cause, "Shorten these rows, or take another model: this one takes no more.")
+        raise UserError(cause, "Raise hyperparameters.max_context_tokens, or shorten these rows.")

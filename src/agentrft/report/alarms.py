@@ -21,7 +21,8 @@ SHARES = {
     ),
     "truncation_share": (
         "of the rollouts ended because their tokens ran out",
-        "Raise max_tokens_per_turn or max_context_tokens, or reward shorter answers.",
+        "Raise max_tokens_per_turn or max_context_tokens, reward shorter answers, or let the model think less "
+        "(`chat_template_kwargs`).",
     ),
     "parse_error_share": (
         "of the rollouts had a tool call that could not be read",
