@@ -198,6 +198,32 @@ def test_attention_over_a_tree_and_its_gradient(dot: Kernels, head_dim: int, gro
     assert all(torch.equal(one, other) for one, other in zip(gradients, again, strict=True))
 
 
+def heads_apart(tensor: Tensor) -> Tensor:
+    """The same numbers, head by head in memory: as models have them that make rotated keys out of parts."""
+    return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def test_how_heads_stand_in_memory_makes_no_difference(dot: Kernels) -> None:
+    tokens, kv_heads, heads, head_dim = TREE[-1][1], 2, 6, 64
+    query, key, value = random(tokens, heads, head_dim), random(tokens, kv_heads, head_dim), random(tokens, 2, head_dim)
+    scaling, layout = head_dim**-0.5, TreeLayout(TREE)
+
+    def results(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        keys, values = (torch.zeros(3, 1, kv_heads, 64, head_dim, dtype=BF16) for _ in "kv")
+        dot.store(key, value, keys, values, torch.zeros(tokens, dtype=torch.long), torch.arange(tokens))
+        one = dot.attend(query[-1:], keys, values, torch.tensor([0]), torch.tensor([tokens]), scaling)
+        chunk = torch.empty(tokens, heads, head_dim, dtype=BF16)
+        dot.attend_chunks(query, keys, values, torch.tensor([[0], [0], [tokens], [0]]), scaling, chunk)
+        tree, normaliser = dot.attend_tree(query, key, value, layout, scaling)
+        of_tree = random(tokens, heads, head_dim, scale=0.5)
+        gradients = dot.attend_tree_grad(query, key, value, layout, scaling, normaliser, of_tree)
+        return [keys, values, one, chunk, tree, normaliser, *gradients]
+
+    together = results(query, key, value)
+    apart = results(heads_apart(query), heads_apart(key), heads_apart(value))
+    assert all(torch.equal(one, other) for one, other in zip(together, apart, strict=True))
+
+
 def test_without_a_compiler_there_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

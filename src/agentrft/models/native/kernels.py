@@ -205,6 +205,7 @@ class Kernels:
         positions: Int64[Tensor, "tokens"],
     ) -> None:
         """Write the keys and values of new tokens into the cache."""
+        key, value = _heads_together(key), _heads_together(value)
         _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
         self._library.store(
             key.data_ptr(),
@@ -235,6 +236,7 @@ class Kernels:
 
         head_dim must be a multiple of `HEAD_DIM_MULTIPLE`.
         """
+        query = _heads_together(query)
         sequences, heads, _ = query.shape
         _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
         out = query.new_empty(query.shape)
@@ -272,7 +274,7 @@ class Kernels:
                 of the first one in its sequence.
             out: contiguous; rows that belong to no chunk are left alone.
         """
-        heads = query.shape[1]
+        query, heads = _heads_together(query), query.shape[1]
         _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
         fields = (field.data_ptr() for field in chunks)
         self._library.attend_chunks(
@@ -299,10 +301,8 @@ class Kernels:
         layout: TreeLayout,
         scaling: float,
     ) -> tuple[BFloat16[Tensor, "tokens heads head_dim"], Float32[Tensor, "tokens heads"]]:
-        """Attention of each tile's queries to its ranges of keys, and the logarithms of the sums of exponentials.
-
-        Heads must stand next to each other; tokens may be further apart.
-        """
+        """Attention of each tile's queries to its ranges of keys, and the logarithms of the sums of exponentials."""
+        query, key, value = (_heads_together(part) for part in (query, key, value))
         tokens, heads, head_dim = query.shape
         out, normaliser = query.new_empty(query.shape), torch.empty(tokens, heads)
         self._library.attend_tree(
@@ -328,6 +328,7 @@ class Kernels:
         of_out: BFloat16[Tensor, "tokens heads head_dim"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients to query, key and value, contiguous; `of_out` is too."""
+        query, key, value = (_heads_together(part) for part in (query, key, value))
         gradients = [torch.empty(part.shape, dtype=part.dtype) for part in (query, key, value)]
         pointers = (tensor.data_ptr() for tensor in (normaliser, of_out, *gradients))
         self._library.attend_tree_grad(
@@ -340,6 +341,15 @@ class Kernels:
             scaling,
         )
         return gradients[0], gradients[1], gradients[2]
+
+
+def _heads_together(tensor: BFloat16[Tensor, "tokens heads head_dim"]) -> BFloat16[Tensor, "tokens heads head_dim"]:
+    """The same, its heads next to each other, as the kernels take them; tokens may be further apart.
+
+    A model that makes rotated keys out of parts has them head by head.
+    """
+    is_together = tensor.stride(2) == 1 and tensor.stride(1) == tensor.shape[2]
+    return tensor if is_together else tensor.contiguous()
 
 
 def _places(*tensors: Tensor) -> tuple[int, ...]:
