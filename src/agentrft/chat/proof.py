@@ -125,7 +125,11 @@ def _examine(codec: "ChatCodec", messages: list[dict[str, Any]], tools: list[Any
             row = None
             continue
         prompt = row or codec.prompt_ids(messages[:turn], tools)
-        sampled = codec.sampled_ids(messages, turn, tools)
+        try:
+            sampled = codec.sampled_ids(messages, turn, tools)
+        except UserError as error:
+            findings.demonstrations.add(str(error).partition("\n")[0])
+            return
         if difference := _misread(codec, prompt, sampled, messages[turn], tools):
             findings.demonstrations.add(difference)
         following = list(itertools.takewhile(lambda one: one["role"] != "assistant", messages[turn + 1 :]))
