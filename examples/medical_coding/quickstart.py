@@ -1,6 +1,6 @@
 """The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
 
-    python quickstart.py [--seed 0] [--steps 30] [--out runs]
+    python quickstart.py [--model MODEL] [--seed 0] [--steps 30] [--out runs]
 
 The last line on standard output is one JSON object with the measurements.
 """
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import re
+import resource
 import subprocess
 import sys
 import threading
@@ -46,6 +47,7 @@ def main() -> None:
         server.terminate()
         server.wait()
     result["minutes"] = round((time.perf_counter() - started) / 60, 1)
+    result["peak_memory_gb"] = round(_peak_memory_bytes() / 1e9, 2)
     print(json.dumps(result), flush=True)
 
 
@@ -134,8 +136,12 @@ def _draw(metrics: list[dict[str, Any]], path: Path) -> Path:
 
 
 def _spec(arguments: argparse.Namespace, url: str) -> JobSpec:
-    """job.yaml, with the running server's address."""
+    """job.yaml, with the running server's address and what the arguments say."""
     raw = yaml.safe_load((HERE / "job.yaml").read_text(encoding="utf-8"))
+    if arguments.model is not None:
+        # A folder is given from where the command runs, and not from where job.yaml lies.
+        folder = Path(arguments.model).expanduser()
+        raw["model"] = str(folder.resolve()) if folder.is_dir() else arguments.model
     inner = raw["method"]["reinforcement"]
     inner["tools"][0]["server_url"] = f"{url}/tools/search"
     if arguments.steps is not None:
@@ -161,8 +167,15 @@ def _start_server() -> tuple[subprocess.Popen[str], str]:
     raise SystemExit("The tool server did not start:\n" + "".join(lines))
 
 
+def _peak_memory_bytes() -> int:
+    """The largest resident size that this process had; the tool server's is not in it."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model's folder or hub id, in place of job.yaml's")
     parser.add_argument("--seed", type=int, default=0, help="of training and sampling; the data stay the same")
     parser.add_argument("--steps", type=int, help="fewer or more updates than job.yaml says")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the job and its results")

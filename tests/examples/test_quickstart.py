@@ -20,6 +20,7 @@ KEYS = {
     "tool_calls_trained",
     "steps",
     "minutes",
+    "peak_memory_gb",
 }
 
 
