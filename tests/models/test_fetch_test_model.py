@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -164,7 +165,7 @@ def test_wheels_that_are_refused_leave_no_model(
 
 
 def test_the_model_is_saved_as_qwens_own_files_have_it(script: ModuleType, tmp_path: Path) -> None:
-    vocabulary = {"a": 0, "b": 1, "é": 2, "<|im_end|>": 3, "<tool_call>": 4, "<|fim_prefix|>": 5, "[PAD151665]": 151665}
+    vocabulary = {"a": 0, "b": 1, "c": 2, "<|im_end|>": 3, "<tool_call>": 4, "<|fim_prefix|>": 5, "[PAD151665]": 151665}
     backend = Tokenizer(models.BPE(vocabulary, []))
     backend.add_special_tokens([AddedToken(text, special=True) for text in ("<|im_end|>", "<|fim_prefix|>")])
     backend.add_tokens([AddedToken("<tool_call>")])
@@ -189,4 +190,5 @@ def test_the_model_is_saved_as_qwens_own_files_have_it(script: ModuleType, tmp_p
     special = {token.content: token.special for token in tokenizer.added_tokens_decoder.values()}
     assert special.items() >= {"<|im_end|>": True, "<tool_call>": False, "<|fim_prefix|>": False}.items()
     assert "[PAD151665]" not in tokenizer.get_vocab()
-    assert tokenizer.encode("e\N{COMBINING ACUTE ACCENT}") == [2]
+    assert tokenizer.backend_tokenizer.normalizer.normalize_str("e\N{COMBINING ACUTE ACCENT}") == "é"
+    assert json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["normalizer"] == {"type": "NFC"}
