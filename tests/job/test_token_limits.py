@@ -173,6 +173,8 @@ async def test_a_resumed_job_keeps_the_limits_that_it_began_with(
     spec = load_job(auto_job(tmp_path, tiny_model))
     store, job_id = create_job(spec)
     store.record_hyperparameters(job_id, {"max_tokens_per_turn": 33, "max_context_tokens": 222})
+    resumed = resume_job(store, job_id)
+    assert resumed.hyperparameters.max_context_tokens == 222, "what is measured of it has the same"
     seen: list[Hyperparameters] = []
 
     def stop_here(spec: Any) -> None:
@@ -181,5 +183,5 @@ async def test_a_resumed_job_keeps_the_limits_that_it_began_with(
 
     monkeypatch.setattr("agentrft.job.run.Runtime", stop_here)
     with pytest.raises(UserError, match="far enough"):
-        await run_job(resume_job(store, job_id), store, job_id, progress=NoProgress(), stop=Stop())
+        await run_job(spec, store, job_id, progress=NoProgress(), stop=Stop())
     assert (seen[0].max_tokens_per_turn, seen[0].max_context_tokens) == (33, 222)

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer
 
 from agentrft.chat import load_codec
 from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
-from agentrft.models.planned import use_planned_attention
 from tests.chat.templates import THINKING
-from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL, WORDS, prompt
+from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL, WORDS, prompt, untrained
 
 THOUGHT = "Let me look it up."
 UPDATES = 80
@@ -32,22 +30,7 @@ def conversation(word: str, colour: str, thought: str | None) -> list[dict[str, 
 def make_thinking_model(folder: Path) -> Path:
     """Train the model and save it with its tokenizer; a few seconds on one core."""
     tokenizer = THINKING.tokenizer(AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m"))))
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=48,
-            intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=512,
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
-    use_planned_attention(model)
+    model = untrained(tokenizer)
     codecs = [
         (load_codec(tokenizer, "tiny", template_kwargs={"enable_thinking": thinks}), THOUGHT if thinks else None)
         for thinks in (True, False)

@@ -57,9 +57,8 @@ def demonstration(word: str, colour: str) -> list[dict[str, Any]]:
     ]
 
 
-def make_model(folder: Path) -> Path:
-    """Train the tiny model and save it with its tokenizer; a few seconds on one core."""
-    tokenizer = AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m")))
+def untrained(tokenizer: Any) -> LlamaForCausalLM:
+    """A Llama of two layers for that tokenizer, the same each time."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(
         LlamaConfig(
@@ -76,6 +75,13 @@ def make_model(folder: Path) -> Path:
         )
     )
     use_planned_attention(model)
+    return model
+
+
+def make_model(folder: Path) -> Path:
+    """Train the tiny model and save it with its tokenizer; a few seconds on one core."""
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m")))
+    model = untrained(tokenizer)
     codec = load_codec(tokenizer, "tiny")
     policy = Policy(model, lora_rank=None, seed=0)
     learner = Learner(policy, algorithm="grpo", learning_rate=1e-2, temperature=1.0, max_grad_norm=1.0, warm_up_steps=5)

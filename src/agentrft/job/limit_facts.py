@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from transformers import PretrainedConfig
 
+from agentrft.errors import UserError
 from agentrft.job.memory_budget import tokens_in_memory
 from agentrft.job.token_limits import CHARACTERS_PER_TOKEN, MOST_TOOL_TOKENS, TOOL_TOKENS, LimitFacts
 from agentrft.models.architecture import Architecture
@@ -58,9 +59,11 @@ def _tool_tokens(toolbox: Toolbox) -> int:
 
 def _longest_shown_turn(runtime: "Runtime") -> int:
     """Of the demonstrations, in tokens that the model would sample."""
-    masks = [
-        mask
-        for sample in runtime.demonstrations[:MOST_SHOWN]
-        for _, mask in runtime.codec.training_rows(sample.messages, runtime.tools_of(sample))
-    ]
-    return max((len(list(run)) for mask in masks for sampled, run in groupby(mask) if sampled), default=0)
+    lengths = [0]
+    for sample in runtime.demonstrations[:MOST_SHOWN]:
+        try:
+            rows = runtime.codec.training_rows(sample.messages, runtime.tools_of(sample))
+        except UserError:
+            continue  # what cannot be trained on is for the warm start to say, which an eval does not make
+        lengths += [len(list(run)) for _, mask in rows for sampled, run in groupby(mask) if sampled]
+    return max(lengths)

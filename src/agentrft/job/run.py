@@ -30,15 +30,15 @@ def create_job(spec: JobSpec, *, source: Path | None = None) -> tuple[JobStore, 
 
 
 def resume_job(store: JobStore, job_id: str) -> JobSpec:
-    """The spec of a stored job, ready to run again.
+    """The spec of a stored job, ready to run again, or to be measured as it runs.
 
     Raises:
         UserError: its data files changed, or header values that it needs are gone.
     """
-    stored = store.get_job(job_id).spec
-    spec = restored_spec(stored)
-    check_unchanged(spec, stored["files"])
-    return spec
+    job = store.get_job(job_id)
+    spec = restored_spec(job.spec)
+    check_unchanged(spec, job.spec["files"])
+    return _with_recorded_limits(spec, job)
 
 
 async def run_job(

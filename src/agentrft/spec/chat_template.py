@@ -4,7 +4,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
-MOST_VARIABLES, LONGEST_TEXT, LARGEST_NUMBER = 16, 1000, 2**53
+# They go with every chat request in a header.
+MOST_VARIABLES, LONGEST_TEXT, LARGEST_NUMBER = 16, 256, 2**53
 
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Scalar = (

@@ -26,12 +26,17 @@ class Codecs:
         self._model_name = model_name
         self._made: OrderedDict[str, ChatCodec] = OrderedDict()
         self._lock = Lock()
+        # Apart, so that who asks for a known one does not wait for another that is being made.
+        self._making = Lock()
         self.variables = template_variables(template_text(tokenizer) or "")
 
     def known(self, values: Mapping[str, Any]) -> ChatCodec | None:
         """The codec of these variables, if it is made already."""
         with self._lock:
-            return self._made.get(_key(values))
+            found = self._made.get(_key(values))
+            if found is not None:
+                self._made.move_to_end(_key(values))
+            return found
 
     def make(self, values: Mapping[str, Any]) -> ChatCodec:
         """The codec of these variables; it takes a moment, so not on an event loop.
@@ -39,14 +44,16 @@ class Codecs:
         Raises:
             UserError: the template has no such variable, or takes no such value.
         """
-        with self._lock:
-            key = _key(values)
-            if key not in self._made:
-                self._made[key] = load_codec(self._tokenizer, self._model_name, template_kwargs=values)
-            self._made.move_to_end(key)
-            while len(self._made) > MOST_CODECS:
-                self._made.popitem(last=False)
-            return self._made[key]
+        with self._making:
+            found = self.known(values)
+            if found is not None:
+                return found
+            made = load_codec(self._tokenizer, self._model_name, template_kwargs=values)
+            with self._lock:
+                self._made[_key(values)] = made
+                while len(self._made) > MOST_CODECS:
+                    self._made.popitem(last=False)
+            return made
 
 
 def _key(values: Mapping[str, Any]) -> str:
