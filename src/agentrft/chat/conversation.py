@@ -5,9 +5,10 @@ as `<tool_call>` text, results in the user's turn. Where it shows calls and no t
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -16,6 +17,7 @@ from agentrft.chat.call_formats.hermes_text import Hermes
 from agentrft.chat.call_formats.json_calls import PHI_4
 from agentrft.chat.call_formats.pythonic import LFM2
 from agentrft.chat.hermes import INSTRUCTION, describe_tools
+from agentrft.chat.memo import Memo
 from agentrft.chat.probes import FIRST, SECOND, THIRD, TOOL, answer, called, result, user
 from agentrft.errors import UserError
 
@@ -27,6 +29,8 @@ Tools = Sequence[Mapping[str, Any]]
 
 # Where templates look for thoughts: the first is what everybody else calls them.
 _THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
+# Renderings that are kept: a demonstration asks for the same several times.
+_TEXTS = 64
 _NINE = re.compile(r"[A-Za-z0-9]{9}")
 _NAMED = re.compile(r"functions\..+:\d+", re.DOTALL)
 
@@ -49,6 +53,7 @@ class ConversationTemplate:
     def __init__(self, tokenizer: "PreTrainedTokenizerFast", variables: Mapping[str, Any] | None = None) -> None:
         self._tokenizer = tokenizer
         self._variables = dict(variables or {})
+        self._texts: Memo[str] = Memo(_TEXTS)
         self.takes_tools = self.writes_calls = self._takes_results = self._takes_system = True
         self.one_call = self._arguments_as_text = self._merges_users = self._joins_thoughts = self._says_apart = False
         self._id_of = _any_id
@@ -65,11 +70,16 @@ class ConversationTemplate:
             UserError: it refuses it.
         """
         shaped = self._shaped(self.split(messages)[0], tools)
+        shown = list(tools) if tools and self.takes_tools and not self._tools_in_system else None
+        key = json.dumps([shaped, shown, add_generation_prompt], default=repr)
+        return self._texts.get(key, lambda: self._rendered(shaped, shown, add_generation_prompt))
+
+    def _rendered(self, messages: list[dict[str, Any]], tools: Any, add_generation_prompt: bool) -> str:
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    shaped,
-                    tools=cast(Any, list(tools)) if tools and self.takes_tools and not self._tools_in_system else None,
+                    messages,
+                    tools=tools,
                     add_generation_prompt=add_generation_prompt,
                     tokenize=False,
                     **self._variables,

@@ -20,6 +20,7 @@ from renderers.base import (
 
 from agentrft.chat.call_formats import TurnFormat, detect
 from agentrft.chat.conversation import ConversationTemplate
+from agentrft.chat.memo import Memo
 from agentrft.chat.probes import FIRST, FOURTH, SECOND, THIRD, TOOL, called, user
 from agentrft.chat.stream import TokenStream
 from agentrft.chat.turns import Turns
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Of a prompt, what is looked at for a thought that it begins.
 _TAIL_TOKENS = 32
+# Texts whose ids are kept.
+_TEXTS = 64
 # Ends of turns that Llama's template mentions for its built-in tools alone.
 _MORE_ENDS = ["<|eom_id|>"]
 
@@ -60,6 +63,7 @@ class TemplateRenderer:
         variables: Mapping[str, Any] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
+        self._encoded: Memo[tuple[int, ...]] = Memo(_TEXTS)
         added = tokenizer.added_tokens_decoder.items()
         self._control = {token.content: token_id for token_id, token in added if token.special}
         self.template = ConversationTemplate(tokenizer, variables)
@@ -208,7 +212,8 @@ class TemplateRenderer:
         return detect(shown.removesuffix(turn.end_token or ""), FIRST, {FIRST: SECOND})
 
     def _encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        ids = self._encoded.get(text, lambda: tuple(self._tokenizer.encode(text, add_special_tokens=False)))
+        return list(ids)
 
     def _encode_after(self, context: str, text: str) -> list[int]:
         """The ids of `text` where it stands behind `context`, which ends in a control token or is a prompt.
