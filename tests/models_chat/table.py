@@ -15,6 +15,8 @@ CHAT = ROOT / "docs" / "models_chat.json"
 # For each `model_type`, columns by their names.
 ARCHITECTURES = ROOT / "docs" / "models_architectures.json"
 PAGE = ROOT / "docs" / "models.md"
+# Kinds of turns that are not named one by one.
+_MANY = 2
 BEGIN, END = "<!-- made by make test-models -->", "<!-- until here -->"
 
 
@@ -48,16 +50,20 @@ def _chat(one: dict[str, Any]) -> list[str]:
     proven = "yes" if one["proven"] else "no: " + "; ".join(one["unproven"])
     thinks = "yes" if one["thinks"] else "no"
     calls = f"`{one['call_format']}`"
-    return [
-        name,
-        one["models"],
-        one["codec"],
-        proven,
-        "; ".join(one["forks"]) or "never",
-        calls,
-        one["warm_start"],
-        thinks,
+    return [name, one["models"], one["codec"], proven, _new_rows(one["forks"]), calls, one["warm_start"], thinks]
+
+
+def _new_rows(forks: list[str]) -> str:
+    """In what situations a new row begins, by what follows: what the turn was, or that it is one of many kinds."""
+    found: dict[str, list[str]] = {}
+    for fork in forks:
+        turn, _, follows = fork.removeprefix("after ").partition(", ")
+        found.setdefault(follows, []).append(turn)
+    said = [
+        f"{follows}, after {'most turns' if len(turns) > _MANY else ', '.join(turns)}"
+        for follows, turns in found.items()
     ]
+    return "; ".join(said) or "never"
 
 
 def _of_architectures(names: list[str], known: dict[str, dict[str, str]], columns: list[str]) -> list[str]:

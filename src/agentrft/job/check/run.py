@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from agentrft.job.check.attacks import check_attacks
+from agentrft.job.check.chat import check_chat
 from agentrft.job.check.endpoints import check_tools
 from agentrft.job.check.estimate import estimate
 from agentrft.job.check.findings import CheckReport
@@ -66,6 +67,7 @@ async def _check_with_model(
     runtime = Runtime(spec.model_copy(update={"tools": tools}))
     try:
         check_prompts(runtime, report)
+        check_chat(runtime.codec, spec.warm_start is not None, report)
         reference = reference or starting_point(spec)
         await runtime.begin_with(reference)
         await runtime.publish_policy()
