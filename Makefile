@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-gpu bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -93,6 +93,10 @@ bench-api: setup ## two hundred clients that poll a job, beside its training
 bench-engine: setup ## generation at 64 sequences beside transformers' generate and vLLM's CPU build
 	@scripts/setup_peer.sh vllm
 	$(PYTHON_BIN) -m benchmarks.engine $(ARGS)
+
+# Without `setup`: a machine that is lent has an environment of its own.
+bench-gpu: ## everything once on a GPU, in at most eight minutes; ARGS="--device cpu --small" without one
+	@scripts/gpu_check.sh $(ARGS)
 
 bench-learner: setup ## one update beside TRL's on the same tokens
 	@scripts/setup_peer.sh trl

@@ -41,6 +41,7 @@ PLANS: dict[str, Runs | Needs] = {
     # The targets are what CI and contributors run; `test_documents` holds that each is there.
     "CONTRIBUTING.md#working-on-agentrft": Needs("make setup", "tests/docs/test_documents.py"),
     "docs/benchmarks.md#benchmarks": Needs("Peers are installed into environments of their own", ""),  # hours
+    "docs/benchmarks.md#on-a-gpu": Needs("A machine with one H100", "tests/benchmarks/test_gpu_check.py"),
     "docs/job.md#before-training-agentrft-check": Needs("agentrft check", "tests/job/test_check.py"),
     "docs/migrate-from-openai.md#the-change": Runs(left_out=("pip install",)),
     "docs/server.md#a-server-for-a-team": Runs(left_out=("pip install",)),

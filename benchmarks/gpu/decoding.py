@@ -1,0 +1,112 @@
+"""Decoding of 64 sequences by the embedded engine, against the memory's bandwidth, and the memory that it takes."""
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from agentrft.engine import Sampling
+from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.kv_cache import bytes_per_slot
+from agentrft.models.architecture import Architecture, inspect_architecture
+from agentrft.models.forward import forward_of
+from benchmarks.gpu.device_memory import DeviceMemory
+from benchmarks.gpu.facts import copy_rate
+from benchmarks.gpu.findings import Findings, Setting
+from benchmarks.gpu.models import shape, shaped_model
+from benchmarks.gpu.profile import profiled
+
+WARM_UP_TOKENS, PROFILED_TOKENS = 8, 4
+GOAL_OF_BANDWIDTH = 0.5
+# The prediction is to hold, with what a pass needs in between, the head's logits above all.
+MEMORY_SLACK = 1.15
+
+
+@dataclass(frozen=True)
+class Load:
+    sequences: int
+    prompt: int
+    tokens: int
+
+    @property
+    def longest(self) -> int:
+        """A sequence's context at the end, in tokens."""
+        return self.prompt + self.tokens + WARM_UP_TOKENS + PROFILED_TOKENS + 2
+
+
+def run(setting: Setting, findings: Findings) -> None:
+    """A model of the setting's shape, decoding."""
+    assert setting.model is not None
+    load = Load(64, 12, 12) if setting.small else Load(64, 512, 128)
+    architecture = inspect_architecture(shape(setting.model), setting.dtype)
+    memory = DeviceMemory(setting.device)
+    memory.begin()
+    before = memory.used
+    with findings.timed("making the model"):
+        forward = forward_of(_model(setting))
+        setting.wait()
+    engine = EmbeddedEngine(forward, EngineLimits(load.longest, max_sequences=load.sequences))
+    predicted = _predicted_bytes(architecture, setting.dtype, load)
+    findings.note(load=vars(load), parameters=architecture.parameters, predicted_bytes=predicted)
+    memory.begin()
+    asyncio.run(_decode(engine, architecture, load, setting, findings))
+    measured = memory.peak - before
+    findings.note(measured_bytes=measured)
+    if setting.device.type == "cuda":
+        share = measured / sum(predicted.values())
+        findings.check("decoding: memory, as a share of the prediction", share, at_most=MEMORY_SLACK)
+
+
+def _model(setting: Setting) -> PreTrainedModel:
+    assert setting.model is not None
+    return shaped_model(setting.model, setting.dtype, setting.device)
+
+
+def _predicted_bytes(architecture: Architecture, dtype: torch.dtype, load: Load) -> dict[str, int]:
+    slot = bytes_per_slot(architecture.cache_shapes, load.longest, dtype.itemsize)
+    return {"weights": architecture.parameters * dtype.itemsize, "kv_cache": load.sequences * slot}
+
+
+async def _decode(
+    engine: EmbeddedEngine, architecture: Architecture, load: Load, setting: Setting, findings: Findings
+) -> None:
+    source, vocabulary = random.Random(0), shape(str(setting.model)).vocab_size
+    prompts = [[source.randrange(vocabulary) for _ in range(load.prompt)] for _ in range(load.sequences)]
+    sessions = [await engine.open() for _ in prompts]
+
+    async def sample(tokens: int, prompts: list[list[int]]) -> float:
+        """Seconds for so many tokens of each sequence, all at once."""
+        wanted = [Sampling(1.0, 1.0, tokens, frozenset(), seed, deadline_s=300.0) for seed in range(load.sequences)]
+        started = time.perf_counter()
+        turns = zip(sessions, prompts, wanted, strict=True)
+        await asyncio.gather(*(session.generate(prompt, own) for session, prompt, own in turns))
+        return time.perf_counter() - started
+
+    nothing: list[list[int]] = [[] for _ in prompts]
+    try:
+        prefill_s = await sample(1, prompts)
+        await sample(WARM_UP_TOKENS, nothing)
+        passes = engine.counters["passes"]
+        seconds = await sample(load.tokens, nothing)
+        steps = engine.counters["passes"] - passes
+        findings.note(
+            prefill_tokens_per_s=load.sequences * load.prompt / prefill_s,
+            decode_tokens_per_s=load.sequences * load.tokens / seconds,
+            decode_step_ms=1000 * seconds / steps,
+        )
+        itemsize = setting.dtype.itemsize
+        context = load.prompt + 1 + WARM_UP_TOKENS + load.tokens / 2
+        keys_and_values = load.sequences * context * architecture.cache_shapes.elements_per_token * itemsize
+        # With tied embeddings all weights are read in a step; of untied ones a few rows of the embedding are not many.
+        step_bytes = architecture.parameters * itemsize + keys_and_values
+        share = step_bytes / (seconds / steps) / copy_rate(setting)
+        findings.note(decode_bytes_per_step=step_bytes, decode_share_of_bandwidth=share, goal=GOAL_OF_BANDWIDTH)
+        with profiled(setting, findings, "decode_profile"):
+            await sample(PROFILED_TOKENS, nothing)
+    finally:
+        for session in sessions:
+            session.close()
+        await engine.close()
