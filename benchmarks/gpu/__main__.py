@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 # In all, with what comes before this program begins: eight minutes.
 LIMIT_S = 450.0
+# With its index, as jobs name it.
+DEVICES = {"cuda": "cuda:0", "cpu": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,12 @@ def _run(parts: list[Part], arguments: argparse.Namespace, left_s: float) -> dic
     with tempfile.TemporaryDirectory(prefix="agentrft-gpu-") as name:
         folder = Path(name)
         for part in parts:
-            setting = {"module": part.module, "device": arguments.device, "small": arguments.small, "model": part.model}
+            setting = {
+                "module": part.module,
+                "device": DEVICES[arguments.device],
+                "small": arguments.small,
+                "model": part.model,
+            }
             (folder / f"{part.name}.setting.json").write_text(json.dumps(setting), encoding="utf-8")
         # Without agentrft's own way of starting an import takes half as long again.
         command = [sys.executable, "-m", "agentrft.program", "benchmarks.gpu.worker", str(folder)]

@@ -89,7 +89,10 @@ def test_a_part_that_breaks_is_told_and_the_others_go_on(tmp_path: Path) -> None
 
 def test_a_part_that_there_is_not_is_refused(tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(SCRIPT), "--only", "speed"], env={**os.environ, "PYTHON": sys.executable}, text=True, capture_output=True
+        [str(SCRIPT), "--only", "speed"],
+        env={**os.environ, "PYTHON": sys.executable, "GPU_WHEELS": str(tmp_path)},
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 1 and "no part speed, but machine, parity, job, decoding-qwen3-0.6b" in done.stderr
 
