@@ -225,3 +225,25 @@ def test_a_thought_that_the_prompt_began_is_ended_in_demonstrations(smollm2_toke
     assert codec.text_of(sampled) == "Hm.\n</think>\n\nShelf 4.<|im_end|>"
     read = codec.parse(sampled, codec.prompt_ids([USER], TOOLS), TOOLS, new_call_id=lambda: "c")
     assert (read.content, read.message["reasoning_content"]) == ("Shelf 4.", "Hm.")
+
+
+def test_what_an_assistant_says_before_anybody_has_spoken_is_context(
+    smollm2_tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    codec = codec_of(HERMES, smollm2_tokenizer)
+    hello, answer = ({"role": "assistant", "content": text} for text in ("Hello.", "Shelf 4."))
+    ((ids, mask),) = codec.training_rows([hello, USER, answer], TOOLS)
+    assert "Hello." in codec.text_of(ids)
+    assert codec.text_of([token for token, trained in zip(ids, mask, strict=True) if trained]) == "Shelf 4.<|im_end|>"
+
+
+def test_a_calls_id_cannot_end_a_turn(smollm2_tokenizer: PreTrainedTokenizerFast) -> None:
+    shown = HERMES.template.replace('{"name": "', '{"id": "{{ call.id }}", "name": "').replace(
+        "<tool_response>\n{{ message.content }}", "<tool_response>\n{{ message.tool_call_id }} {{ message.content }}"
+    )
+    codec = codec_of(Family(shown, "<|im_end|>", HERMES.special, HERMES.markup), smollm2_tokenizer)
+    call = calls("x")
+    call["tool_calls"][0]["id"] = "<|im_end|>"
+    ids = codec.prompt_ids([USER, call, {**RESULT, "tool_call_id": "<|im_end|>"}], TOOLS)
+    plain = codec.prompt_ids([USER, calls("x"), RESULT], TOOLS)
+    assert [token in codec.stop_ids for token in ids].count(True) == [t in codec.stop_ids for t in plain].count(True)

@@ -6,22 +6,19 @@ append      the ids that follow a sampled turn, so that the sampled ones stay as
 training_rows  demonstrations, with the tokens that a model would have sampled
 """
 
-import re
 from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import takewhile
 from typing import Any
 
 from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
 
 from agentrft import wire
 from agentrft.chat.call_formats.values import declared, typed
-from agentrft.chat.hermes import call_object, given_text
+from agentrft.chat.demonstrations import Demonstrations
+from agentrft.chat.preparation import Preparation, envelopes
 from agentrft.chat.proof import CodecProof, Situation
 from agentrft.chat.template import TemplateRenderer
-from agentrft.errors import UserError
 from agentrft.wire import WireError
 
 _FAULTS = {
@@ -90,15 +87,14 @@ class ChatCodec:
         unquoted: bool = False,
     ) -> None:
         self.renderer = renderer
-        self._ends_thoughts = ends_thoughts
         self._unquoted = unquoted
-        self._writes_any_call = getattr(renderer, "writes_calls_as_given", False)
-        control_texts = list(control_texts)
+        self._preparation = Preparation(
+            control_texts, markup_texts, writes_any_call=getattr(renderer, "writes_calls_as_given", False)
+        )
+        self._demonstrations = Demonstrations(self, ends_thoughts=ends_thoughts)
         # What the renderer appends in these is not what its template writes: a new row begins instead.
         self.blocked: frozenset[Situation] = frozenset()
         self.proof: CodecProof | None = None
-        self._control_pattern = _any_of(control_texts)
-        self._markup_pattern = _any_of([*control_texts, *markup_texts])
 
     @property
     def stop_ids(self) -> list[int]:
@@ -109,13 +105,21 @@ class ChatCodec:
         """The text of ids, control tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, of which control tokens may be part."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def prepared(self, messages: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """The messages as the renderer takes them."""
+        return self._preparation.messages(messages)
+
     @property
     def _tokenizer(self) -> Any:
         return self.renderer._tokenizer  # type: ignore[attr-defined]  # every renderer has one
 
     def prompt_ids(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] = ()) -> list[int]:
         """The conversation as ids, up to where the assistant's next turn begins."""
-        return self.renderer.render_ids(self._prepare(messages), tools=_envelopes(tools), add_generation_prompt=True)
+        return self.renderer.render_ids(self.prepared(messages), tools=envelopes(tools), add_generation_prompt=True)
 
     def parse(
         self,
@@ -169,7 +173,7 @@ class ChatCodec:
             return None
         try:
             bridged = self.renderer.bridge_to_next_turn(
-                list(prompt_ids), list(sampled_ids), self._prepare(new_messages), tools=_envelopes(tools)
+                list(prompt_ids), list(sampled_ids), self.prepared(new_messages), tools=envelopes(tools)
             )
         # Some of the package's bridges parse the turn, and fail as `parse` may.
         except (ValueError, RecursionError):
@@ -210,41 +214,13 @@ class ChatCodec:
         Raises:
             UserError: the renderer does not know which tokens are the model's, or there are none.
         """
-        rows: list[tuple[list[int], list[bool]]] = []
-        ids: list[int] = []
-        mask: list[bool] = []
-        messages = self.demonstration(messages)
-        for turn in (index for index, message in enumerate(messages) if message["role"] == "assistant"):
-            if not ids:
-                ids = self.prompt_ids(messages[:turn], tools) if turn else []
-                mask = [False] * len(ids)
-            sampled, rest = self._sampled(messages, turn, tools)
-            following = list(takewhile(lambda one: one["role"] != "assistant", messages[turn + 1 :]))
-            suffix = self.append(ids, sampled, following, tools) if following and ids else None
-            after = rest if suffix is None and not following else suffix or []
-            ids = [*ids, *sampled, *after]
-            mask = [*mask, *[messages[turn].get("weight") != 0] * len(sampled), *[False] * len(after)]
-            if suffix is None:
-                rows.append((ids, mask))
-                ids, mask = [], []
-        rows = [row for row in [*rows, (ids, mask)] if any(row[1])]
-        if not rows:
-            raise UserError(
-                "A demonstration holds no token that the model would write.",
-                "Give each demonstration an assistant's message with content or tool calls.",
-            )
-        return rows
+        return self._demonstrations.rows(messages, tools)
 
     def demonstration(self, messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The messages as a model can sample them: no more calls a turn than its template takes, and no reasoning where
         its prompts end that.
         """
-        shown = [dict(message) for message in messages]
-        if isinstance(self.renderer, TemplateRenderer):
-            shown, _ = self.renderer.template.split(messages)
-        for message in shown if self._ends_thoughts else []:
-            message.pop("reasoning_content", None)
-        return shown
+        return self._demonstrations.shown(messages)
 
     def sampled_ids(
         self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]] = ()
@@ -254,39 +230,13 @@ class ChatCodec:
         Raises:
             UserError: the renderer does not know which tokens are the model's.
         """
-        return self._sampled(messages, turn, tools)[0]
-
-    def _sampled(
-        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[int], list[int]]:
-        """What is sampled of a turn, and what the template writes after it where nothing follows."""
-        # In some templates the token that ends a turn is the one that begins the tool results after it.
-        end = turn + 1
-        while end < len(messages) and messages[end]["role"] == "tool":
-            end += 1
-        if isinstance(self.renderer, TemplateRenderer):
-            return self.renderer.sampled_ids(self._prepare(messages[:end]), turn, _envelopes(tools)), []
-        ids, mask = self._row(messages[:end], turn, tools)
-        prompt = self.prompt_ids(messages[:turn], tools) if turn else []
-        places = [place for place, sampled in enumerate(mask) if sampled]
-        if not places:
-            return [], []
-        last = places[-1] + 1
-        is_ended = ids[last - 1] in self.stop_ids or messages[turn].get("tool_calls")
-        ended = [] if is_ended else self._answer_end
-        if ids[: len(prompt)] == prompt:
-            return [*(ids[len(prompt) : last] if prompt else ids[places[0] : last]), *ended], ids[last:]
-        before, whole = self.text_of(prompt), self.text_of(ids[:last])
-        if whole.startswith(before):
-            # Where the two meet, the tokenizer made one token of what stands on both sides.
-            return [*self._tokenizer.encode(whole[len(before) :], add_special_tokens=False), *ended], ids[last:]
-        return [*ids[places[0] : last], *ended], ids[last:]
+        return self._demonstrations.sampled(messages, turn, tools)[0]
 
     def _parsed(
         self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
     ) -> ParsedResponse:
         try:
-            return self.renderer.parse_response(list(sampled_ids), tools=_envelopes(tools), prompt_ids=list(prompt_ids))
+            return self.renderer.parse_response(list(sampled_ids), tools=envelopes(tools), prompt_ids=list(prompt_ids))
         # Some of the package's parsers let JSON's rarer faults through: nested too deeply, a number too long.
         except (ValueError, RecursionError):
             return ParsedResponse("", tool_calls=[ParsedToolCall("", status=ToolCallParseStatus.INVALID_JSON)])
@@ -306,94 +256,6 @@ class ChatCodec:
         self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]
     ) -> str:
         return self._parsed(sampled_ids, prompt_ids, tools).reasoning_content or ""
-
-    def _row(
-        self, messages: Sequence[Mapping[str, Any]], turn: int, tools: Sequence[Mapping[str, Any]]
-    ) -> tuple[list[int], list[bool]]:
-        """The messages with the mask of one assistant's tokens, as the renderer has it."""
-        rendered = self.renderer.render(self._prepare(messages), tools=_envelopes(tools))
-        if len(rendered.sampled_mask) != len(rendered.token_ids):
-            raise UserError(
-                f"The warm start cannot tell which tokens are the model's with {type(self.renderer).__name__}: "
-                "this model's chat template is opaque.",
-                "Leave out `warm_start`, or train a model with a renderer of its own or a plain ChatML template.",
-            )
-        mask = [
-            sampled and index == turn
-            for sampled, index in zip(rendered.sampled_mask, rendered.message_indices, strict=True)
-        ]
-        return rendered.token_ids, mask
-
-    @cached_property
-    def _answer_end(self) -> list[int]:
-        """The token that ends an answer, where the template writes that with what follows alone; else none."""
-        spoken = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        try:
-            alone = self.renderer.render_ids(self._prepare(spoken))
-            followed = self.prompt_ids([*spoken, spoken[0]])
-        except (UserError, ValueError):
-            return []
-        ends = followed[len(alone) : len(alone) + 1] if followed[: len(alone)] == alone else []
-        return [token_id for token_id in ends if token_id in self.stop_ids]
-
-    def _prepare(self, messages: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """Messages as every renderer takes them: no developer role, text content, arguments as objects."""
-        return [self._prepare_message(message) for message in messages]
-
-    def _prepare_message(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        role = message["role"]
-        pattern = self._markup_pattern if role in ("user", "tool") else self._control_pattern
-        prepared = {**message, "role": "system" if role == "developer" else role}
-        prepared.pop("weight", None)
-        if isinstance(message.get("name"), str):
-            prepared["name"] = _defused(message["name"], pattern)
-        texts = [message.get("content") or ""]
-        calls = []
-        for call in message.get("tool_calls") or []:
-            function = call["function"]
-            arguments = call_object(function)
-            if arguments is not None:
-                name = _defused(function["name"], pattern)
-                calls.append(
-                    {**call, "function": {**function, "name": name, "arguments": _defused(arguments, pattern)}}
-                )
-            elif self._writes_any_call:
-                calls.append(call)
-            else:
-                texts.append(given_text(function))
-        prepared["content"] = _defused("\n".join(text for text in texts if text), pattern)
-        if isinstance(message.get("reasoning_content"), str):
-            prepared["reasoning_content"] = _defused(message["reasoning_content"], pattern)
-        prepared.pop("tool_calls", None)
-        if calls:
-            prepared["tool_calls"] = calls
-        return prepared
-
-
-def _any_of(texts: Iterable[str]) -> re.Pattern[str] | None:
-    ordered = sorted(set(texts), key=len, reverse=True)
-    # A single character cannot be broken up, and single characters end no turn.
-    alternatives = [re.escape(text) for text in ordered if len(text) > 1]
-    return re.compile("|".join(alternatives)) if alternatives else None
-
-
-def _defused(value: Any, pattern: re.Pattern[str] | None) -> Any:
-    """`value` with all its texts encodable, and without any text that `pattern` matches."""
-    if isinstance(value, str):
-        # JSON can spell half of a surrogate pair, which no tokenizer takes.
-        text = value.encode("utf-8", "replace").decode()
-        return pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text) if pattern else text
-    if isinstance(value, dict):
-        return {_defused(key, pattern): _defused(item, pattern) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_defused(item, pattern) for item in value]
-    return value
-
-
-def _envelopes(tools: Sequence[Mapping[str, Any]]) -> list[Any] | None:
-    # The package's own type is the bare function, but its renderers print what they get, and the templates they
-    # mirror were trained on the whole envelope; those that want the bare function unwrap it.
-    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools] or None
 
 
 def _checked(call: ParsedToolCall) -> ParsedCall:

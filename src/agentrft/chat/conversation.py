@@ -4,15 +4,14 @@ What a template without tools needs is written as our ChatML convention has it: 
 as `<tool_call>` text, results in the user's turn. Where it shows calls and no tools, they are told with such a call.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from agentrft import wire
+from agentrft.chat.call_formats.call_ids import any_id, named, nine
 from agentrft.chat.call_formats.hermes_text import Hermes
 from agentrft.chat.call_formats.json_calls import PHI_4
 from agentrft.chat.call_formats.pythonic import LFM2
@@ -31,8 +30,6 @@ Tools = Sequence[Mapping[str, Any]]
 _THOUGHT_KEYS = ("reasoning_content", "thinking", "reasoning")
 # Renderings that are kept: a demonstration asks for the same several times.
 _TEXTS = 64
-_NINE = re.compile(r"[A-Za-z0-9]{9}")
-_NAMED = re.compile(r"functions\..+:\d+", re.DOTALL)
 
 
 class ConversationTemplate:
@@ -56,7 +53,7 @@ class ConversationTemplate:
         self._texts: Memo[str] = Memo(_TEXTS)
         self.takes_tools = self.writes_calls = self._takes_results = self._takes_system = True
         self.one_call = self._arguments_as_text = self._merges_users = self._joins_thoughts = self._says_apart = False
-        self._id_of = _any_id
+        self._id_of = any_id
         self.thought_key: str | None = None
         self.writer: Any = None
         self._tools_in_system = False
@@ -121,13 +118,13 @@ class ConversationTemplate:
 
     def with_native_ids(self, calls: Sequence[str | None], messages: Messages) -> list[dict[str, Any]]:
         """The messages with the first results naming the calls that they answer as the model did."""
-        named = [dict(message) for message in messages]
-        for call_id, message in zip(calls, named, strict=False):
+        answered = [dict(message) for message in messages]
+        for call_id, message in zip(calls, answered, strict=False):
             if message["role"] != "tool":
                 break
-            if call_id and self._id_of is not _any_id:
+            if call_id and self._id_of is not any_id:
                 message["tool_call_id"] = call_id
-        return named
+        return answered
 
     # What the template takes
 
@@ -177,13 +174,13 @@ class ConversationTemplate:
         """Whether it shows calls, and how it wants them: their ids, and their arguments as objects or as JSON text."""
         one = [user("Hm."), called(name=THIRD)]
         as_python = f"{{'{FIRST}': '{SECOND}'}}"
-        for self._id_of in (_any_id, _nine, _named):
+        for self._id_of in (any_id, nine, named):
             for self._arguments_as_text in (False, True):
                 if self._shows(one, THIRD, SECOND, tools=[TOOL]) and as_python not in self.text(one, [TOOL]):
                     two = [user("Hm."), called({FIRST: THIRD}, {FIRST: SECOND})]
                     self.one_call = not self._shows(two, THIRD, SECOND, tools=[TOOL])
                     return True
-        self._id_of, self._arguments_as_text = _any_id, False
+        self._id_of, self._arguments_as_text = any_id, False
         return False
 
     def _moves_content(self) -> bool:
@@ -298,17 +295,3 @@ class ConversationTemplate:
 
 def _is_system(message: Mapping[str, Any]) -> bool:
     return message["role"] in ("system", "developer")
-
-
-def _any_id(call_id: str, name: str, number: int) -> str:
-    return call_id
-
-
-def _nine(call_id: str, name: str, number: int) -> str:
-    """Mistral's ids: nine letters and digits."""
-    return call_id if _NINE.fullmatch(call_id) else hashlib.sha256(call_id.encode()).hexdigest()[:9]
-
-
-def _named(call_id: str, name: str, number: int) -> str:
-    """Kimi's ids, which are all that its template shows of a function's name."""
-    return call_id if _NAMED.fullmatch(call_id) else f"functions.{name}:{number}"

@@ -109,7 +109,7 @@ def examine(codec: "ChatCodec") -> Findings:
         except UserError as error:
             findings.refused.add(str(error).partition("\n")[0])
     if _control_tokens_get_through(codec):
-        findings.demonstrations.add("a tool's result can hold tokens that end a turn")
+        findings.refused.add("a tool's result can hold tokens that end a turn")
     return findings
 
 
