@@ -95,20 +95,6 @@ def test_tiles_of_any_size_agree_with_probabilities_kept_or_not(
     assert gradient_error < GRADIENT_TOLERANCE
 
 
-def test_the_fused_kernel_agrees_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Devices other than a CPU run it."""
-    attend = tree_plan.TreePlan.attend
-
-    def elsewhere(self: tree_plan.TreePlan, *arguments: Any) -> Tensor:
-        self._on_cpu = False
-        return attend(self, *arguments)
-
-    monkeypatch.setattr(tree_plan.TreePlan, "attend", elsewhere)
-    logprob_error, gradient_error = compare(cached_model("qwen3"), group_of_depth_three(shared_results=False))
-    assert logprob_error < LOGPROB_TOLERANCE
-    assert gradient_error < GRADIENT_TOLERANCE
-
-
 @pytest.mark.parametrize("temperature", [0.6, 1.4])
 def test_the_temperature_is_that_of_the_log_probabilities(temperature: float) -> None:
     logprob_error, gradient_error = compare(

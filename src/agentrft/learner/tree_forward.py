@@ -58,15 +58,21 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
             targets.append(row.token_ids[position])
     packed = partial(torch.tensor, dtype=torch.long, device=device)
     config = forward.config
+    recompute = _too_large(config, tree.unique_tokens, forward.dtype.itemsize, device)
     plan = TreePlan(
-        tree, layers=config.num_hidden_layers, heads=config.num_attention_heads, dtype=forward.dtype, device=device
+        tree,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        dtype=forward.dtype,
+        device=device,
+        recompute=recompute,
     )
     kept = forward.trunk(
         packed(tree.token_ids),
         packed(tree.position_ids),
         packed(list(predicting)),
         plan,
-        recompute=_too_large(config, tree.unique_tokens, forward.dtype.itemsize, device),
+        recompute=recompute,
     )
     position, token = packed(heads), packed(targets)
     logprobs, entropy = _predicted(forward, kept, position, token, temperature)

@@ -6,46 +6,23 @@ Layers with a recurrent state run node by node, each from the state that its par
 share is computed once there too, and their gradients add up in it.
 """
 
-import itertools
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from agentrft.learner.fused_attention import FusedTiles
+from agentrft.learner.tiles import Tile, gather, scatter_add, tiles_of, within_window
 from agentrft.learner.token_tree import TokenTree
-from agentrft.models.attention import PLAIN, ScoreRules, causal_mask, grouped_attention, ruled_attention, seen
-from agentrft.models.attention_products import TILE_TOKENS, probabilities, triangle
+from agentrft.models.attention import PLAIN, ScoreRules, ruled_attention, seen
+from agentrft.models.attention_products import probabilities, triangle
 from agentrft.models.native import Kernels, TreeLayout, kernels_for
 from agentrft.models.recurrence import Mixer, States, run_from
 
 # Probabilities of all layers up to this size are kept for the backward pass; larger ones are computed again.
 MAX_STORED_BYTES = 1 << 30
-
-Range = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Queries [start, end) and the ranges of keys that they see; the last `end - start` keys are their own."""
-
-    start: int
-    end: int
-    keys: tuple[Range, ...]
-
-    @property
-    def area(self) -> int:
-        return (self.end - self.start) * sum(end - start for start, end in self.keys)
-
-
-def tiles_of(tree: TokenTree, tile_tokens: int = TILE_TOKENS) -> list[Tile]:
-    """The tree's nodes, long ones in several tiles."""
-    tiles = []
-    for segment in tree.segments:
-        for start in range(segment.start, segment.end, tile_tokens):
-            end = min(start + tile_tokens, segment.end)
-            tiles.append(Tile(start, end, _joined([*segment.ancestors, (segment.start, end)])))
-    return tiles
 
 
 class TreePlan:
@@ -57,11 +34,22 @@ class TreePlan:
     Args:
         layers: of the model; decides whether all their probabilities can be kept.
         heads: query heads of a layer.
+        recompute: whether layers are computed again in the backward pass, and keep nothing until then.
     """
 
-    def __init__(self, tree: TokenTree, *, layers: int, heads: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        tree: TokenTree,
+        *,
+        layers: int,
+        heads: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        recompute: bool = False,
+    ) -> None:
         self._tiles = tiles_of(tree)
         self._on_cpu = device.type == "cpu"
+        self._fused = FusedTiles(self._tiles, keep_copies=recompute)
         stored = layers * heads * dtype.itemsize * sum(tile.area for tile in self._tiles)
         self._keep_probabilities = stored <= MAX_STORED_BYTES
         longest = max(tile.end - tile.start for tile in self._tiles)
@@ -83,12 +71,7 @@ class TreePlan:
             return _NativeAttention.apply(query, key, value, self._layout, scaling, kernels)
         if self._on_cpu:
             return _TiledAttention.apply(query, key, value, self._tiles, self._bias, scaling, self._keep_probabilities)
-        parts = []
-        for tile in self._tiles:
-            keys, values = _gather(key, tile.keys), _gather(value, tile.keys)
-            mask = causal_mask(tile.end - tile.start, keys.shape[1], key.device)
-            parts.append(grouped_attention(query[:, tile.start : tile.end], keys, values, scaling, mask))
-        return torch.cat(parts)
+        return self._fused.attend(query, key, value, scaling)
 
     def recur(self, mixer: Mixer, hidden: Tensor) -> Tensor:
         """See `ContextPlan.recur`."""
@@ -101,29 +84,17 @@ class TreePlan:
         return torch.cat(parts, dim=1)
 
     def _attend_by_rules(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, rules: ScoreRules) -> Tensor:
-        parts = []
-        for tile in self._tiles:
+        def of_tile(tile: Tile, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             own, depths = slice(tile.start, tile.end), self._depths[tile.start : tile.end]
-            ranges = _within_window(tile, rules.window)
-            keys, values = _gather(key, ranges), _gather(value, ranges)
+            ranges = within_window(tile, rules.window)
             mask = seen(depths, torch.cat([self._depths[start:end] for start, end in ranges]), rules.window)
-            parts.append(ruled_attention(query[:, own], keys, values, scaling, mask, rules))
-        return torch.cat(parts)
+            return ruled_attention(query[:, own], gather(key, ranges), gather(value, ranges), scaling, mask, rules)
 
-
-def _within_window(tile: Tile, window: int | None) -> tuple[Range, ...]:
-    """The ranges of keys that any query of the tile sees."""
-    if window is None:
-        return tile.keys
-    # The tile's first query sees itself and `window` - 1 tokens before it; those are the last ones of the ranges.
-    wanted = tile.end - tile.start + window - 1
-    kept: list[Range] = []
-    for start, end in reversed(tile.keys):
-        if wanted <= 0:
-            break
-        kept.append((max(start, end - wanted), end))
-        wanted -= end - start
-    return tuple(reversed(kept))
+        has_probabilities = rules.softcap is not None or rules.sinks is not None
+        if has_probabilities and not self._keep_probabilities and torch.is_grad_enabled():
+            again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+            return torch.cat([again(of_tile, tile, query, key, value) for tile in self._tiles])
+        return torch.cat([of_tile(tile, query, key, value) for tile in self._tiles])
 
 
 class _NativeAttention(torch.autograd.Function):
@@ -174,8 +145,8 @@ class _TiledAttention(torch.autograd.Function):
         result = torch.empty_like(scaled)
         kept = []
         for tile in tiles:
-            weights = probabilities(_rows(scaled, tile), _gather(key, tile.keys), tile.end - tile.start, bias, kernels)
-            attended = torch.bmm(weights, _gather(value, tile.keys))
+            weights = probabilities(_rows(scaled, tile), gather(key, tile.keys), tile.end - tile.start, bias, kernels)
+            attended = torch.bmm(weights, gather(value, tile.keys))
             result[:, tile.start : tile.end] = attended.view(kv_heads, -1, heads // kv_heads, head_dim)
             if keep_probabilities:
                 kept.append(weights)
@@ -192,15 +163,15 @@ class _TiledAttention(torch.autograd.Function):
         of_key = torch.zeros(key.shape, dtype=torch.float32, device=key.device)
         of_value = torch.zeros_like(of_key)
         for index, tile in enumerate(ctx.tiles):
-            keys, values = _gather(key, tile.keys), _gather(value, tile.keys)
+            keys, values = gather(key, tile.keys), gather(value, tile.keys)
             rows, own = _rows(scaled, tile), tile.end - tile.start
             weights = kept[index] if kept else probabilities(rows, keys, own, bias, ctx.kernels)
             outer = _rows(of_result, tile)
-            _scatter_add(of_value, tile.keys, torch.bmm(weights.transpose(1, 2), outer))
+            scatter_add(of_value, tile.keys, torch.bmm(weights.transpose(1, 2), outer))
             of_weights = torch.bmm(outer, values.transpose(1, 2))
             of_scores = _of_scores(of_weights, weights, ctx.kernels)
             of_query[:, tile.start : tile.end] = torch.bmm(of_scores, keys).view(kv_heads, -1, group, head_dim)
-            _scatter_add(of_key, tile.keys, torch.bmm(of_scores.transpose(1, 2), rows))
+            scatter_add(of_key, tile.keys, torch.bmm(of_scores.transpose(1, 2), rows))
         query = of_query.mul_(ctx.scaling).transpose(1, 2).reshape(kv_heads * group, tokens, head_dim)
         return query, of_key.to(key.dtype), of_value.to(value.dtype), None, None, None, None
 
@@ -222,26 +193,3 @@ def _of_scores(of_weights: Tensor, weights: Tensor, kernels: Kernels | None) -> 
         return torch.ops.aten._softmax_backward_data(of_weights, weights, -1, weights.dtype)
     kernels.softmax_grad(weights, of_weights)
     return of_weights
-
-
-def _gather(tensor: Tensor, ranges: tuple[Range, ...]) -> Tensor:
-    if len(ranges) == 1:
-        return tensor[:, ranges[0][0] : ranges[0][1]]
-    return torch.cat([tensor[:, start:end] for start, end in ranges], dim=1)
-
-
-def _scatter_add(target: Tensor, ranges: tuple[Range, ...], values: Tensor) -> None:
-    lengths = [end - start for start, end in ranges]
-    for (start, end), part in zip(ranges, values.split(lengths, dim=1), strict=True):
-        target[:, start:end] += part
-
-
-def _joined(ranges: list[Range]) -> tuple[Range, ...]:
-    """The same ranges with adjacent ones as one."""
-    joined = [ranges[0]]
-    for left, right in itertools.pairwise(ranges):
-        if left[1] == right[0]:
-            joined[-1] = (joined[-1][0], right[1])
-        else:
-            joined.append(right)
-    return tuple(joined)
