@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a model; the built-in one if not given")
     arguments = parser.parse_args()
     model = arguments.model or built_in_model()
+    name = "engine" if arguments.model is None else f"engine-{model.name}"
     result: dict[str, Any] = {"machine": machine(arguments.threads), "cases": {}}
     summary = {}
     for case, equal_lengths in (("equal lengths", True), ("lengths of turns", False)):
@@ -56,7 +57,7 @@ def main() -> None:
         for peer in ("generate", "vllm_cpu"):
             summary[f"ratio_vs_{peer}{suffix}"] = round(rates["agentrft"] / rates[peer], 2)
         print(f"{case}: " + ", ".join(f"{name} {rate:.0f} tokens/s" for name, rate in rates.items()), flush=True)
-    report("engine", {**result, "summary": summary})
+    report(name, {**result, "summary": summary})
 
 
 def built_in_model() -> Path:

@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="folder of a model; the built-in one if not given")
     arguments = parser.parse_args()
     model = arguments.model or built_in_model()
+    name = "learner" if arguments.model is None else f"learner-{model.name}"
     shape = {"prompt": PROMPT_TOKENS, "sampled": SAMPLED_TOKENS, "rollouts": ROLLOUTS}
     config = configuration(model, arguments.threads, **shape)
     on = machine(arguments.threads)
@@ -84,7 +85,7 @@ def main() -> None:
         "share_of_matmul_peak": round(rate / on["matmul_gflops"][config["dtype"]], 3),
     }
     report(
-        "learner",
+        name,
         {"machine": on, "versions": versions, "shape": shape, "seconds": seconds, "runs": runs, "summary": summary},
     )
 

@@ -167,6 +167,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
     """Save both as Qwen's own files have them, which a GGUF file does not quite."""
     # The file has one matrix twice, as embeddings in 5 bits and as the head in 8. The model has one for both.
     embeddings, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert embeddings is not None and head is not None
     embeddings.weight = head.weight
     model.config.tie_word_embeddings = True
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
