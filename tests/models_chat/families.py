@@ -4,8 +4,10 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from agentrft.models.catalog import resolve_model
+from agentrft.models.load import model_folder
 from scripts.fetch_templates import WHEEL, cached_wheel
 from tests.models_chat import reconstructions
 from tests.models_chat.reconstructions import deepseek_token
@@ -29,6 +31,7 @@ class Family:
         more: control tokens that the template does not name.
         is_ours: the template is a reconstruction.
         spaced: the tokenizer is like SentencePiece's.
+        built_in: our model, with its own tokenizer and template.
         plain_quotes: the template writes text in single quotes and does not escape those in it.
     """
 
@@ -43,10 +46,13 @@ class Family:
     is_ours: bool = False
     spaced: bool = False
     plain_quotes: bool = False
+    built_in: bool = False
 
     @property
     def source(self) -> str:
         """Where the template comes from, for people."""
+        if self.built_in:
+            return "the model's own"
         return OURS if self.is_ours else f"{WHEEL.partition('-py3')[0]}: {self.template}"
 
     def text(self) -> str | None:
@@ -60,6 +66,9 @@ class Family:
             return opened.read(f"trl/chat_templates/{self.template}.jinja").decode()
 
     def tokenizer(self) -> PreTrainedTokenizerFast | None:
+        """One with the template; None where that has not been fetched."""
+        if self.built_in:
+            return AutoTokenizer.from_pretrained(model_folder(resolve_model(self.template)))
         text = self.text()
         if text is None:
             return None
@@ -158,4 +167,5 @@ FAMILIES = [
     Family(
         "Cohere 2", "CohereLabs/tiny-aya-earth", "cohere2", "cohere2", end="<|END_OF_TURN_TOKEN|>", begin="<BOS_TOKEN>"
     ),
+    Family("SmolLM2", "HuggingFaceTB/SmolLM2-135M-Instruct … 1.7B", "llama", "smollm2-135m", built_in=True),
 ]

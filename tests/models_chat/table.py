@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.models_chat.families import FAMILIES
+from tests.models_chat.families import FAMILIES, OURS
 
 ROOT = Path(__file__).parents[2]
 SEEN = ROOT / "build" / "models_chat"
@@ -46,7 +46,7 @@ def made() -> str:
 
 
 def _chat(one: dict[str, Any]) -> list[str]:
-    name = one["family"] + ("" if one["template"].startswith("trl") else " ¹")
+    name = one["family"] + (" ¹" if one["template"] == OURS else "")
     proven = "yes" if one["proven"] else "no: " + "; ".join(one["unproven"])
     thinks = "yes" if one["thinks"] else "no"
     calls = f"`{one['call_format']}`"

@@ -27,6 +27,12 @@ _FAULTS = {
     ToolCallParseStatus.MISSING_NAME: "The tool call has no function name.",
     ToolCallParseStatus.MALFORMED_STRUCTURE: "The tool call must be an object with a name and an arguments object.",
 }
+# Where calls are no JSON.
+_OTHER_FAULTS = {
+    **_FAULTS,
+    ToolCallParseStatus.INVALID_JSON: "The arguments of the tool call cannot be read.",
+    ToolCallParseStatus.MALFORMED_STRUCTURE: "The tool call does not have the form that tool calls have.",
+}
 # XML-like templates report a value that is no JSON, and was taken as text, as INVALID_JSON; an unknown name is for
 # the rollout to answer.
 _USABLE = {ToolCallParseStatus.OK, ToolCallParseStatus.INVALID_JSON, ToolCallParseStatus.UNKNOWN_TOOL}
@@ -74,6 +80,7 @@ class ChatCodec:
         markup_texts: the same for markup that users' messages and tool results have no business with; systems and
             assistants keep theirs.
         unquoted: the model writes values of calls without quotes, so that their types are those of the tools' schemas.
+        json_calls: calls are JSON, and what a model is told of those that cannot be read speaks of it.
         ends_thoughts: prompts end what the model could think, so that demonstrations are shown without.
     """
 
@@ -85,9 +92,11 @@ class ChatCodec:
         markup_texts: Iterable[str] = (),
         ends_thoughts: bool = False,
         unquoted: bool = False,
+        json_calls: bool = True,
     ) -> None:
         self.renderer = renderer
         self._unquoted = unquoted
+        self._faults = _FAULTS if json_calls else _OTHER_FAULTS
         self._preparation = Preparation(
             control_texts, markup_texts, writes_any_call=getattr(renderer, "writes_calls_as_given", False)
         )
@@ -131,7 +140,7 @@ class ChatCodec:
     ) -> AssistantTurn:
         """Read a sampled turn; `prompt_ids` is all that stood before it. Never fails, whatever was sampled."""
         parsed = self._parsed(sampled_ids, prompt_ids, tools)
-        calls = [_checked(self._typed(call, tools)) for call in parsed.tool_calls]
+        calls = [_checked(self._typed(call, tools), self._faults) for call in parsed.tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": parsed.content}
         if parsed.reasoning_content:
             message["reasoning_content"] = parsed.reasoning_content
@@ -258,7 +267,7 @@ class ChatCodec:
         return self._parsed(sampled_ids, prompt_ids, tools).reasoning_content or ""
 
 
-def _checked(call: ParsedToolCall) -> ParsedCall:
+def _checked(call: ParsedToolCall, faults: Mapping[ToolCallParseStatus, str]) -> ParsedCall:
     if call.status in _USABLE and call.name and isinstance(call.arguments, dict):
         try:
             text = wire.dump(call.arguments)
@@ -266,8 +275,8 @@ def _checked(call: ParsedToolCall) -> ParsedCall:
             return ParsedCall(call.name, text)
         except WireError as error:
             return ParsedCall(call.name, None, f"The arguments cannot be used: {error}.")
-    status = call.status if call.status in _FAULTS else ToolCallParseStatus.MALFORMED_STRUCTURE
-    return ParsedCall(call.name, None, _FAULTS[status])
+    status = call.status if call.status in faults else ToolCallParseStatus.MALFORMED_STRUCTURE
+    return ParsedCall(call.name, None, faults[status])
 
 
 def _call_message(call_id: str, call: ParsedCall, raw: str) -> dict[str, Any]:

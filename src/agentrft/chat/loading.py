@@ -7,7 +7,7 @@ from renderers import RendererConfig, config_from_name, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, Renderer
 
 from agentrft.chat.battery import BATTERY, ROLLOUTS
-from agentrft.chat.call_formats import Hermes
+from agentrft.chat.call_formats import NOT_JSON, Hermes
 from agentrft.chat.call_formats.xml import ArgumentTags, FunctionTags
 from agentrft.chat.chatml import ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
@@ -138,6 +138,7 @@ def _codec(
         renderer,
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
+        json_calls=template is None or not isinstance(template.call_format, NOT_JSON),
         unquoted=template is not None and isinstance(template.call_format, FunctionTags | ArgumentTags),
         ends_thoughts=template is not None and template.turns.closes_thought,
     )

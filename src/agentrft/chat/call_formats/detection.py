@@ -3,11 +3,11 @@
 from typing import Any
 
 from agentrft.chat.call_formats.base import TurnFormat
-from agentrft.chat.call_formats.gemma import FUNCTION_GEMMA, GEMMA_4
+from agentrft.chat.call_formats.gemma import FUNCTION_GEMMA, GEMMA_4, GemmaCalls
 from agentrft.chat.call_formats.harmony import Harmony
 from agentrft.chat.call_formats.json_calls import learn
 from agentrft.chat.call_formats.named import DEEPSEEK, KIMI, MISTRAL
-from agentrft.chat.call_formats.pythonic import LFM2
+from agentrft.chat.call_formats.pythonic import LFM2, PythonCalls
 from agentrft.chat.call_formats.xml import ArgumentTags, FunctionTags
 
 KNOWN: tuple[TurnFormat, ...] = (
@@ -21,6 +21,9 @@ KNOWN: tuple[TurnFormat, ...] = (
     LFM2,
     Harmony(),
 )
+
+# Forms whose arguments are no JSON.
+NOT_JSON = (FunctionTags, ArgumentTags, GemmaCalls, PythonCalls)
 
 
 def detect(shown: str, name: str, arguments: dict[str, Any]) -> TurnFormat | None:
