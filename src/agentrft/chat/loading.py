@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 from renderers import RendererConfig, config_from_name, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, Renderer
 
-from agentrft.chat.battery import BATTERY, ROLLOUTS
+from agentrft.chat.battery import BATTERY, ROLLOUTS, SYSTEM, TOOLS, USER
 from agentrft.chat.call_formats import NOT_JSON, Hermes
 from agentrft.chat.call_formats.xml import ArgumentTags, FunctionTags
-from agentrft.chat.chatml import ChatMLToolRenderer
+from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
 from agentrft.chat.families import renderer_of, writes_as
+from agentrft.chat.hermes import describe_tools
 from agentrft.chat.proof import prove
 from agentrft.chat.template import TemplateRenderer
 from agentrft.chat.thinking import thinks
@@ -78,6 +79,10 @@ def _candidates(
 
 def _chatml(tokenizer: "PreTrainedTokenizerFast", template: TemplateRenderer) -> ChatMLToolRenderer | None:
     try:
+        shown = template.template.text([SYSTEM, USER], TOOLS, True)
+        # Most templates differ here already, and a copy of a large tokenizer takes a while.
+        if TURN_START not in shown or (template.template.takes_tools and describe_tools(TOOLS) not in shown):
+            return None
         renderer = ChatMLToolRenderer(tokenizer)
     except UserError:
         return None
