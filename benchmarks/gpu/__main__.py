@@ -66,6 +66,9 @@ def main() -> None:
         for name, one in _run(group, arguments, left).items():
             found[name] = one
             _tell(f"{name}: {'right' if one['ok'] else 'WRONG'}", started)
+        if not found.get(FACTS.name, {"ok": True})["ok"]:
+            _tell("without what the machine can do there is nothing to compare with", started)
+            break
     result = {
         "benchmark": "gpu_check",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -77,7 +80,9 @@ def main() -> None:
         "parts": found,
     }
     device = found.get(FACTS.name, {}).get("device", {}).get("name", arguments.device)
-    path = arguments.out / f"gpu_check-{re.sub('[^A-Za-z0-9]+', '-', device).strip('-')}.json"
+    # Some parts alone are no result to keep in the place of a whole one.
+    name = " ".join(["gpu_check", device, *(arguments.only or ())])
+    path = arguments.out / f"{re.sub('[^A-Za-z0-9_.]+', '-', name).strip('-')}.json"
     arguments.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({"file": str(path), "ok": result["ok"], **result["summary"]}), flush=True)
@@ -118,7 +123,10 @@ def _run(parts: list[Part], arguments: argparse.Namespace, left_s: float) -> dic
             (folder / f"{part.name}.setting.json").write_text(json.dumps(setting), encoding="utf-8")
         # Without agentrft's own way of starting an import takes half as long again.
         command = [sys.executable, "-m", "agentrft.program", "benchmarks.gpu.worker", str(folder)]
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {**os.environ}
+        # Nothing is fetched, neither a model nor a kernel.
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        if arguments.device == "cpu":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         process = subprocess.Popen(
             [*command, *(part.name for part in parts)], cwd=ROOT, env=environment, start_new_session=True
         )
@@ -150,9 +158,13 @@ def _summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The numbers that the design has goals for, by part."""
     names = ("decode_tokens_per_s", "decode_share_of_bandwidth", "update_s", "update_share_of_matmul")
     numbers = {f"{part}: {name}": round(one[name], 3) for part, one in found.items() for name in names if name in one}
-    wrong = [check["what"] for one in found.values() for check in one["checks"] if not check["ok"]] + [
-        f"{part}: {one['error']}" for part, one in found.items() if "error" in one
+    wrong = [
+        f"{check['what']}: {check['error']}" if "error" in check else check["what"]
+        for one in found.values()
+        for check in one["checks"]
+        if not check["ok"]
     ]
+    wrong += [f"{part}: {one['error']}" for part, one in found.items() if "error" in one]
     return {**numbers, "wrong": wrong}
 
 

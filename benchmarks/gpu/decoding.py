@@ -1,12 +1,12 @@
 """Decoding of 64 sequences by the embedded engine, against the memory's bandwidth, and the memory that it takes."""
 
 import asyncio
+import gc
 import random
 import time
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
 
 from agentrft.engine import Sampling
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
@@ -42,27 +42,25 @@ def run(setting: Setting, findings: Findings) -> None:
     assert setting.model is not None
     load = Load(64, 12, 12) if setting.small else Load(64, 512, 128)
     architecture = inspect_architecture(shape(setting.model), setting.dtype)
+    bandwidth = copy_rate(setting)
     memory = DeviceMemory(setting.device)
     memory.begin()
     before = memory.used
     with findings.timed("making the model"):
-        forward = forward_of(_model(setting))
+        forward = forward_of(shaped_model(setting.model, setting.dtype, setting.device))
+        # transformers' model refers to itself, and its weights were copied.
+        gc.collect()
         setting.wait()
     engine = EmbeddedEngine(forward, EngineLimits(load.longest, max_sequences=load.sequences))
     predicted = _predicted_bytes(architecture, setting.dtype, load)
     findings.note(load=vars(load), parameters=architecture.parameters, predicted_bytes=predicted)
     memory.begin()
-    asyncio.run(_decode(engine, architecture, load, setting, findings))
+    asyncio.run(_decode(engine, architecture, load, bandwidth, setting, findings))
     measured = memory.peak - before
     findings.note(measured_bytes=measured)
     if setting.device.type == "cuda":
         share = measured / sum(predicted.values())
         findings.check("decoding: memory, as a share of the prediction", share, at_most=MEMORY_SLACK)
-
-
-def _model(setting: Setting) -> PreTrainedModel:
-    assert setting.model is not None
-    return shaped_model(setting.model, setting.dtype, setting.device)
 
 
 def _predicted_bytes(architecture: Architecture, dtype: torch.dtype, load: Load) -> dict[str, int]:
@@ -71,7 +69,12 @@ def _predicted_bytes(architecture: Architecture, dtype: torch.dtype, load: Load)
 
 
 async def _decode(
-    engine: EmbeddedEngine, architecture: Architecture, load: Load, setting: Setting, findings: Findings
+    engine: EmbeddedEngine,
+    architecture: Architecture,
+    load: Load,
+    bandwidth: float,
+    setting: Setting,
+    findings: Findings,
 ) -> None:
     source, vocabulary = random.Random(0), shape(str(setting.model)).vocab_size
     prompts = [[source.randrange(vocabulary) for _ in range(load.prompt)] for _ in range(load.sequences)]
@@ -102,7 +105,7 @@ async def _decode(
         keys_and_values = load.sequences * context * architecture.cache_shapes.elements_per_token * itemsize
         # With tied embeddings all weights are read in a step; of untied ones a few rows of the embedding are not many.
         step_bytes = architecture.parameters * itemsize + keys_and_values
-        share = step_bytes / (seconds / steps) / copy_rate(setting)
+        share = step_bytes / (seconds / steps) / bandwidth
         findings.note(decode_bytes_per_step=step_bytes, decode_share_of_bandwidth=share, goal=GOAL_OF_BANDWIDTH)
         with profiled(setting, findings, "decode_profile"):
             await sample(PROFILED_TOKENS, nothing)

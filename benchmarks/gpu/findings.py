@@ -1,6 +1,7 @@
 """What a part of the check is told, and what it tells: numbers, and checks that hold or do not."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -58,7 +59,9 @@ class Findings:
     def check(self, what: str, measured: float, *, at_most: float) -> None:
         """A number that must not be larger; one that is none is too large."""
         holds = measured <= at_most
-        self._found["checks"].append({"what": what, "measured": measured, "at_most": at_most, "ok": holds})
+        # JSON has no other way to say that something is no number.
+        number = measured if math.isfinite(measured) else None
+        self._found["checks"].append({"what": what, "measured": number, "at_most": at_most, "ok": holds})
         self._write()
         if not holds:
             say(f"{what}: {measured:.3g}, and at most {at_most:.3g} is right")

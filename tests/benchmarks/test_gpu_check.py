@@ -25,7 +25,7 @@ def run(out: Path, *options: str, **environment: str) -> tuple[subprocess.Comple
         text=True,
         timeout=480,
     )
-    (result,) = out.glob("gpu_check-*.json")
+    (result,) = out.glob("gpu_check-*.json")  # named after the processor
     return done, json.loads(result.read_text())
 
 
@@ -84,7 +84,7 @@ def test_a_part_that_breaks_is_told_and_the_others_go_on(tmp_path: Path) -> None
     assert done.returncode == 1 and not result["ok"]
     assert {name: part["ok"] for name, part in result["parts"].items()} == {"job": False, "update-qwen3-tiny": True}
     assert "RuntimeError: CUDA error: out of patience" in json.dumps(result["parts"]["job"]["checks"])
-    assert result["summary"]["wrong"] == ["job"]
+    assert result["summary"]["wrong"] == ["job: RuntimeError: CUDA error: out of patience"]
 
 
 def test_a_part_that_there_is_not_is_refused(tmp_path: Path) -> None:
