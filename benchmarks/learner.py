@@ -15,6 +15,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from agentrft.learner.flops import update_flops
 from agentrft.learner.token_tree import build_token_tree
+from agentrft.models.costs import packed_costs
 from benchmarks.engine import built_in_model
 from benchmarks.harness import OURS, ROOT, machine, measure, median_of, report
 from benchmarks.ours.update import as_group
@@ -58,9 +59,7 @@ def model_flops(config: PretrainedConfig, group: dict[str, Any]) -> float:
     sampled = [len(ids) for ids in group["completions"]]
     # Siblings predict their first token from the same place.
     predictions = sum(sampled) - len(sampled) + 1
-    flops = update_flops(config, tree, predictions, all_weights=False)
-    assert flops is not None
-    return flops
+    return update_flops(packed_costs(config, itemsize=2), tree, predictions, all_weights=False)
 
 
 def main() -> None:

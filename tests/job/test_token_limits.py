@@ -153,11 +153,11 @@ def test_the_memory_holds_a_group_at_once_in_the_cache_and_in_an_update(tiny_mod
 
     cpu = torch.device("cpu")
     config = load_config(resolve_model(str(tiny_model)))
-    shapes = inspect_architecture(config).cache_shapes
+    architecture = inspect_architecture(config)
 
     def tokens(**changes: Any) -> tuple[int, int]:
         spec = load_job(auto_job(tmp_path, tiny_model, **changes))
-        return tokens_in_memory(spec, config, shapes, 4, engine_device=cpu, device=cpu)
+        return tokens_in_memory(spec, architecture, 4, engine_device=cpu, device=cpu)
 
     # 2 x 2 layers x 2 heads x 12 dimensions x 4 bytes a token, in blocks of 64 tokens.
     (few, at_once), (more, _) = tokens(engine={"kv_cache_mb": 1}), tokens(engine={"kv_cache_mb": 2})

@@ -7,6 +7,7 @@ from agentrft.learner import Learner, Policy, TrainingGroup, TrainingRow
 from agentrft.learner.flops import update_flops, visible_pairs
 from agentrft.learner.packing import packs_of, rows_together
 from agentrft.learner.token_tree import build_token_tree
+from agentrft.models.packed import PackedModel
 from agentrft.models.peak import matmul_flops_per_s
 from tests.learner.rows import group_of_depth_three, row
 from tests.tiny_model import tiny_model
@@ -81,11 +82,11 @@ def test_flops_are_those_of_the_tokens_that_see_each_other() -> None:
     tree = build_token_tree(rows)
     pairs = prompt * (prompt + 1) / 2 + rollouts * (sampled * prompt + sampled * (sampled + 1) / 2)
     assert visible_pairs(tree) == pairs
-    config = tiny_model("llama").planned.config
+    forward = PackedModel(tiny_model("llama").planned)
     per_layer = 48 * 8 * (2 * 6 + 2 * 2) + 3 * 48 * 96
     linear, attention, head = 4 * per_layer * 3 * tree.unique_tokens, 12 * 6 * 8 * 3 * pairs, 4 * 48 * 300 * 7
-    assert update_flops(config, tree, 7, all_weights=False) == linear + attention + head
-    assert update_flops(config, tree, 7, all_weights=True) == 1.5 * (linear + head) + attention
+    assert update_flops(forward.costs, tree, 7, all_weights=False) == linear + attention + head
+    assert update_flops(forward.costs, tree, 7, all_weights=True) == 1.5 * (linear + head) + attention
 
 
 def test_every_update_says_how_much_of_the_machine_it_used() -> None:

@@ -3,13 +3,10 @@
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from transformers import PretrainedConfig
-
 from agentrft.errors import UserError
 from agentrft.job.memory_budget import tokens_in_memory
 from agentrft.job.token_limits import CHARACTERS_PER_TOKEN, MOST_TOOL_TOKENS, TOOL_TOKENS, LimitFacts
 from agentrft.models.architecture import Architecture
-from agentrft.models.context import model_context_tokens
 from agentrft.tools import Toolbox
 
 if TYPE_CHECKING:
@@ -19,27 +16,24 @@ if TYPE_CHECKING:
 MOST_SHOWN = 64
 
 
-def limit_facts(
-    runtime: "Runtime", config: PretrainedConfig, architecture: Architecture, *, calls_end: bool
-) -> LimitFacts:
+def limit_facts(runtime: "Runtime", architecture: Architecture, *, calls_end: bool) -> LimitFacts:
     """What is known of a job before its model is loaded.
 
     Args:
-        config, architecture: the model's.
+        architecture: the model's.
         calls_end: whether a turn that calls ends a rollout.
     """
     spec = runtime.spec
     memory_tokens, at_once = tokens_in_memory(
         spec,
-        config,
-        architecture.cache_shapes,
+        architecture,
         runtime.dtype.itemsize,
         engine_device=runtime.engine_device,
         device=runtime.device,
     )
     has_calls = runtime.call_rules.shows_tools and bool(runtime.toolbox.tools) and not calls_end
     return LimitFacts(
-        model_tokens=model_context_tokens(config.to_dict()),
+        model_tokens=architecture.context_tokens,
         memory_tokens=memory_tokens,
         at_once=at_once,
         thinks=runtime.codec.proof is not None and runtime.codec.proof.thinks,

@@ -3,14 +3,12 @@
 import logging
 
 import torch
-from transformers import PretrainedConfig
 
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.job.token_limits import most_tokens_within
-from agentrft.learner.flops import recomputed_bytes
 from agentrft.learner.tree_forward import ACTIVATION_SHARE
-from agentrft.models.cache_shapes import CacheShapes
+from agentrft.models.architecture import Architecture
 from agentrft.models.memory import device_memory
 from agentrft.spec import JobSpec
 
@@ -56,8 +54,7 @@ def least_at_once(spec: JobSpec) -> int:
 
 def tokens_in_memory(
     spec: JobSpec,
-    config: PretrainedConfig,
-    shapes: CacheShapes,
+    architecture: Architecture,
     itemsize: int,
     *,
     engine_device: torch.device,
@@ -66,17 +63,18 @@ def tokens_in_memory(
     """The longest sequence of which a group's rollouts fit, all at once, into the KV cache and into an update; and how
     many these are.
     """
+    costs = architecture.costs
     group = spec.hyperparameters.rollouts_per_sample
     at_once = max(group, least_at_once(spec))
     cached = most_tokens_within(
         kv_cache_bytes(spec, engine_device),
-        lambda tokens: at_once * bytes_per_slot(shapes, tokens, itemsize),
+        lambda tokens: at_once * bytes_per_slot(architecture.cache_shapes, tokens, itemsize),
         most=MOST_TOKENS,
     )
     # As if they had nothing in common.
     trained = most_tokens_within(
         int(ACTIVATION_SHARE * device_memory(device)),
-        lambda tokens: recomputed_bytes(config, group * tokens, itemsize),
+        lambda tokens: int(group * tokens * (costs.recomputed_bytes + costs.layer_bytes)),
         most=MOST_TOKENS,
     )
     return min(cached, trained), at_once

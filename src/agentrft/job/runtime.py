@@ -119,8 +119,7 @@ class Runtime:
             len(self.codec.prompt_ids(sample.messages, self.tools_of(sample)))
             for sample in (*self.train, *self.validation)
         ]
-        config = load_config(source)
-        facts = limit_facts(self, config, inspect_architecture(config, self.dtype), calls_end=calls_end)
+        facts = limit_facts(self, inspect_architecture(load_config(source), self.dtype), calls_end=calls_end)
         self.model_tokens = facts.model_tokens
         self.token_limits = token_limits(spec.hyperparameters, facts)
         for why in self.token_limits.why:

@@ -6,9 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PretrainedConfig
 
-from agentrft.learner.flops import activation_bytes
 from agentrft.learner.group import TrainingRow
 from agentrft.learner.token_logprobs import token_logprobs
 from agentrft.learner.token_tree import TokenTree
@@ -58,7 +56,7 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
             targets.append(row.token_ids[position])
     packed = partial(torch.tensor, dtype=torch.long, device=device)
     config = forward.config
-    recompute = _too_large(config, tree.unique_tokens, forward.dtype.itemsize, device)
+    recompute = _too_large(forward, tree.unique_tokens)
     plan = TreePlan(
         tree,
         layers=config.num_hidden_layers,
@@ -112,5 +110,5 @@ def _predicted(
     return logprobs, entropy
 
 
-def _too_large(config: PretrainedConfig, tokens: int, itemsize: int, device: torch.device) -> bool:
-    return activation_bytes(config, tokens, itemsize) > ACTIVATION_SHARE * device_memory(device)
+def _too_large(forward: Forward, tokens: int) -> bool:
+    return forward.costs.activation_bytes * tokens > ACTIVATION_SHARE * device_memory(forward.device)

@@ -41,7 +41,7 @@ class UpdateMetrics:
         sampled_tokens: trained on.
         unique_tokens, total_tokens: computed, and what a padded computation would have had without padding.
         passes: that the groups were packed into.
-        unique_tokens_per_s, flops_per_s: of the whole update; FLOPs are those of `update_flops`, 0 where it knows none.
+        unique_tokens_per_s, flops_per_s: of the whole update; FLOPs are those of `update_flops`.
         peak_share: `flops_per_s` as a share of what a large matrix product reaches here in the same data type.
         logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
         entropy: mean over sampled tokens, in nats.
@@ -186,7 +186,7 @@ class Learner:
 
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None
-        return update_flops(self.policy.forward.config, tree, predictions, all_weights=all_weights) or 0.0
+        return update_flops(self.policy.forward.costs, tree, predictions, all_weights=all_weights)
 
     def _scheduled_learning_rate(self) -> float:
         warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))

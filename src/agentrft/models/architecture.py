@@ -6,10 +6,10 @@ window or a state, how many parameters it has. What this cannot show, that the n
 weights are there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from agentrft.models.auto import INSTEAD, auto_class
 from agentrft.models.cache_shapes import CacheShapes
 from agentrft.models.context import model_context_tokens
 from agentrft.models.convert import quiet_transformers
+from agentrft.models.costs import PassCosts, packed_costs
 from agentrft.models.forward import TransformersForward
 from agentrft.models.lora_targets import has_experts, lora_targets
 from agentrft.models.packed import PackedModel
@@ -28,6 +29,7 @@ from agentrft.models.planned import IMPLEMENTATION, text_decoder, use_planned_at
 from agentrft.models.precision import in_float32
 from agentrft.models.recurrence import Mixer, run_from
 
+T = TypeVar("T")
 _ATTENTION_LAYERS = frozenset({"attention", "full_attention", "sliding_attention"})
 LAYER_TYPES = _ATTENTION_LAYERS | {"linear_attention", "mamba", "mamba2", "conv", "hybrid", "mlp", "moe"}
 PROOF_TOKENS = 24
@@ -45,6 +47,7 @@ class Architecture:
         path: "fast" is our own pass, "transformers" its modules, entered by plans.
         parameters: of the text part.
         cache_shapes: what an engine keeps of a sequence.
+        costs: of a pass over each token.
         has_experts: whether tokens are routed.
         lora_layers: how many layers an adapter changes.
         context_tokens: the longest context; None where the configuration does not say.
@@ -54,6 +57,7 @@ class Architecture:
     path: Literal["fast", "transformers"]
     parameters: int
     cache_shapes: CacheShapes
+    costs: PassCosts
     has_experts: bool
     lora_layers: int
     context_tokens: int | None
@@ -68,16 +72,19 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
     text = config.get_text_config(decoder=True)
     _refuse_layers(text)
     model = _empty_model(config, dtype)
-    shapes = _shapes_of(model)
+    forward = TransformersForward(model)
+    shapes, costs = _tried(model, lambda: (forward.cache_shapes, forward.costs))
     _refuse_unseen(text, shapes)
+    is_fast = PackedModel.supports(model)
     lora_layers = len(lora_targets(model))
     if not lora_layers:
         raise UserError(f"model type '{text.model_type}' has no linear layers for adapters.", INSTEAD)
     return Architecture(
         family=text.model_type,
-        path="fast" if PackedModel.supports(model) else "transformers",
+        path="fast" if is_fast else "transformers",
         parameters=sum(one.numel() for one in text_decoder(model).parameters()) + _head_parameters(model),
         cache_shapes=shapes,
+        costs=packed_costs(text, dtype.itemsize) if is_fast else costs,
         has_experts=has_experts(model),
         lora_layers=lora_layers,
         context_tokens=model_context_tokens(config.to_dict()),
@@ -162,12 +169,13 @@ def _empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedMode
     return model
 
 
-def _shapes_of(model: PreTrainedModel) -> CacheShapes:
+def _tried(model: PreTrainedModel, look: Callable[[], T]) -> T:
+    """What `look` finds by running the model."""
     if has_experts(model):
         # Their other ways of computing look at which experts are hit, and here no number is known.
-        model.set_experts_implementation("batched_mm")
+        model.set_experts_implementation("grouped_mm")
     try:
-        return TransformersForward(model).cache_shapes
+        return look()
     # What an architecture does that no plan can follow is found out by trying.
     except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise _not_computable(model.config, error) from error

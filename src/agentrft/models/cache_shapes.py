@@ -97,10 +97,7 @@ class ShapesPlan:
         return CacheShapes(dict(sorted(self.keys.items())), [states for _, states in sorted(self.states.items())])
 
 
-PROBE_TOKENS = 2
-
-
-def probe_tokens(device: torch.device) -> tuple[Tensor, Tensor]:
+def probe_tokens(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Ids and positions for a pass that shows shapes."""
-    ids = torch.zeros(PROBE_TOKENS, dtype=torch.long, device=device)
-    return ids, torch.arange(PROBE_TOKENS, device=device)
+    ids = torch.zeros(count, dtype=torch.long, device=device)
+    return ids, torch.arange(count, device=device)

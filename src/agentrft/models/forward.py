@@ -11,9 +11,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import ContextPlan
 from agentrft.models.cache_shapes import CacheShapes, ShapesPlan, probe_tokens
+from agentrft.models.costs import PassCosts, modules_costs
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.packed import PackedModel
-from agentrft.models.planned import PlannedModel, text_config
+from agentrft.models.planned import PlannedModel, text_config, text_decoder
+
+# Of passes that show shapes, and what a pass keeps: as many as recurrent layers compute at once.
+PROBE_TOKENS, COSTS_TOKENS = 2, 64
 
 
 class Forward(Protocol):
@@ -31,6 +35,11 @@ class Forward(Protocol):
     @property
     def cache_shapes(self) -> CacheShapes:
         """What an engine keeps of a sequence."""
+        ...
+
+    @property
+    def costs(self) -> PassCosts:
+        """What a pass costs for each token."""
         ...
 
     def trunk(
@@ -97,8 +106,36 @@ class TransformersForward:
     def _shapes(self) -> CacheShapes:
         plan = ShapesPlan()
         with torch.no_grad():
-            self._planned.hidden_states(*probe_tokens(self.device), plan)
+            self._planned.hidden_states(*probe_tokens(PROBE_TOKENS, self.device), plan)
         return plan.seen()
+
+    @property
+    def costs(self) -> PassCosts:
+        """See `Forward`. What a pass keeps is seen in one over a few tokens."""
+        return self._costs
+
+    @cached_property
+    def _costs(self) -> PassCosts:
+        weights = {parameter.untyped_storage()._cdata for parameter in self._plain.parameters()}
+        kept: dict[int, int] = {}
+
+        def count(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                kept[storage._cdata] = storage.nbytes()
+            return tensor
+
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            # Held until all is counted, so that no storage stands where another one was.
+            output = self._planned.hidden_states(*probe_tokens(COSTS_TOKENS, self.device), ShapesPlan())
+        del output
+        return modules_costs(
+            text_decoder(self._plain),
+            self.config,
+            self.cache_shapes,
+            activation_bytes=sum(kept.values()) / COSTS_TOKENS,
+            itemsize=self.dtype.itemsize,
+        )
 
     def __call__(
         self,

@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import PLAIN, ContextPlan, ScoreRules
 from agentrft.models.cache_shapes import CacheShapes, KeyShape
+from agentrft.models.costs import PassCosts, packed_costs
 from agentrft.models.heads import heads_of
 from agentrft.models.layouts import lay_out, pays
 from agentrft.models.lora import LoraAdapter, LoraPart, LoraRows, Mixtures
@@ -109,6 +110,11 @@ class PackedModel:
                 for layer, rules in enumerate(self._rules)
             }
         )
+
+    @property
+    def costs(self) -> PassCosts:
+        """See `Forward`."""
+        return packed_costs(self.config, self.dtype.itemsize)
 
     def __call__(
         self,
