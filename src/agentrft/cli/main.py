@@ -10,6 +10,7 @@ from agentrft.cli.errors import Commands
 from agentrft.cli.export import export
 from agentrft.cli.grade import grade
 from agentrft.cli.init import init
+from agentrft.cli.inspecting import inspect
 from agentrft.cli.listing import events, jobs, models
 from agentrft.cli.measure import baseline, compare, evaluate
 from agentrft.cli.rollouts import rollouts
@@ -53,6 +54,7 @@ app.add_typer(keys, name="keys")
 named_models = typer.Typer(invoke_without_command=True)
 named_models.callback()(models)
 named_models.command("add")(add_model)
+named_models.command("inspect")(inspect)
 app.add_typer(named_models, name="models")
 app.command("jobs")(jobs)
 app.command("events")(events)

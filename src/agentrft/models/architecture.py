@@ -23,7 +23,7 @@ from agentrft.models.context import model_context_tokens
 from agentrft.models.convert import quiet_transformers
 from agentrft.models.costs import PassCosts, packed_costs
 from agentrft.models.forward import TransformersForward
-from agentrft.models.lora_targets import has_experts, lora_targets
+from agentrft.models.lora_targets import adapter_parameters, has_experts, lora_targets
 from agentrft.models.packed import PackedModel
 from agentrft.models.planned import IMPLEMENTATION, text_decoder, use_planned_attention
 from agentrft.models.precision import in_float32
@@ -50,6 +50,7 @@ class Architecture:
         costs: of a pass over each token.
         has_experts: whether tokens are routed.
         lora_layers: how many layers an adapter changes.
+        lora_parameters: numbers of an adapter of rank 1.
         context_tokens: the longest context; None where the configuration does not say.
     """
 
@@ -60,6 +61,7 @@ class Architecture:
     costs: PassCosts
     has_experts: bool
     lora_layers: int
+    lora_parameters: int
     context_tokens: int | None
 
 
@@ -87,6 +89,7 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
         costs=packed_costs(text, dtype.itemsize) if is_fast else costs,
         has_experts=has_experts(model),
         lora_layers=lora_layers,
+        lora_parameters=adapter_parameters(model, 1),
         context_tokens=model_context_tokens(config.to_dict()),
     )
 

@@ -5,6 +5,7 @@ to, stay as they are, so that the tokens of rollouts reach the experts that they
 """
 
 from collections.abc import Iterator
+from typing import cast
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -34,6 +35,12 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
         and name.rpartition(".")[2] not in skipped
         and module.out_features > 1
     ]
+
+
+def adapter_parameters(model: PreTrainedModel, rank: int) -> int:
+    """How many numbers an adapter of this rank has."""
+    layers = [cast(nn.Linear, model.get_submodule(name)) for name in lora_targets(model)]
+    return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
 def has_experts(model: PreTrainedModel) -> bool:

@@ -1,0 +1,92 @@
+"""What a model's rollouts and updates take of a device's memory, from its architecture alone."""
+
+from dataclasses import dataclass
+
+from agentrft.engine.kv_cache import bytes_per_slot
+from agentrft.job.memory_budget import KV_CACHE_SHARE
+from agentrft.learner.tree_forward import ACTIVATION_SHARE, HEAD_ROWS
+from agentrft.learner.update import CPU_TOKENS_PER_PASS, TOKENS_PER_PASS
+from agentrft.models.architecture import Architecture
+from agentrft.models.layouts import MEMORY_SHARE
+
+# A weight that is trained has a float32 master, a gradient, and Adam's two moments.
+TRAINED_BYTES = 16
+# A pass's logits, their gradient, and what it is made from.
+LOGITS_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """In bytes.
+
+    Attributes:
+        weights: of the model, and of what the engine generates with.
+        trained: masters, gradients and the optimizer's.
+        rollout: of one rollout at the longest context.
+        rollouts_at_once: as many as wanted, or as the share of the memory for them holds.
+        pass_tokens: of one pass of an update, or of a warm start.
+        update: of such a pass.
+        recomputes: whether it computes its layers again in the backward pass, to take less.
+        memory: what the device has.
+    """
+
+    weights: int
+    trained: int
+    rollout: int
+    rollouts_at_once: int
+    pass_tokens: int
+    update: int
+    recomputes: bool
+    memory: int
+
+    @property
+    def total(self) -> int:
+        """Of a job."""
+        return self.weights + self.trained + self.rollouts_at_once * self.rollout + self.update
+
+    @property
+    def fits(self) -> bool:
+        return self.rollouts_at_once > 0 and self.total <= self.memory
+
+
+def memory_needs(
+    architecture: Architecture,
+    *,
+    memory: int,
+    on_cpu: bool,
+    context_tokens: int,
+    rollouts: int,
+    lora_rank: int | None,
+) -> MemoryNeeds:
+    """What a job takes.
+
+    Args:
+        memory: of the device, in bytes.
+        context_tokens: the longest rollout.
+        rollouts: at once, if the memory holds them.
+        lora_rank: None trains all weights.
+    """
+    costs = architecture.costs
+    weights = architecture.parameters * costs.itemsize
+    # The engine's are merged with the adapter, so that they are others than those that it is trained on.
+    held = 2 * weights
+    if on_cpu and architecture.path == "fast" and weights <= MEMORY_SHARE * memory:
+        held += weights  # laid out for the processor
+    trained = architecture.parameters if lora_rank is None else lora_rank * architecture.lora_parameters
+    slot = bytes_per_slot(architecture.cache_shapes, context_tokens, costs.itemsize)
+    tokens = CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS
+    kept = costs.activation_bytes * tokens
+    recomputes = kept > ACTIVATION_SHARE * memory
+    if recomputes:
+        kept = (costs.recomputed_bytes + costs.layer_bytes) * tokens
+    logits = LOGITS_AT_ONCE * min(HEAD_ROWS, tokens) * costs.vocabulary * costs.itemsize
+    return MemoryNeeds(
+        weights=held,
+        trained=trained * TRAINED_BYTES + (0 if lora_rank is None else trained * costs.itemsize),
+        rollout=slot,
+        rollouts_at_once=min(rollouts, int(KV_CACHE_SHARE * memory) // slot),
+        pass_tokens=tokens,
+        update=int(kept) + logits,
+        recomputes=recomputes,
+        memory=memory,
+    )
