@@ -118,13 +118,14 @@ def add_model(
 ) -> None:
     """Give weights a public name, in models.yaml of a server's data folder; read when it starts."""
     output = Output(as_json=as_json)
+    from agentrft.job.model_files import refuse_architecture
     from agentrft.server.models.catalog import add_model as add
     from agentrft.server.private_files import make_private
 
     make_private()
     if weights.startswith((".", "~")) or (Path(weights).is_dir() and "/" in weights):
         weights = str(Path(weights).expanduser().absolute())
-    resolve_model(weights)
+    refuse_architecture(resolve_model(weights))
     path = add(data_dir.absolute(), name, weights)
     output.emit({"name": name, "weights": weights, "file": str(path)})
     output.console.print(f"{name} stands for {weights} from the server's next start on ({path}).", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a job says of its model, held against the model's files where they are here: in a moment, and without torch."""
+"""What a job says of its model, held against the model's files where they are here."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,23 @@ from huggingface_hub import snapshot_download
 
 from agentrft import wire
 from agentrft.job.token_limits import check_given
-from agentrft.models import resolve_model
+from agentrft.models import ModelSource, resolve_model
+from agentrft.models.catalog import BUILT_IN
 from agentrft.models.context import model_context_tokens
 from agentrft.spec import JobSpec
 from agentrft.wire import WireError, is_list, is_object
 
 
 def check_model_files(spec: JobSpec) -> None:
-    """Refuse limits that are more than the model takes, and variables that its chat template does not have.
+    """Refuse limits that are more than the model takes, and variables that its chat template does not have. It takes a
+    moment, and no torch.
 
     A model whose files are not here yet is looked at when the job starts; so are files that cannot be read.
 
     Raises:
         UserError: naming the field, and what the model has.
     """
-    folder = _folder(spec.model)
+    folder = _folder(resolve_model(spec.model))
     if folder is None:
         return
     config = _json(folder / "config.json")
@@ -35,8 +37,22 @@ def check_model_files(spec: JobSpec) -> None:
         check_known(template, spec.model, spec.chat_template_kwargs)
 
 
-def _folder(model: str) -> Path | None:
-    source = resolve_model(model)
+def refuse_architecture(source: ModelSource) -> None:
+    """Refuse a model that cannot be computed, where its configuration is here. Loads torch, but for built-in models.
+
+    Raises:
+        UserError: saying what to take instead.
+    """
+    folder = None if source.name in BUILT_IN else _folder(source)
+    if folder is None or not (folder / "config.json").is_file():
+        return
+    from agentrft.models.architecture import inspect_architecture
+    from agentrft.models.load import config_in
+
+    inspect_architecture(config_in(folder, source))
+
+
+def _folder(source: ModelSource) -> Path | None:
     if source.is_local:
         return Path(source.path_or_id)
     try:

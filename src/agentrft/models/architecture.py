@@ -17,7 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.errors import UserError
 from agentrft.models.attention import PLAIN, ScoreRules, ruled_attention, seen
-from agentrft.models.auto import INSTEAD, auto_class
+from agentrft.models.auto import FAULTS_OF_CONFIGURATIONS, INSTEAD, auto_class
 from agentrft.models.cache_shapes import CacheShapes
 from agentrft.models.context import model_context_tokens
 from agentrft.models.convert import quiet_transformers
@@ -165,8 +165,7 @@ def _empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedMode
     try:
         with torch.device("meta"), quiet_transformers():
             model = maker.from_config(config, dtype=dtype)
-    # A configuration is the user's file: whatever a family's code does not find in it ends so.
-    except (AttributeError, ImportError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except FAULTS_OF_CONFIGURATIONS as error:
         raise _not_computable(config, error) from error
     use_planned_attention(model)
     return model
@@ -180,7 +179,7 @@ def _tried(model: PreTrainedModel, look: Callable[[], T]) -> T:
     try:
         return look()
     # What an architecture does that no plan can follow is found out by trying.
-    except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+    except FAULTS_OF_CONFIGURATIONS as error:
         raise _not_computable(model.config, error) from error
 
 

@@ -2,10 +2,24 @@
 
 from typing import Any, cast
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PretrainedConfig
 
 from agentrft.errors import UserError
 
+# A configuration is a user's file, and transformers takes it at its word: how its code ends where it should not have.
+FAULTS_OF_CONFIGURATIONS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
 INSTEAD = "Take a model of a family that docs/models.md lists, such as Qwen3, Qwen3.5, Llama, Gemma 3 or gpt-oss."
 
 

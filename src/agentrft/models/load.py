@@ -20,13 +20,17 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from agentrft import wire
 from agentrft.errors import UserError
-from agentrft.models.auto import auto_class
+from agentrft.models.auto import FAULTS_OF_CONFIGURATIONS, auto_class
 from agentrft.models.catalog import BUILT_IN, ModelSource, accepted_models, is_complete
 from agentrft.models.convert import ensure_smollm2, quiet_transformers
 from agentrft.models.memory import keep_freed_memory
+from agentrft.wire import WireError, is_object
 
 HUB_TIMEOUT_S = 10.0
+# More than any model has.
+MOST_LAYERS = 1024
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 # While transformers loads a model it replaces a method of its own base class. Two loads at once put it back in the
@@ -48,10 +52,28 @@ def load_config(source: ModelSource) -> PretrainedConfig:
     Raises:
         UserError: the model cannot be had, or its configuration is none that transformers knows.
     """
+    return config_in(model_folder(source), source)
+
+
+def config_in(folder: Path, source: ModelSource) -> PretrainedConfig:
+    """The configuration of the model that lies in a folder. Raises as `load_config`."""
+    _refuse_endless(folder, source)
     try:
-        return AutoConfig.from_pretrained(model_folder(source), local_files_only=True)
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except FAULTS_OF_CONFIGURATIONS as error:
         raise _unusable(source, error) from error
+
+
+def _refuse_endless(folder: Path, source: ModelSource) -> None:
+    """Numbers of layers that no model has: reading such a configuration makes lists of that length."""
+    try:
+        given = wire.parse((folder / "config.json").read_bytes())
+    except (OSError, WireError) as error:
+        raise _unusable(source, error) from error
+    parts = [given, *given.values()] if is_object(given) else []
+    numbers = [number for part in parts if is_object(part) for name, number in part.items() if "layers" in name]
+    if any(isinstance(number, int | float) and number > MOST_LAYERS for number in numbers):
+        raise _unusable(source, ValueError(f"config.json: no model has more than {MOST_LAYERS} layers"))
 
 
 def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:

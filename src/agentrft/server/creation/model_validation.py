@@ -1,18 +1,18 @@
 """What a job says of its model, looked at as the job will: in the process that validates, which the API's is not."""
 
 from agentrft.errors import UserError
-from agentrft.job.model_files import check_model_files
+from agentrft.job.model_files import check_model_files, refuse_architecture
 from agentrft.models import resolve_model
 from agentrft.server.creation.validation import IN_METHOD, Problem
 from agentrft.spec import JobSpec
 
 
 def problem_of_model(spec: JobSpec) -> Problem | None:
-    """Limits that are more than the model takes, or variables that its chat template does not have. A model that is not
-    there is for the worker to say, which may be elsewhere.
+    """Limits that are more than the model takes, variables that its chat template does not have, or an architecture
+    that is not computed here. A model that is not there is for the worker to say, which may be elsewhere.
     """
     try:
-        resolve_model(spec.model)
+        source = resolve_model(spec.model)
     except UserError:
         return None
     try:
@@ -22,4 +22,8 @@ def problem_of_model(spec: JobSpec) -> Problem | None:
         code = "invalid_chat_template_kwargs" if is_variable else "invalid_hyperparameters"
         param = "chat_template_kwargs" if is_variable else f"{IN_METHOD}.hyperparameters"
         return Problem(code, param, f"{error.cause} {error.remedy}")
+    try:
+        refuse_architecture(source)
+    except UserError as error:
+        return Problem("invalid_model", "model", f"{error.cause} {error.remedy}")
     return None

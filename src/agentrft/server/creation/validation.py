@@ -30,7 +30,7 @@ class Problem:
 
     Attributes:
         code: `invalid_training_file`, `invalid_validation_file`, `invalid_warm_start_file`, `invalid_grader`,
-            `invalid_hyperparameters` or `invalid_chat_template_kwargs`.
+            `invalid_hyperparameters`, `invalid_chat_template_kwargs` or `invalid_model`.
         param: the field of the request at fault.
         message: with the file's id and the lines.
     """
