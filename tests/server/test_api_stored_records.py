@@ -17,8 +17,12 @@ ODD_RECORDS = {
         "[]",
         '{"model": "\\ud800", "suffix": "\\uDC00"}',
     ],
-    "jobs.spec": ['{"job": {"model_failed_reward": NaN}, "files": {}}', '{"job": ' + "[" * 900 + "]" * 900 + "}", "7"]
-    + ['{"job": {"training_file": "\\udfff", "warm_start": {"training_file": "\\uD83D"}}, "files": {}}'],
+    "jobs.spec": [
+        '{"job": {"model_failed_reward": NaN}, "files": {}}',
+        '{"job": ' + "[" * 900 + "]" * 900 + "}",
+        "7",
+        '{"job": {"training_file": "\\udfff", "warm_start": {"training_file": "\\uD83D"}}, "files": {}}',
+    ],
     "jobs.hyperparameters": ['{"learning_rate_multiplier": -Infinity}', '"\\ud83d"'],
 }
 GRADER = {"type": "string_check", "input": "{{ sample.output_text }}", "reference": "x", "operation": "eq"}

@@ -26,7 +26,7 @@ def mend_records(database: Database) -> int:
     for column in QUERIED:
         key = column.table.c.job_id
         raw = cast(column, Text) if database.is_sqlite else text(f'"{column.table.name}"."{column.name}"::text')
-        # Half of a surrogate pair, written as JSON may: no database makes a text of it. PostgreSQL takes no other fault.
+        # Half of a surrogate pair, written as JSON may: no database makes a text of it. PostgreSQL has no other fault.
         suspect = func.lower(raw).contains(HALF_PAIR, autoescape=True)
         if database.is_sqlite:
             suspect = or_(suspect, func.json_valid(raw) == 0)
