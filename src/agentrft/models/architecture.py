@@ -73,9 +73,9 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
     """
     text = config.get_text_config(decoder=True)
     _refuse_layers(text)
-    model = _empty_model(config, dtype)
+    model = _empty_model(config)
     forward = TransformersForward(model)
-    shapes, costs = _tried(model, lambda: (forward.cache_shapes, forward.costs))
+    shapes, costs = _tried(model, lambda: (forward.cache_shapes.of(dtype), forward.costs.of(dtype.itemsize)))
     _refuse_unseen(text, shapes)
     is_fast = PackedModel.supports(model)
     lora_layers = len(lora_targets(model))
@@ -160,11 +160,12 @@ def _own_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(IMPLEMENTATION)
 
 
-def _empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _empty_model(config: PretrainedConfig) -> PreTrainedModel:
+    """In bfloat16, which all operations take."""
     maker = auto_class(config)
     try:
         with torch.device("meta"), quiet_transformers():
-            model = maker.from_config(config, dtype=dtype)
+            model = maker.from_config(config, dtype=torch.bfloat16)
     except FAULTS_OF_CONFIGURATIONS as error:
         raise _not_computable(config, error) from error
     use_planned_attention(model)

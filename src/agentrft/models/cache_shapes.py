@@ -4,10 +4,10 @@ It is not read from configurations, which say it differently in each family, but
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, dtype
+from torch import Tensor
 
 from agentrft.models.attention import PLAIN, ScoreRules
 from agentrft.models.recurrence import Mixer, MixerStates
@@ -38,7 +38,7 @@ class StateShape:
     """One state of a recurrent layer, without its batch dimension."""
 
     shape: tuple[int, ...]
-    dtype: dtype
+    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class CacheShapes:
 
     keys: dict[int, KeyShape]
     states: list[dict[tuple[str, int], StateShape]] = field(default_factory=list)
+
+    def of(self, dtype: torch.dtype) -> "CacheShapes":
+        """As they are where the model is of `dtype` and not of bfloat16. States of other types stay as they are."""
+        states = [
+            {key: replace(one, dtype=dtype) if one.dtype == torch.bfloat16 else one for key, one in layer.items()}
+            for layer in self.states
+        ]
+        return replace(self, states=states)
 
     @property
     def elements_per_token(self) -> int:

@@ -1,6 +1,6 @@
 """What a pass costs for each token: weights that it is multiplied with, pairs that it is in, memory that it keeps."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from torch import Tensor, nn
@@ -32,6 +32,10 @@ class PassCosts:
     width: int
     vocabulary: int
     itemsize: int
+
+    def of(self, itemsize: int) -> "PassCosts":
+        """As they are where numbers take so many bytes."""
+        return replace(self, itemsize=itemsize, activation_bytes=self.activation_bytes * itemsize / self.itemsize)
 
     @property
     def recomputed_bytes(self) -> float:
