@@ -6,13 +6,14 @@ import statistics
 import time
 from dataclasses import dataclass
 
+from agentrft.job.memory_needs import memory_needs
 from agentrft.learner import Learner, Policy, TrainingGroup, TrainingRow
 from agentrft.models.architecture import inspect_architecture
+from agentrft.models.memory import device_memory
 from agentrft.models.peak import matmul_flops_per_s
 from benchmarks.gpu.device_memory import DeviceMemory
 from benchmarks.gpu.findings import Findings, Setting
 from benchmarks.gpu.models import shape, shaped_model
-from benchmarks.gpu.predicted import predicted_update_bytes
 from benchmarks.gpu.profile import profiled
 
 LORA_RANK, ROLLOUTS, UPDATES = 16, 8, 2
@@ -30,8 +31,12 @@ class Load:
     answer: int
 
     @property
+    def longest(self) -> int:
+        return self.prompt + self.call + self.result + self.answer
+
+    @property
     def unique_tokens(self) -> int:
-        return self.prompt + ROLLOUTS * (self.call + self.result + self.answer)
+        return self.prompt + ROLLOUTS * (self.longest - self.prompt)
 
 
 def run(setting: Setting, findings: Findings) -> None:
@@ -48,8 +53,18 @@ def run(setting: Setting, findings: Findings) -> None:
         policy = Policy(shaped_model(setting.model, setting.dtype, device), lora_rank=LORA_RANK, seed=0)
         setting.wait()
     learner = Learner(policy, algorithm="grpo", learning_rate=1e-5, temperature=1.0, max_grad_norm=1.0)
-    predicted = predicted_update_bytes(architecture, config, load.unique_tokens, policy, device)
+    needs = memory_needs(
+        architecture,
+        memory=device_memory(device),
+        on_cpu=device.type == "cpu",
+        context_tokens=load.longest,
+        rollouts=ROLLOUTS,
+        lora_rank=LORA_RANK,
+        pass_tokens=load.unique_tokens,
+    )
+    predicted = {"weights": needs.weights, "trained": needs.trained, "update": needs.update}
     findings.note(load=vars(load), parameters=architecture.parameters, predicted_bytes=predicted)
+    findings.note(recomputes=needs.recomputes)
     findings.note(policy_bytes=memory.used - before)
     memory.begin()
     group = _group(load, config.vocab_size)
@@ -87,7 +102,7 @@ def _group(load: Load, vocabulary: int) -> TrainingGroup:
 
     shared, rows = tokens(load.prompt), []
     for rollout in range(ROLLOUTS):
-        ids = [*shared, *tokens(load.call + load.result + load.answer)]
+        ids = [*shared, *tokens(load.longest - load.prompt)]
         call_end = load.prompt + load.call
         positions = [*range(load.prompt, call_end), *range(call_end + load.result, len(ids))]
         # About what random weights give them.

@@ -57,6 +57,7 @@ def memory_needs(
     context_tokens: int,
     rollouts: int,
     lora_rank: int | None,
+    pass_tokens: int | None = None,
 ) -> MemoryNeeds:
     """What a job takes.
 
@@ -65,6 +66,7 @@ def memory_needs(
         context_tokens: the longest rollout.
         rollouts: at once, if the memory holds them.
         lora_rank: None trains all weights.
+        pass_tokens: unique tokens of an update's pass; None for as many as are computed together.
     """
     costs = architecture.costs
     weights = architecture.parameters * costs.itemsize
@@ -74,7 +76,7 @@ def memory_needs(
         held += weights  # laid out for the processor
     trained = architecture.parameters if lora_rank is None else lora_rank * architecture.lora_parameters
     slot = bytes_per_slot(architecture.cache_shapes, context_tokens, costs.itemsize)
-    tokens = CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS
+    tokens = pass_tokens or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
     kept = costs.activation_bytes * tokens
     recomputes = kept > ACTIVATION_SHARE * memory
     if recomputes:
