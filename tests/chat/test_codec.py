@@ -289,3 +289,15 @@ def test_a_template_whose_calls_cannot_be_read_is_refused_with_a_remedy(
     with pytest.raises(UserError, match="chat template") as raised:
         load_codec(tokenizer, "someone/base")
     assert raised.value.remedy.startswith("Use ")
+
+
+def test_values_of_the_packages_parsers_have_the_types_that_the_tool_declares(glm_codec: ChatCodec) -> None:
+    properties = {"code": {"anyOf": [{"type": "string"}, {"type": "null"}]}, "exact": {"type": "boolean"}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": properties}}}
+    text = (
+        "<think></think><tool_call>f\n<arg_key>code</arg_key>\n<arg_value>42</arg_value>\n"
+        "<arg_key>exact</arg_key>\n<arg_value>True</arg_value>\n</tool_call><|observation|>"
+    )
+    prompt = glm_codec.prompt_ids([USER], [tool])
+    (call,) = glm_codec.parse(glm_codec.encode(text), prompt, [tool], new_call_id=lambda: "c").tool_calls
+    assert call.arguments == '{"code": "42", "exact": true}'

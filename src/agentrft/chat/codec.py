@@ -14,7 +14,7 @@ from typing import Any
 from renderers.base import ParsedResponse, ParsedToolCall, Renderer, ToolCallParseStatus
 
 from agentrft import wire
-from agentrft.chat.call_formats.values import declared, typed
+from agentrft.chat.call_formats import TurnFormat
 from agentrft.chat.demonstrations import Demonstrations
 from agentrft.chat.preparation import Preparation, envelopes
 from agentrft.chat.proof import CodecProof, Situation
@@ -79,7 +79,8 @@ class ChatCodec:
             into them in every message, so that no tool result can end a turn.
         markup_texts: the same for markup that users' messages and tool results have no business with; systems and
             assistants keep theirs.
-        unquoted: the model writes values of calls without quotes, so that their types are those of the tools' schemas.
+        reads_values: a form of calls whose values have no quotes, so that their types are those of the tools' schemas;
+            the package's parsers take text for a number wherever it looks like one.
         json_calls: calls are JSON, and what a model is told of those that cannot be read speaks of it.
         ends_thoughts: prompts end what the model could think, so that demonstrations are shown without.
     """
@@ -91,11 +92,11 @@ class ChatCodec:
         control_texts: Iterable[str] = (),
         markup_texts: Iterable[str] = (),
         ends_thoughts: bool = False,
-        unquoted: bool = False,
+        reads_values: TurnFormat | None = None,
         json_calls: bool = True,
     ) -> None:
         self.renderer = renderer
-        self._unquoted = unquoted
+        self._reads_values = reads_values
         self._faults = _FAULTS if json_calls else _OTHER_FAULTS
         self._preparation = Preparation(
             control_texts, markup_texts, writes_any_call=getattr(renderer, "writes_calls_as_given", False)
@@ -251,15 +252,12 @@ class ChatCodec:
             return ParsedResponse("", tool_calls=[ParsedToolCall("", status=ToolCallParseStatus.INVALID_JSON)])
 
     def _typed(self, call: ParsedToolCall, tools: Sequence[Mapping[str, Any]]) -> ParsedToolCall:
-        """The call with what the package's parsers left as text, such as a `True`, as its tool declares it."""
-        if not self._unquoted or not call.name or not isinstance(call.arguments, dict):
+        """The call with the values that its tool declares."""
+        if self._reads_values is None or call.status not in _USABLE:
             return call
-        schemas = declared(tools, call.name)
-        arguments = {
-            key: typed(value, schemas.get(key)) if isinstance(value, str) and key in schemas else value
-            for key, value in call.arguments.items()
-        }
-        return replace(call, arguments=arguments)
+        _, again = self._reads_values.read(f"<tool_call>{call.raw}</tool_call>", tools)
+        usable = len(again) == 1 and again[0].status is ToolCallParseStatus.OK and again[0].name == call.name
+        return replace(call, arguments=again[0].arguments) if usable else call
 
     def _reasoning(
         self, sampled_ids: Sequence[int], prompt_ids: Sequence[int], tools: Sequence[Mapping[str, Any]]

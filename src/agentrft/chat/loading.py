@@ -7,7 +7,7 @@ from renderers import RendererConfig, config_from_name, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, Renderer
 
 from agentrft.chat.battery import BATTERY, ROLLOUTS, SYSTEM, TOOLS, USER
-from agentrft.chat.call_formats import NOT_JSON, Hermes
+from agentrft.chat.call_formats import NOT_JSON, Hermes, TurnFormat
 from agentrft.chat.call_formats.xml import ArgumentTags, FunctionTags
 from agentrft.chat.chatml import TURN_START, ChatMLToolRenderer
 from agentrft.chat.codec import ChatCodec
@@ -144,6 +144,13 @@ def _codec(
         control_texts=[token.content for token in added if token.special],
         markup_texts=[token.content for token in added if not token.special and not token.content.isspace()],
         json_calls=template is None or not isinstance(template.call_format, NOT_JSON),
-        unquoted=template is not None and isinstance(template.call_format, FunctionTags | ArgumentTags),
+        reads_values=_reads_values(renderer, template),
         ends_thoughts=template is not None and template.turns.closes_thought,
     )
+
+
+def _reads_values(renderer: Renderer, template: TemplateRenderer | None) -> TurnFormat | None:
+    """For the package's renderers of forms whose values have no quotes: what reads them as the tools declare."""
+    if template is None or renderer is template or not isinstance(template.call_format, FunctionTags | ArgumentTags):
+        return None
+    return template.call_format
