@@ -56,7 +56,7 @@ class Inspection:
             "device": self.device,
             "context_tokens": self.context_tokens,
             "architecture": None if architecture is None else _architecture(architecture),
-            "chat": None if self.chat is None else asdict(self.chat),
+            "chat": None if self.chat is None else {k: v for k, v in asdict(self.chat).items() if k != "blocked"},
             "memory": None if needs is None else {**asdict(needs), "total": needs.total, "fits": needs.fits},
             "refused": [{"cause": one.cause, "remedy": one.remedy} for one in self.refusals],
         }
