@@ -59,11 +59,14 @@ def _new_rows(forks: list[str]) -> str:
     for fork in forks:
         turn, _, follows = fork.removeprefix("after ").partition(", ")
         found.setdefault(follows, []).append(turn)
-    said = [
-        f"{follows}, after {'most turns' if len(turns) > _MANY else ', '.join(turns)}"
-        for follows, turns in found.items()
-    ]
+    said = [f"{follows}, after {_kinds(turns)}" for follows, turns in found.items()]
     return "; ".join(said) or "never"
+
+
+def _kinds(turns: list[str]) -> str:
+    if all(turn.startswith("several calls") for turn in turns):
+        return "several calls"
+    return "most turns" if len(turns) > _MANY else ", ".join(turns)
 
 
 def _of_architectures(names: list[str], known: dict[str, dict[str, str]], columns: list[str]) -> list[str]:
