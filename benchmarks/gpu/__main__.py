@@ -61,21 +61,33 @@ def main() -> None:
     # Small parts go together, since starting takes longer than they do; others have a process and the GPU alone.
     groups = [parts] if arguments.small else [[part] for part in parts]
     found: dict[str, dict[str, Any]] = {}
+    result: dict[str, Any] = {}
     for group in groups:
         left = LIMIT_S - (time.monotonic() - started)
         for name, one in _run(group, arguments, left).items():
             found[name] = one
             _tell(f"{name}: {'right' if one['ok'] else 'WRONG'}", started)
+        # After each, so that there is a result also where all of this is ended.
+        result = _written(found, arguments, whole=len(found) == len(parts), seconds=time.monotonic() - started)
         if not found.get(FACTS.name, {"ok": True})["ok"]:
             _tell("without what the machine can do there is nothing to compare with", started)
             break
+    print(json.dumps({"file": result["file"], "ok": result["ok"], **result["summary"]}), flush=True)
+    sys.exit(0 if result["ok"] else 1)
+
+
+def _written(
+    found: dict[str, dict[str, Any]], arguments: argparse.Namespace, *, whole: bool, seconds: float
+) -> dict[str, Any]:
+    """The result so far, as it is on disk; also where that is."""
     result = {
         "benchmark": "gpu_check",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": arguments.commit or _commit(),
         "small": arguments.small,
-        "seconds": round(time.monotonic() - started, 1),
-        "ok": all(one["ok"] for one in found.values()),
+        "seconds": round(seconds, 1),
+        "whole": whole,
+        "ok": whole and all(one["ok"] for one in found.values()),
         "summary": _summary(found),
         "parts": found,
     }
@@ -85,8 +97,7 @@ def main() -> None:
     path = arguments.out / f"{re.sub('[^A-Za-z0-9_.]+', '-', name).strip('-')}.json"
     arguments.out.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"file": str(path), "ok": result["ok"], **result["summary"]}), flush=True)
-    sys.exit(0 if result["ok"] else 1)
+    return {**result, "file": str(path)}
 
 
 def _arguments() -> argparse.Namespace:
@@ -130,19 +141,16 @@ def _run(parts: list[Part], arguments: argparse.Namespace, left_s: float) -> dic
         process = subprocess.Popen(
             [*command, *(part.name for part in parts)], cwd=ROOT, env=environment, start_new_session=True
         )
-        limit_s = min(left_s, sum(part.budget_s for part in parts))
+        limit_s = max(0.0, min(left_s, sum(part.budget_s for part in parts)))
         ended = ""
         try:
-            if process.wait(max(0.0, limit_s)):
+            if process.wait(limit_s):
                 ended = f"its process ended with {process.returncode}"
         except subprocess.TimeoutExpired:
             ended = f"it was ended after {limit_s:.0f} s"
-        # Whatever it started goes with it.
-        try:
+            # With all that it started.
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+            process.wait()
         return {part.name: _found(folder / f"{part.name}.json", ended) for part in parts}
 
 

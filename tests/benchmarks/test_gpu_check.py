@@ -38,7 +38,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_everything_is_right_on_a_cpu(checked: dict[str, Any]) -> None:
-    assert checked["ok"] and checked["small"] and checked["commit"] == "0123abc"
+    assert checked["ok"] and checked["whole"] and checked["small"] and checked["commit"] == "0123abc"
     assert list(checked["parts"]) == ["machine", "parity", "job", "decoding-qwen3-tiny", "update-qwen3-tiny"]
     assert all(part["ok"] and part["seconds"] > 0 for part in checked["parts"].values())
 
