@@ -56,7 +56,7 @@ test-fuzz: setup ## formulas and templates of 100,000 texts each
 test-models: setup ## chat of every family of models in 1,000 random conversations each; fetches templates; makes docs/models.md's table
 	$(PYTHON_BIN) scripts/fetch_templates.py
 	$(PYTHON_BIN) -m tests.models.architectures
-	AGENTRFT_CHAT_CONVERSATIONS=1000 AGENTRFT_CHAT_SEEN=build/models_chat $(PYTEST) --dist load tests/models_chat
+	AGENTRFT_CHAT_CONVERSATIONS=1000 AGENTRFT_CHAT_SEEN=build/models_chat $(PYTEST) --dist load tests/models_chat/test_models_chat.py
 	$(PYTHON_BIN) -m tests.models_chat.table
 
 test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job

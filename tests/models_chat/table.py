@@ -15,6 +15,8 @@ CHAT = ROOT / "docs" / "models_chat.json"
 # For each `model_type`, columns by their names.
 ARCHITECTURES = ROOT / "docs" / "models_architectures.json"
 PAGE = ROOT / "docs" / "models.md"
+# Of the table of architectures, which has more.
+_COLUMNS = ("path", "tree", "engine")
 # Kinds of turns that are not named one by one.
 _MANY = 2
 BEGIN, END = "<!-- made by make test-models -->", "<!-- until here -->"
@@ -38,7 +40,7 @@ def made() -> str:
     known: dict[str, dict[str, str]] = {}
     if ARCHITECTURES.exists():
         known = json.loads(ARCHITECTURES.read_text(encoding="utf-8"))
-    columns = list(dict.fromkeys(column for one in known.values() for column in one))
+    columns = [column for column in _COLUMNS if any(column in one for one in known.values())]
     head = ["family", "models", "codec", "proven", "new row", "calls", "warm start", "thinks", *columns]
     rows = [[*_chat(one), *_of_architectures(one["architectures"], known, columns)] for one in families]
     lines = [head, ["---"] * len(head), *rows]
