@@ -46,12 +46,14 @@ def _portable(config: Mapping[str, Any], base: str | None) -> dict[str, Any]:
     return kept
 
 
-def _short(names: Sequence[str]) -> list[str] | str:
+def _short(names: Sequence[str] | str) -> list[str] | str:
     """Instead of the full names of all layers their last parts, which every server takes.
 
     In a model of images and text too, where other parts have layers of these names, an expression for the text's.
     """
+    if isinstance(names, str):
+        return names
     last = sorted({name.rpartition(".")[2] for name in names})
     if not any(TEXT_PART in name.split(".") for name in names):
         return last
-    return rf".*\b{TEXT_PART}\..*\.({'|'.join(map(re.escape, last))})"
+    return rf".*\b{TEXT_PART}\.(.*\.)?({'|'.join(map(re.escape, last))})"
