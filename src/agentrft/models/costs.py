@@ -52,11 +52,14 @@ def packed_costs(config: PretrainedConfig, itemsize: int) -> PassCosts:
     """Of a model that `PackedModel` computes."""
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     heads, kv_heads, head_dim = heads_of(config)
+    # Two sums and two norms; queries, keys and values, the first two rotated and perhaps normalised, and what comes of
+    # them, with a fused kernel's own queries and results; gate, up and their product.
+    norms = heads + kv_heads if config.model_type == "qwen3" else 0
+    attention = head_dim * (5 * heads + 3 * kv_heads + norms)
     return PassCosts(
         weights=layers * (width * head_dim * (2 * heads + 2 * kv_heads) + 3 * width * inner),
         pair_products=layers * 2 * heads * head_dim,
-        # Two sums, two norms, projections and their rotation, attention's result; gate, up and their product.
-        activation_bytes=layers * itemsize * (9 * width + 3 * inner),
+        activation_bytes=layers * itemsize * (4 * width + attention + 3 * inner),
         layers=layers,
         width=width,
         vocabulary=config.vocab_size,
