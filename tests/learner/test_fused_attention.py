@@ -10,6 +10,7 @@ from torch import Tensor
 from agentrft.learner import tree_forward, tree_plan
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_plan import TreePlan
+from tests.learner.kept import bytes_of, kept_for_backward
 from tests.learner.rows import group_of_depth_three
 from tests.learner.test_tree_forward import GRADIENT_TOLERANCE, LOGPROB_TOLERANCE, compare
 from tests.model_families import family_model
@@ -43,27 +44,20 @@ def test_the_fused_kernel_agrees_with_the_padded_computation(
     assert gradient_error < GRADIENT_TOLERANCE
 
 
-def bytes_kept(plan: TreePlan, parts: list[Tensor]) -> int:
-    """Of what autograd keeps of one layer's attention for its backward pass, each place in memory once."""
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        # Held, so that no other tensor comes to stand in its place.
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+def bytes_kept(plan: TreePlan, parts: list[Tensor], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Of one layer's attention, without what tells a tile's queries apart from keys, which is one for all layers."""
+    with kept_for_backward(monkeypatch) as kept:
         plan.attend(0, parts[0], parts[1], parts[2], 0.2)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    return bytes_of(tensor for tensor in kept.values() if tensor.shape[:2] != (1, 1))
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_it_keeps_no_copies_of_the_trunk_for_each_branch() -> None:
+def test_it_keeps_no_copies_of_the_trunk_for_each_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     tree = build_token_tree(group_of_depth_three(shared_results=False))
     parts = [torch.randn(heads, tree.unique_tokens, 24, requires_grad=True) for heads in (6, 2, 2)]
     shape = {"layers": 1, "heads": 6, "dtype": torch.float32, "device": torch.device("cpu")}
-    copies = bytes_kept(TreePlan(tree, **shape, recompute=True), parts)
-    own = bytes_kept(TreePlan(tree, **shape), parts)
+    copies = bytes_kept(TreePlan(tree, **shape, recompute=True), parts, monkeypatch)
+    own = bytes_kept(TreePlan(tree, **shape), parts, monkeypatch)
     # Query, key, value and the result, and a number for each query.
     assert own < 1.3 * 2 * (6 + 2) * tree.unique_tokens * 24 * 4 < copies
 
@@ -82,5 +76,5 @@ def test_probabilities_that_are_too_many_are_made_again(monkeypatch: pytest.Monk
         parts = [torch.randn(heads, tree.unique_tokens, 16, requires_grad=True) for heads in (4, 2, 2)]
         rules = tree_plan.ScoreRules(softcap=2.0, sinks=torch.zeros(4))
         monkeypatch.setattr(plan, "attend", partial(plan.attend, rules=rules))
-        kept.append(bytes_kept(plan, parts))
+        kept.append(bytes_kept(plan, parts, monkeypatch))
     assert kept[1] < kept[0] / 2

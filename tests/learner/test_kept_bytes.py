@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, PretrainedConfig, Qwen3Config
 
-from agentrft.learner import Policy, TrainingRow, fused_attention, tree_plan
+from agentrft.learner import Policy, TrainingRow, tree_plan
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import tree_logprobs
 from agentrft.learner.tree_plan import TreePlan
 from agentrft.models.auto import auto_class
 from agentrft.models.planned import use_planned_attention
+from tests.learner.kept import bytes_of, kept_for_backward
 
 SHAPE: dict[str, Any] = {"vocab_size": 300, "num_hidden_layers": 3, "tie_word_embeddings": True}
 CONFIGS = {
@@ -50,29 +51,12 @@ def test_an_update_keeps_what_is_predicted(shape: str, elsewhere: bool, monkeypa
         TrainingRow([*prompt, *torch.randint(300, (200,), generator=source).tolist()], [700], [-1.0], rollout)
         for rollout in range(4)
     ]
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        # What tells a tile's queries apart from keys is one for all layers.
-        if tensor.shape[:2] != (1, 1):
-            kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    # The hooks inside see what those outside then do not.
-    hooks = torch.autograd.graph.saved_tensors_hooks
-
-    def counted(pack: Any, unpack: Any) -> Any:
-        def pack_and_count(tensor: Tensor) -> Any:
-            packed = pack(tensor)
-            return keep(packed) if isinstance(packed, Tensor) else packed
-
-        return hooks(pack_and_count, unpack)
-
-    monkeypatch.setattr(fused_attention.torch.autograd.graph, "saved_tensors_hooks", counted)
     tree = build_token_tree(rows)
-    with hooks(keep, lambda tensor: tensor):
+    with kept_for_backward(monkeypatch) as kept:
         tree_logprobs(forward, tree, rows, 1.0)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
-    measured = sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in weights)
+    # What tells a tile's queries apart from keys is one for all layers.
+    counted = (one for place, one in kept.items() if place not in weights and one.shape[:2] != (1, 1))
+    measured = bytes_of(counted)
     predicted = forward.costs.activation_bytes * tree.unique_tokens
     assert 0.75 * predicted < measured < 1.1 * predicted
