@@ -53,8 +53,9 @@ test-fuzz: setup ## formulas and templates of 100,000 texts each
 	AGENTRFT_FUZZ_EXAMPLES=100000 $(PYTHON_BIN) -m pytest -q tests/fuzz
 
 # The table is written only where all of them passed.
-test-models: setup ## chat of every family of models in 1,000 random conversations each; fetches templates; makes docs/models.md's table
+test-models: setup ## every family of models: 1,000 random conversations each, and what transformers computes; makes docs/models.md's tables
 	$(PYTHON_BIN) scripts/fetch_templates.py
+	$(PYTHON_BIN) -m pytest -q -m slow tests/models/test_families.py
 	$(PYTHON_BIN) -m tests.models.architectures
 	AGENTRFT_CHAT_CONVERSATIONS=1000 AGENTRFT_CHAT_SEEN=build/models_chat $(PYTEST) --dist load tests/models_chat/test_models_chat.py
 	$(PYTHON_BIN) -m tests.models_chat.table

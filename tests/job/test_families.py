@@ -23,6 +23,7 @@ from tests.traffic.chaos_server import ChaosServer
 
 # A window and a cap, sinks and experts, states of each kind, a text's part of a model of images.
 WHOLE_JOBS = ["gemma2", "gpt_oss", "qwen3_5", "nemotron_h", "lfm2", "gemma4_images"]
+QUICK = [("qwen3_5", 4), ("gpt_oss", "full"), ("gemma4_images", 4)]
 TOKENS = torch.arange(5, 45).unsqueeze(0)
 
 
@@ -42,8 +43,14 @@ def family_folder(family: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("rank", [4, "full"])
-@pytest.mark.parametrize("family", WHOLE_JOBS)
+@pytest.mark.parametrize(
+    ("family", "rank"),
+    [
+        pytest.param(family, rank, marks=[] if (family, rank) in QUICK else pytest.mark.slow)
+        for family in WHOLE_JOBS
+        for rank in (4, "full")
+    ],
+)
 async def test_a_job_trains_it_and_others_load_what_is_exported(tmp_path: Path, family: str, rank: int | str) -> None:
     folder = family_folder(family, tmp_path / "model")
     limits = {"max_steps": 1, "max_tokens_per_turn": 8, "max_episode_steps": 2, "lora_rank": rank}

@@ -56,7 +56,7 @@ def test_an_odd_configuration_is_refused_or_judged(tmp_path: Path, config: Any) 
         assert judged.parameters > 0
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen3", "gemma4", "gpt_oss", "nemotron_h", "qwen3_5_images"])
 def test_a_configuration_without_one_of_its_entries_is_refused_or_judged(tmp_path: Path, family: str) -> None:
     whole = FAMILIES[family]().to_dict()
     for name in [name for name in whole if name != "model_type"][::4]:
