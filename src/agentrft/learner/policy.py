@@ -78,7 +78,7 @@ class Policy:
             parameter.register_post_accumulate_grad_hook(_move_gradient_to(master))
         if packed is not None:
             self._adapt(packed)
-        self.forward: Forward = packed or TransformersForward(self.model)
+        self.forward: Forward = packed or _counting(self.model)
 
     @property
     def masters(self) -> list[Tensor]:
@@ -147,6 +147,13 @@ class Policy:
                 layer.scaling["default"],
             )
             packed.adapt(_plain(name), adapter)
+
+
+def _counting(model: nn.Module) -> TransformersForward:
+    """A forward that counts which experts are used."""
+    forward = TransformersForward(model)
+    forward.count_routing()
+    return forward
 
 
 def _plain(name: str) -> str:

@@ -46,6 +46,7 @@ class UpdateMetrics:
         logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
         entropy: mean over sampled tokens, in nats.
         truncated_ratio_share: of the sampled tokens, by the importance ratio.
+        router_load_max, router_unused_share: see `RouterStatistics`; 0 without experts.
         seconds: wall time.
     """
 
@@ -61,6 +62,8 @@ class UpdateMetrics:
     logprob_gap_max: float = 0.0
     entropy: float = 0.0
     truncated_ratio_share: float = 0.0
+    router_load_max: float = 0.0
+    router_unused_share: float = 0.0
     unique_tokens_per_s: float = 0.0
     flops_per_s: float = 0.0
     peak_share: float = 0.0
@@ -139,7 +142,13 @@ class Learner:
         grad_norm = self._apply(totals.loss)
         metrics = totals.metrics(len(varied), skipped, grad_norm, time.perf_counter() - started)
         forward = self.policy.forward
-        return replace(metrics, peak_share=metrics.flops_per_s / matmul_flops_per_s(forward.dtype, forward.device))
+        routing = forward.take_routing()
+        return replace(
+            metrics,
+            peak_share=metrics.flops_per_s / matmul_flops_per_s(forward.dtype, forward.device),
+            router_load_max=routing.load_max,
+            router_unused_share=routing.unused_share,
+        )
 
     def supervised_update(self, rows: Sequence[TrainingRow]) -> float:
         """One update towards demonstrations; returns the mean negative log-likelihood per token before it.

@@ -15,6 +15,7 @@ from agentrft.models.costs import PassCosts, modules_costs
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.packed import PackedModel
 from agentrft.models.planned import PlannedModel, text_config, text_decoder
+from agentrft.models.routing import RouterCounts, RouterStatistics
 
 # Of passes that show shapes, and what a pass keeps: as many as recurrent layers compute at once.
 PROBE_TOKENS, COSTS_TOKENS = 2, 64
@@ -82,6 +83,10 @@ class Forward(Protocol):
         """Replace a weight by the name that it has in transformers' model."""
         ...
 
+    def take_routing(self) -> RouterStatistics:
+        """Which experts tokens were routed to in passes with gradient since the last call."""
+        ...
+
 
 class TransformersForward:
     """Any model of transformers with planned attention (`use_planned_attention`), adapters of PEFT included."""
@@ -90,12 +95,21 @@ class TransformersForward:
         self._model = model
         self._plain = cast(PreTrainedModel, model.get_base_model() if isinstance(model, PeftModel) else model)
         self.config: PretrainedConfig = text_config(self._plain)
+        self._routing: RouterCounts | None = None
         parameter = next(model.parameters())
         self.dtype, self.device = parameter.dtype, parameter.device
 
     @cached_property
     def _planned(self) -> PlannedModel:
         return PlannedModel(self._plain)
+
+    def count_routing(self) -> None:
+        """Count from now on what `take_routing` tells."""
+        self._routing = RouterCounts(text_decoder(self._plain))
+
+    def take_routing(self) -> RouterStatistics:
+        """See `Forward`."""
+        return RouterStatistics() if self._routing is None else self._routing.take()
 
     @property
     def cache_shapes(self) -> CacheShapes:

@@ -24,6 +24,7 @@ from agentrft.models.lora import LoraAdapter, LoraPart, LoraRows, Mixtures
 from agentrft.models.native import Kernels, kernels_for
 from agentrft.models.packed_ops import added_rms_norm, rms_norm, rotate, swiglu
 from agentrft.models.projections import Adapter, Projection
+from agentrft.models.routing import RouterStatistics
 
 SUPPORTED = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 # Rows of the feed-forward part computed at once without gradient: what is in between then stays in a core's own cache.
@@ -228,6 +229,10 @@ class PackedModel:
             self._outdated[id(self._owners[name])] = self._owners[name]
         elif self._weights[name].data_ptr() == self._head.data_ptr():
             self._head_product = lay_out(self._head, self._kernels)
+
+    def take_routing(self) -> RouterStatistics:
+        """See `Forward`: no model that is computed here has experts."""
+        return RouterStatistics()
 
     def adapt(self, name: str, adapter: Adapter) -> None:
         """Attach an adapter to the linear layer `name`; its `rows` are set here."""

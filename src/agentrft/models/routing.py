@@ -1,0 +1,71 @@
+"""Which experts tokens were routed to: counted while a policy is trained, told in the metrics of its update."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RouterStatistics:
+    """Of all mixtures of experts in a model.
+
+    Attributes:
+        load_max: tokens of the busiest expert, as a multiple of an even share; the mean over layers.
+        unused_share: of the experts, those that no token reached.
+    """
+
+    load_max: float = 0.0
+    unused_share: float = 0.0
+
+
+class RouterCounts:
+    """Counts tokens by expert in every pass with gradient.
+
+    Args:
+        decoder: the text part of a model, whose mixtures have a module `experts` that is given each token's experts.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        self._counts: dict[str, Tensor] = {}
+        for name, module in decoder.named_modules():
+            if name.rpartition(".")[2] == "experts" and (experts := _number_of(module)):
+                module.register_forward_pre_hook(_Counting(self._counts, name, experts), with_kwargs=True)
+
+    def take(self) -> RouterStatistics:
+        """What was counted since the last call; zeros where nothing was."""
+        counts = list(self._counts.values())
+        self._counts.clear()
+        if not counts:
+            return RouterStatistics()
+        busiest = [float(one.max() * len(one) / one.sum()) for one in counts]
+        unused = sum(int((one == 0).sum()) for one in counts) / sum(len(one) for one in counts)
+        return RouterStatistics(sum(busiest) / len(busiest), unused)
+
+
+@dataclass(frozen=True)
+class _Counting:
+    counts: dict[str, Tensor]
+    name: str
+    experts: int
+
+    def __call__(self, module: nn.Module, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+        if not torch.is_grad_enabled():
+            return
+        routed = next((one for one in _tensors(arguments, named) if not one.is_floating_point()), None)
+        if routed is None:
+            return
+        # Tokens that go to none have a number behind the last.
+        count = torch.bincount(routed.flatten(), minlength=self.experts)[: self.experts].to("cpu", torch.float64)
+        self.counts[self.name] = self.counts[self.name] + count if self.name in self.counts else count
+
+
+def _tensors(arguments: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Tensor]:
+    return (one for one in (*arguments, *named.values()) if isinstance(one, Tensor))
+
+
+def _number_of(module: nn.Module) -> int:
+    """How many experts a module has."""
+    return max((len(weight) for weight in module.parameters(recurse=False) if weight.ndim == 3), default=0)
