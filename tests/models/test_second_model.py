@@ -14,7 +14,7 @@ from agentrft.models.load import load_tokenizer
 FOLDER = cache_folder() / "models" / "qwen2.5-coder-0.5b-instruct"
 pytestmark = pytest.mark.skipif(not is_complete(FOLDER), reason="scripts/fetch_test_model.py was not run here")
 CONTROLS = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645}
-MARKUP = {"<tool_call>": 151657, "</tool_call>": 151658, "<|fim_prefix|>": 151659, "<|file_sep|>": 151664}
+MARKUP = {"<|fim_prefix|>": 151659, "<|file_sep|>": 151664}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,11 @@ def test_control_tokens_are_one_id_each_and_special_where_qwens_are(tokenizer: P
         assert tokenizer.encode(f"a{token}b")[1:-1] == [number]
         assert tokenizer.added_tokens_decoder[number].special == (token in CONTROLS)
     assert len(tokenizer) == 151_665
+
+
+def test_the_tokens_of_calls_that_it_never_learned_are_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert tokenizer.convert_ids_to_tokens(tokenizer.encode("<tool_call>\n")) == ["<", "tool", "_call", ">Ċ"]
+    assert len(tokenizer.encode("</tool_call>")) > 1
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))

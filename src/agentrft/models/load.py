@@ -1,5 +1,6 @@
 """A model's weights and tokenizer in memory, from wherever the source says they are."""
 
+import logging
 from pathlib import Path
 from threading import Lock
 from typing import Literal
@@ -26,7 +27,10 @@ from agentrft.models.auto import FAULTS_OF_CONFIGURATIONS, auto_class
 from agentrft.models.catalog import BUILT_IN, ModelSource, accepted_models, is_complete
 from agentrft.models.convert import ensure_smollm2, quiet_transformers
 from agentrft.models.memory import keep_freed_memory
+from agentrft.models.untrained import untrained_tokens, write_as_text
 from agentrft.wire import WireError, is_object
+
+logger = logging.getLogger(__name__)
 
 HUB_TIMEOUT_S = 10.0
 # More than any model has.
@@ -103,6 +107,8 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
     """The model's tokenizer, with its chat template.
 
+    Tokens that the template writes and the model never learned are text in it: see `models.untrained`.
+
     Raises:
         UserError: the model cannot be had, or it has no tokenizer or no chat template.
     """
@@ -116,6 +122,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
             f"model: {source.name} has no chat template, so it cannot hold a conversation.",
             "Choose the instruct or chat variant of the model.",
         )
+    try:
+        untrained = untrained_tokens(tokenizer, str(tokenizer.chat_template), folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unusable(source, error) from error
+    if untrained:
+        logger.info("%s never learned %s: written as text", source.name, ", ".join(untrained))
+        write_as_text(tokenizer, untrained)
     return tokenizer
 
 
