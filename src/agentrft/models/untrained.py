@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from agentrft.wire import is_object, parse
@@ -58,6 +57,7 @@ def write_as_text(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) ->
     """Change a tokenizer: it encodes these added tokens as the ordinary tokens of their text."""
     backend: Any = tokenizer
     content = json.loads(backend.backend_tokenizer.to_str())
+    made = type(backend.backend_tokenizer)
     # Their ids stay taken: the library would give the next tokens the numbers of those that are missing.
     taken = {text: f"<|unused_{tokenizer.convert_tokens_to_ids(text)}|>" for text in texts}
     for token in content["added_tokens"]:
@@ -67,7 +67,7 @@ def write_as_text(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) ->
         content["model"]["vocab"] = {taken.get(token, token): number for token, number in vocabulary.items()}
     else:
         content["model"]["vocab"] = [[taken.get(token, token), score] for token, score in vocabulary]
-    backend._tokenizer = Tokenizer.from_str(json.dumps(content))
+    backend._tokenizer = made.from_str(json.dumps(content))
 
 
 def _is_among(row: Tensor, unused: Tensor) -> bool:
