@@ -14,6 +14,7 @@ from agentrft.job.export import describe_weights, export_adapter, export_merged
 from agentrft.job.references import resolve_reference
 from agentrft.job.runtime import Runtime
 from agentrft.models import resolve_model
+from agentrft.models.architecture import OneSequence
 from agentrft.models.auto import auto_class
 from agentrft.models.load import load_config, model_folder
 from agentrft.spec import load_job
@@ -85,13 +86,11 @@ async def test_a_job_trains_it_and_others_load_what_is_exported(tmp_path: Path, 
 
 
 def _logits(runtime: Runtime) -> torch.Tensor:
-    from agentrft.models.architecture import _OneSequence
-
     forward, ids = runtime.policy.engine_forward, TOKENS[0]
     runtime.policy.write_to(forward)
     positions = torch.arange(len(ids))
     with torch.no_grad():
-        return forward.head(forward.trunk(ids, positions, positions, _OneSequence(len(ids) // 2)))
+        return forward.head(forward.trunk(ids, positions, positions, OneSequence(len(ids) // 2)))
 
 
 def _model(folder: Path) -> Any:

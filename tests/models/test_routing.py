@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from agentrft.learner import Learner, Policy, TrainingGroup
+from agentrft.models.architecture import OneSequence
 from agentrft.models.forward import TransformersForward
 from agentrft.models.planned import text_decoder
 from tests.learner.rows import group_of_depth_three
@@ -42,13 +43,11 @@ def test_a_router_that_collapsed_shows() -> None:
     forward = TransformersForward(model)
     forward.count_routing()
     policy_rows = torch.arange(5, 45)
-    from agentrft.models.architecture import _OneSequence
-
-    forward.trunk(policy_rows, torch.arange(40), torch.arange(40), _OneSequence(20))
+    forward.trunk(policy_rows, torch.arange(40), torch.arange(40), OneSequence(20))
     seen = forward.take_routing()
     assert seen.load_max > 1.5
     with torch.no_grad():
-        forward.trunk(policy_rows, torch.arange(40), torch.arange(40), _OneSequence(20))
+        forward.trunk(policy_rows, torch.arange(40), torch.arange(40), OneSequence(20))
     assert forward.take_routing().load_max == 0.0, "rollouts are not counted"
 
 

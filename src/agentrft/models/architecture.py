@@ -6,10 +6,10 @@ window or a state, how many parameters it has. What this cannot show, that the n
 weights are there.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -25,11 +25,10 @@ from agentrft.models.costs import PassCosts, packed_costs
 from agentrft.models.forward import TransformersForward
 from agentrft.models.lora_targets import adapter_parameters, has_experts, lora_targets
 from agentrft.models.packed import PackedModel
-from agentrft.models.planned import IMPLEMENTATION, text_decoder, use_planned_attention
+from agentrft.models.planned import IMPLEMENTATION, text_config, text_decoder, use_planned_attention
 from agentrft.models.precision import in_float32
 from agentrft.models.recurrence import Mixer, run_from
 
-T = TypeVar("T")
 _ATTENTION_LAYERS = frozenset({"attention", "full_attention", "sliding_attention"})
 LAYER_TYPES = _ATTENTION_LAYERS | {"linear_attention", "mamba", "mamba2", "conv", "hybrid", "mlp", "moe"}
 PROOF_TOKENS = 24
@@ -74,22 +73,29 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
     text = config.get_text_config(decoder=True)
     _refuse_layers(text)
     model = _empty_model(config)
-    forward = TransformersForward(model)
-    shapes, costs = _tried(model, lambda: (forward.cache_shapes.of(dtype), forward.costs.of(dtype.itemsize)))
+    forward, is_fast, routes = TransformersForward(model), PackedModel.supports(model), has_experts(model)
+    if routes:
+        # Their other ways of computing look at which experts are hit, and here no number is known.
+        model.set_experts_implementation("grouped_mm")
+    try:
+        shapes = forward.cache_shapes.of(dtype)
+        costs = packed_costs(text, dtype.itemsize) if is_fast else forward.costs.of(dtype.itemsize)
+    # What an architecture does that no plan can follow is found out by trying.
+    except FAULTS_OF_CONFIGURATIONS as error:
+        raise _not_computable(config, error) from error
     _refuse_unseen(text, shapes)
-    is_fast = PackedModel.supports(model)
-    lora_layers = len(lora_targets(model))
-    if not lora_layers:
+    targets = lora_targets(model)
+    if not targets:
         raise UserError(f"model type '{text.model_type}' has no linear layers for adapters.", INSTEAD)
     return Architecture(
         family=text.model_type,
         path="fast" if is_fast else "transformers",
         parameters=sum(one.numel() for one in text_decoder(model).parameters()) + _head_parameters(model),
         cache_shapes=shapes,
-        costs=packed_costs(text, dtype.itemsize) if is_fast else costs,
-        has_experts=has_experts(model),
-        lora_layers=lora_layers,
-        lora_parameters=adapter_parameters(model, 1),
+        costs=costs,
+        has_experts=routes,
+        lora_layers=len(targets),
+        lora_parameters=adapter_parameters(model, targets, 1),
         context_tokens=model_context_tokens(config.to_dict()),
     )
 
@@ -108,7 +114,7 @@ def prove(model: PreTrainedModel) -> None:
         with in_float32(model):
             difference, tolerance = _difference(model), PROOF_TOLERANCE[torch.float32]
     if not difference <= tolerance:
-        family = model.config.get_text_config(decoder=True).model_type
+        family = text_config(model).model_type
         raise UserError(
             f"model type '{family}' is computed otherwise here than by transformers: log-probabilities differ by "
             f"{difference:.2g}.",
@@ -118,14 +124,14 @@ def prove(model: PreTrainedModel) -> None:
 
 def _difference(model: PreTrainedModel) -> float:
     """The largest one, over some tokens, of the log-probabilities that both give to what comes next."""
-    config = model.config.get_text_config(decoder=True)
+    config = text_config(model)
     device = next(model.parameters()).device
     source = torch.Generator().manual_seed(0)
     ids = torch.randint(config.vocab_size, (PROOF_TOKENS,), generator=source).to(device)
     positions = torch.arange(PROOF_TOKENS, device=device)
     forward = TransformersForward(model)
     with torch.no_grad():
-        ours = forward.head(forward.trunk(ids, positions, positions, _OneSequence(PROOF_TOKENS // 2)))
+        ours = forward.head(forward.trunk(ids, positions, positions, OneSequence(PROOF_TOKENS // 2)))
         with _own_attention(model):
             theirs = model(input_ids=ids.unsqueeze(0), use_cache=False).logits[0]
     difference = (ours.float().log_softmax(-1) - theirs.float().log_softmax(-1)).abs()
@@ -133,7 +139,7 @@ def _difference(model: PreTrainedModel) -> float:
     return float((difference * theirs.float().softmax(-1)).sum(-1).max())
 
 
-class _OneSequence:
+class OneSequence:
     """A plan for one sequence, whose recurrent layers run in two parts: see `ContextPlan`."""
 
     def __init__(self, split: int) -> None:
@@ -172,18 +178,6 @@ def _empty_model(config: PretrainedConfig) -> PreTrainedModel:
     return model
 
 
-def _tried(model: PreTrainedModel, look: Callable[[], T]) -> T:
-    """What `look` finds by running the model."""
-    if has_experts(model):
-        # Their other ways of computing look at which experts are hit, and here no number is known.
-        model.set_experts_implementation("grouped_mm")
-    try:
-        return look()
-    # What an architecture does that no plan can follow is found out by trying.
-    except FAULTS_OF_CONFIGURATIONS as error:
-        raise _not_computable(model.config, error) from error
-
-
 def _not_computable(config: PretrainedConfig, error: Exception) -> UserError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return UserError(f"model type '{config.model_type}' cannot be computed here: {reason[:200]}", INSTEAD)
@@ -216,7 +210,7 @@ def _refuse_unseen(config: PretrainedConfig, shapes: CacheShapes) -> None:
 
 def _head_parameters(model: PreTrainedModel) -> int:
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or getattr(model.config.get_text_config(decoder=True), "tie_word_embeddings", False):
+    if head is None or getattr(text_config(model), "tie_word_embeddings", False):
         return 0
     weight = cast(Tensor, head.weight)
     return 0 if embedding is not None and weight is embedding.weight else weight.numel()

@@ -4,7 +4,7 @@ In a mixture of experts those are the attention's and the recurrent layers': wha
 to, stay as they are, so that the tokens of rollouts reach the experts that they were sampled with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from torch import nn
@@ -37,9 +37,9 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
     ]
 
 
-def adapter_parameters(model: PreTrainedModel, rank: int) -> int:
-    """How many numbers an adapter of this rank has."""
-    layers = [cast(nn.Linear, model.get_submodule(name)) for name in lora_targets(model)]
+def adapter_parameters(model: PreTrainedModel, targets: Sequence[str], rank: int) -> int:
+    """How many numbers an adapter of this rank of these layers has."""
+    layers = [cast(nn.Linear, model.get_submodule(name)) for name in targets]
     return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 

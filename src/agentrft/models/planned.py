@@ -106,7 +106,7 @@ def _entered(model: nn.Module, decoder: nn.Module) -> _Current:
     # In a model of images and text too, what the head follows is the part that the text's model is in.
     base = next((child for child in model.children() if any(module is decoder for module in child.modules())), None)
     if base is None:
-        raise NotImplementedError("its text part is not told apart from its head")
+        raise ValueError("its text part is not told apart from its head")
     base.forward = _BaseModel(base.forward, current)
     setattr(decoder, _CURRENT, current)
     for module in decoder.modules():
@@ -195,7 +195,7 @@ def _planned_attention(
     if current is None or current.plan is None:
         raise RuntimeError("this model runs with a plan only")
     if not getattr(module, "is_causal", True):
-        raise NotImplementedError("its attention sees what comes later")
+        raise ValueError("its attention sees what comes later")
     factor = query.shape[-1] ** -0.5 if scaling is None else scaling
     plain = sliding_window is None and softcap is None and s_aux is None
     rules = PLAIN if plain else ScoreRules(sliding_window, softcap, s_aux)

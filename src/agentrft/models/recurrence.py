@@ -48,7 +48,7 @@ class MixerStates:
     ) -> Tensor:
         """Take the inputs of a convolution, [batch, channels, tokens]; return them after those before them."""
         if conv_kernel_size is None:
-            raise NotImplementedError("a convolution that does not say its length")
+            raise ValueError("a convolution that does not say its length")
         before = self.states.get((CONVOLUTION, state_idx))
         whole = conv_states if before is None else torch.cat((before, conv_states), dim=-1)
         missing = max(0, conv_kernel_size - whole.shape[-1])
