@@ -4,7 +4,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from agentrft.errors import UserError
@@ -15,16 +15,16 @@ LOCK_FILE = "lock"
 def replace_file(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename: a reader sees the old content or the new one, also after a power cut."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
+    with ExitStack() as undo:
+        # A Ctrl-C leaves no half a file either.
+        undo.callback(os.unlink, temporary)
         with open(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:  # a Ctrl-C leaves no half a file either
-        os.unlink(temporary)
-        raise
+        undo.pop_all()
 
 
 def append_line(path: Path, line: str) -> None:

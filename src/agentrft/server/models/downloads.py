@@ -7,7 +7,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,8 @@ async def _temporary(context: Context) -> AsyncIterator[Path]:
     """A folder for what is sent later; deleted where it is not made, or with what a kill left half written."""
     context.settings.files_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=PARTIAL_PREFIX, dir=context.settings.files_dir))
-    try:
-        yield folder
-    except BaseException:
+    with ExitStack() as undo:
         # Not in a thread: a request that is being cancelled waits for nothing more.
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+        undo.pop_all()

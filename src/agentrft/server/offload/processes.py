@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from agentrft.program import command
@@ -81,7 +81,8 @@ class WorkProcess:
             ProcessDied: it ended instead.
             TimeoutError: it took too long.
         """
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.kill)
             async with asyncio.timeout(timeout_s):
                 reader, writer = self._streams or await self._start()
                 line = b""
@@ -91,10 +92,9 @@ class WorkProcess:
                     line = await reader.readline()
                 if not line.endswith(b"\n"):
                     raise ProcessDied(await self._why())
-                return json.loads(line)
-        except BaseException:
-            self.kill()
-            raise
+                answer = json.loads(line)
+            undo.pop_all()
+            return answer
 
     def kill(self) -> None:
         """At once; also what is cancelled in the middle of its work leaves nothing behind."""
