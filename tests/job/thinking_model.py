@@ -6,11 +6,10 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from agentrft.chat import load_codec
-from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
 from tests.chat.templates import THINKING
-from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL, WORDS, prompt, untrained
+from tests.job.tiny_job import ARGUMENTS, COLOURS, WORDS, prompt, train_and_save, untrained
 
 THOUGHT = "Let me look it up."
 UPDATES = 80
@@ -35,18 +34,11 @@ def make_thinking_model(folder: Path) -> Path:
         (load_codec(tokenizer, "tiny", template_kwargs={"enable_thinking": thinks}), THOUGHT if thinks else None)
         for thinks in (True, False)
     ]
-    policy = Policy(model, lora_rank=None, seed=0)
-    learner = Learner(policy, algorithm="grpo", learning_rate=1e-2, temperature=1.0, max_grad_norm=1.0, warm_up_steps=5)
+    shown = []
     for update in range(UPDATES):
-        rows = []
+        of_update = []
         for index, colour in enumerate(COLOURS):
             codec, thought = codecs[(update + index) % 2]
-            messages = conversation(WORDS[(update + index) % len(WORDS)], colour, thought)
-            for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
-                positions = [position for position, sampled in enumerate(mask) if sampled]
-                rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
-        learner.supervised_update(rows)
-    model.set_attn_implementation("sdpa")
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+            of_update.append((codec, conversation(WORDS[(update + index) % len(WORDS)], colour, thought)))
+        shown.append(of_update)
+    return train_and_save(model, tokenizer, shown, folder)

@@ -8,7 +8,7 @@ within groups.
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 import yaml
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from agentrft.chat import load_codec
+from agentrft.chat import ChatCodec, load_codec
 from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
@@ -83,12 +83,22 @@ def make_model(folder: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m")))
     model = untrained(tokenizer)
     codec = load_codec(tokenizer, "tiny")
+    shown = [
+        [(codec, demonstration(WORDS[(update + index) % len(WORDS)], colour)) for index, colour in enumerate(COLOURS)]
+        for update in range(TRAINING_UPDATES)
+    ]
+    return train_and_save(model, tokenizer, shown, folder)
+
+
+def train_and_save(
+    model: LlamaForCausalLM, tokenizer: Any, shown: Sequence[Sequence[tuple[ChatCodec, Any]]], folder: Path
+) -> Path:
+    """Train all weights, an update for each list of codecs and conversations, and save the model with its tokenizer."""
     policy = Policy(model, lora_rank=None, seed=0)
     learner = Learner(policy, algorithm="grpo", learning_rate=1e-2, temperature=1.0, max_grad_norm=1.0, warm_up_steps=5)
-    for update in range(TRAINING_UPDATES):
+    for conversations in shown:
         rows = []
-        for index, colour in enumerate(COLOURS):
-            messages = demonstration(WORDS[(update + index) % len(WORDS)], colour)
+        for index, (codec, messages) in enumerate(conversations):
             for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
                 positions = [position for position, sampled in enumerate(mask) if sampled]
                 rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))

@@ -88,6 +88,19 @@ GRANITE_3 = """{%- if messages[0].role != 'system' -%}
 {%- endfor -%}
 {%- if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif -%}"""
 
+# How a ChatML template ends, from the text of a tool's result on.
+_RESULT_TO_END = """<tool_response>
+{{ m.content }}
+</tool_response>
+{{ '<|im_end|>\n' if after != 'tool' }}
+{%- else -%}
+<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif -%}"""
+
 _TAGGED_CALLS = """{%- for call in m.tool_calls or [] -%}
 {{ '\n' if m.content or not loop.first }}<tool_call>
 {"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
@@ -202,7 +215,8 @@ FUNCTION_GEMMA = """{%- macro value(given) -%}
 {%- if add_generation_prompt and messages[-1].role != 'tool' %}<start_of_turn>model
 {% endif -%}"""
 
-QWEN_3_CODER = """{%- if tools -%}
+QWEN_3_CODER = (
+    """{%- if tools -%}
 <|im_start|>system
 {{ messages[0].content if messages[0].role == 'system' else 'You help.' }}
 
@@ -232,17 +246,9 @@ QWEN_3_CODER = """{%- if tools -%}
 {%- endfor -%}
 <|im_end|>
 {% elif m.role == 'tool' -%}
-{{ '<|im_start|>user\n' if before != 'tool' }}<tool_response>
-{{ m.content }}
-</tool_response>
-{{ '<|im_end|>\n' if after != 'tool' }}
-{%- else -%}
-<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% endif -%}"""
+{{ '<|im_start|>user\n' if before != 'tool' }}"""
+    + _RESULT_TO_END
+)
 
 _DEEPSEEK = """{%- set after = namespace(results=false) -%}
 {{ bos_token }}{{ messages[0].content if messages[0].role == 'system' }}
@@ -295,15 +301,6 @@ You call functions. <tools>{% for tool in tools %}{{ tool | tojson }}
     + _TAGGED_CALLS
     + """<|im_end|>
 {% elif m.role == 'tool' -%}
-{{ '<|im_start|>tool\n' if before != 'tool' }}<tool_response>
-{{ m.content }}
-</tool_response>
-{{ '<|im_end|>\n' if after != 'tool' }}
-{%- else -%}
-<|im_start|>{{ m.role }}
-{{ m.content }}<|im_end|>
-{% endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% endif -%}"""
+{{ '<|im_start|>tool\n' if before != 'tool' }}"""
+    + _RESULT_TO_END
 )
