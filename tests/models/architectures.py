@@ -58,21 +58,22 @@ def measured(family: str) -> tuple[float, float, float]:
     """How far log-probabilities and gradients of a tree, and log-probabilities of an engine, are from transformers'."""
     model = family_model(family)
     prove(model.planned)
-    worst = [_tree(model, recomputed) for recomputed in (False, True)]
+    worst = [tree_errors(model, recomputed) for recomputed in (False, True)]
     for side in (model.planned, model.plain):
         side.requires_grad_(False)
     transcripts = asyncio.run(_engine(model))
     return max(one[0] for one in worst), max(one[1] for one in worst), largest_error(model, transcripts)
 
 
-def _tree(model: TinyModel, recomputed: bool) -> tuple[float, float]:
+def tree_errors(model: TinyModel, recomputed: bool) -> tuple[float, float]:
+    """Of log-probabilities, and of gradients of all weights, which our own pass would leave to adapters."""
     rows, decide = group_of_depth_three(shared_results=True), tree_forward._too_large
     tree_forward._too_large = lambda *_: recomputed
     try:
         for side in (model.planned, model.plain):
             side.zero_grad()
             side.requires_grad_(True)
-        sampled = tree_logprobs(forward_of_all(model), build_token_tree(rows), rows, 1.0)
+        sampled = tree_logprobs(TransformersForward(model.planned), build_token_tree(rows), rows, 1.0)
         expected = padded_sampled_logprobs(model.plain, rows, 1.0)
         weights = token_weights(len(expected))
         (sampled.logprobs * weights).sum().backward()
@@ -81,11 +82,6 @@ def _tree(model: TinyModel, recomputed: bool) -> tuple[float, float]:
         tree_forward._too_large = decide
     ours, theirs = ({n: p.grad for n, p in side.named_parameters()} for side in (model.planned, model.plain))
     return float((sampled.logprobs - expected).abs().max().detach()), relative_difference(ours, theirs)
-
-
-def forward_of_all(model: TinyModel) -> TransformersForward:
-    """With gradients of all weights, which our own pass leaves to adapters."""
-    return TransformersForward(model.planned)
 
 
 async def _engine(model: TinyModel) -> list[Transcript]:

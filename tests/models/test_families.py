@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agentrft.errors import UserError
-from agentrft.learner import Policy, tree_forward
+from agentrft.learner import Policy
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import tree_logprobs
 from agentrft.models import planned
@@ -18,8 +18,9 @@ from agentrft.models.attention import ScoreRules
 from agentrft.models.forward import TransformersForward, forward_of
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine
 from tests.learner.rows import group_of_depth_three, padded_sampled_logprobs
-from tests.learner.test_tree_forward import relative_difference, token_weights
+from tests.learner.test_tree_forward import token_weights
 from tests.model_families import FAMILIES, REFUSED, family_model
+from tests.models.architectures import tree_errors
 
 cached_model = cache(family_model)
 # Linear attention normalises its keys, where random weights leave little of them.
@@ -33,23 +34,10 @@ RECURRENT = ["qwen3_next", "qwen3_5", "qwen3_5_moe", "granitemoehybrid", "lfm2",
 
 @pytest.mark.parametrize("recomputed", [False, True])
 @pytest.mark.parametrize("family", ALL)
-def test_a_tree_has_transformers_logprobs_and_gradients(
-    family: str, recomputed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tree_forward, "_too_large", lambda *_: recomputed)
-    model, rows = cached_model(family), group_of_depth_three(shared_results=True)
-    for side in (model.planned, model.plain):
-        side.zero_grad()
-        side.requires_grad_(True)
-    sampled = tree_logprobs(TransformersForward(model.planned), build_token_tree(rows), rows, 1.0)
-    expected = padded_sampled_logprobs(model.plain, rows, 1.0)
-    weights = token_weights(len(expected))
-    (sampled.logprobs * weights).sum().backward()
-    (expected * weights).sum().backward()
-    ours = {name: parameter.grad for name, parameter in model.planned.named_parameters()}
-    theirs = {name: parameter.grad for name, parameter in model.plain.named_parameters()}
-    assert float((sampled.logprobs - expected).abs().max().detach()) < TOLERANCE
-    assert relative_difference(ours, theirs) < TOLERANCE
+def test_a_tree_has_transformers_logprobs_and_gradients(family: str, recomputed: bool) -> None:
+    logprob_error, gradient_error = tree_errors(cached_model(family), recomputed)
+    assert logprob_error < TOLERANCE
+    assert gradient_error < TOLERANCE
 
 
 @pytest.mark.parametrize("family", ALL)
