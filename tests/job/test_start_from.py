@@ -58,6 +58,14 @@ def test_what_is_no_checkpoint_is_refused_when_the_job_is_read(tmp_path: Path, t
     assert "adapter_config.json cannot be read" in refused(tmp_path, tiny_model, start_from="broken")
 
 
+def test_whether_experts_are_trained_is_the_weights_too(uninterrupted: Ended, tmp_path: Path, tiny_model: Path) -> None:
+    start = str(checkpoint(uninterrupted, 3))
+    spec = load_job(write_job(tmp_path, tiny_model, "http://127.0.0.1:9/tool", **{**NEXT, "start_from": start}))
+    assert spec.hyperparameters.lora_experts is False
+    message = refused(tmp_path, tiny_model, start_from=start, hyperparameters={"lora_rank": 4, "lora_experts": True})
+    assert "hyperparameters.lora_experts: True, but the weights of `start_from` have False" in message
+
+
 def test_another_rank_than_that_of_the_weights_is_refused(
     uninterrupted: Ended, tmp_path: Path, tiny_model: Path
 ) -> None:

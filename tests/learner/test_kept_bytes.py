@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, PretrainedConfig, Qwen3Config
+from transformers import LlamaConfig, PretrainedConfig, Qwen3Config, Qwen3MoeConfig
 
 from agentrft.learner import Policy, TrainingRow, tree_plan
 from agentrft.learner.token_tree import build_token_tree
@@ -24,6 +24,17 @@ CONFIGS = {
     # As Qwen3-0.6B, whose heads are together twice as wide as its layers.
     "wide heads": Qwen3Config(
         **SHAPE, hidden_size=128, intermediate_size=384, num_attention_heads=8, num_key_value_heads=4, head_dim=32
+    ),
+    # Whose merged weights are a third of what is kept.
+    "experts with adapters": Qwen3MoeConfig(
+        **SHAPE,
+        hidden_size=128,
+        moe_intermediate_size=128,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        num_experts=64,
+        num_experts_per_tok=2,
     ),
 }
 
@@ -52,11 +63,11 @@ def test_an_update_keeps_what_is_predicted(shape: str, elsewhere: bool, monkeypa
         for rollout in range(4)
     ]
     tree = build_token_tree(rows)
+    predicted = forward.costs.kept_bytes(tree.unique_tokens)
     with kept_for_backward(monkeypatch) as kept:
         tree_logprobs(forward, tree, rows, 1.0)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     # What tells a tile's queries apart from keys is one for all layers.
     counted = (one for place, one in kept.items() if place not in weights and one.shape[:2] != (1, 1))
     measured = bytes_of(counted)
-    predicted = forward.costs.activation_bytes * tree.unique_tokens
     assert 0.75 * predicted < measured < 1.1 * predicted

@@ -46,12 +46,15 @@ def _columns(one: Architecture) -> dict[str, str]:
         "path": "fast" if one.path == "fast" else "modules",
         "tree": "node by node" if states else "one pass",
         "engine": ", ".join(cached),
-        "adapters": "attention, recurrent layers"
-        if one.has_experts and states
-        else "attention"
-        if one.has_experts
-        else "all linear layers",
+        "adapters": _adapted(one),
     }
+
+
+def _adapted(one: Architecture) -> str:
+    if one.experts is None:
+        return "all linear layers"
+    parts = ["attention"] + (["recurrent layers"] if one.cache_shapes.states else [])
+    return ", ".join(parts + (["experts"] if one.experts.parameters else []))
 
 
 def measured(family: str) -> tuple[float, float, float]:

@@ -78,15 +78,21 @@ def _of_architecture(one: "Architecture") -> list[tuple[str, str]]:
         parts.append(f"{len(windows)} of them over a window of {max(windows):,} tokens")
     if shapes.states:
         parts.append(f"{len(shapes.states)} with a recurrent state")
-    if one.has_experts:
-        parts.append("experts")
+    if one.experts:
+        parts.append(f"{one.experts.per_token} expert{'s'[: one.experts.per_token > 1]} a token")
     path = "our own pass" if one.path == "fast" else "transformers' modules, on token trees and the engine's cache"
     return [
         ("family", f"{one.family}, {one.parameters / 1e9:.3g} billion parameters{longest}"),
         ("layers", ", ".join(parts)),
         ("computed by", path),
-        ("adapters", f"LoRA on {one.lora_layers} linear layers" + (", not on experts" if one.has_experts else "")),
+        ("adapters", f"LoRA on {one.lora_layers} linear layers{_of_experts(one)}"),
     ]
+
+
+def _of_experts(one: "Architecture") -> str:
+    if one.experts is None:
+        return ""
+    return " and on experts (lora_experts)" if one.experts.parameters else ", not on experts"
 
 
 def _of_chat(proof: "CodecProof") -> list[tuple[str, str]]:

@@ -42,8 +42,17 @@ def _portable(config: Mapping[str, Any], base: str | None) -> dict[str, Any]:
     named = base or config.get("base_model_name_or_path")
     kept["base_model_name_or_path"] = shared_name(named) if named else None
     kept["target_modules"] = _short(config["target_modules"])
+    if parameters := config.get("target_parameters"):
+        kept["target_parameters"] = _short_parameters(parameters)
     kept["inference_mode"] = True
     return kept
+
+
+def _short_parameters(names: Sequence[str]) -> list[str]:
+    """Their last two parts, `experts.down_proj`, unless there are others of these names beside the text's."""
+    if any(TEXT_PART in name.split(".") for name in names):
+        return sorted(names)
+    return sorted({".".join(name.split(".")[-2:]) for name in names})
 
 
 def _short(names: Sequence[str] | str) -> list[str] | str:

@@ -44,6 +44,7 @@ class TrainedWeights:
         model: what the job's `model:` says, or the base model that an adapter names.
         base: the base model's hub id, or the folder of one that is the user's own, as other programs take it.
         lora_rank: None where all weights were trained.
+        lora_experts: whether the adapter changes experts.
         chat_template_kwargs: variables of the chat template that it was trained with.
         dtype: of the job's model.
     """
@@ -53,6 +54,7 @@ class TrainedWeights:
     model: str
     base: str
     lora_rank: int | None
+    lora_experts: bool
     dtype: torch.dtype
     chat_template_kwargs: Mapping[str, Scalar] = field(default_factory=dict[str, Scalar])
 
@@ -84,10 +86,11 @@ def describe_weights(
     folder = next((part for part in parts if any(part.glob("*.safetensors"))), None)
     if folder is None:
         raise UserError(f"{reference.folder}: there are no weights to export.", "Name another step: JOB@STEP.")
-    rank, named = None, ""
+    rank, experts, named = None, False, ""
     if (folder / ADAPTER_CONFIG).is_file():
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        rank, named = config["r"], own_name(str(config["base_model_name_or_path"]))
+        rank, experts = config["r"], bool(config.get("target_parameters"))
+        named = own_name(str(config["base_model_name_or_path"]))
     job = store.get_job(reference.job_id) if store and reference.job_id else None
     if model is None:
         model = named if job is None else job.model
@@ -97,7 +100,7 @@ def describe_weights(
     base = shared_name(source.path_or_id)
     with safe_open(next(folder.glob("*.safetensors")), framework="pt") as file:
         dtype = file.get_tensor(next(iter(file.keys()))).dtype
-    return TrainedWeights(reference, folder, model, base, rank, dtype, chat_template_kwargs or {})
+    return TrainedWeights(reference, folder, model, base, rank, experts, dtype, chat_template_kwargs or {})
 
 
 def export_adapter(weights: TrainedWeights, out: Path) -> list[str]:
@@ -130,7 +133,7 @@ def export_merged(weights: TrainedWeights, out: Path) -> list[str]:
     def write(folder: Path) -> None:
         source = resolve_model(weights.model)
         merged = load_model(source, weights.dtype)
-        policy = Policy(copy.deepcopy(merged), lora_rank=weights.lora_rank, seed=0)
+        policy = Policy(copy.deepcopy(merged), lora_rank=weights.lora_rank, lora_experts=weights.lora_experts, seed=0)
         weights.reference.apply(policy)
         policy.write_to(TransformersForward(merged))
         merged.save_pretrained(folder)

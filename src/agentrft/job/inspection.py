@@ -115,8 +115,9 @@ def _architecture(architecture: Architecture) -> dict[str, Any]:
         "attention_layers": len(shapes.keys),
         "recurrent_layers": len(shapes.states),
         "window_tokens": max(windows, default=None),
-        "has_experts": architecture.has_experts,
+        "experts_per_token": None if architecture.experts is None else architecture.experts.per_token,
         "lora_layers": architecture.lora_layers,
+        "lora_expert_parameters": 0 if architecture.experts is None else architecture.experts.parameters,
         "kv_numbers_per_token": shapes.elements_per_token,
         "state_bytes": shapes.state_bytes,
     }

@@ -63,7 +63,8 @@ def tokens_in_memory(
     """The longest sequence of which a group's rollouts fit, all at once, into the KV cache and into an update; and how
     many these are.
     """
-    costs = architecture.costs
+    rank = None if spec.hyperparameters.lora_rank == "full" else 1
+    costs = architecture.training_costs(rank, lora_experts=spec.hyperparameters.adapts_experts)
     group = spec.hyperparameters.rollouts_per_sample
     at_once = max(group, least_at_once(spec))
     cached = most_tokens_within(
@@ -74,7 +75,7 @@ def tokens_in_memory(
     # As if they had nothing in common.
     trained = most_tokens_within(
         int(ACTIVATION_SHARE * device_memory(device)),
-        lambda tokens: int(group * tokens * (costs.recomputed_bytes + costs.layer_bytes)),
+        lambda tokens: int(costs.recomputed_bytes(group * tokens)),
         most=MOST_TOKENS,
     )
     return min(cached, trained), at_once

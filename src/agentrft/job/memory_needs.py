@@ -57,6 +57,7 @@ def memory_needs(
     context_tokens: int,
     rollouts: int,
     lora_rank: int | None,
+    lora_experts: bool = True,
     pass_tokens: int | None = None,
 ) -> MemoryNeeds:
     """What a job takes.
@@ -66,21 +67,22 @@ def memory_needs(
         context_tokens: the longest rollout.
         rollouts: at once, if the memory holds them.
         lora_rank: None trains all weights.
+        lora_experts: whether experts get adapters.
         pass_tokens: unique tokens of an update's pass; None for as many as are computed together.
     """
-    costs = architecture.costs
+    costs = architecture.training_costs(lora_rank, lora_experts=lora_experts)
     weights = architecture.parameters * costs.itemsize
     # The engine's are merged with the adapter, so that they are others than those that it is trained on.
     held = 2 * weights
     if on_cpu and architecture.path == "fast" and weights <= MEMORY_SHARE * memory:
         held += weights  # laid out for the processor
-    trained = architecture.parameters if lora_rank is None else lora_rank * architecture.lora_parameters
+    trained = architecture.trained_parameters(lora_rank, lora_experts=lora_experts)
     slot = bytes_per_slot(architecture.cache_shapes, context_tokens, costs.itemsize)
     tokens = pass_tokens or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
-    kept = costs.activation_bytes * tokens
+    kept = costs.kept_bytes(tokens)
     recomputes = kept > ACTIVATION_SHARE * memory
     if recomputes:
-        kept = (costs.recomputed_bytes + costs.layer_bytes) * tokens
+        kept = costs.recomputed_bytes(tokens)
     logits = LOGITS_AT_ONCE * min(HEAD_ROWS, tokens) * costs.vocabulary * costs.itemsize
     return MemoryNeeds(
         weights=held,

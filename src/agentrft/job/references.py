@@ -107,7 +107,8 @@ def spec_for(reference: ModelReference, store: JobStore | None, data: JobSpec) -
     if reference.job_id is None or store is None:
         return data
     own: dict[str, Any] = store.get_job(reference.job_id).spec["job"]
-    hyperparameters = data.hyperparameters.model_copy(update={"lora_rank": own["hyperparameters"]["lora_rank"]})
+    trained = {name: own["hyperparameters"].get(name, "auto") for name in ("lora_rank", "lora_experts")}
+    hyperparameters = data.hyperparameters.model_copy(update=trained)
     changed = {"model": own["model"], "hyperparameters": hyperparameters}
     # A model talks as it was trained to.
     changed["chat_template_kwargs"] = own.get("chat_template_kwargs", {})

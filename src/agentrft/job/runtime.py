@@ -218,6 +218,7 @@ class Runtime:
         policy = Policy(
             model,
             lora_rank=self.hyperparameters.lora_rank,
+            lora_experts=self.hyperparameters.lora_experts,
             seed=self.spec.seed,
             engine_device=self.engine_device if apart else None,
         )

@@ -10,10 +10,18 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from agentrft.models.experts import (
+    ExpertAdapter,
+    adopt_expert_adapters,
+    expert_rank,
+    expert_weights,
+    experts_per_token,
+)
 from agentrft.models.forward import Forward, TransformersForward, forward_of
 from agentrft.models.lora_targets import lora_targets
 from agentrft.models.merging import merged
 from agentrft.models.packed import PackedModel
+from agentrft.models.planned import text_config
 from agentrft.models.projections import Adapter
 
 LORA_ALPHA_PER_RANK = 2
@@ -35,13 +43,21 @@ class Policy:
     Args:
         model: with planned attention; it is wrapped in place.
         lora_rank: None trains all weights.
+        lora_experts: whether the experts of a mixture get adapters, of a rank that makes those that a token meets one
+            of `lora_rank` together (as in https://thinkingmachines.ai/blog/lora/).
         seed: of the adapters' initial values.
         engine_device: where the engine gets a copy of its own, which it generates with while this one is trained; None
             shares what can be shared.
     """
 
     def __init__(
-        self, model: PreTrainedModel, *, lora_rank: int | None, seed: int, engine_device: torch.device | None = None
+        self,
+        model: PreTrainedModel,
+        *,
+        lora_rank: int | None,
+        lora_experts: bool = True,
+        seed: int,
+        engine_device: torch.device | None = None,
     ) -> None:
         self.lora_rank = lora_rank
         self.version = 0
@@ -57,18 +73,15 @@ class Policy:
             self.model: nn.Module = model
             model.requires_grad_(True)
         else:
-            config = LoraConfig(
-                r=lora_rank,
-                lora_alpha=LORA_ALPHA_PER_RANK * lora_rank,
-                target_modules=lora_targets(model),
-                lora_dropout=0.0,
-                task_type="CAUSAL_LM",
-            )
+            config = _lora_config(model, lora_rank, lora_experts)
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 # peft still asks for a property that transformers renamed.
                 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+                # It knows no weights but layers' where it looks which ranks are used, and yet uses them.
+                warnings.filterwarnings("ignore", message=".*_pattern keys did not match", category=RuntimeWarning)
                 torch.manual_seed(seed)
                 self.model = get_peft_model(model, config, autocast_adapter_dtype=False)
+            adopt_expert_adapters(self.model)
         self.model.eval()
         self._trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self._masters = {name: p.detach().float().clone() for name, p in self._trainable.items()}
@@ -124,6 +137,9 @@ class Policy:
                 target.write(name, own)
             return
         for name, layer in self._adapted_layers():
+            if isinstance(layer, ExpertAdapter):
+                target.write(f"{_plain(name)}.{layer.parameter_name}", layer.merged_weight())
+                continue
             up, down = self._trainable[_up(name)], self._trainable[_down(name)]
             frozen = layer.get_base_layer().get_parameter("weight")
             target.write(f"{_plain(name)}.weight", merged(frozen, up, down, layer.scaling["default"]))
@@ -156,9 +172,27 @@ def _counting(model: nn.Module) -> TransformersForward:
     return forward
 
 
+def _lora_config(model: PreTrainedModel, rank: int, with_experts: bool) -> LoraConfig:
+    experts = list(expert_weights(model)) if with_experts else []
+    own = expert_rank(rank, experts_per_token(text_config(model)))
+    # Of all layers by the same name: PEFT looks for the end of a name.
+    others = {} if own == rank else dict.fromkeys((".".join(name.split(".")[-2:]) for name in experts), own)
+    return LoraConfig(
+        r=rank,
+        lora_alpha=LORA_ALPHA_PER_RANK * rank,
+        target_modules=lora_targets(model),
+        target_parameters=experts or None,
+        rank_pattern=others,
+        alpha_pattern={name: LORA_ALPHA_PER_RANK * rank for name, rank in others.items()},
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+
+
 def _plain(name: str) -> str:
-    """A layer's name in the model without PEFT's wrapper."""
-    return name.removeprefix("base_model.model.")
+    """A layer's name in the model without PEFT's wrappers."""
+    parts = name.removeprefix("base_model.model.").split(".")
+    return ".".join(part for part in parts if part != "base_layer")
 
 
 def _down(name: str) -> str:

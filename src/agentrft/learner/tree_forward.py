@@ -111,4 +111,4 @@ def _predicted(
 
 
 def _too_large(forward: Forward, tokens: int) -> bool:
-    return forward.costs.activation_bytes * tokens > ACTIVATION_SHARE * device_memory(forward.device)
+    return forward.costs.kept_bytes(tokens) > ACTIVATION_SHARE * device_memory(forward.device)

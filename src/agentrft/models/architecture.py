@@ -8,7 +8,7 @@ weights are there.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -22,8 +22,9 @@ from agentrft.models.cache_shapes import CacheShapes
 from agentrft.models.context import model_context_tokens
 from agentrft.models.convert import quiet_transformers
 from agentrft.models.costs import PassCosts, packed_costs
+from agentrft.models.experts import expert_rank, expert_weights, experts_per_token, has_experts
 from agentrft.models.forward import TransformersForward
-from agentrft.models.lora_targets import adapter_parameters, has_experts, lora_targets
+from agentrft.models.lora_targets import adapter_parameters, expert_adapter_parameters, lora_targets
 from agentrft.models.packed import PackedModel
 from agentrft.models.planned import IMPLEMENTATION, text_config, text_decoder, use_planned_attention
 from agentrft.models.precision import in_float32
@@ -47,9 +48,9 @@ class Architecture:
         parameters: of the text part.
         cache_shapes: what an engine keeps of a sequence.
         costs: of a pass over each token.
-        has_experts: whether tokens are routed.
-        lora_layers: how many layers an adapter changes.
-        lora_parameters: numbers of an adapter of rank 1.
+        lora_layers: how many linear layers an adapter changes.
+        lora_parameters: numbers of an adapter of rank 1 of these.
+        experts: None where no tokens are routed.
         context_tokens: the longest context; None where the configuration does not say.
     """
 
@@ -58,10 +59,46 @@ class Architecture:
     parameters: int
     cache_shapes: CacheShapes
     costs: PassCosts
-    has_experts: bool
     lora_layers: int
     lora_parameters: int
+    experts: "Experts | None"
     context_tokens: int | None
+
+    def trained_parameters(self, lora_rank: int | None, *, lora_experts: bool) -> int:
+        """How many numbers are trained.
+
+        Args:
+            lora_rank: None trains all weights.
+            lora_experts: whether experts get adapters.
+        """
+        if lora_rank is None:
+            return self.parameters
+        own = 0
+        if self.experts and lora_experts:
+            own = expert_rank(lora_rank, self.experts.per_token) * self.experts.lora_parameters
+        return lora_rank * self.lora_parameters + own
+
+    def training_costs(self, lora_rank: int | None, *, lora_experts: bool) -> PassCosts:
+        """`costs`, with what adapters add. Arguments as in `trained_parameters`."""
+        if self.experts is None or lora_rank is None or not lora_experts:
+            return self.costs
+        merged = self.experts.parameters * self.costs.itemsize
+        return replace(self.costs, pass_bytes=self.costs.pass_bytes + merged)
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Of a model that routes tokens.
+
+    Attributes:
+        per_token: of each layer.
+        parameters: of those that adapters can change; 0 where PEFT cannot.
+        lora_parameters: numbers of adapters of rank 1 in each expert.
+    """
+
+    per_token: int
+    parameters: int
+    lora_parameters: int
 
 
 def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bfloat16) -> Architecture:
@@ -73,8 +110,8 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
     text = config.get_text_config(decoder=True)
     _refuse_layers(text)
     model = _empty_model(config)
-    forward, is_fast, routes = TransformersForward(model), PackedModel.supports(model), has_experts(model)
-    if routes:
+    forward, is_fast, experts = TransformersForward(model), PackedModel.supports(model), _experts(model)
+    if experts:
         # Their other ways of computing look at which experts are hit, and here no number is known.
         model.set_experts_implementation("grouped_mm")
     try:
@@ -93,9 +130,9 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
         parameters=sum(one.numel() for one in text_decoder(model).parameters()) + _head_parameters(model),
         cache_shapes=shapes,
         costs=costs,
-        has_experts=routes,
         lora_layers=len(targets),
         lora_parameters=adapter_parameters(model, targets, 1),
+        experts=experts,
         context_tokens=model_context_tokens(config.to_dict()),
     )
 
@@ -206,6 +243,17 @@ def _refuse_unseen(config: PretrainedConfig, shapes: CacheShapes) -> None:
         raise UserError(
             f"model type '{config.model_type}' has sliding windows that its layers do not tell of.", INSTEAD
         )
+
+
+def _experts(model: PreTrainedModel) -> Experts | None:
+    if not has_experts(model):
+        return None
+    weights = expert_weights(model)
+    return Experts(
+        per_token=experts_per_token(text_config(model)),
+        parameters=sum(weight.numel() for weight in weights.values()),
+        lora_parameters=expert_adapter_parameters(weights, 1),
+    )
 
 
 def _head_parameters(model: PreTrainedModel) -> int:

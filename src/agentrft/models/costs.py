@@ -1,16 +1,13 @@
 """What a pass costs for each token: weights that it is multiplied with, pairs that it is in, memory that it keeps."""
 
 from dataclasses import dataclass, replace
-from typing import cast
 
-from torch import Tensor, nn
+from torch import nn
 from transformers import PretrainedConfig
 
 from agentrft.models.cache_shapes import CacheShapes
+from agentrft.models.experts import experts_per_token, stacked_weights
 from agentrft.models.heads import heads_of
-
-# How configurations call the number of experts that a token is routed to.
-_ROUTED = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k")
 
 
 @dataclass(frozen=True)
@@ -21,6 +18,7 @@ class PassCosts:
         weights: of the linear layers that it goes through, with those of the experts that it is routed to.
         pair_products: multiplications for the scores of one pair of tokens, and for what comes of them.
         activation_bytes: kept with gradient until the backward pass, roughly; attention's probabilities aside.
+        pass_bytes: kept of a pass, however many tokens it has: experts' weights merged with their adapters.
         layers, width, vocabulary: of the model.
         itemsize: bytes of one number.
     """
@@ -32,20 +30,26 @@ class PassCosts:
     width: int
     vocabulary: int
     itemsize: int
+    pass_bytes: int = 0
 
     def of(self, itemsize: int) -> "PassCosts":
         """As they are where numbers take so many bytes."""
-        return replace(self, itemsize=itemsize, activation_bytes=self.activation_bytes * itemsize / self.itemsize)
+        ratio = itemsize / self.itemsize
+        return replace(
+            self,
+            itemsize=itemsize,
+            activation_bytes=self.activation_bytes * ratio,
+            pass_bytes=int(self.pass_bytes * ratio),
+        )
 
-    @property
-    def recomputed_bytes(self) -> float:
-        """Of `activation_bytes` what a pass keeps of one token that computes its layers again in the backward pass."""
-        return self.layers * self.width * self.itemsize
+    def kept_bytes(self, tokens: int) -> float:
+        """Of a pass with gradient, until its backward pass is over; with the gradient of one layer's experts."""
+        return self.activation_bytes * tokens + self.pass_bytes * (1 + 1 / self.layers)
 
-    @property
-    def layer_bytes(self) -> float:
-        """Of `activation_bytes` those of one layer."""
-        return self.activation_bytes / self.layers
+    def recomputed_bytes(self, tokens: int) -> float:
+        """The same of a pass that keeps each layer's input, and computes one layer after the other again."""
+        per_token = self.layers * self.width * self.itemsize + self.activation_bytes / self.layers
+        return per_token * tokens + 2 * self.pass_bytes / self.layers
 
 
 def packed_costs(config: PretrainedConfig, itemsize: int) -> PassCosts:
@@ -68,18 +72,25 @@ def packed_costs(config: PretrainedConfig, itemsize: int) -> PassCosts:
 
 
 def modules_costs(
-    decoder: nn.Module, config: PretrainedConfig, shapes: CacheShapes, *, activation_bytes: float, itemsize: int
+    decoder: nn.Module,
+    config: PretrainedConfig,
+    shapes: CacheShapes,
+    *,
+    activation_bytes: float,
+    pass_bytes: int,
+    itemsize: int,
 ) -> PassCosts:
     """Of a model of transformers' modules.
 
     Args:
         decoder, config: of its text part.
-        activation_bytes: as measured.
+        activation_bytes, pass_bytes: as measured.
     """
     return PassCosts(
         weights=_linear_weights(decoder, config),
         pair_products=sum(shape.heads * (shape.key_dim + shape.value_dim) for shape in shapes.keys.values()),
         activation_bytes=activation_bytes,
+        pass_bytes=pass_bytes,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         vocabulary=config.vocab_size,
@@ -88,13 +99,13 @@ def modules_costs(
 
 
 def _linear_weights(decoder: nn.Module, config: PretrainedConfig) -> float:
-    routed = next((value for name in _ROUTED if isinstance(value := getattr(config, name, None), int)), 1)
+    routed = experts_per_token(config)
     total = 0.0
     for name, module in decoder.named_modules():
         last = name.rpartition(".")[2]
         if last == "experts":
             # [experts, ..., ...] each, or a list of modules that are counted below.
-            own = [cast(Tensor, weight) for weight in module.parameters(recurse=False) if weight.ndim == 3]
+            own = stacked_weights(module).values()
             total += sum(weight.numel() * min(1.0, routed / len(weight)) for weight in own)
         elif isinstance(module, nn.Linear) and "lora_" not in name:
             total += module.weight.numel()

@@ -12,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from agentrft.models.attention import ContextPlan
 from agentrft.models.cache_shapes import CacheShapes, ShapesPlan, probe_tokens
 from agentrft.models.costs import PassCosts, modules_costs
+from agentrft.models.experts import merged_expert_bytes
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.packed import PackedModel
 from agentrft.models.planned import PlannedModel, text_config, text_decoder
@@ -130,6 +131,18 @@ class TransformersForward:
 
     @cached_property
     def _costs(self) -> PassCosts:
+        merged = merged_expert_bytes(self._plain)
+        return modules_costs(
+            text_decoder(self._plain),
+            self.config,
+            self.cache_shapes,
+            activation_bytes=(self._kept_bytes(COSTS_TOKENS) - merged) / COSTS_TOKENS,
+            pass_bytes=merged,
+            itemsize=self.dtype.itemsize,
+        )
+
+    def _kept_bytes(self, tokens: int) -> int:
+        """For the backward pass of one over so many tokens, the weights aside."""
         weights = {parameter.untyped_storage()._cdata for parameter in self._plain.parameters()}
         kept: dict[int, int] = {}
 
@@ -141,15 +154,9 @@ class TransformersForward:
 
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             # Held until all is counted, so that no storage stands where another one was.
-            output = self._planned.hidden_states(*probe_tokens(COSTS_TOKENS, self.device), ShapesPlan())
+            output = self._planned.hidden_states(*probe_tokens(tokens, self.device), ShapesPlan())
         del output
-        return modules_costs(
-            text_decoder(self._plain),
-            self.config,
-            self.cache_shapes,
-            activation_bytes=sum(kept.values()) / COSTS_TOKENS,
-            itemsize=self.dtype.itemsize,
-        )
+        return sum(kept.values())
 
     def __call__(
         self,

@@ -1,15 +1,16 @@
 """Which layers of a model LoRA adapts: the linear ones of its text part, whatever an architecture calls them.
 
-In a mixture of experts those are the attention's and the recurrent layers': what routes, and the experts that it routes
-to, stay as they are, so that the tokens of rollouts reach the experts that they were sampled with.
+In a mixture of experts those are the attention's and the recurrent layers', and the experts' stacked weights, which are
+no layers (`experts`). What routes stays as it is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from agentrft.models.experts import parts_with_experts
 from agentrft.models.planned import text_config, text_decoder
 
 # PEFT adapts no `out_proj` in these, because their fused kernels pass its weight by.
@@ -22,10 +23,10 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
     """Full names of the linear layers to adapt, in order."""
     decoder = text_decoder(model)
     inside = {id(module) for module in decoder.modules()}
-    parts_with_experts = list(_parts_with_experts(decoder))
-    of_experts = {id(module) for part in parts_with_experts for module in part.modules()}
+    routed = list(parts_with_experts(decoder))
+    of_experts = {id(module) for part in routed for module in part.modules()}
     skipped = {"out_proj"} if text_config(model).model_type in _WITHOUT_OUT_PROJ else set[str]()
-    if parts_with_experts:
+    if routed:
         skipped |= _FEED_FORWARD
     return [
         name
@@ -43,10 +44,6 @@ def adapter_parameters(model: PreTrainedModel, targets: Sequence[str], rank: int
     return sum(rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
-def has_experts(model: PreTrainedModel) -> bool:
-    """Whether the model routes tokens to experts."""
-    return any(True for _ in _parts_with_experts(text_decoder(model)))
-
-
-def _parts_with_experts(decoder: nn.Module) -> Iterator[nn.Module]:
-    return (module for module in decoder.modules() if isinstance(getattr(module, "experts", None), nn.Module))
+def expert_adapter_parameters(weights: Mapping[str, Tensor], rank: int) -> int:
+    """How many numbers adapters have, of this rank in each expert of these weights [experts, ..., ...]."""
+    return sum(rank * len(weight) * sum(weight.shape[1:]) for weight in weights.values())

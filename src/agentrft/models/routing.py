@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agentrft.models.experts import stacked_weights
+
 
 @dataclass(frozen=True)
 class RouterStatistics:
@@ -68,4 +70,4 @@ def _tensors(arguments: Sequence[Any], named: Mapping[str, Any]) -> Iterator[Ten
 
 def _number_of(module: nn.Module) -> int:
     """How many experts a module has."""
-    return max((len(weight) for weight in module.parameters(recurse=False) if weight.ndim == 3), default=0)
+    return max(map(len, stacked_weights(module).values()), default=0)

@@ -23,6 +23,7 @@ class Hyperparameters(SpecModel):
     """Everything that is left at "auto" is chosen by `resolve` and recorded with the job.
 
     Attributes:
+        lora_experts: whether LoRA changes the experts of a mixture, too.
         sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
             or all wrong lately.
         decide_after: a group whose first so many rewards are all alike is not sampled further.
@@ -43,6 +44,7 @@ class Hyperparameters(SpecModel):
     max_episode_steps: PositiveInt | Auto = "auto"
     max_context_tokens: PositiveInt | Auto = "auto"
     lora_rank: Annotated[int, Field(ge=1, le=1024)] | Literal["full"] | Auto = "auto"
+    lora_experts: bool | Auto = "auto"
     max_grad_norm: Annotated[float, Field(gt=0)] | Auto = "auto"
     algorithm: Literal["grpo", "rloo"] | Auto = "auto"
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
@@ -59,6 +61,11 @@ class Hyperparameters(SpecModel):
     def episode_steps(self) -> int:
         """How many turns a rollout has, at most."""
         return _value(self.max_episode_steps, 10)
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether LoRA changes the experts of a mixture, too."""
+        return _value(self.lora_experts, True)
 
     def resolve(self, *, n_train: int, max_tokens_per_turn: int, max_context_tokens: int) -> "ResolvedHyperparameters":
         """Replace every "auto" by a value.
@@ -93,6 +100,7 @@ class Hyperparameters(SpecModel):
             max_episode_steps=self.episode_steps,
             max_context_tokens=_value(self.max_context_tokens, max_context_tokens),
             lora_rank=lora_rank,
+            lora_experts=self.adapts_experts,
             max_grad_norm=_value(self.max_grad_norm, 1.0),
             algorithm=_value(self.algorithm, "grpo"),
             sample_by=_value(self.sample_by, "epoch"),
@@ -120,6 +128,7 @@ class ResolvedHyperparameters:
     max_episode_steps: int
     max_context_tokens: int
     lora_rank: int | None
+    lora_experts: bool
     max_grad_norm: float
     algorithm: str
     sample_by: str

@@ -3,13 +3,13 @@
 import io
 import tokenize
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
-from agentrft.spec.start import rank_of
+from agentrft.spec.start import start_weights
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,16 @@ def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
 
 
 def _with_start(job: JobSpec, start: Path, source: str) -> dict[str, Any]:
-    """The weights that training begins with decide the rank: one that is kept with the job cannot change later."""
-    rank, given = rank_of(start), job.hyperparameters.lora_rank
-    if given not in ("auto", rank):
-        raise UserError(
-            f"{source}: hyperparameters.lora_rank: {given}, but the weights of `start_from` have {rank}.",
-            "Leave lora_rank out.",
-        )
-    return {"start_from": start, "hyperparameters": job.hyperparameters.model_copy(update={"lora_rank": rank})}
+    """The weights that training begins with decide what is trained: it is kept with the job and cannot change later."""
+    weights = asdict(start_weights(start))
+    for name, own in weights.items():
+        given = getattr(job.hyperparameters, name)
+        if given not in ("auto", own):
+            raise UserError(
+                f"{source}: hyperparameters.{name}: {given}, but the weights of `start_from` have {own}.",
+                f"Leave {name} out.",
+            )
+    return {"start_from": start, "hyperparameters": job.hyperparameters.model_copy(update=weights)}
 
 
 def _with_folders(tool: Any, place: int, paths: _Paths) -> Any:

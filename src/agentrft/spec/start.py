@@ -1,5 +1,6 @@
 """Training that begins with weights of an earlier job: what their folder says of them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,21 @@ REMEDY = (
 )
 
 
-def rank_of(folder: Path) -> int | Literal["full"]:
-    """The `lora_rank` that these weights were trained with.
+@dataclass(frozen=True)
+class StartWeights:
+    """How weights were trained.
+
+    Attributes:
+        lora_rank: as the hyperparameter.
+        lora_experts: whether their adapter changes experts.
+    """
+
+    lora_rank: int | Literal["full"]
+    lora_experts: bool
+
+
+def start_weights(folder: Path) -> StartWeights:
+    """What a folder's weights are.
 
     Raises:
         UserError: the folder has none.
@@ -22,9 +36,10 @@ def rank_of(folder: Path) -> int | Literal["full"]:
     for config in (folder / ADAPTER / CONFIG, folder / CONFIG):
         try:
             if config.is_file():
-                return int(wire.parse(config.read_bytes())["r"])
-        except (ValueError, OverflowError, KeyError, TypeError, OSError) as error:
+                written = wire.parse(config.read_bytes())
+                return StartWeights(int(written["r"]), bool(written.get("target_parameters")))
+        except (ValueError, OverflowError, KeyError, TypeError, AttributeError, OSError) as error:
             raise UserError(f"start_from: {config} cannot be read: {error}.", REMEDY) from error
     if (folder / STATE).is_file():
-        return "full"
+        return StartWeights("full", lora_experts=False)
     raise UserError(f"start_from: {folder} is no checkpoint and no adapter.", REMEDY)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
 from agentrft.job.references import ADAPTER_FILE
+from agentrft.models.experts import merged_experts, stacked_weights
 from agentrft.models.forward import Forward
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.merging import merged
@@ -26,8 +28,6 @@ _PLAIN_LORA: dict[str, tuple[Any, ...]] = {
     "fan_in_fan_out": (False, None),
     "bias": ("none", None),
     "modules_to_save": (None, []),
-    "rank_pattern": ({}, None),
-    "alpha_pattern": ({}, None),
     "lora_bias": (False, None),
 }
 _REMEDY = "Name the checkpoint of a job of this base model."
@@ -40,10 +40,13 @@ class AdapterFiles:
     Attributes:
         scale: the factor on each product of `up` and `down`.
         layers: down [rank, in] and up [out, rank] by the name that the layer has in the base model.
+        experts: those of experts' weights, by the name of the module that has them. PEFT names the weight that it
+            adapted last by the module, the one before by `base_layer` in it, and so on.
     """
 
     scale: float
     layers: dict[str, tuple[Tensor, Tensor]]
+    experts: dict[str, list[tuple[Tensor, Tensor]]]
 
 
 def load_adapter(folder: Path, base: PackedModel) -> LoraAdapter:
@@ -70,7 +73,12 @@ def merge_adapter(model: PreTrainedModel, forward: Forward, folder: Path) -> Non
         for name, (down, up) in sorted(files.layers.items()):
             frozen = model.get_parameter(f"{name}.weight")
             forward.write(f"{name}.weight", merged(frozen, up.to(frozen), down.to(frozen), files.scale))
-    except (AttributeError, KeyError, RuntimeError) as error:
+        for name, adapters in sorted(files.experts.items()):
+            module = model.get_submodule(name)
+            for weight, (down, up) in zip(stacked_weights(module), reversed(adapters), strict=True):
+                changed = merged_experts(module, weight, down, up, files.scale)
+                forward.write(f"{name}.{weight}", changed)
+    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
         raise _unfitting(folder, error) from error
 
 
@@ -89,18 +97,45 @@ def read_adapter(folder: Path) -> AdapterFiles:
     for name, plain in _PLAIN_LORA.items():
         if config.get(name) not in plain:
             raise UserError(f"{folder}: {name}={config[name]!r} is no plain LoRA.", _REMEDY)
+    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    experts = _expert_modules(folder, config)
     layers: dict[str, tuple[Tensor, Tensor]] = {}
+    of_experts: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    # A name comes before those that go on after it: the weight that was adapted last before the others.
     for name in sorted(key.removesuffix(".lora_A.weight") for key in state if key.endswith(".lora_A.weight")):
         down, up = state.pop(f"{name}.lora_A.weight"), state.pop(f"{name}.lora_B.weight", None)
-        if up is None or len(down) != rank:
+        part = name.removeprefix(PEFT_PREFIX)
+        module = part.replace(".base_layer", "")
+        is_expert = module.rpartition(".")[2] in experts
+        if up is None or not (is_expert or len(down) == rank):
             raise UserError(f"{folder}: {name} is no LoRA of rank {rank}.", _REMEDY)
         # One that is not finite would reach the rows of other adapters in the same pass.
         if not bool(torch.isfinite(down).all() and torch.isfinite(up).all()):
             raise UserError(f"{folder}: {name} has values that are no finite numbers.", "Choose an earlier checkpoint.")
-        layers[name.removeprefix(PEFT_PREFIX)] = down, up
+        if is_expert:
+            of_experts.setdefault(module, []).append((down, up))
+        else:
+            layers[part] = down, up
     if state:
         raise UserError(f"{folder}: the adapter has weights that are no LoRA: {sorted(state)[0]}", _REMEDY)
-    return AdapterFiles(alpha / (math.sqrt(rank) if config.get("use_rslora") else rank), layers)
+    return AdapterFiles(scale, layers, of_experts)
+
+
+def _expert_modules(folder: Path, config: Mapping[str, Any]) -> set[str]:
+    """What modules of experts are called. Their adapters have a rank of their own, and the scale of all.
+
+    Raises:
+        UserError: others have a rank of their own, or a scale is another.
+    """
+    parameters: list[str] = config.get("target_parameters") or []
+    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    ends = {".".join(name.split(".")[-2:]) for name in parameters}
+    same = ranks.keys() == alphas.keys() and all(
+        alphas[name] * config["r"] == ranks[name] * config["lora_alpha"] for name in ranks
+    )
+    if not (ranks.keys() <= ends and same) or (ranks and config.get("use_rslora")):
+        raise UserError(f"{folder}: rank_pattern={ranks!r} is no plain LoRA.", _REMEDY)
+    return {end.split(".")[0] for end in ends}
 
 
 def _unfitting(folder: Path, error: Exception) -> UserError:
