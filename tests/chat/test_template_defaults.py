@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from agentrft.chat import load_codec
 from agentrft.chat.template_defaults import with_defaults
 from agentrft.chat.thinking import thinks
-from agentrft.chat.variables import template_variables
+from agentrft.template_variables import template_variables
 from tests.chat.templates import THINKING
 
 MESSAGES: list[dict[str, Any]] = [{"role": "user", "content": "Where?"}]

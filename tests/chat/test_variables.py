@@ -6,8 +6,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from agentrft.chat import load_codec
-from agentrft.chat.variables import template_variables
 from agentrft.errors import UserError
+from agentrft.template_variables import template_variables
 from tests.chat.templates import HERMES, THINKING
 
 USER = {"role": "user", "content": "Where is it?"}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from agentrft.chat.variables import template_variables
 from agentrft.job.secrets import restored_spec
 from agentrft.store import JobStore
+from agentrft.template_variables import template_variables
 from tests.job.thinking_model import THOUGHT
 from tests.job.tiny_job import TOOL, prompt
 from tests.server.live import MODEL, Live, live, method, upload, wait_for
@@ -111,6 +111,31 @@ def test_a_model_trained_further_keeps_it_unless_told_otherwise(
     for made, expected in ((kept, OFF), (told, {})):
         sdk.fine_tuning.jobs.cancel(made.id)
         assert setting(thinking_server, made.id) == expected
+
+
+def test_a_hosted_effort_is_what_stands_for_it_in_the_template(
+    sdk: OpenAI, job: Any, rows: dict[str, str], tools: ChaosServer, thinking_server: Live
+) -> None:
+    """The template has `enable_thinking` and no levels."""
+
+    def variables(effort: Any, **extra: Any) -> tuple[dict[str, Any], list[str]]:
+        hyperparameters = {**SHORT, "lora_rank": "auto", "reasoning_effort": effort}
+        inner = {"hyperparameters": hyperparameters, **extra.pop("inner", {})}
+        made = create(sdk, rows, tools.url, inner=inner, **extra)
+        sdk.fine_tuning.jobs.cancel(made.id)
+        events = [event.message for event in sdk.fine_tuning.jobs.list_events(made.id, limit=100).data]
+        return setting(thinking_server, made.id), [text for text in events if "reasoning_effort" in text]
+
+    assert variables("minimal") == (OFF, [])
+    assert variables("default") == variables(None) == ({}, [])
+    for effort in ("high", "much", 3):
+        chosen, warnings = variables(effort)
+        assert chosen == {} and len(warnings) == 1, "nothing stands for it, and an event says so"
+    on = {"enable_thinking": True}
+    for given in ({"chat_template_kwargs": on}, {"inner": {"chat_template_kwargs": on}}):
+        assert variables("minimal", **given) == (on, []), "what is named goes before"
+    tuned = job.fine_tuned_model
+    assert variables("high", model=tuned)[0] == OFF, "as it was trained"
 
 
 @pytest.mark.parametrize("where", ["inner", "extra"])

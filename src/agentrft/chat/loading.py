@@ -16,8 +16,9 @@ from agentrft.chat.hermes import describe_tools
 from agentrft.chat.proof import prove
 from agentrft.chat.template import TemplateRenderer
 from agentrft.chat.thinking import thinks
-from agentrft.chat.variables import check_variables, template_text, template_variables
+from agentrft.chat.variables import check_variables, template_text
 from agentrft.errors import UserError
+from agentrft.template_variables import template_variables
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -13,8 +13,9 @@ PositiveInt = Annotated[int, Field(ge=1)]
 LORA_LEARNING_RATE = 2e-4
 FULL_LEARNING_RATE = 2e-5
 ROLLOUTS_PER_MULTIPLIER = 8
-# What the API takes beside these, and has no meaning for a model of one's own: how hard hosted models think.
-HOSTED_ALONE = ("reasoning_effort",)
+# What the API takes beside these: how hard the model thinks, which a job file says by `chat_template_kwargs`.
+EFFORT = "reasoning_effort"
+HOSTED_ALONE = (EFFORT,)
 # With fewer, a group that has something to teach is too often taken for one that has not.
 DECIDED_AFTER = 8
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
+from agentrft.models.local_files import known_variables
 from agentrft.server.creation.hosts import check_host
 from agentrft.server.creation.judges import with_own_judges
 from agentrft.server.errors import ApiError
@@ -20,7 +21,8 @@ from agentrft.server.records import Records
 from agentrft.server.records.rows import FileRow
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables, parse_job
-from agentrft.spec.hyperparameters import HOSTED_ALONE
+from agentrft.spec.chat_template import variables_of_effort
+from agentrft.spec.hyperparameters import EFFORT, HOSTED_ALONE
 from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
 
@@ -101,7 +103,6 @@ def read_request(
         raw["model"] = catalog.weights[model]
     else:
         raw |= {"model": start.base, "start_from": str(start.folder)}
-        raw.setdefault("chat_template_kwargs", dict(inherited or {}))
     raw["output_dir"] = str(settings.jobs_dir)
     raw["training_file"] = _file_path(body["training_file"], "training_file", records, settings)
     if body.get("validation_file") is not None:
@@ -120,10 +121,11 @@ def read_request(
     ignored = [name for name in OF_AZURE if body.get(name) is not None]
     try:
         spec = parse_job(
-            _without_hosted_options(raw, ignored), folder=settings.data_dir, source="job", expand=False, ignored=ignored
+            _without_hosted_options(raw), folder=settings.data_dir, source="job", expand=False, ignored=ignored
         )
     except UserError as error:
         raise ApiError(400, f"{error.cause} {error.remedy}", param="method", code="invalid_value") from error
+    spec = _with_variables(spec, raw, inherited or {}, ignored)
     spec = with_own_judges(spec, is_here)
     check_safety(spec.model_dump(mode="json"), settings)
     shown = {
@@ -268,18 +270,31 @@ def _method(body: dict[str, Any]) -> dict[str, Any]:
     return method
 
 
-def _without_hosted_options(raw: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
-    """Without what has no meaning for a model of one's own."""
-    method = raw["method"]
-    inner = method.get("reinforcement")
+def _without_hosted_options(raw: dict[str, Any]) -> dict[str, Any]:
+    """Without what a job file does not have."""
+    inner = raw["method"].get("reinforcement")
     hyperparameters = inner.get("hyperparameters") if isinstance(inner, dict) else None
     if not isinstance(hyperparameters, dict):
         return raw
-    for name in HOSTED_ALONE:
-        if hyperparameters.get(name) not in (None, "default"):
-            ignored.append(f"method.reinforcement.hyperparameters.{name}")
     kept = {key: value for key, value in hyperparameters.items() if key not in HOSTED_ALONE}
-    return {**raw, "method": {**method, "reinforcement": {**inner, "hyperparameters": kept}}}
+    return {**raw, "method": {**raw["method"], "reinforcement": {**inner, "hyperparameters": kept}}}
+
+
+def _with_variables(spec: JobSpec, raw: dict[str, Any], inherited: Mapping[str, Any], ignored: list[str]) -> JobSpec:
+    """With the variables of the model's template that it was trained with unless the request names some, and those that
+    stand for `reasoning_effort` unless it names these.
+    """
+    inner = raw["method"].get("reinforcement") or {}
+    effort = (inner.get("hyperparameters") or {}).get(EFFORT)
+    of_effort: Mapping[str, Any] | None = {}
+    if effort not in (None, "default"):
+        of_effort = variables_of_effort(effort, known_variables(spec.model)) if isinstance(effort, str) else None
+    if of_effort is None:
+        ignored.append(f"method.reinforcement.hyperparameters.{EFFORT}")
+        of_effort = {}
+    named = any(part.get("chat_template_kwargs") is not None for part in (raw, inner))
+    variables = {**of_effort, **spec.chat_template_kwargs} if named else {**inherited, **of_effort}
+    return spec.model_copy(update={"chat_template_kwargs": variables})
 
 
 def _refuse_source_files(value: Any) -> None:

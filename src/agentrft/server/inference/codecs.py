@@ -9,7 +9,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from agentrft.chat import ChatCodec, load_codec
-from agentrft.chat.variables import template_text, template_variables
+from agentrft.chat.variables import template_text
+from agentrft.template_variables import template_variables
 
 MOST_CODECS = 16
 
