@@ -8,6 +8,7 @@ import pytest
 from agentrft.models.catalog import built_in_folder
 from tests.cli.commands import run_here
 from tests.model_families import FAMILIES, REFUSED
+from tests.models.test_untrained import make_model
 
 
 def folder_with(config: object, folder: Path) -> Path:
@@ -63,3 +64,20 @@ def test_what_cannot_be_trained_is_refused_with_what_to_take_instead(tmp_path: P
 def test_an_odd_option_is_an_error_that_says_what_is_accepted(options: tuple[str, ...], said: str) -> None:
     ran = run_here("models", "inspect", "smollm2-135m", *options)
     assert ran.code == 2 and said in ran.stderr
+
+
+def test_tokens_that_it_never_learned_are_named(tmp_path: Path) -> None:
+    folder = make_model(tmp_path, untrained=("<tool_call>", "</tool_call>"))
+    ran = run_here("models", "inspect", str(folder))
+    assert "</tool_call>, <tool_call>, which the model never learned" in " ".join(ran.stdout.split())
+    found = json.loads(run_here("models", "inspect", str(folder), "--json").stdout)
+    assert found["written_as_text"] == ["</tool_call>", "<tool_call>"]
+    assert json.loads(run_here("models", "inspect", "smollm2-135m", "--json").stdout)["written_as_text"] == []
+
+
+def test_a_mixtures_adapters_and_its_experts_memory_are_told(tmp_path: Path) -> None:
+    folder = folder_with(FAMILIES["qwen3_moe"](), tmp_path / "model")
+    ran = run_here("models", "inspect", str(folder))
+    assert "2 experts a token" in ran.stdout and "linear layers and on experts (lora_experts)" in ran.stdout
+    found = json.loads(run_here("models", "inspect", str(folder), "--json").stdout)["architecture"]
+    assert (found["experts_per_token"], found["lora_expert_parameters"]) == (2, 2 * 4 * (48 * 32 + 32 * 24))

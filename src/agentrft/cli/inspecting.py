@@ -64,6 +64,8 @@ def _lines(found: "Inspection", lora_rank: str) -> list[tuple[str, str]]:
         lines += _of_architecture(found.architecture)
     if found.chat is not None:
         lines += _of_chat(found.chat)
+    if found.texts:
+        lines.append(("written as text", f"{', '.join(found.texts)}, which the model never learned as tokens"))
     if found.needs is not None:
         lines += _of_memory(found.needs, found, lora_rank)
     return lines

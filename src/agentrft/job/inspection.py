@@ -11,7 +11,7 @@ from agentrft.errors import UserError
 from agentrft.job.memory_needs import MemoryNeeds, memory_needs
 from agentrft.models import ModelSource
 from agentrft.models.architecture import Architecture, inspect_architecture
-from agentrft.models.load import dtype_on, load_config, load_tokenizer
+from agentrft.models.load import dtype_on, load_config, load_tokenizer_and_texts
 from agentrft.models.memory import device_memory
 
 # What PyTorch says of their memory, in bytes.
@@ -36,6 +36,7 @@ class Inspection:
     Attributes:
         architecture: None where it is refused.
         chat: what is known of its codec; None where it is refused.
+        texts: tokens of the chat template that the model never learned, and that are written as text.
         needs: of memory, on `device`; None without an architecture.
         context_tokens: of the rollouts that `needs` counts.
         refusals: what it cannot be used for, and what to take instead.
@@ -46,6 +47,7 @@ class Inspection:
     context_tokens: int
     architecture: Architecture | None
     chat: CodecProof | None
+    texts: list[str]
     needs: MemoryNeeds | None
     refusals: list[UserError]
 
@@ -57,6 +59,7 @@ class Inspection:
             "context_tokens": self.context_tokens,
             "architecture": None if architecture is None else _architecture(architecture),
             "chat": None if self.chat is None else {k: v for k, v in asdict(self.chat).items() if k != "blocked"},
+            "written_as_text": self.texts,
             "memory": None if needs is None else {**asdict(needs), "total": needs.total, "fits": needs.fits},
             "refused": [{"cause": one.cause, "remedy": one.remedy} for one in self.refusals],
         }
@@ -82,6 +85,7 @@ def inspect_model(
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     refusals: list[UserError] = []
     architecture, needs, chat = None, None, None
+    texts: list[str] = []
     context = context_tokens or DEFAULT_CONTEXT_TOKENS
     try:
         architecture = inspect_architecture(config, torch.bfloat16 if gpu else dtype_on(device, "auto"))
@@ -98,10 +102,11 @@ def inspect_model(
     except UserError as error:
         refusals.append(error)
     try:
-        chat = load_codec(load_tokenizer(source), source.path_or_id).proof
+        tokenizer, texts = load_tokenizer_and_texts(source)
+        chat = load_codec(tokenizer, source.path_or_id).proof
     except UserError as error:
         refusals.append(error)
-    return Inspection(source.name, gpu or f"this {device.type}", context, architecture, chat, needs, refusals)
+    return Inspection(source.name, gpu or f"this {device.type}", context, architecture, chat, texts, needs, refusals)
 
 
 def _architecture(architecture: Architecture) -> dict[str, Any]:

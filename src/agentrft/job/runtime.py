@@ -23,7 +23,7 @@ from agentrft.learner import Learner, Policy
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.architecture import inspect_architecture, prove
 from agentrft.models.forward import Forward
-from agentrft.models.load import dtype_on, load_config, load_model, load_tokenizer
+from agentrft.models.load import dtype_on, load_config, load_model, load_tokenizer_and_texts
 from agentrft.models.planned import use_planned_attention
 from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
@@ -106,7 +106,9 @@ class Runtime:
             for part in spec.response_format.unenforced:
                 self.notices("warning", f"response_format: answers are not held against it: {part}")
         source = resolve_model(spec.model)
-        tokenizer = load_tokenizer(source)
+        tokenizer, texts = load_tokenizer_and_texts(source)
+        if texts:
+            self.notices("info", f"{', '.join(texts)}: written as text, as the model never learned these tokens.")
         self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id, template_kwargs=spec.chat_template_kwargs)
         self.tokenizer = tokenizer
         self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")

@@ -107,10 +107,15 @@ def load_model(source: ModelSource, dtype: torch.dtype) -> PreTrainedModel:
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
     """The model's tokenizer, with its chat template.
 
-    Tokens that the template writes and the model never learned are text in it: see `models.untrained`.
-
     Raises:
         UserError: the model cannot be had, or it has no tokenizer or no chat template.
+    """
+    return load_tokenizer_and_texts(source)[0]
+
+
+def load_tokenizer_and_texts(source: ModelSource) -> tuple[PreTrainedTokenizerFast, list[str]]:
+    """`load_tokenizer`, and the tokens that are text in it: those that the template writes and the model never learned
+    (see `models.untrained`).
     """
     folder = model_folder(source)
     try:
@@ -129,7 +134,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerFast:
     if untrained:
         logger.info("%s never learned %s: written as text", source.name, ", ".join(untrained))
         write_as_text(tokenizer, untrained)
-    return tokenizer
+    return tokenizer, untrained
 
 
 def model_folder(source: ModelSource) -> Path:

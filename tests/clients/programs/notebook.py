@@ -104,7 +104,7 @@ def uploads_its_rows(world: World) -> None:
         "hyperparameters",
         "`reasoning_effort`",
         "how much the model thinks",
-        "where the model's template has nothing for it: an event says so; else as in chats (`enable_thinking: false`, or a level)",
+        "where the model's template has nothing that stands for it: an event says so; else it is set, as in chats",
     ),
     same("graders", "`pass_threshold`", "on any grader; decides what passed, and changes no score"),
 )
