@@ -77,7 +77,7 @@ async def _run(spec: JobSpec) -> dict[str, Any]:
     answers = {sample.sample_id: sample.item["answer"] for sample in load_samples(spec.validation_file)}
     rollouts = {row["step"]: _rollouts(store, job_id, row["step"]) for row in (before, after)}
     _show_changes(rollouts[before["step"]], rollouts[after["step"]], answers)
-    picture = _draw(metrics, store.job_folder(job_id) / "reward-curve.png")
+    picture = _draw(metrics, store.job_folder(job_id) / "reward-curve.png", Path(spec.model).name)
     print(f"Reward curve: {picture}", flush=True)
     return {
         "job": job_id,
@@ -123,12 +123,12 @@ def _story(rollout: Rollout) -> str:
     return f"{calls or 'no search'} -> {answer}   reward {rollout.reward:.2f}"
 
 
-def _draw(metrics: list[dict[str, Any]], path: Path) -> Path:
+def _draw(metrics: list[dict[str, Any]], path: Path, model: str) -> Path:
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for phase, style in (("train", "-"), ("validation", "o-")):
         rows = [row for row in metrics if row["phase"] == phase]
         axes.plot([row["step"] for row in rows], [row["reward_mean"] for row in rows], style, label=phase)
-    axes.set(xlabel="step", ylabel="mean reward", title="Medical coding, SmolLM2-135M")
+    axes.set(xlabel="step", ylabel="mean reward", title=f"Medical coding, {model}")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
