@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agentrft.models.merging import merged
+from agentrft.models.merging import _in_blocks, merged, merged_stack
 from agentrft.models.native import load_kernels
 
 BF16 = torch.bfloat16
@@ -84,3 +84,20 @@ def test_both_implementations_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     other = merged(*given, 2.0)
     # Sums in another order may fall on the other side of a threshold.
     assert float((here == other).float().mean()) > 0.99
+
+
+def test_experts_in_blocks_are_experts_one_by_one() -> None:
+    source = torch.Generator().manual_seed(3)
+    frozen, up, down = (
+        (torch.randn(shape, generator=source) * 0.05).bfloat16() for shape in ((5, 24, 40), (5, 24, 2), (5, 2, 40))
+    )
+    expected = merged_stack(frozen, up, down, 0.1)
+    for at_once in (1, 2, 5):
+        blocks = _in_blocks(frozen, up, down, 0.1, at_once)
+        # The last bit of a product depends on how it is computed, and decides where it meets a threshold.
+        assert float((blocks == expected).float().mean()) > 0.998
+    assert 0.01 < float((expected != frozen).float().mean()) < 0.99
+    assert torch.equal(
+        merged_stack(frozen.float(), up.float(), down.float(), 0.1)[2],
+        merged(*(one[2].float() for one in (frozen, up, down)), 0.1),
+    )

@@ -15,7 +15,7 @@ from peft.tuners.lora.layer import ParamWrapper
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from agentrft.models.merging import merged
+from agentrft.models.merging import merged_stack
 from agentrft.models.planned import text_decoder
 
 # How configurations call the number of experts that a token is routed to.
@@ -127,12 +127,7 @@ class _Merged(torch.autograd.Function):
     def forward(ctx: Any, frozen: Tensor, up: Tensor, down: Tensor, scale: float) -> Tensor:
         ctx.save_for_backward(up, down)
         ctx.scale = scale
-        if frozen.dtype != torch.bfloat16:
-            return torch.baddbmm(frozen, up, down, alpha=scale)
-        result = torch.empty_like(frozen)
-        for expert, weight in enumerate(frozen):
-            result[expert] = merged(weight, up[expert], down[expert], scale)
-        return result
+        return merged_stack(frozen, up, down, scale)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None]:

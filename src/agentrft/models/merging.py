@@ -37,9 +37,39 @@ def merged(
     return result
 
 
-def _rounded(exact: Tensor, first: int) -> Tensor:
-    """float32 to bfloat16 by the thresholds of the elements from number `first` on."""
-    index = torch.arange(first, first + exact.numel(), device=exact.device).view_as(exact)
+@torch.no_grad()
+def merged_stack(
+    frozen: Float[Tensor, "experts out in"],
+    up: Float[Tensor, "experts out rank"],
+    down: Float[Tensor, "experts rank in"],
+    scale: float,
+) -> Float[Tensor, "experts out in"]:
+    """`merged` of each expert; a new tensor."""
+    if frozen.dtype != torch.bfloat16:
+        return torch.baddbmm(frozen, up, down, alpha=scale)
+    at_once = CHUNK // frozen[0].numel()
+    if frozen.device.type != "cpu" and at_once > 0:
+        return _in_blocks(frozen, up, down, scale, at_once)
+    result = torch.empty_like(frozen)
+    for expert, weight in enumerate(frozen):
+        result[expert] = merged(weight, up[expert], down[expert], scale)
+    return result
+
+
+def _in_blocks(frozen: Tensor, up: Tensor, down: Tensor, scale: float, at_once: int) -> Tensor:
+    """So many experts together: each is a few kernels otherwise, and there are thousands."""
+    result = torch.empty_like(frozen)
+    for start in range(0, len(frozen), at_once):
+        part = slice(start, start + at_once)
+        exact = torch.baddbmm(frozen[part].float(), up[part].float(), down[part].float(), alpha=scale)
+        result[part] = _rounded(exact, 0)
+    return result
+
+
+def _rounded(exact: Float[Tensor, "*experts rows columns"], first: int) -> Tensor:
+    """float32 to bfloat16 by the thresholds of the elements from number `first` on, of each expert."""
+    rows, columns = exact.shape[-2:]
+    index = torch.arange(first, first + rows * columns, device=exact.device).view(rows, columns)
     moved = exact.view(torch.int32) + _thresholds(index)
     return torch.where(exact.isfinite(), (moved >> 16).to(torch.int16).view(torch.bfloat16), exact.to(torch.bfloat16))
 
