@@ -183,7 +183,7 @@ def _lora_config(model: PreTrainedModel, rank: int, with_experts: bool) -> LoraC
         target_modules=lora_targets(model),
         target_parameters=experts or None,
         rank_pattern=others,
-        alpha_pattern={name: LORA_ALPHA_PER_RANK * rank for name, rank in others.items()},
+        alpha_pattern={name: LORA_ALPHA_PER_RANK * own for name in others},
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
     )
