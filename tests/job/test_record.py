@@ -37,6 +37,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "max_episode_steps": 4,
         "max_context_tokens": 256,
         "lora_rank": 4,
+        "lora_experts": True,
         "max_grad_norm": 1.0,
         "algorithm": "grpo",
         "sample_by": "epoch",
