@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from agentrft.errors import UserError
 from agentrft.job import NoProgress, Stop, create_job, run_job
 from agentrft.job.checkpoint import load_state
+from agentrft.job.references import ModelReference, spec_for
+from agentrft.job.run import _with_recorded_limits
 from agentrft.spec import load_job
 from agentrft.store.layout import step_folder
 from tests.job.ended import Ended
@@ -62,8 +65,18 @@ def test_whether_experts_are_trained_is_the_weights_too(uninterrupted: Ended, tm
     start = str(checkpoint(uninterrupted, 3))
     spec = load_job(write_job(tmp_path, tiny_model, "http://127.0.0.1:9/tool", **{**NEXT, "start_from": start}))
     assert spec.hyperparameters.lora_experts is False
-    message = refused(tmp_path, tiny_model, start_from=start, hyperparameters={"lora_rank": 4, "lora_experts": True})
-    assert "hyperparameters.lora_experts: True, but the weights of `start_from` have False" in message
+    for given in (True, False):
+        hyperparameters = {**NEXT["hyperparameters"], "lora_experts": given}
+        path = write_job(
+            tmp_path, tiny_model, "http://127.0.0.1:9/tool", start_from=start, hyperparameters=hyperparameters
+        )
+        assert load_job(path).hyperparameters.lora_experts is given, "a model without experts takes either"
+    folder = tmp_path / "with-experts"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "target_parameters": ["experts.down_proj"]}))
+    hyperparameters = {**NEXT["hyperparameters"], "lora_experts": False}
+    message = refused(tmp_path, tiny_model, start_from=str(folder), hyperparameters=hyperparameters)
+    assert "hyperparameters.lora_experts: False, but the weights of `start_from` have True" in message
 
 
 def test_another_rank_than_that_of_the_weights_is_refused(
@@ -72,3 +85,17 @@ def test_another_rank_than_that_of_the_weights_is_refused(
     start = str(checkpoint(uninterrupted, 3))
     message = refused(tmp_path, tiny_model, start_from=start, hyperparameters={"lora_rank": 8})
     assert "hyperparameters.lora_rank: 8, but the weights of `start_from` have 4" in message
+
+
+def test_a_job_that_began_before_there_were_adapters_of_experts_goes_on_without(
+    uninterrupted: Ended, tmp_path: Path, tiny_model: Path
+) -> None:
+    spec = load_job(write_job(tmp_path, tiny_model, "http://127.0.0.1:9/tool"))
+    assert spec.hyperparameters.adapts_experts
+    for recorded, adapts in (({"lora_rank": 4}, False), ({"lora_experts": True}, True), (None, True)):
+        begun: Any = SimpleNamespace(hyperparameters=recorded)
+        assert _with_recorded_limits(spec, begun).hyperparameters.adapts_experts is adapts
+    kept = {"model": spec.model, "hyperparameters": {"lora_rank": 4}}
+    store: Any = SimpleNamespace(get_job=lambda _: SimpleNamespace(spec={"job": kept}))
+    reference = ModelReference("x", job_id="ftjob-x", folder=checkpoint(uninterrupted, 3))
+    assert not spec_for(reference, store, spec).hyperparameters.adapts_experts

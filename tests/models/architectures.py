@@ -26,7 +26,7 @@ FILE = ROOT / "docs" / "models_architectures.json"
 PAGE = ROOT / "docs" / "models.md"
 BEGIN, END = "<!-- architectures: made by make test-models -->", "<!-- until here: architectures -->"
 # Others than a family's own: a window beside none, and the text's part of models of images.
-VARIANTS = ("_window", "_images")
+VARIANTS = ("_window", "_images", "_dense")
 
 
 def known() -> dict[str, dict[str, str]]:
@@ -119,7 +119,7 @@ def main() -> None:
     found: dict[str, Any] = known()
     for family, columns in found.items():
         variants = [one for one in FAMILIES if one == family or one.removesuffix("_images") == family]
-        variants += [one for one in FAMILIES if one.removesuffix("_window") == family and one != family]
+        variants += [one for one in FAMILIES if one.removesuffix("_window").removesuffix("_dense") == family != one]
         worst = [max(numbers) for numbers in zip(*(measured(one) for one in variants), strict=True)]
         print(family, *(f"{number:.1e}" for number in worst), flush=True)
         if not max(worst) < 1e-4:

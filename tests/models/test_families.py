@@ -25,11 +25,33 @@ from tests.models.architectures import tree_errors
 cached_model = cache(family_model)
 # Linear attention normalises its keys, where random weights leave little of them.
 TOLERANCE = 1e-4
-WINDOWED = ["mistral", "qwen2_window", "gemma2", "gemma3", "gemma4", "phi3", "olmo3", "gpt_oss", "cohere2", "exaone4"]
+WINDOWED = [
+    "mistral",
+    "qwen2_window",
+    "gemma2",
+    "gemma3",
+    "gemma4",
+    "gemma4_moe",
+    "phi3",
+    "olmo3",
+    "gpt_oss",
+    "cohere2",
+    "exaone4",
+]
 # One of each kind; the rest is held in `make test-models`, where docs/models.md's table is made.
 KINDS = ["mistral", "qwen3_moe", "qwen3_5", "gemma2", "gemma4", "gpt_oss", "nemotron_h"]
 ALL = [one if one in KINDS else pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES]
-RECURRENT = ["qwen3_next", "qwen3_5", "qwen3_5_moe", "granitemoehybrid", "lfm2", "lfm2_moe", "nemotron_h", "falcon_h1"]
+RECURRENT = [
+    "qwen3_next",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "granitemoehybrid",
+    "granitemoehybrid_dense",
+    "lfm2",
+    "lfm2_moe",
+    "nemotron_h",
+    "falcon_h1",
+]
 
 
 @pytest.mark.parametrize("recomputed", [False, True])

@@ -14,6 +14,7 @@ WITH_EXPERTS = [
     "mixtral",
     "qwen3_moe",
     "qwen3_5_moe",
+    "gemma4_moe",
     "glm4_moe",
     "gpt_oss",
     "granitemoehybrid",

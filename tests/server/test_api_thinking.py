@@ -134,6 +134,8 @@ def test_a_hosted_effort_is_what_stands_for_it_in_the_template(
     on = {"enable_thinking": True}
     for given in ({"chat_template_kwargs": on}, {"inner": {"chat_template_kwargs": on}}):
         assert variables("minimal", **given) == (on, []), "what is named goes before"
+    null = {"chat_template_kwargs": {"enable_thinking": None}}
+    assert variables("minimal", **null) == ({}, []), "a null is named, too"
     tuned = job.fine_tuned_model
     assert variables("high", model=tuned)[0] == OFF, "as it was trained"
 

@@ -1,4 +1,7 @@
-"""PEFT's `adapter_config.json`, written so that every version of PEFT, and programs that never heard of it, read it."""
+"""PEFT's `adapter_config.json`, written so that every version of PEFT, and programs that never heard of it, read it.
+
+Adapters of experts are the exception: PEFT before 0.19 lays them out otherwise.
+"""
 
 import json
 import re

@@ -54,7 +54,7 @@ class ModelReference:
         except (ValueError, RuntimeError) as error:
             raise UserError(
                 f"{self.label}: these weights do not fit the job's model: {error}",
-                "Use a job of the same model and the same lora_rank.",
+                "Use a job of the same model, the same lora_rank and the same lora_experts.",
             ) from error
 
 
@@ -107,7 +107,9 @@ def spec_for(reference: ModelReference, store: JobStore | None, data: JobSpec) -
     if reference.job_id is None or store is None:
         return data
     own: dict[str, Any] = store.get_job(reference.job_id).spec["job"]
-    trained = {name: own["hyperparameters"].get(name, "auto") for name in ("lora_rank", "lora_experts")}
+    # A job that was stored before there were adapters of experts has none.
+    trained = {"lora_rank": "auto", "lora_experts": False}
+    trained = {name: own["hyperparameters"].get(name, usual) for name, usual in trained.items()}
     hyperparameters = data.hyperparameters.model_copy(update=trained)
     changed = {"model": own["model"], "hyperparameters": hyperparameters}
     # A model talks as it was trained to.

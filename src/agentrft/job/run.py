@@ -95,12 +95,15 @@ async def run_job(
 
 
 def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
-    """The spec of a job that was begun, with the limits that "auto" was then: they depend on the machine's memory, and
-    all steps of a job have the same.
+    """The spec of a job that was begun, with what "auto" was then: limits depend on the machine's memory, and all steps
+    of a job have the same.
     """
     recorded = job.hyperparameters or {}
     names = ("max_tokens_per_turn", "max_context_tokens")
-    known = {name: recorded[name] for name in names if name in recorded}
+    known: dict[str, Any] = {name: recorded[name] for name in names if name in recorded}
+    if recorded:
+        # Absent, it began before there were adapters of experts.
+        known["lora_experts"] = recorded.get("lora_experts", False)
     return spec.model_copy(update={"hyperparameters": spec.hyperparameters.model_copy(update=known)})
 
 

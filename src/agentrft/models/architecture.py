@@ -22,7 +22,7 @@ from agentrft.models.cache_shapes import CacheShapes
 from agentrft.models.context import model_context_tokens
 from agentrft.models.convert import quiet_transformers
 from agentrft.models.costs import PassCosts, packed_costs
-from agentrft.models.experts import expert_rank, expert_weights, experts_per_token, has_experts
+from agentrft.models.experts import expert_rank, expert_weights, experts_per_token, has_experts, largest_layer
 from agentrft.models.forward import TransformersForward
 from agentrft.models.lora_targets import adapter_parameters, expert_adapter_parameters, lora_targets
 from agentrft.models.packed import PackedModel
@@ -82,8 +82,9 @@ class Architecture:
         """`costs`, with what adapters add. Arguments as in `trained_parameters`."""
         if self.experts is None or lora_rank is None or not lora_experts:
             return self.costs
-        merged = self.experts.parameters * self.costs.itemsize
-        return replace(self.costs, pass_bytes=self.costs.pass_bytes + merged)
+        sizes = self.experts.parameters, self.experts.layer_parameters
+        merged, largest = (size * self.costs.itemsize for size in sizes)
+        return replace(self.costs, pass_bytes=merged, largest_pass_bytes=largest)
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,13 @@ class Experts:
     Attributes:
         per_token: of each layer.
         parameters: of those that adapters can change; 0 where PEFT cannot.
+        layer_parameters: of these in one layer, the one with most.
         lora_parameters: numbers of adapters of rank 1 in each expert.
     """
 
     per_token: int
     parameters: int
+    layer_parameters: int
     lora_parameters: int
 
 
@@ -111,10 +114,10 @@ def inspect_architecture(config: PretrainedConfig, dtype: torch.dtype = torch.bf
     _refuse_layers(text)
     model = _empty_model(config)
     forward, is_fast, experts = TransformersForward(model), PackedModel.supports(model), _experts(model)
-    if experts:
-        # Their other ways of computing look at which experts are hit, and here no number is known.
-        model.set_experts_implementation("grouped_mm")
     try:
+        if experts:
+            # Their other ways of computing look at which experts are hit, and here no number is known.
+            model.set_experts_implementation("grouped_mm")
         shapes = forward.cache_shapes.of(dtype)
         costs = packed_costs(text, dtype.itemsize) if is_fast else forward.costs.of(dtype.itemsize)
     # What an architecture does that no plan can follow is found out by trying.
@@ -252,6 +255,7 @@ def _experts(model: PreTrainedModel) -> Experts | None:
     return Experts(
         per_token=experts_per_token(text_config(model)),
         parameters=sum(weight.numel() for weight in weights.values()),
+        layer_parameters=largest_layer(weights),
         lora_parameters=expert_adapter_parameters(weights, 1),
     )
 

@@ -19,6 +19,7 @@ class PassCosts:
         pair_products: multiplications for the scores of one pair of tokens, and for what comes of them.
         activation_bytes: kept with gradient until the backward pass, roughly; attention's probabilities aside.
         pass_bytes: kept of a pass, however many tokens it has: experts' weights merged with their adapters.
+        largest_pass_bytes: of `pass_bytes` those of one layer, the one with most.
         layers, width, vocabulary: of the model.
         itemsize: bytes of one number.
     """
@@ -31,6 +32,7 @@ class PassCosts:
     vocabulary: int
     itemsize: int
     pass_bytes: int = 0
+    largest_pass_bytes: int = 0
 
     def of(self, itemsize: int) -> "PassCosts":
         """As they are where numbers take so many bytes."""
@@ -40,16 +42,17 @@ class PassCosts:
             itemsize=itemsize,
             activation_bytes=self.activation_bytes * ratio,
             pass_bytes=int(self.pass_bytes * ratio),
+            largest_pass_bytes=int(self.largest_pass_bytes * ratio),
         )
 
     def kept_bytes(self, tokens: int) -> float:
         """Of a pass with gradient, until its backward pass is over; with the gradient of one layer's experts."""
-        return self.activation_bytes * tokens + self.pass_bytes * (1 + 1 / self.layers)
+        return self.activation_bytes * tokens + self.pass_bytes + self.largest_pass_bytes
 
     def recomputed_bytes(self, tokens: int) -> float:
         """The same of a pass that keeps each layer's input, and computes one layer after the other again."""
         per_token = self.layers * self.width * self.itemsize + self.activation_bytes / self.layers
-        return per_token * tokens + 2 * self.pass_bytes / self.layers
+        return per_token * tokens + 2 * self.largest_pass_bytes
 
 
 def packed_costs(config: PretrainedConfig, itemsize: int) -> PassCosts:
@@ -78,19 +81,22 @@ def modules_costs(
     *,
     activation_bytes: float,
     pass_bytes: int,
+    largest_pass_bytes: int,
     itemsize: int,
 ) -> PassCosts:
     """Of a model of transformers' modules.
 
     Args:
         decoder, config: of its text part.
-        activation_bytes, pass_bytes: as measured.
+        activation_bytes: as measured.
+        pass_bytes, largest_pass_bytes: see `PassCosts`.
     """
     return PassCosts(
         weights=_linear_weights(decoder, config),
         pair_products=sum(shape.heads * (shape.key_dim + shape.value_dim) for shape in shapes.keys.values()),
         activation_bytes=activation_bytes,
         pass_bytes=pass_bytes,
+        largest_pass_bytes=largest_pass_bytes,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         vocabulary=config.vocab_size,

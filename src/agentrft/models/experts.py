@@ -5,7 +5,7 @@ side by side, as PEFT's `target_parameters` has it. It is computed with the merg
 generates with: in bfloat16 the change would otherwise be lost in the learner and not in the engine (see `merging`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -34,7 +34,8 @@ def has_experts(model: PreTrainedModel) -> bool:
 
 def experts_per_token(config: PretrainedConfig) -> int:
     """How many experts of a layer a token is routed to; 1 where the configuration does not say."""
-    return next((value for name in _ROUTED if isinstance(value := getattr(config, name, None), int)), 1)
+    found = (getattr(config, name, None) for name in _ROUTED)
+    return next((value for value in found if isinstance(value, int) and value > 0), 1)
 
 
 def stacked_weights(experts: nn.Module) -> dict[str, Tensor]:
@@ -54,6 +55,15 @@ def expert_weights(model: PreTrainedModel) -> dict[str, Tensor]:
         if id(module) in inside
         for own, weight in stacked_weights(module).items()
     }
+
+
+def largest_layer(weights: Mapping[str, Tensor]) -> int:
+    """Numbers of the experts of one layer, the one with most; of weights by their full names."""
+    layers: dict[str, int] = {}
+    for name, weight in weights.items():
+        layer = name.rpartition(".")[0]
+        layers[layer] = layers.get(layer, 0) + weight.numel()
+    return max(layers.values(), default=0)
 
 
 def expert_rank(lora_rank: int, per_token: int) -> int:
@@ -93,7 +103,13 @@ def merged_experts(
 
 
 class ExpertAdapter(ParamWrapper):
-    """PEFT's adapter of one weight of experts, computed as an engine has it."""
+    """PEFT's adapter of one weight of experts, computed as an engine has it.
+
+    Attributes:
+        is_left_out: see `without_expert_adapters`.
+    """
+
+    is_left_out = False
 
     def merged_weight(self) -> Tensor:
         """The weight with the adapter's change."""
@@ -103,6 +119,8 @@ class ExpertAdapter(ParamWrapper):
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         """What the experts give with the merged weight."""
+        if self.is_left_out:
+            return self.base_layer(*arguments, **named)
         with _in_place_of(self.get_base_layer(), self.parameter_name, self.merged_weight()):
             return self.base_layer(*arguments, **named)
 
@@ -114,10 +132,22 @@ def adopt_expert_adapters(model: nn.Module) -> None:
             module.__class__ = ExpertAdapter
 
 
-def merged_expert_bytes(model: nn.Module) -> int:
-    """What all merged weights of a model's experts take at once."""
-    adapters = (module for module in model.modules() if isinstance(module, ExpertAdapter))
-    return sum(adapter.get_param().nbytes for adapter in adapters)
+def has_expert_adapters(model: nn.Module) -> bool:
+    """Whether adapters change the experts of a model."""
+    return any(isinstance(module, ExpertAdapter) for module in model.modules())
+
+
+@contextmanager
+def without_expert_adapters(model: nn.Module) -> Iterator[None]:
+    """Inside, experts are computed with their frozen weights, and none is merged."""
+    adapters = [module for module in model.modules() if isinstance(module, ExpertAdapter)]
+    for adapter in adapters:
+        adapter.is_left_out = True
+    try:
+        yield
+    finally:
+        for adapter in adapters:
+            adapter.is_left_out = False
 
 
 class _Merged(torch.autograd.Function):

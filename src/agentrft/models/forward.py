@@ -12,7 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from agentrft.models.attention import ContextPlan
 from agentrft.models.cache_shapes import CacheShapes, ShapesPlan, probe_tokens
 from agentrft.models.costs import PassCosts, modules_costs
-from agentrft.models.experts import merged_expert_bytes
+from agentrft.models.experts import expert_weights, has_expert_adapters, largest_layer, without_expert_adapters
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.packed import PackedModel
 from agentrft.models.planned import PlannedModel, text_config, text_decoder
@@ -120,7 +120,7 @@ class TransformersForward:
     @cached_property
     def _shapes(self) -> CacheShapes:
         plan = ShapesPlan()
-        with torch.no_grad():
+        with torch.no_grad(), without_expert_adapters(self._plain):
             self._planned.hidden_states(*probe_tokens(PROBE_TOKENS, self.device), plan)
         return plan.seen()
 
@@ -131,13 +131,14 @@ class TransformersForward:
 
     @cached_property
     def _costs(self) -> PassCosts:
-        merged = merged_expert_bytes(self._plain)
+        merged = expert_weights(self._plain) if has_expert_adapters(self._plain) else {}
         return modules_costs(
             text_decoder(self._plain),
             self.config,
             self.cache_shapes,
-            activation_bytes=(self._kept_bytes(COSTS_TOKENS) - merged) / COSTS_TOKENS,
-            pass_bytes=merged,
+            activation_bytes=self._kept_bytes(COSTS_TOKENS) / COSTS_TOKENS,
+            pass_bytes=sum(weight.nbytes for weight in merged.values()),
+            largest_pass_bytes=largest_layer(merged) * self.dtype.itemsize,
             itemsize=self.dtype.itemsize,
         )
 
@@ -152,7 +153,9 @@ class TransformersForward:
                 kept[storage._cdata] = storage.nbytes()
             return tensor
 
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        # Merged experts would all be kept at once, where a pass that is too large computes one layer after the other.
+        unmerged = without_expert_adapters(self._plain)
+        with unmerged, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             # Held until all is counted, so that no storage stands where another one was.
             output = self._planned.hidden_states(*probe_tokens(tokens, self.device), ShapesPlan())
         del output

@@ -24,7 +24,7 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
     decoder = text_decoder(model)
     inside = {id(module) for module in decoder.modules()}
     routed = list(parts_with_experts(decoder))
-    of_experts = {id(module) for part in routed for module in part.modules()}
+    of_experts = {id(module) for part in routed for inner in _of_experts(part) for module in inner.modules()}
     skipped = {"out_proj"} if text_config(model).model_type in _WITHOUT_OUT_PROJ else set[str]()
     if routed:
         skipped |= _FEED_FORWARD
@@ -36,6 +36,14 @@ def lora_targets(model: PreTrainedModel) -> list[str]:
         and name.rpartition(".")[2] not in skipped
         and module.out_features > 1
     ]
+
+
+def _of_experts(part: nn.Module) -> list[nn.Module]:
+    """A part that routes, whole; of a layer that routes beside its attention, as Gemma 4's do, what does."""
+    children = dict(part.named_children())
+    if not any("attn" in name or "attention" in name for name in children):
+        return [part]
+    return [child for name, child in children.items() if name in ("experts", "router", "gate")]
 
 
 def adapter_parameters(model: PreTrainedModel, targets: Sequence[str], rank: int) -> int:

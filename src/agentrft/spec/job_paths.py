@@ -71,9 +71,12 @@ def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
 def _with_start(job: JobSpec, start: Path, source: str) -> dict[str, Any]:
     """The weights that training begins with decide what is trained: it is kept with the job and cannot change later."""
     weights = asdict(start_weights(start))
+    if job.hyperparameters.lora_experts is True:
+        # Of a model without experts it says nothing; others' weights do not fit, as is seen when they are loaded.
+        del weights["lora_experts"]
     for name, own in weights.items():
         given = getattr(job.hyperparameters, name)
-        if given not in ("auto", own):
+        if given != "auto" and own not in ("auto", given):
             raise UserError(
                 f"{source}: hyperparameters.{name}: {given}, but the weights of `start_from` have {own}.",
                 f"Leave {name} out.",

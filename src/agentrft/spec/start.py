@@ -20,11 +20,11 @@ class StartWeights:
 
     Attributes:
         lora_rank: as the hyperparameter.
-        lora_experts: whether their adapter changes experts.
+        lora_experts: whether their adapter changes experts; "auto" where there is none.
     """
 
     lora_rank: int | Literal["full"]
-    lora_experts: bool
+    lora_experts: bool | Literal["auto"]
 
 
 def start_weights(folder: Path) -> StartWeights:
@@ -41,5 +41,5 @@ def start_weights(folder: Path) -> StartWeights:
         except (ValueError, OverflowError, KeyError, TypeError, AttributeError, OSError) as error:
             raise UserError(f"start_from: {config} cannot be read: {error}.", REMEDY) from error
     if (folder / STATE).is_file():
-        return StartWeights("full", lora_experts=False)
+        return StartWeights("full", lora_experts="auto")
     raise UserError(f"start_from: {folder} is no checkpoint and no adapter.", REMEDY)

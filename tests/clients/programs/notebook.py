@@ -104,7 +104,7 @@ def uploads_its_rows(world: World) -> None:
         "hyperparameters",
         "`reasoning_effort`",
         "how much the model thinks",
-        "where the model's template has nothing that stands for it: an event says so; else it is set, as in chats",
+        "unless the model's template has something that stands for it, which is then set as in chats; an event says so",
     ),
     same("graders", "`pass_threshold`", "on any grader; decides what passed, and changes no score"),
 )

@@ -292,8 +292,10 @@ def _with_variables(spec: JobSpec, raw: dict[str, Any], inherited: Mapping[str, 
     if of_effort is None:
         ignored.append(f"method.reinforcement.hyperparameters.{EFFORT}")
         of_effort = {}
-    named = any(part.get("chat_template_kwargs") is not None for part in (raw, inner))
-    variables = {**of_effort, **spec.chat_template_kwargs} if named else {**inherited, **of_effort}
+    given = [part["chat_template_kwargs"] for part in (raw, inner) if part.get("chat_template_kwargs") is not None]
+    # A null is named too: the template's own default holds.
+    of_effort = {name: value for name, value in of_effort.items() if not any(name in one for one in given)}
+    variables = {**of_effort, **spec.chat_template_kwargs} if given else {**inherited, **of_effort}
     return spec.model_copy(update={"chat_template_kwargs": variables})
 
 

@@ -1,13 +1,13 @@
 """A checkpoint's LoRA adapter, from PEFT's files onto the base model: beside others, or merged into a copy."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,6 +31,18 @@ _PLAIN_LORA: dict[str, tuple[Any, ...]] = {
     "lora_bias": (False, None),
 }
 _REMEDY = "Name the checkpoint of a job of this base model."
+
+
+class _Config(BaseModel):
+    """The fields of PEFT's configuration that are read here, with their types; the others as they are."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    r: Annotated[int, Field(ge=1)]
+    lora_alpha: float
+    target_parameters: list[str] | None = None
+    rank_pattern: dict[str, int] | None = None
+    alpha_pattern: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ def load_adapter(folder: Path, base: PackedModel) -> LoraAdapter:
     """
     files = read_adapter(folder)
     try:
+        if files.experts:
+            raise ValueError(f"it changes experts ({min(files.experts)})")
         return base.lora(files.layers, files.scale)
     except ValueError as error:
         raise _unfitting(folder, error) from error
@@ -89,10 +103,10 @@ def read_adapter(folder: Path) -> AdapterFiles:
         UserError: they cannot be read, or are not that.
     """
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = _Config.model_validate_json((folder / "adapter_config.json").read_bytes()).model_dump()
         rank, alpha = config["r"], config["lora_alpha"]
         state = load_file(folder / ADAPTER_FILE)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: the adapter cannot be read: {error}", _REMEDY) from error
     for name, plain in _PLAIN_LORA.items():
         if config.get(name) not in plain:
@@ -127,8 +141,9 @@ def _expert_modules(folder: Path, config: Mapping[str, Any]) -> set[str]:
     Raises:
         UserError: others have a rank of their own, or a scale is another.
     """
-    parameters: list[str] = config.get("target_parameters") or []
-    ranks, alphas = config.get("rank_pattern") or {}, config.get("alpha_pattern") or {}
+    # A layer's own weight is adapted as the layer is.
+    parameters = [name for name in config["target_parameters"] or [] if not name.endswith(".weight")]
+    ranks, alphas = config["rank_pattern"] or {}, config["alpha_pattern"] or {}
     ends = {".".join(name.split(".")[-2:]) for name in parameters}
     same = ranks.keys() == alphas.keys() and all(
         alphas[name] * config["r"] == ranks[name] * config["lora_alpha"] for name in ranks
