@@ -40,7 +40,12 @@ def export(
         {"reference": found.label, "format": weights, "base_model": found.base, "out": str(out), "files": files}
     )
     output.console.print(f"{found.label}, {weights}: {len(files)} files in {out}", soft_wrap=True)
-    if weights == "adapter":
+    if weights == "adapter" and found.lora_experts:
+        output.console.print(
+            "It changes experts, which PEFT reads from 0.19 on; for programs that do not, use --format merged.",
+            soft_wrap=True,
+        )
+    elif weights == "adapter":
         rank = f" --max-lora-rank {found.lora_rank}" if (found.lora_rank or 0) > 16 else ""
         options = f"--enable-lora{rank} --lora-modules agent={out} --chat-template {out}/chat_template.jinja"
         output.console.print(f"For vLLM: vllm serve {found.base} {options}", soft_wrap=True)
