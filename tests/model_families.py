@@ -35,6 +35,15 @@ LINEAR: dict[str, Any] = {
     "linear_value_head_dim": 8,
     "head_dim": 16,
 }
+GRANITE_HYBRID: dict[str, Any] = {
+    "layer_types": ["mamba", "attention"],
+    "shared_intermediate_size": 24,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_state": 8,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 8,
+}
 SLIDING = ["sliding_attention", "full_attention"]
 HYBRID = ["linear_attention", "full_attention"]
 IMAGES = {
@@ -114,30 +123,10 @@ FAMILIES: dict[str, Callable[[], PretrainedConfig]] = {
     "granite": _made(
         "GraniteConfig", embedding_multiplier=2.0, logits_scaling=3.0, residual_multiplier=0.5, attention_multiplier=0.2
     ),
-    "granitemoehybrid": _made(
-        "GraniteMoeHybridConfig",
-        layer_types=["mamba", "attention"],
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        shared_intermediate_size=24,
-        mamba_n_heads=4,
-        mamba_d_head=16,
-        mamba_d_state=8,
-        mamba_n_groups=1,
-        mamba_chunk_size=8,
-    ),
+    "granitemoehybrid": _made("GraniteMoeHybridConfig", **GRANITE_HYBRID, num_local_experts=4, num_experts_per_tok=2),
     # As Granite 4 micro, whose configuration counts no experts.
     "granitemoehybrid_dense": _made(
-        "GraniteMoeHybridConfig",
-        layer_types=["mamba", "attention"],
-        num_local_experts=0,
-        num_experts_per_tok=0,
-        shared_intermediate_size=24,
-        mamba_n_heads=4,
-        mamba_d_head=16,
-        mamba_d_state=8,
-        mamba_n_groups=1,
-        mamba_chunk_size=8,
+        "GraniteMoeHybridConfig", **GRANITE_HYBRID, num_local_experts=0, num_experts_per_tok=0
     ),
     "glm4_moe": _made(
         "Glm4MoeConfig",

@@ -11,17 +11,14 @@ from agentrft.models.forward import TransformersForward
 from agentrft.models.planned import use_planned_attention
 from tests.cli.commands import run_here
 from tests.job.test_families import family_folder
+from tests.learner.masters import with_random_masters
 
 
 def test_an_adapter_of_experts_is_exported_with_a_word_and_merged_as_the_policy_has_it(tmp_path: Path) -> None:
     folder = family_folder("qwen3_moe", tmp_path / "model")
     base, expected = (AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for _ in range(2))
     use_planned_attention(base)
-    policy = Policy(base.requires_grad_(False), lora_rank=4, seed=0)
-    source = torch.Generator().manual_seed(1)
-    policy.load_master_state(
-        {name: torch.randn(master.shape, generator=source) * 0.1 for name, master in policy.master_state().items()}
-    )
+    policy = with_random_masters(Policy(base.requires_grad_(False), lora_rank=4, seed=0))
     policy.write_to(TransformersForward(expected))
     save_weights(tmp_path, policy)
 

@@ -24,6 +24,7 @@ from agentrft.models.experts import ExpertAdapter, experts_per_token
 from agentrft.models.forward import TransformersForward
 from agentrft.models.packed import PackedModel
 from agentrft.server.inference.adapters import load_adapter, merge_adapter, read_adapter
+from tests.learner.masters import with_random_masters
 from tests.learner.rows import group_of_depth_three, padded_sampled_logprobs
 from tests.learner.test_tree_forward import relative_difference, token_weights
 from tests.model_families import FAMILIES, family_model
@@ -38,12 +39,7 @@ RANK = 4
 
 def trained(model: TinyModel, *, size: float = 0.1, **settings: Any) -> Policy:
     """A policy whose adapters all change something."""
-    policy = Policy(model.planned.requires_grad_(False), lora_rank=RANK, seed=0, **settings)
-    source = torch.Generator().manual_seed(1)
-    policy.load_master_state(
-        {name: torch.randn(master.shape, generator=source) * size for name, master in policy.master_state().items()}
-    )
-    return policy
+    return with_random_masters(Policy(model.planned.requires_grad_(False), lora_rank=RANK, seed=0, **settings), size)
 
 
 def gradients(policy: Policy) -> dict[str, Tensor]:

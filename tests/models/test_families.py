@@ -17,6 +17,7 @@ from agentrft.models.architecture import inspect_architecture, prove
 from agentrft.models.attention import ScoreRules
 from agentrft.models.forward import TransformersForward, forward_of
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine
+from tests.learner.masters import with_random_masters
 from tests.learner.rows import group_of_depth_three, padded_sampled_logprobs
 from tests.learner.test_tree_forward import token_weights
 from tests.model_families import FAMILIES, REFUSED, family_model
@@ -65,11 +66,7 @@ def test_a_tree_has_transformers_logprobs_and_gradients(family: str, recomputed:
 @pytest.mark.parametrize("family", ALL)
 def test_adapters_are_learned_and_merged(family: str) -> None:
     model, rows = family_model(family), group_of_depth_three(shared_results=True)
-    policy = Policy(model.planned.requires_grad_(False), lora_rank=2, seed=0)
-    source = torch.Generator().manual_seed(1)
-    policy.load_master_state(
-        {name: torch.randn(master.shape, generator=source) * 0.1 for name, master in policy.master_state().items()}
-    )
+    policy = with_random_masters(Policy(model.planned.requires_grad_(False), lora_rank=2, seed=0))
     policy.write_to(TransformersForward(model.plain))
     sampled = tree_logprobs(policy.forward, build_token_tree(rows), rows, 1.0)
     expected = padded_sampled_logprobs(model.plain, rows, 1.0)

@@ -81,7 +81,8 @@ def _of_architecture(one: "Architecture") -> list[tuple[str, str]]:
     if shapes.states:
         parts.append(f"{len(shapes.states)} with a recurrent state")
     if one.experts:
-        parts.append(f"{one.experts.per_token} expert{'s'[: one.experts.per_token > 1]} a token")
+        count = one.experts.per_token
+        parts.append("1 expert a token" if count == 1 else f"{count} experts a token")
     path = "our own pass" if one.path == "fast" else "transformers' modules, on token trees and the engine's cache"
     return [
         ("family", f"{one.family}, {one.parameters / 1e9:.3g} billion parameters{longest}"),

@@ -12,6 +12,7 @@ from typing import Any
 from peft import LoraConfig
 
 from agentrft.models.catalog import shared_name
+from agentrft.models.experts import short_name
 
 ADAPTER_CONFIG = "adapter_config.json"
 # Readers ask for these, whether or not they are PEFT's defaults.
@@ -55,7 +56,7 @@ def _short_parameters(names: Sequence[str]) -> list[str]:
     """Their last two parts, `experts.down_proj`, unless there are others of these names beside the text's."""
     if any(TEXT_PART in name.split(".") for name in names):
         return sorted(names)
-    return sorted({".".join(name.split(".")[-2:]) for name in names})
+    return sorted(set(map(short_name, names)))
 
 
 def _short(names: Sequence[str] | str) -> list[str] | str:

@@ -16,6 +16,7 @@ from agentrft.models.experts import (
     expert_rank,
     expert_weights,
     experts_per_token,
+    short_name,
 )
 from agentrft.models.forward import Forward, TransformersForward, forward_of
 from agentrft.models.lora_targets import lora_targets
@@ -175,8 +176,7 @@ def _counting(model: nn.Module) -> TransformersForward:
 def _lora_config(model: PreTrainedModel, rank: int, with_experts: bool) -> LoraConfig:
     experts = list(expert_weights(model)) if with_experts else []
     own = expert_rank(rank, experts_per_token(text_config(model)))
-    # Of all layers by the same name: PEFT looks for the end of a name.
-    others = {} if own == rank else dict.fromkeys((".".join(name.split(".")[-2:]) for name in experts), own)
+    others = {} if own == rank else dict.fromkeys(map(short_name, experts), own)
     return LoraConfig(
         r=rank,
         lora_alpha=LORA_ALPHA_PER_RANK * rank,

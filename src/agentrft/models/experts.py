@@ -66,6 +66,11 @@ def largest_layer(weights: Mapping[str, Tensor]) -> int:
     return max(layers.values(), default=0)
 
 
+def short_name(name: str) -> str:
+    """A weight's name in all layers alike, such as `experts.down_proj`: PEFT looks for the end of a name."""
+    return ".".join(name.split(".")[-2:])
+
+
 def expert_rank(lora_rank: int, per_token: int) -> int:
     """Of each expert's adapter: those that a token meets have a linear layer's rank together."""
     return max(1, lora_rank // per_token)

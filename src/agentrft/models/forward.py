@@ -136,14 +136,14 @@ class TransformersForward:
             text_decoder(self._plain),
             self.config,
             self.cache_shapes,
-            activation_bytes=self._kept_bytes(COSTS_TOKENS) / COSTS_TOKENS,
+            activation_bytes=self._kept_bytes() / COSTS_TOKENS,
             pass_bytes=sum(weight.nbytes for weight in merged.values()),
             largest_pass_bytes=largest_layer(merged) * self.dtype.itemsize,
             itemsize=self.dtype.itemsize,
         )
 
-    def _kept_bytes(self, tokens: int) -> int:
-        """For the backward pass of one over so many tokens, the weights aside."""
+    def _kept_bytes(self) -> int:
+        """For the backward pass of one over `COSTS_TOKENS`, the weights aside."""
         weights = {parameter.untyped_storage()._cdata for parameter in self._plain.parameters()}
         kept: dict[int, int] = {}
 
@@ -157,7 +157,7 @@ class TransformersForward:
         unmerged = without_expert_adapters(self._plain)
         with unmerged, torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             # Held until all is counted, so that no storage stands where another one was.
-            output = self._planned.hidden_states(*probe_tokens(tokens, self.device), ShapesPlan())
+            output = self._planned.hidden_states(*probe_tokens(COSTS_TOKENS, self.device), ShapesPlan())
         del output
         return sum(kept.values())
 

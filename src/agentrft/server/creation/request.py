@@ -15,13 +15,13 @@ from agentrft.models.local_files import known_variables
 from agentrft.server.creation.hosts import check_host
 from agentrft.server.creation.judges import with_own_judges
 from agentrft.server.errors import ApiError
+from agentrft.server.inference.template_variables import TemplateWish, chosen_variables
 from agentrft.server.models.catalog import Catalog
 from agentrft.server.models.lookup import ServedModel
 from agentrft.server.records import Records
 from agentrft.server.records.rows import FileRow
 from agentrft.server.settings import Settings
 from agentrft.spec import JobSpec, expand_variables, parse_job
-from agentrft.spec.chat_template import variables_of_effort
 from agentrft.spec.hyperparameters import EFFORT, HOSTED_ALONE
 from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
@@ -286,17 +286,15 @@ def _with_variables(spec: JobSpec, raw: dict[str, Any], inherited: Mapping[str, 
     """
     inner = raw["method"].get("reinforcement") or {}
     effort = (inner.get("hyperparameters") or {}).get(EFFORT)
-    of_effort: Mapping[str, Any] | None = {}
-    if effort not in (None, "default"):
-        of_effort = variables_of_effort(effort, known_variables(spec.model)) if isinstance(effort, str) else None
-    if of_effort is None:
+    asks = effort not in (None, "default")
+    named = [part["chat_template_kwargs"] for part in (raw, inner) if part.get("chat_template_kwargs") is not None]
+    # The spec has no nulls: by those the template's own default holds, whatever the effort.
+    given = {name: spec.chat_template_kwargs.get(name) for one in named for name in one}
+    wish = TemplateWish(given, str(effort) if asks else "")
+    chosen = chosen_variables({} if named else inherited, wish, known_variables(spec.model) if asks else [])
+    if asks and not chosen.honours_effort:
         ignored.append(f"method.reinforcement.hyperparameters.{EFFORT}")
-        of_effort = {}
-    given = [part["chat_template_kwargs"] for part in (raw, inner) if part.get("chat_template_kwargs") is not None]
-    # A null is named too: the template's own default holds.
-    of_effort = {name: value for name, value in of_effort.items() if not any(name in one for one in given)}
-    variables = {**of_effort, **spec.chat_template_kwargs} if given else {**inherited, **of_effort}
-    return spec.model_copy(update={"chat_template_kwargs": variables})
+    return spec.model_copy(update={"chat_template_kwargs": chosen.values})
 
 
 def _refuse_source_files(value: Any) -> None:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
 from agentrft.job.references import ADAPTER_FILE
-from agentrft.models.experts import merged_experts, stacked_weights
+from agentrft.models.experts import merged_experts, short_name, stacked_weights
 from agentrft.models.forward import Forward
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.merging import merged
@@ -144,7 +144,7 @@ def _expert_modules(folder: Path, config: Mapping[str, Any]) -> set[str]:
     # A layer's own weight is adapted as the layer is.
     parameters = [name for name in config["target_parameters"] or [] if not name.endswith(".weight")]
     ranks, alphas = config["rank_pattern"] or {}, config["alpha_pattern"] or {}
-    ends = {".".join(name.split(".")[-2:]) for name in parameters}
+    ends = set(map(short_name, parameters))
     same = ranks.keys() == alphas.keys() and all(
         alphas[name] * config["r"] == ranks[name] * config["lora_alpha"] for name in ranks
     )

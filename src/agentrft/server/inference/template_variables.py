@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrft.spec.chat_template import variables_of_effort
+# Efforts that mean no thoughts at all, where a template can switch them off, and what switches them.
+NO_THOUGHTS = ("none", "minimal")
+SWITCHES = ("enable_thinking", "thinking")
+# The efforts of OpenAI's API, as templates that have them know them.
+LEVEL = "reasoning_effort"
+LEVELS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,15 @@ def chosen_variables(defaults: Mapping[str, Any], wish: TemplateWish, known: lis
         defaults: that the model was trained with.
         known: the template's variables.
     """
-    of_effort = variables_of_effort(wish.effort, known)
+    of_effort = _of_effort(wish.effort, known)
     merged = {**defaults, **(of_effort or {}), **wish.given}
     return ChosenVariables({name: value for name, value in merged.items() if value is not None}, of_effort is not None)
+
+
+def _of_effort(effort: str, known: list[str]) -> dict[str, Any] | None:
+    switch = next((name for name in SWITCHES if name in known), None)
+    if effort in NO_THOUGHTS and switch is not None:
+        return {switch: False}
+    if effort in LEVELS and LEVEL in known:
+        return {LEVEL: LEVELS[effort]}
+    return None
