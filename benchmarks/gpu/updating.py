@@ -71,7 +71,7 @@ def run(setting: Setting, findings: Findings) -> None:
     seconds, flops = [], 0.0
     for number in range(1 + UPDATES):
         started = time.perf_counter()
-        metrics = learner.update([group])
+        metrics = learner.update(learner.plan([group]))
         setting.wait()
         # The first one takes memory and chooses kernels.
         if number:
@@ -91,7 +91,7 @@ def run(setting: Setting, findings: Findings) -> None:
         share = measured / sum(predicted.values())
         findings.check("update: memory, as a share of the prediction", share, at_most=MEMORY_SLACK)
     with profiled(setting, findings, "update_profile"):
-        learner.update([group])
+        learner.update(learner.plan([group]))
 
 
 def _group(load: Load, vocabulary: int) -> TrainingGroup:

@@ -39,7 +39,7 @@ def load(config: dict[str, Any]) -> Repetition:
     def repeat(_seed: int) -> dict[str, Any]:
         started = time.perf_counter()
         for _ in range(UPDATES):
-            metrics = learner.update(groups)
+            metrics = learner.update(learner.plan(groups))
         seconds = (time.perf_counter() - started) / UPDATES
         return {
             "seconds": seconds,

@@ -47,7 +47,7 @@ def test_an_update_makes_the_better_rollouts_more_probable(
     group = on_policy_group(model.plain, [1.0, 0.0, 0.0, 0.2])
     learner = make_learner(model, algorithm=algorithm, lora_rank=lora_rank)
     before = rollout_logprobs(learner, model, group)
-    metrics = [learner.update([group]) for _ in range(3)]
+    metrics = [learner.update(learner.plan([group])) for _ in range(3)]
     change = rollout_logprobs(learner, model, group) - before
     assert change[0] > 0.05
     assert change[1] < 0 and change[2] < 0
@@ -57,7 +57,7 @@ def test_an_update_makes_the_better_rollouts_more_probable(
 
 def test_the_first_update_after_sampling_finds_no_gap_to_the_engine(model: TinyModel) -> None:
     group = on_policy_group(model.plain, [1.0, 0.0, 0.5])
-    metrics = make_learner(model).update([group])
+    metrics = make_learner(model).update(make_learner(model).plan([group]))
     assert metrics.logprob_gap_max < 1e-4
     assert metrics.truncated_ratio_share == 0
     assert metrics.sampled_tokens == 6 + 7 + 8
@@ -69,17 +69,19 @@ def test_the_first_update_after_sampling_finds_no_gap_to_the_engine(model: TinyM
 def test_groups_without_variance_are_skipped_and_counted(model: TinyModel) -> None:
     learner = make_learner(model)
     varied, flat = on_policy_group(model.plain, [1.0, 0.0]), on_policy_group(model.plain, [0.5, 0.5], seed=1)
-    metrics = learner.update([flat, varied, flat])
+    metrics = learner.update(learner.plan([flat, varied, flat]))
     assert (metrics.groups_trained, metrics.groups_zero_variance, metrics.sampled_tokens) == (1, 2, 13)
     alone = make_learner(tiny_model("llama"))
-    alone.update([varied])
+    alone.update(alone.plan([varied]))
     assert same(masters_of(learner), masters_of(alone)), "they are not in the normalisation either"
 
 
 def test_without_any_variance_the_policy_stays_as_it_is(model: TinyModel) -> None:
     learner = make_learner(model)
     before = masters_of(learner)
-    metrics = learner.update([on_policy_group(model.plain, [1.0, 1.0]), on_policy_group(model.plain, [0.0, 0.0])])
+    metrics = learner.update(
+        learner.plan([on_policy_group(model.plain, [1.0, 1.0]), on_policy_group(model.plain, [0.0, 0.0])])
+    )
     assert (metrics.groups_trained, metrics.groups_zero_variance) == (0, 2)
     assert learner.policy.version == 0
     assert same(before, masters_of(learner))
@@ -96,7 +98,7 @@ def test_both_rows_of_a_forked_rollout_are_trained_with_its_reward(model: TinyMo
         before = padded_sampled_logprobs(plain, rows)
         for _ in range(3):
             with torch.enable_grad():
-                learner.update([forked])
+                learner.update(learner.plan([forked]))
         learner.policy.write_to(TransformersForward(plain))
         change = padded_sampled_logprobs(plain, rows) - before
     first, second, third = (float(part.sum()) for part in change.split([6, 7, 8]))
@@ -108,23 +110,23 @@ def test_an_interrupted_learner_goes_on_to_the_bit(lora_rank: int | None) -> Non
     groups = [on_policy_group(tiny_model("llama").plain, [1.0, 0.0, 0.3], seed=seed) for seed in range(3)]
     through = make_learner(tiny_model("llama"), lora_rank=lora_rank, warm_up_steps=2)
     saved = io.BytesIO()
-    through.update(groups[:1])
+    through.update(through.plan(groups[:1]))
     state = through.state()
     torch.save(state, saved)
-    metrics = [through.update(groups[1:2]), through.update(groups[2:])]
+    metrics = [through.update(through.plan(groups[1:2])), through.update(through.plan(groups[2:]))]
 
     resumed = make_learner(tiny_model("llama"), lora_rank=lora_rank, warm_up_steps=2)
     resumed.load_state(torch.load(io.BytesIO(saved.getvalue()), weights_only=True))
     assert resumed.policy.version == 1
-    again = [resumed.update(groups[1:2]), resumed.update(groups[2:])]
+    again = [resumed.update(resumed.plan(groups[1:2])), resumed.update(resumed.plan(groups[2:]))]
     assert same(masters_of(through), masters_of(resumed))
     assert [(m.loss, m.grad_norm, m.entropy) for m in metrics] == [(m.loss, m.grad_norm, m.entropy) for m in again]
 
     # The state is a copy: updates after it was taken did not change it.
     late = make_learner(tiny_model("llama"), lora_rank=lora_rank, warm_up_steps=2)
     late.load_state(state)
-    late.update(groups[1:2])
-    late.update(groups[2:])
+    late.update(late.plan(groups[1:2]))
+    late.update(late.plan(groups[2:]))
     assert same(masters_of(through), masters_of(late))
 
 
@@ -156,7 +158,7 @@ def test_the_gradient_is_clipped_to_its_norm(model: TinyModel) -> None:
     norms, gradients = [], []
     for learner in (free, clipped):
         learner._forget_gradients = lambda: None  # type: ignore[method-assign]
-        norms.append(learner.update([group]).grad_norm)
+        norms.append(learner.update(learner.plan([group])).grad_norm)
         gradients.append(torch.cat([master.grad.flatten() for master in learner.policy.masters]))
     assert norms[0] == pytest.approx(norms[1], rel=1e-5), "reported before clipping"
     assert norms[0] > 1e-2
@@ -170,10 +172,10 @@ def test_a_gradient_that_is_not_finite_leaves_the_policy_and_stops_the_job(model
     before = masters_of(learner)
     rows = [TrainingRow(r.token_ids, r.sampled_positions, [float("nan")] * 6, r.rollout) for r in group.rows[:1]]
     with pytest.raises(JobFailedError, match="not finite"):
-        learner.update([TrainingGroup([*rows, group.rows[1]], group.rewards)])
+        learner.update(learner.plan([TrainingGroup([*rows, group.rows[1]], group.rewards)]))
     assert same(before, masters_of(learner))
     assert learner.policy.version == 0
-    assert learner.update([group]).grad_norm > 0
+    assert learner.update(learner.plan([group])).grad_norm > 0
 
 
 def test_the_learning_rate_warms_up(model: TinyModel) -> None:
@@ -181,7 +183,7 @@ def test_the_learning_rate_warms_up(model: TinyModel) -> None:
     for warm_up_steps in (0, 9):
         learner = make_learner(tiny_model("llama"), warm_up_steps=warm_up_steps)
         before = masters_of(learner)
-        learner.update([group])
+        learner.update(learner.plan([group]))
         sizes.append(sum(float((a - b).abs().sum()) for a, b in zip(before, masters_of(learner), strict=True)))
     assert sizes[1] == pytest.approx(sizes[0] / 10, rel=0.05)
 

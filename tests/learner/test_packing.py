@@ -37,7 +37,7 @@ def updated(algorithm: str, groups: list[TrainingGroup], max_tokens: int) -> tup
         max_grad_norm=1.0,
         max_tokens_per_pass=max_tokens,
     )
-    metrics = learner.update(groups)
+    metrics = learner.update(learner.plan(groups))
     return policy.masters, learner, metrics
 
 

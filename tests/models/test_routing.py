@@ -28,7 +28,7 @@ def test_an_update_counts_the_tokens_of_each_expert(family: str) -> None:
     policy = Policy(family_model(family).planned.requires_grad_(False), lora_rank=2, seed=0)
     learner = Learner(policy, algorithm="grpo", learning_rate=1e-4, temperature=1.0, max_grad_norm=1.0)
     rows = group_of_depth_three(shared_results=True)
-    metrics = learner.update([TrainingGroup(rows, [float(i % 2) for i in range(8)])])
+    metrics = learner.update(learner.plan([TrainingGroup(rows, [float(i % 2) for i in range(8)])]))
     assert 1.0 <= metrics.router_load_max <= 4.0, "four experts: from even to all on one"
     assert 0.0 <= metrics.router_unused_share <= 0.5, "two of four are always reached"
     assert policy.forward.take_routing().load_max == 0.0, "counted anew for each update"

@@ -19,7 +19,7 @@ from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_with
 from agentrft.job.notices import Notices
 from agentrft.job.references import ModelReference
 from agentrft.job.token_limits import token_limits
-from agentrft.learner import Learner, Policy
+from agentrft.learner import Clip, Learner, Policy, UpdateOptions
 from agentrft.models import ModelSource, resolve_model
 from agentrft.models.architecture import inspect_architecture, prove
 from agentrft.models.forward import Forward
@@ -158,14 +158,25 @@ class Runtime:
 
     def new_learner(self, *, learning_rate: float, warm_up_steps: int, decay_steps: int) -> Learner:
         """A learner on the policy, with a fresh optimizer."""
+        hyperparameters = self.hyperparameters
         return Learner(
             self.policy,
-            algorithm=self.hyperparameters.algorithm,
+            algorithm=hyperparameters.algorithm,
             learning_rate=learning_rate,
-            temperature=self.hyperparameters.temperature,
-            max_grad_norm=self.hyperparameters.max_grad_norm,
+            temperature=hyperparameters.temperature,
+            max_grad_norm=hyperparameters.max_grad_norm,
             warm_up_steps=warm_up_steps,
             decay_steps=decay_steps,
+            options=UpdateOptions(
+                minibatches=hyperparameters.minibatches,
+                epochs=hyperparameters.update_epochs,
+                clip=Clip(hyperparameters.clip_low, hyperparameters.clip_high),
+                advantage_by=hyperparameters.advantage_by,
+                std_floor=hyperparameters.advantage_std_floor,
+                replay_weight=hyperparameters.replay_weight,
+                most_tokens=hyperparameters.max_tokens_per_turn * hyperparameters.max_episode_steps,
+                seed=self.spec.seed,
+            ),
         )
 
     async def compute(self, work: Callable[..., T], *arguments: Any) -> T:

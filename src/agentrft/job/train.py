@@ -15,6 +15,7 @@ from agentrft.errors import JobFailedError, NotTrainableError
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.collect import Collector
 from agentrft.job.progress import Progress
+from agentrft.job.replay import Replay
 from agentrft.job.runtime import Runtime
 from agentrft.job.sampling import StepSampler
 from agentrft.job.stop import Stop
@@ -55,6 +56,7 @@ class Trainer:
             decay_steps=runtime.hyperparameters.max_steps,
         )
         self._sampler = StepSampler(runtime, self._collector)
+        self._replay = Replay(runtime.spec.pass_threshold, runtime.spec.seed)
         self._last = 0
         self._watch = Watch(runtime.spec.alarms, self._trained()[:-1], self._alarm)
 
@@ -70,9 +72,12 @@ class Trainer:
             events = [event.data for event in self._store.events(self._job_id)]
             told = {data["alarm"] for data in events if "alarm" in data and data["step"] == last}
             self._watch.look(last, self._trained()[-1], self._stored_rollouts(last), told=told)
-        if self._runtime.hyperparameters.sample_by == "difficulty":
+        hyperparameters = self._runtime.hyperparameters
+        if hyperparameters.sample_by == "difficulty" or hyperparameters.replay_rollouts > 0:
             for step in range(1, last + 1):
-                self._sampler.note(step, self._stored_rollouts(step))
+                rollouts = self._stored_rollouts(step)
+                self._sampler.note(step, rollouts)
+                self._replay.note(step, rollouts)
         await self._runtime.publish_policy()
 
     async def run(self) -> None:
@@ -119,7 +124,8 @@ class Trainer:
         else:
             # The caches are the old policy's, and the update may need the memory.
             runtime.engine.release_memory()
-        update: UpdateMetrics = await runtime.compute(self._learner.update, trainable)
+        plan = self._learner.plan(trainable, self._replay.rows(step, runtime.hyperparameters.replay_rollouts))
+        update: UpdateMetrics = await runtime.compute(self._learner.update, plan)
         if not ahead:
             await runtime.publish_policy()
         metrics = {
@@ -143,6 +149,7 @@ class Trainer:
         }
         await self._commit(TRAIN, step, sampled.rollouts, metrics)
         self._sampler.note(step, sampled.rollouts)
+        self._replay.note(step, sampled.rollouts)
         self._watch.look(step, metrics, sampled.rollouts)
 
     def _summary(self, rollouts: list[Rollout]) -> dict[str, Any]:

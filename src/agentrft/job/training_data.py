@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from agentrft.learner.group import TrainingGroup, TrainingRow
 from agentrft.rollout.record import Rollout
 
+# Kinds of failure of a rollout that might have gone on.
+WANT_OF_TOKENS = ("max_tokens", "context")
+
 
 def training_rows(rollout: Rollout, index: int) -> list[TrainingRow]:
     """The token rows of one rollout, exactly as they were sampled: one row, and one more per fork."""
@@ -14,13 +17,15 @@ def training_rows(rollout: Rollout, index: int) -> list[TrainingRow]:
         ids: list[int] = []
         positions: list[int] = []
         logprobs: list[float] = []
-        for turn in rollout.turns[start:end]:
+        turns: list[int] = []
+        for number, turn in enumerate(rollout.turns[start:end], start=start):
             ids += turn.prompt_ids
             positions += range(len(ids), len(ids) + len(turn.sampled_ids))
             ids += turn.sampled_ids
             logprobs += turn.sampled_logprobs
+            turns += [number] * len(turn.sampled_ids)
         if positions:
-            rows.append(TrainingRow(ids, positions, logprobs, index))
+            rows.append(TrainingRow(ids, positions, logprobs, index, turns))
     return rows
 
 
@@ -37,4 +42,10 @@ def training_group(rollouts: Sequence[Rollout]) -> TrainingGroup:
             raise ValueError(f"{rollout.trace_id} has no reward")
         rewards.append(rollout.reward)
         rows += training_rows(rollout, index)
-    return TrainingGroup(rows, rewards)
+    return TrainingGroup(
+        rows,
+        rewards,
+        [dict(rollout.grade.sub_scores) if rollout.grade is not None else {} for rollout in rollouts],
+        [rollout.outcome for rollout in rollouts],
+        [rollout.failure_kind in WANT_OF_TOKENS for rollout in rollouts],
+    )

@@ -3,8 +3,20 @@
 It knows only finished groups of token ids, log-probabilities and rewards, never how they came to be.
 """
 
+from agentrft.learner.algorithms import Clip
 from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.plan import UpdatePlan
 from agentrft.learner.policy import Policy
-from agentrft.learner.update import Learner, UpdateMetrics
+from agentrft.learner.update import Learner, UpdateOptions
+from agentrft.learner.update_metrics import UpdateMetrics
 
-__all__ = ["Learner", "Policy", "TrainingGroup", "TrainingRow", "UpdateMetrics"]
+__all__ = [
+    "Clip",
+    "Learner",
+    "Policy",
+    "TrainingGroup",
+    "TrainingRow",
+    "UpdateMetrics",
+    "UpdateOptions",
+    "UpdatePlan",
+]

@@ -2,18 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol, TypeVar
 
-from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.group import TrainingRow
 from agentrft.learner.token_tree import build_token_tree
 
 
-def packs_of(groups: Sequence[TrainingGroup], max_tokens: int) -> list[list[TrainingGroup]]:
+class Rows(Protocol):
+    """The rows of some rollouts, which are computed in one pass."""
+
+    @property
+    def rows(self) -> list[TrainingRow]: ...
+
+    @property
+    def rollouts(self) -> int: ...
+
+
+R = TypeVar("R", bound=Rows)
+
+
+def packs_of(groups: Sequence[R], max_tokens: int) -> list[list[R]]:
     """Groups by pass, each pass of at most `max_tokens` unique tokens or of a single group.
 
     The largest first, each into the first pass with room: passes are then few and about equally long.
     """
     sized = [(build_token_tree(group.rows).unique_tokens, index, group) for index, group in enumerate(groups)]
-    packs: list[list[TrainingGroup]] = []
+    packs: list[list[R]] = []
     room: list[int] = []
     for size, _, group in sorted(sized, key=lambda entry: (-entry[0], entry[1])):
         for pack, left in enumerate(room):
@@ -27,11 +41,11 @@ def packs_of(groups: Sequence[TrainingGroup], max_tokens: int) -> list[list[Trai
     return packs
 
 
-def rows_together(groups: Sequence[TrainingGroup]) -> list[TrainingRow]:
+def rows_together(groups: Sequence[Rows]) -> list[TrainingRow]:
     """The rows of several groups, their rollouts numbered through."""
     rows: list[TrainingRow] = []
     before = 0
     for group in groups:
         rows += [replace(row, rollout=row.rollout + before) for row in group.rows]
-        before += len(group.rewards)
+        before += group.rollouts
     return rows

@@ -28,6 +28,7 @@ class SampledLogprobs:
         logprobs: under the current policy, with gradient.
         sampling_logprobs: under the policy that sampled.
         rollout: index of the rollout within its group.
+        turn: index of the turn within its rollout.
         entropy: of the current policy where the token was sampled, in nats, without gradient.
         predictions: positions of the tree that predict a sampled token, siblings' first ones counted once.
     """
@@ -35,6 +36,7 @@ class SampledLogprobs:
     logprobs: Tensor
     sampling_logprobs: Tensor
     rollout: Tensor
+    turn: Tensor
     entropy: Tensor
     predictions: int
 
@@ -76,10 +78,12 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
     logprobs, entropy = _predicted(forward, kept, position, token, temperature)
     sampling = [logprob for row in rows for logprob in row.sampling_logprobs]
     rollout = [row.rollout for row in rows for _ in row.sampled_positions]
+    turn = [turn for row in rows for turn in row.turn_of_each]
     return SampledLogprobs(
         logprobs,
         torch.tensor(sampling, dtype=torch.float32, device=device),
         packed(rollout),
+        packed(turn),
         entropy,
         len(predicting),
     )

@@ -1,27 +1,30 @@
 """The update: graded groups in, a new policy version out.
 
-For the groups with variance in their rewards, a few at a time: advantages within each; one token tree of all; the
-log-probabilities of the sampled tokens in one pass; the algorithm's loss; backward. Then clip, AdamW, and publish the
-new weights as the next policy version.
+`Learner.plan` gives every sampled token its advantage, and says which groups each optimizer step sees. `Learner.update`
+then, minibatch by minibatch and a few groups at a time: one token tree of all; the log-probabilities of the sampled
+tokens in one pass; the algorithm's loss; backward; clip, AdamW. At the end the new weights are the next policy version.
 """
 
 import math
+import random
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from agentrft.errors import JobFailedError
-from agentrft.learner.algorithms import ALGORITHMS, LossInputs
+from agentrft.learner.algorithms import ALGORITHMS, Clip, LossInputs
 from agentrft.learner.flops import update_flops
-from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.group import SAME_REWARD, GroupView, TrainingGroup, TrainingRow
 from agentrft.learner.packing import packs_of, rows_together
+from agentrft.learner.plan import Minibatch, PlannedGroup, UpdatePlan
 from agentrft.learner.policy import Policy, gradient_of
 from agentrft.learner.token_tree import TokenTree, build_token_tree
-from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
+from agentrft.learner.tree_forward import tree_logprobs
+from agentrft.learner.update_metrics import Totals, UpdateMetrics
 from agentrft.models.peak import matmul_flops_per_s
 
 FINAL_LEARNING_RATE = 0.1
@@ -31,46 +34,28 @@ TOKENS_PER_PASS = 32768
 
 
 @dataclass(frozen=True)
-class UpdateMetrics:
-    """One update.
+class UpdateOptions:
+    """How much is made of a batch of rollouts.
 
     Attributes:
-        groups_trained, groups_zero_variance: the latter were skipped.
-        loss: of the whole step.
-        grad_norm: before clipping.
-        sampled_tokens: trained on.
-        unique_tokens, total_tokens: computed, and what a padded computation would have had without padding.
-        passes: that the groups were packed into.
-        unique_tokens_per_s, flops_per_s: of the whole update; FLOPs are those of `update_flops`.
-        peak_share: `flops_per_s` as a share of what a large matrix product reaches here in the same data type.
-        logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
-        entropy: mean over sampled tokens, in nats.
-        truncated_ratio_share: of the sampled tokens, by the importance ratio.
-        router_load_max, router_unused_share: see `RouterStatistics`; 0 without experts.
-        seconds: wall time.
+        minibatches: optimizer steps of one epoch; each sees a part of the groups.
+        epochs: how often an update sees every group.
+        clip: see `Clip`.
+        advantage_by: see `GroupView.by_turn`.
+        std_floor: see `GroupView`.
+        replay_weight: of the mean log-likelihood of rollouts that are replayed, beside the algorithm's loss.
+        most_tokens: that a rollout may sample.
+        seed: of the order of groups.
     """
 
-    groups_trained: int = 0
-    groups_zero_variance: int = 0
-    loss: float = 0.0
-    grad_norm: float = 0.0
-    sampled_tokens: int = 0
-    unique_tokens: int = 0
-    total_tokens: int = 0
-    passes: int = 0
-    logprob_gap_mean: float = 0.0
-    logprob_gap_max: float = 0.0
-    entropy: float = 0.0
-    truncated_ratio_share: float = 0.0
-    router_load_max: float = 0.0
-    router_unused_share: float = 0.0
-    unique_tokens_per_s: float = 0.0
-    flops_per_s: float = 0.0
-    peak_share: float = 0.0
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    minibatches: int = 1
+    epochs: int = 1
+    clip: Clip = field(default_factory=Clip)
+    advantage_by: Literal["rollout", "turn"] = "rollout"
+    std_floor: float = 0.0
+    replay_weight: float = 0.0
+    most_tokens: int = 1024
+    seed: int = 0
 
 
 class Learner:
@@ -94,12 +79,14 @@ class Learner:
         warm_up_steps: int = 0,
         decay_steps: int | None = None,
         max_tokens_per_pass: int | None = None,
+        options: UpdateOptions = UpdateOptions(),
     ) -> None:
         self.policy = policy
         self._algorithm = ALGORITHMS[algorithm]
         self._temperature = temperature
         self._max_grad_norm = max_grad_norm
         self._learning_rate = learning_rate
+        self._options = options
         self._warm_up_steps = warm_up_steps
         self._decay_steps = decay_steps
         self._updates = 0
@@ -107,40 +94,41 @@ class Learner:
         self._max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
-    def update(self, groups: Sequence[TrainingGroup]) -> UpdateMetrics:
-        """One policy update. Without any group that has variance the policy stays as it is.
+    def plan(self, groups: Sequence[TrainingGroup], replay: Sequence[TrainingRow] = ()) -> UpdatePlan:
+        """What the next update does with these groups, and with rollouts of earlier steps; groups in which nothing is
+        better than anything else are left out."""
+        options, taught = self._options, []
+        for group in groups:
+            advantages = self._advantages(group)
+            if len(advantages) and float(advantages.abs().max()) > SAME_REWARD:
+                taught.append(PlannedGroup(len(taught), group.rows, group.rollouts, advantages.to(torch.float32)))
+        return UpdatePlan.of(
+            taught,
+            minibatches=options.minibatches,
+            epochs=options.epochs,
+            order=random.Random(f"{options.seed}/update/{self._updates}"),
+            replay=replay,
+            zero_variance=len(groups) - len(taught),
+        )
+
+    def update(self, plan: UpdatePlan) -> UpdateMetrics:
+        """One policy update. Without anything to learn from the policy stays as it is.
 
         Raises:
-            JobFailedError: the loss or its gradient is not finite; the policy stays as it is.
+            JobFailedError: the loss or its gradient is not finite; the policy stays as it was before that optimizer
+                step.
         """
         started = time.perf_counter()
-        varied = [group for group in groups if group.has_variance]
-        skipped = len(groups) - len(varied)
-        if not varied:
-            return UpdateMetrics(groups_zero_variance=skipped, seconds=time.perf_counter() - started)
-        step_tokens = sum(len(row.sampled_positions) for group in varied for row in group.rows)
-        step_rollouts = sum(len(group.rewards) for group in varied)
-        totals = _Totals()
-        for pack in packs_of(varied, self._max_tokens):
-            rows = rows_together(pack)
-            tree = build_token_tree(rows)
-            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
-            advantages = torch.cat([self._advantages(group) for group in pack])
-            output = self._algorithm.loss(
-                LossInputs(
-                    sampled.logprobs,
-                    sampled.sampling_logprobs,
-                    advantages.to(sampled.rollout.device)[sampled.rollout],
-                    sampled.rollout,
-                    step_tokens,
-                    step_rollouts,
-                )
-            )
-            output.loss.backward()
-            totals.add(sampled, float(output.loss.detach()), output.truncated_tokens)
-            totals.add_tree(tree, self._flops(tree, sampled.predictions))
-        grad_norm = self._apply(totals.loss)
-        metrics = totals.metrics(len(varied), skipped, grad_norm, time.perf_counter() - started)
+        if not plan.minibatches:
+            return UpdateMetrics(groups_zero_variance=plan.zero_variance, seconds=time.perf_counter() - started)
+        totals = Totals()
+        before = self._before(plan, totals)
+        for number, minibatch in enumerate(plan.minibatches):
+            loss = self._add_gradients(minibatch, before, totals) + self._add_replay(minibatch, totals)
+            totals.grad_norm += self._step(loss, f"update {self._updates + 1}, minibatch {number + 1}")
+            totals.optimizer_steps += 1
+        self._count()
+        metrics = totals.metrics(len(plan.groups), plan.zero_variance, time.perf_counter() - started)
         forward = self.policy.forward
         routing = forward.take_routing()
         return replace(
@@ -149,6 +137,68 @@ class Learner:
             router_load_max=routing.load_max,
             router_unused_share=routing.unused_share,
         )
+
+    @torch.no_grad()
+    def _before(self, plan: UpdatePlan, totals: Totals) -> dict[int, Tensor]:
+        """Log-probabilities under the policy before the update, by group; those of the first minibatch are known
+        when they are computed for its loss."""
+        first = {group.number for group in plan.minibatches[0].groups}
+        before: dict[int, Tensor] = {}
+        for pack in packs_of([group for group in plan.groups if group.number not in first], self._max_tokens):
+            rows = rows_together(pack)
+            tree = build_token_tree(rows)
+            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            totals.add_before(sampled)
+            # A backward pass takes twice as much as this.
+            totals.add_tree(tree, self._flops(tree, sampled.predictions) / 3)
+            before |= _by_group(pack, sampled.logprobs)
+        return before
+
+    def _add_gradients(self, minibatch: Minibatch, before: dict[int, Tensor], totals: Totals) -> float:
+        """Of the algorithm's loss; returns the loss."""
+        total = 0.0
+        for pack in packs_of(minibatch.groups, self._max_tokens):
+            rows = rows_together(pack)
+            tree = build_token_tree(rows)
+            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            if pack[0].number not in before:
+                totals.add_before(sampled)
+                before |= _by_group(pack, sampled.logprobs.detach())
+            old = torch.cat([before[group.number] for group in pack])
+            output = self._algorithm.loss(
+                LossInputs(
+                    sampled.logprobs,
+                    old,
+                    sampled.sampling_logprobs,
+                    torch.cat([group.advantages for group in pack]).to(old.device),
+                    sampled.rollout,
+                    tokens=minibatch.tokens,
+                    rollouts=minibatch.rollouts,
+                    most_tokens=self._options.most_tokens,
+                    clip=self._options.clip,
+                )
+            )
+            output.loss.backward()
+            total += float(output.loss.detach())
+            totals.add_loss(float(output.loss.detach()), output, len(old))
+            for number, change in _by_group(pack, sampled.logprobs.detach() - old).items():
+                totals.add_change(number, change)
+            totals.add_tree(tree, self._flops(tree, sampled.predictions))
+        return total
+
+    def _add_replay(self, minibatch: Minibatch, totals: Totals) -> float:
+        """Of the likelihood of rollouts that are replayed; returns its loss."""
+        tokens, total = sum(len(row.sampled_positions) for row in minibatch.replay), 0.0
+        for pack in packs_of([_Alone([row]) for row in minibatch.replay], self._max_tokens):
+            rows = rows_together(pack)
+            tree = build_token_tree(rows)
+            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            loss = -self._options.replay_weight * sampled.logprobs.sum() / tokens
+            loss.backward()
+            total += float(loss.detach())
+            totals.add_replay(len(pack), -float(sampled.logprobs.detach().sum()), len(sampled.rollout))
+            totals.add_tree(tree, self._flops(tree, sampled.predictions))
+        return total
 
     def supervised_update(self, rows: Sequence[TrainingRow]) -> float:
         """One update towards demonstrations; returns the mean negative log-likelihood per token before it.
@@ -161,7 +211,8 @@ class Learner:
         loss = -sampled.logprobs.mean()
         loss.backward()
         value = float(loss.detach())
-        self._apply(value)
+        self._step(value, f"update {self._updates + 1}")
+        self._count()
         return value
 
     def state(self) -> dict[str, Any]:
@@ -190,8 +241,11 @@ class Learner:
         self.policy.version = state["policy_version"]
 
     def _advantages(self, group: TrainingGroup) -> Tensor:
-        # Narrowed last: float32 keeps seven digits, and rewards far from zero differ in later ones.
-        return self._algorithm.advantages(torch.tensor(group.rewards, dtype=torch.float64)).to(torch.float32)
+        # In float64, and narrowed last: rewards far from zero differ in digits that float32 does not keep.
+        options = self._options
+        return self._algorithm.advantages(
+            GroupView.of(group, by_turn=options.advantage_by == "turn", std_floor=options.std_floor)
+        )
 
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None
@@ -202,14 +256,14 @@ class Learner:
         done = 0.0 if self._decay_steps is None else min(1.0, self._updates / max(1, self._decay_steps - 1))
         return self._learning_rate * warm_up * (1 - (1 - FINAL_LEARNING_RATE) * done)
 
-    def _apply(self, loss: float) -> float:
+    def _step(self, loss: float, where: str) -> float:
         """Clip, step and publish; returns the gradient's norm before clipping."""
         masters = self.policy.masters
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(m.grad) for m in masters]))
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             self._forget_gradients()
             raise JobFailedError(
-                f"update {self._updates + 1}: the loss or its gradient is not finite; the policy stays as it was.",
+                f"{where}: the loss or its gradient is not finite; the policy stays as it was.",
                 "Start a new job with a lower hyperparameters.learning_rate_multiplier or max_grad_norm.",
             )
         scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
@@ -220,60 +274,26 @@ class Learner:
         self._optimizer.step()
         self._forget_gradients()
         self.policy.publish_masters()
+        return float(norm)
+
+    def _count(self) -> None:
+        """An update more, and a policy version more."""
         self._updates += 1
         self.policy.version += 1
-        return float(norm)
 
     def _forget_gradients(self) -> None:
         for master in self.policy.masters:
             gradient_of(master).zero_()
 
 
-@dataclass
-class _Totals:
-    """Sums over the groups of a step."""
+@dataclass(frozen=True)
+class _Alone:
+    """A rollout without its group."""
 
-    loss: float = 0.0
-    tokens: int = 0
-    unique_tokens: int = 0
-    total_tokens: int = 0
-    passes: int = 0
-    flops: float = 0.0
-    gap: float = 0.0
-    gap_max: float = 0.0
-    entropy: float = 0.0
-    truncated: int = 0
+    rows: list[TrainingRow]
+    rollouts: int = 1
 
-    def add(self, sampled: SampledLogprobs, loss: float, truncated_tokens: int) -> None:
-        gap = (sampled.logprobs.detach() - sampled.sampling_logprobs).abs()
-        self.loss += loss
-        self.tokens += len(gap)
-        self.gap += float(gap.sum())
-        self.gap_max = max(self.gap_max, float(gap.max()))
-        self.entropy += float(sampled.entropy.sum())
-        self.truncated += truncated_tokens
 
-    def add_tree(self, tree: TokenTree, flops: float) -> None:
-        self.unique_tokens += tree.unique_tokens
-        self.total_tokens += tree.total_tokens
-        self.flops += flops
-        self.passes += 1
-
-    def metrics(self, trained: int, skipped: int, grad_norm: float, seconds: float) -> UpdateMetrics:
-        return UpdateMetrics(
-            groups_trained=trained,
-            groups_zero_variance=skipped,
-            loss=self.loss,
-            grad_norm=grad_norm,
-            sampled_tokens=self.tokens,
-            unique_tokens=self.unique_tokens,
-            total_tokens=self.total_tokens,
-            passes=self.passes,
-            unique_tokens_per_s=self.unique_tokens / seconds,
-            flops_per_s=self.flops / seconds,
-            logprob_gap_mean=self.gap / self.tokens,
-            logprob_gap_max=self.gap_max,
-            entropy=self.entropy / self.tokens,
-            truncated_ratio_share=self.truncated / self.tokens,
-            seconds=seconds,
-        )
+def _by_group(pack: Sequence[PlannedGroup], logprobs: Tensor) -> dict[int, Tensor]:
+    parts = logprobs.split([len(group.advantages) for group in pack])
+    return {group.number: part for group, part in zip(pack, parts, strict=True)}

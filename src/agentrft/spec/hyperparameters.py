@@ -9,10 +9,14 @@ from agentrft.spec.base import SpecModel
 
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
+AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "maxrl"]
 
 LORA_LEARNING_RATE = 2e-4
 FULL_LEARNING_RATE = 2e-5
 ROLLOUTS_PER_MULTIPLIER = 8
+# By how much of itself an update lowers and raises a token's probability, unless the algorithm's paper says otherwise.
+CLIP = (0.2, 0.2)
+CLIPS = {"dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4), "cispo": (1.0, 4.0)}
 # What the API takes beside these: how hard the model thinks, which a job file says by `chat_template_kwargs`.
 EFFORT = "reasoning_effort"
 HOSTED_ALONE = (EFFORT,)
@@ -28,6 +32,18 @@ class Hyperparameters(SpecModel):
         sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
             or all wrong lately.
         decide_after: a group whose first so many rewards are all alike is not sampled further.
+        algorithm: a name of `agentrft.learner.algorithms`.
+        minibatches: optimizer steps that an update makes of a step's rollouts, a part of the groups for each.
+        update_epochs: how often an update sees each group.
+        clip_low, clip_high: by how much of itself one update lowers or raises a token's probability before the
+            algorithm takes its gradient away.
+        advantage_by: "turn" compares what a turn led to with what other rollouts got that went on from the same
+            context; "rollout" with the group's mean.
+        advantage_std_floor: rewards of a group that deviate by less than this are not made into advantages of full
+            size; in the reward's own unit.
+        replay_rollouts: successes of earlier steps that each update makes more likely, beside what it learns of its own
+            rollouts; those first that are rare for their sample.
+        replay_weight: of their likelihood in the loss.
         max_off_policy_steps: with 1 the next step's rollouts are sampled during an update, by a copy of the model that
             lacks it; with 0, which is "auto", by the newest policy alone.
     """
@@ -47,7 +63,15 @@ class Hyperparameters(SpecModel):
     lora_rank: Annotated[int, Field(ge=1, le=1024)] | Literal["full"] | Auto = "auto"
     lora_experts: bool | Auto = "auto"
     max_grad_norm: Annotated[float, Field(gt=0)] | Auto = "auto"
-    algorithm: Literal["grpo", "rloo"] | Auto = "auto"
+    algorithm: AlgorithmName | Auto = "auto"
+    minibatches: PositiveInt | Auto = "auto"
+    update_epochs: Annotated[int, Field(ge=1, le=16)] | Auto = "auto"
+    clip_low: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    clip_high: Annotated[float, Field(gt=0)] | Auto = "auto"
+    advantage_by: Literal["rollout", "turn"] | Auto = "auto"
+    advantage_std_floor: Annotated[float, Field(ge=0)] | Auto = "auto"
+    replay_rollouts: Annotated[int, Field(ge=0)] | Auto = "auto"
+    replay_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
     decide_after: Annotated[int, Field(ge=2)] | Auto = "auto"
     # More than 1 would age the rollouts and hasten nothing: a step's rollouts end together.
@@ -81,6 +105,7 @@ class Hyperparameters(SpecModel):
         enough = 1 if n_train >= 100 else max(1, min(50, round(100 / n_train)))
         wanted = enough if self.max_steps == "auto" else -(-self.max_steps // steps_per_epoch)
         n_epochs = _value(self.n_epochs, wanted)
+        algorithm = _value(self.algorithm, "grpo")
         lora_rank = None if self.lora_rank == "full" else _value(self.lora_rank, 16)
         multiplier = _value(self.learning_rate_multiplier, 1.0)
         steps_in_data = n_epochs * steps_per_epoch
@@ -103,7 +128,15 @@ class Hyperparameters(SpecModel):
             lora_rank=lora_rank,
             lora_experts=self.adapts_experts,
             max_grad_norm=_value(self.max_grad_norm, 1.0),
-            algorithm=_value(self.algorithm, "grpo"),
+            algorithm=algorithm,
+            minibatches=_value(self.minibatches, 1),
+            update_epochs=_value(self.update_epochs, 1),
+            clip_low=_value(self.clip_low, CLIPS.get(algorithm, CLIP)[0]),
+            clip_high=_value(self.clip_high, CLIPS.get(algorithm, CLIP)[1]),
+            advantage_by=_value(self.advantage_by, "rollout"),
+            advantage_std_floor=_value(self.advantage_std_floor, 0.0),
+            replay_rollouts=_value(self.replay_rollouts, 0),
+            replay_weight=_value(self.replay_weight, 0.0),
             sample_by=_value(self.sample_by, "epoch"),
             decide_after=_value(self.decide_after, min(DECIDED_AFTER, self.rollouts_per_sample)),
             max_off_policy_steps=_value(self.max_off_policy_steps, 0),
@@ -132,6 +165,14 @@ class ResolvedHyperparameters:
     lora_experts: bool
     max_grad_norm: float
     algorithm: str
+    minibatches: int
+    update_epochs: int
+    clip_low: float
+    clip_high: float
+    advantage_by: Literal["rollout", "turn"]
+    advantage_std_floor: float
+    replay_rollouts: int
+    replay_weight: float
     sample_by: str
     decide_after: int
     max_off_policy_steps: int

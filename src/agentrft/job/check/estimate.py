@@ -67,7 +67,7 @@ async def _update_s(runtime: Runtime, rollouts: Sequence[Rollout], per_step: int
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)
     runtime.engine.release_memory()
     started = time.perf_counter()
-    await runtime.compute(learner.update, groups)
+    await runtime.compute(learner.update, learner.plan(groups))
     trained = sum(len(group.rewards) for group in groups)
     return (time.perf_counter() - started) * max(1.0, per_step / trained)
 

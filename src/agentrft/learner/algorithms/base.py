@@ -1,47 +1,100 @@
-"""The types that every algorithm takes and returns."""
+"""The types that every algorithm takes and returns, and the two importance ratios that they share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from agentrft.learner.group import GroupView
+
+# A ratio that overflows to infinity would make even a clipped token's gradient NaN.
+MAX_LOG_RATIO = 20.0
+# Of a token, between the policy that sampled it and the one before the update.
+MAX_SAMPLING_RATIO = 2.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How far a token's probability is moved by one update: its ratio is kept in [1 - low, 1 + high]."""
+
+    low: float = 0.2
+    high: float = 0.2
 
 
 @dataclass(frozen=True)
 class LossInputs:
-    """The sampled tokens of one group, and how large the whole step is.
+    """The sampled tokens of a pass, and how large its minibatch is.
 
     Attributes:
         logprobs: under the policy being trained, with gradient.
-        sampling_logprobs: under the policy that sampled the tokens.
-        advantages: of each token's rollout.
-        rollout: each token's rollout.
-        step_tokens: sampled tokens of all trained groups of the step.
-        step_rollouts: rollouts of all trained groups of the step.
+        old_logprobs: under the policy before the update.
+        sampling_logprobs: under the policy that sampled the tokens, as the engine computed it.
+        advantages: of each token.
+        rollout: each token's rollout, numbered through the pass.
+        tokens: sampled ones of the minibatch.
+        rollouts: of the minibatch.
+        most_tokens: that a rollout may sample.
     """
 
     logprobs: Float[Tensor, "tokens"]
+    old_logprobs: Float[Tensor, "tokens"]
     sampling_logprobs: Float[Tensor, "tokens"]
     advantages: Float[Tensor, "tokens"]
     rollout: Int[Tensor, "tokens"]
-    step_tokens: int
-    step_rollouts: int
+    tokens: int
+    rollouts: int
+    most_tokens: int
+    clip: Clip
+
+    def ratio(self) -> Float[Tensor, "tokens"]:
+        """By how much this update changed each token's probability, with gradient."""
+        return (self.logprobs - self.old_logprobs).clamp(max=MAX_LOG_RATIO).exp()
+
+    @torch.no_grad()
+    def sampling_weights(self) -> tuple[Float[Tensor, "tokens"], Bool[Tensor, "tokens"]]:
+        """By how much the policy before the update differs from what sampled, truncated from above; and where it was.
+
+        It corrects for another implementation and for an older policy: Ionides 2008, "Truncated Importance Sampling",
+        doi:10.1198/106186008X320456.
+        """
+        ratio = (self.old_logprobs - self.sampling_logprobs).clamp(max=MAX_LOG_RATIO).exp()
+        return ratio.clamp(max=MAX_SAMPLING_RATIO), ratio > MAX_SAMPLING_RATIO
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """The group's share of the step's loss: the shares of all groups add up to it.
+    """The pass's share of its minibatch's loss: the shares of all passes add up to it.
 
-    `truncated_tokens` counts tokens whose gradient the truncation of the importance ratio removed.
+    Attributes:
+        clipped_tokens: whose gradient the bound on this update's change removed.
+        truncated_tokens: whose weight for the policy that sampled them was cut.
     """
 
     loss: Float[Tensor, ""]
+    clipped_tokens: int
     truncated_tokens: int
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """`advantages` maps one group's rewards to one advantage per rollout, in the rewards' precision (float64)."""
+    """`advantages` gives each sampled token of one group its advantage (float64); `loss` is what it is trained by."""
 
-    advantages: Callable[[Float[Tensor, "rollouts"]], Float[Tensor, "rollouts"]]
+    advantages: Callable[[GroupView], Float[Tensor, "tokens"]]
     loss: Callable[[LossInputs], LossOutput]
+
+
+def clipped_surrogate(inputs: LossInputs, dual_clip: float) -> tuple[Float[Tensor, "tokens"], int, int]:
+    """min(ratio x advantage, clipped ratio x advantage) of each token, weighted for the policy that sampled it.
+
+    Schulman et al. 2017, "Proximal Policy Optimization", arXiv:1707.06347. Where the advantage is negative the ratio
+    is bounded by `dual_clip`: Ye et al. 2020, arXiv:1912.09729. With it the numbers of tokens that were clipped, and
+    whose weight was truncated.
+    """
+    ratio, (weight, truncated) = inputs.ratio(), inputs.sampling_weights()
+    free = ratio * inputs.advantages
+    held = torch.minimum(free, ratio.clamp(1 - inputs.clip.low, 1 + inputs.clip.high) * inputs.advantages)
+    bounded = torch.where(inputs.advantages < 0, held.maximum(dual_clip * inputs.advantages), held)
+    clipped = int((bounded.detach() != free.detach()).sum())
+    return weight * bounded, clipped, int(truncated.sum())

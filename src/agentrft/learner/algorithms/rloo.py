@@ -9,20 +9,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agentrft.learner.algorithms.base import LossInputs, LossOutput
+from agentrft.learner.group import GroupView
 
 MAX_RATIO = 2.0
 
 
-def advantages(rewards: Float[Tensor, "rollouts"]) -> Float[Tensor, "rollouts"]:
+def advantages(group: GroupView) -> Float[Tensor, "tokens"]:
     """Reward minus the mean of the other rewards of the group."""
-    others = (rewards.sum() - rewards) / (len(rewards) - 1)
-    return rewards - others
+    count = len(group.rewards)
+    return group.centred() * count / (count - 1)
 
 
 def loss(inputs: LossInputs) -> LossOutput:
-    """Policy gradient, summed over each rollout's tokens, averaged over the rollouts of the step."""
+    """Policy gradient, summed over each rollout's tokens, averaged over the rollouts of the minibatch."""
+    sampling, truncated = inputs.sampling_weights()
     with torch.no_grad():
-        ratio = torch.exp(inputs.logprobs - inputs.sampling_logprobs)
-        truncated = ratio > MAX_RATIO
-        weight = ratio.clamp(max=MAX_RATIO) * inputs.advantages
-    return LossOutput(-(weight * inputs.logprobs).sum() / inputs.step_rollouts, int(truncated.sum()))
+        ratio = inputs.ratio()
+        cut = ratio > MAX_RATIO
+        weight = sampling * ratio.clamp(max=MAX_RATIO) * inputs.advantages
+    loss = -(weight * inputs.logprobs).sum() / inputs.rollouts
+    return LossOutput(loss, int(cut.sum()), int(truncated.sum()))

@@ -1,0 +1,158 @@
+"""What an update says of itself."""
+
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agentrft.learner.algorithms import LossOutput
+from agentrft.learner.token_tree import TokenTree
+from agentrft.learner.tree_forward import SampledLogprobs
+
+# Of the turns of a rollout the entropies of so many are told apart; those after them count as the last of these.
+TURNS_TOLD = 8
+
+
+@dataclass(frozen=True)
+class UpdateMetrics:
+    """One update.
+
+    Attributes:
+        groups_trained, groups_zero_variance: the latter were skipped.
+        optimizer_steps: of all minibatches and epochs.
+        loss: mean over the optimizer steps.
+        grad_norm: before clipping; mean over the optimizer steps.
+        sampled_tokens: trained on; in each epoch again.
+        unique_tokens, total_tokens: computed, and what a padded computation would have had without padding.
+        passes: that the groups were packed into.
+        unique_tokens_per_s, flops_per_s: of the whole update; FLOPs are those of `update_flops`.
+        peak_share: `flops_per_s` as a share of what a large matrix product reaches here in the same data type.
+        logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
+        entropy: mean over sampled tokens before the update, in nats.
+        entropy_by_turn: the same of each turn; the last of `TURNS_TOLD` has those after it, too.
+        truncated_ratio_share: of the sampled tokens, by the importance ratio against the policy that sampled them.
+        clipped_share: of the tokens of all optimizer steps, by the ratio against the policy before the update.
+        policy_change: how far the update moved the policy, as far as its last visit to each token saw it: the KL
+            divergence from the policy before it per token, in nats, by the estimator r - 1 - log r (Schulman 2020,
+            http://joschu.net/blog/kl-approx.html).
+        replayed: rollouts of earlier steps that were made more likely.
+        replay_loss: their mean negative log-likelihood per token, before weighting.
+        router_load_max, router_unused_share: see `RouterStatistics`; 0 without experts.
+        seconds: wall time.
+    """
+
+    groups_trained: int = 0
+    groups_zero_variance: int = 0
+    optimizer_steps: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    sampled_tokens: int = 0
+    unique_tokens: int = 0
+    total_tokens: int = 0
+    passes: int = 0
+    logprob_gap_mean: float = 0.0
+    logprob_gap_max: float = 0.0
+    entropy: float = 0.0
+    entropy_by_turn: list[float] = field(default_factory=list[float])
+    truncated_ratio_share: float = 0.0
+    clipped_share: float = 0.0
+    policy_change: float = 0.0
+    replayed: int = 0
+    replay_loss: float = 0.0
+    router_load_max: float = 0.0
+    router_unused_share: float = 0.0
+    unique_tokens_per_s: float = 0.0
+    flops_per_s: float = 0.0
+    peak_share: float = 0.0
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass
+class Totals:
+    """Sums over the passes of an update."""
+
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    optimizer_steps: int = 0
+    seen_before: int = 0
+    tokens: int = 0
+    unique_tokens: int = 0
+    total_tokens: int = 0
+    passes: int = 0
+    flops: float = 0.0
+    gap: float = 0.0
+    gap_max: float = 0.0
+    entropy: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    tokens_of_turn: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    truncated: int = 0
+    clipped: int = 0
+    change: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
+    replayed: int = 0
+    replay_loss: float = 0.0
+    replay_tokens: int = 0
+
+    def add_before(self, sampled: SampledLogprobs) -> None:
+        """Tokens as they were under the policy before the update."""
+        gap = (sampled.logprobs.detach() - sampled.sampling_logprobs).abs()
+        self.seen_before += len(gap)
+        self.gap += float(gap.sum())
+        self.gap_max = max(self.gap_max, float(gap.max()))
+        turns = sampled.turn.clamp(max=TURNS_TOLD - 1)
+        sums = torch.zeros(TURNS_TOLD, device=turns.device).index_add_(0, turns, sampled.entropy)
+        for turn, (total, count) in enumerate(zip(sums.tolist(), turns.bincount().tolist(), strict=False)):
+            self.entropy[turn] += total
+            self.tokens_of_turn[turn] += count
+
+    def add_loss(self, loss: float, output: LossOutput, tokens: int) -> None:
+        self.loss += loss
+        self.tokens += tokens
+        self.truncated += output.truncated_tokens
+        self.clipped += output.clipped_tokens
+
+    def add_change(self, number: int, change: Tensor) -> None:
+        """By how much the log-probabilities of a group have changed since the update began."""
+        divergence = float((change.clamp(max=20.0).exp() - 1 - change).sum())
+        self.change[number] = (divergence, len(change))
+
+    def add_replay(self, rollouts: int, loss: float, tokens: int) -> None:
+        self.replayed += rollouts
+        self.replay_loss += loss
+        self.replay_tokens += tokens
+
+    def add_tree(self, tree: TokenTree, flops: float) -> None:
+        self.unique_tokens += tree.unique_tokens
+        self.total_tokens += tree.total_tokens
+        self.flops += flops
+        self.passes += 1
+
+    def metrics(self, trained: int, skipped: int, seconds: float) -> UpdateMetrics:
+        seen, trained_on, steps = max(1, self.seen_before), max(1, self.tokens), max(1, self.optimizer_steps)
+        moved, moved_tokens = (sum(part) for part in zip((0.0, 0), *self.change.values(), strict=True))
+        return UpdateMetrics(
+            groups_trained=trained,
+            groups_zero_variance=skipped,
+            optimizer_steps=self.optimizer_steps,
+            loss=self.loss / steps,
+            grad_norm=self.grad_norm / steps,
+            sampled_tokens=self.tokens,
+            unique_tokens=self.unique_tokens,
+            total_tokens=self.total_tokens,
+            passes=self.passes,
+            unique_tokens_per_s=self.unique_tokens / seconds,
+            flops_per_s=self.flops / seconds,
+            logprob_gap_mean=self.gap / seen,
+            logprob_gap_max=self.gap_max,
+            entropy=sum(self.entropy.values()) / seen,
+            entropy_by_turn=[self.entropy[turn] / max(1, count) for turn, count in sorted(self.tokens_of_turn.items())],
+            truncated_ratio_share=self.truncated / trained_on,
+            clipped_share=self.clipped / trained_on,
+            policy_change=moved / max(1, moved_tokens),
+            replayed=self.replayed,
+            replay_loss=self.replay_loss / max(1, self.replay_tokens),
+            seconds=seconds,
+        )
