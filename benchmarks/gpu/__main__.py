@@ -46,7 +46,7 @@ FACTS, PARITY = Part("machine", "facts", 60), Part("parity", "parity", 150)
 JOB = Part("job", "agent_job", 90)
 MODELS = [
     Part(f"{what}-{model}", module, budget_s, model)
-    for model, budget_s in (("qwen3-0.6b", 75.0), ("qwen3-4b", 100.0))
+    for model, budget_s in (("qwen3-0.6b", 90.0), ("qwen3-4b", 100.0))
     for what, module in (("decoding", "decoding"), ("update", "updating"))
 ]
 SMALL = [

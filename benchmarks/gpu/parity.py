@@ -9,6 +9,7 @@ import copy
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,7 +18,10 @@ from transformers import PreTrainedModel
 from agentrft.engine import Sampling
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.learner import Policy, TrainingRow
+from agentrft.learner.flex_attention import FlexTree
+from agentrft.learner.fused_attention import FusedTiles
 from agentrft.learner.policy import gradient_of
+from agentrft.learner.tiles import tiles_of
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import tree_logprobs
 from agentrft.models.forward import TransformersForward
@@ -51,12 +55,15 @@ def run(setting: Setting, findings: Findings) -> None:
     """All families; one that cannot be computed fails by itself."""
     # A convolution in TensorFloat32, which is cuDNN's default, is no float32.
     torch.backends.cudnn.allow_tf32 = False
-    for family in FAMILIES:
+    looks = {family: partial(_family, family) for family in FAMILIES}
+    if setting.device.type == "cuda":
+        looks["long trees"] = _long_trees
+    for name, look in looks.items():
         try:
-            with findings.timed(family):
-                _family(family, setting, findings)
-        except Exception as error:  # the other families are looked at whatever it was
-            findings.fail(family, error)
+            with findings.timed(name):
+                look(setting, findings)
+        except Exception as error:  # the others are looked at whatever it was
+            findings.fail(name, error)
 
 
 def _family(family: str, setting: Setting, findings: Findings) -> None:
@@ -84,10 +91,29 @@ def _family(family: str, setting: Setting, findings: Findings) -> None:
     say(f"parity of {family} was looked at")
 
 
-def rows_of(vocabulary: int, *, small: bool) -> list[TrainingRow]:
-    """Rollouts of a group: pairs make the same call and see the same result, and answer each for itself."""
+def _long_trees(setting: Setting, findings: Findings) -> None:
+    """The kernel for long trees, which no family's small one needs, beside tiles in float32."""
+    tree = build_token_tree(rows_of(2048, small=False, times=8))
+    heads, source = (16, 8, 8), _source()
+    shapes = [(count, tree.unique_tokens, 128) for count in heads]
+    exact = [torch.randn(shape, generator=source).to(setting.device).requires_grad_(True) for shape in shapes]
+    rounded = [part.detach().bfloat16().requires_grad_(True) for part in exact]
+    outer = torch.randn(tree.unique_tokens, heads[0], 128, generator=source).to(setting.device)
+    expected = FusedTiles(tiles_of(tree), keep_copies=True).attend(exact[0], exact[1], exact[2], 0.09)
+    found = FlexTree(tree, setting.device).attend(rounded[0], rounded[1], rounded[2], 0.09)
+    pairs = {"result": (found, expected)}
+    gradients = (torch.autograd.grad(found, rounded, outer.bfloat16()), torch.autograd.grad(expected, exact, outer))
+    pairs |= {f"gradient of {name}": pair for name, *pair in zip(("query", "key", "value"), *gradients, strict=True)}
+    for name, (left, right) in pairs.items():
+        error = float((left.float() - right).norm() / right.norm())
+        findings.check(f"attention over {tree.unique_tokens} tokens, {name}", error, at_most=0.02)
+
+
+def rows_of(vocabulary: int, *, small: bool, times: int = 1) -> list[TrainingRow]:
+    """Rollouts of a group: pairs make the same call and see the same result, and answer each for itself; `times` as
+    long."""
     source = random.Random(0)
-    prompt, result, answer = (24, 10, 5) if small else (300, 90, 40)
+    prompt, result, answer = (times * count for count in ((24, 10, 5) if small else (300, 90, 40)))
 
     def tokens(count: int) -> list[int]:
         return [source.randrange(3, vocabulary) for _ in range(count)]

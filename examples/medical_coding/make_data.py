@@ -1,7 +1,8 @@
 """Write the data of this example: `python make_data.py --out data --seed 0`. The same seed gives the same bytes.
 
-Three files, no code in more than one of them: train.jsonl, validation.jsonl, demonstrations.jsonl. The statistics
-that are logged say how much there is to learn: how often each way of writing the query finds the right code.
+Four files, no code in more than one of them: train.jsonl, validation.jsonl, demonstrations.jsonl, and test.jsonl, which
+is for the one measurement at the end. The statistics that are logged say how much there is to learn: how often each way
+of writing the query finds the right code.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from terms import Diagnosis, choose
 from transcripts import prompt_messages, write_transcript
 
 SIZES = {"train": 200, "validation": 120, "demonstrations": 110}
+TEST_SIZE = 240
 FOUND_SHARE = 0.87
 
 logger = logging.getLogger("make_data")
 
 
 def write_data(out: Path, seed: int) -> None:
-    """Write the three files into `out`, which is created."""
+    """Write the files into `out`, which is created."""
     index = load_index()
     generator = random.Random(seed)
     diagnoses = choose(index, sum(SIZES.values()), found_share=FOUND_SHARE, chooser=generator)
@@ -38,9 +40,20 @@ def write_data(out: Path, seed: int) -> None:
             rows = [_row(one, demonstrate(one, transcript, index, generator)) for one, transcript in chosen]
         else:
             rows = [_row(one, prompt_messages(transcript)) for one, transcript in chosen]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (out / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        _write(out / f"{name}.jsonl", rows)
         start += size
+    _write(out / "test.jsonl", _test_rows(index, {diagnosis.code for diagnosis in diagnoses}, seed))
+
+
+def _test_rows(index: SearchIndex, used: set[str], seed: int) -> list[dict[str, Any]]:
+    """Other diagnoses, drawn by a generator of their own, so that the other files are the same without them."""
+    generator = random.Random(f"{seed}/test")
+    diagnoses = choose(index, TEST_SIZE, found_share=FOUND_SHARE, chooser=generator, without=used)
+    return [_row(one, prompt_messages(write_transcript(one.term, generator))) for one in diagnoses]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def _row(diagnosis: Diagnosis, messages: list[dict[str, Any]]) -> dict[str, Any]:

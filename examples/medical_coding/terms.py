@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 
 import simple_icd_10_cm as icd
@@ -40,12 +41,21 @@ def all_diagnoses() -> list[Diagnosis]:
     return [Diagnosis(code, found[0]) for code, found in unique if found]
 
 
-def choose(index: SearchIndex, n_rows: int, *, found_share: float, chooser: random.Random) -> list[Diagnosis]:
+def choose(
+    index: SearchIndex,
+    n_rows: int,
+    *,
+    found_share: float,
+    chooser: random.Random,
+    without: Set[str] = frozenset(),
+) -> list[Diagnosis]:
     """Draw rows of which `found_share` are found when the bare term is searched; the rest nobody finds that way.
+
+    Codes in `without` are not drawn.
 
     The share is the ceiling of what a perfect agent can reach by copying the right words.
     """
-    diagnoses = all_diagnoses()
+    diagnoses = [diagnosis for diagnosis in all_diagnoses() if diagnosis.code not in without]
     chooser.shuffle(diagnoses)
     n_found = round(n_rows * found_share)
     n_missed = n_rows - n_found

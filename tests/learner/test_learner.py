@@ -57,7 +57,8 @@ def test_an_update_makes_the_better_rollouts_more_probable(
 
 def test_the_first_update_after_sampling_finds_no_gap_to_the_engine(model: TinyModel) -> None:
     group = on_policy_group(model.plain, [1.0, 0.0, 0.5])
-    metrics = make_learner(model).update(make_learner(model).plan([group]))
+    learner = make_learner(model)
+    metrics = learner.update(learner.plan([group]))
     assert metrics.logprob_gap_max < 1e-4
     assert metrics.truncated_ratio_share == 0
     assert metrics.sampled_tokens == 6 + 7 + 8
@@ -144,11 +145,13 @@ def test_advantages_are_the_same_however_far_the_rewards_lie_from_zero(
     learner = make_learner(model, algorithm=algorithm)
     differences = [0.0, 1.0, 2.0, 60.0]
     group = on_policy_group(model.plain, [base + difference for difference in differences])
-    found = learner._advantages(group)
+    found = learner.plan([group]).groups[0].advantages
+    group_rollouts = torch.tensor([row.rollout for row in group.rows for _ in row.sampled_positions])
     centred = torch.tensor(differences) - sum(differences) / 4
     expected = centred / (torch.tensor(differences).std() + 1e-4) if algorithm == "grpo" else centred * 4 / 3
     assert found.dtype == torch.float32
-    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+    of_rollouts = [float(found[group_rollouts == rollout][0]) for rollout in range(4)]
+    assert of_rollouts == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 def test_the_gradient_is_clipped_to_its_norm(model: TinyModel) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from agentrft.learner import flex_attention
 from agentrft.learner.fused_attention import FusedTiles
 from agentrft.learner.tiles import Tile, gather, scatter_add, tiles_of, within_window
 from agentrft.learner.token_tree import TokenTree
@@ -29,7 +30,8 @@ class TreePlan:
     """Context plan of a tree.
 
     On a CPU by our own kernels, or else by plain products, which take 40 % of the time of the fused kernel there, with
-    a backward pass written by hand; elsewhere by the fused kernel, tile by tile.
+    a backward pass written by hand; on a GPU by one kernel for the whole tree, and elsewhere, or where that is short,
+    by the fused kernel, tile by tile.
 
     Args:
         layers: of the model; decides whether all their probabilities can be kept.
@@ -49,7 +51,11 @@ class TreePlan:
     ) -> None:
         self._tiles = tiles_of(tree)
         self._on_cpu = device.type == "cpu"
-        self._fused = FusedTiles(self._tiles, keep_copies=recompute)
+        self._fused: FusedTiles | flex_attention.FlexTree
+        if flex_attention.is_usable(device, dtype, tree.unique_tokens):
+            self._fused = flex_attention.FlexTree(tree, device)
+        else:
+            self._fused = FusedTiles(self._tiles, keep_copies=recompute)
         stored = layers * heads * dtype.itemsize * sum(tile.area for tile in self._tiles)
         self._keep_probabilities = stored <= MAX_STORED_BYTES
         longest = max(tile.end - tile.start for tile in self._tiles)
