@@ -105,7 +105,7 @@ def _long_trees(setting: Setting, findings: Findings) -> None:
     gradients = (torch.autograd.grad(found, rounded, outer.bfloat16()), torch.autograd.grad(expected, exact, outer))
     pairs |= {f"gradient of {name}": pair for name, *pair in zip(("query", "key", "value"), *gradients, strict=True)}
     for name, (left, right) in pairs.items():
-        error = float((left.float() - right).norm() / right.norm())
+        error = float(((left.float() - right).norm() / right.norm()).detach())
         findings.check(f"attention over {tree.unique_tokens} tokens, {name}", error, at_most=0.02)
 
 

@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# On a CPU what is in between stays in its caches; a GPU has a kernel to start for each part.
 ROWS_AT_A_TIME = 32
+GPU_ROWS_AT_A_TIME = 512
 
 
 def token_logprobs(
@@ -38,8 +40,9 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, position: Tensor, token: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         normaliser = torch.empty(len(logits), device=logits.device)
         entropy = torch.empty_like(normaliser)
-        for start in range(0, len(logits), ROWS_AT_A_TIME):
-            rows = slice(start, start + ROWS_AT_A_TIME)
+        at_a_time = _rows_at_a_time(logits)
+        for start in range(0, len(logits), at_a_time):
+            rows = slice(start, start + at_a_time)
             scaled = _scaled(logits[rows], temperature)
             logprobs = scaled.log_softmax(dim=-1)
             normaliser[rows] = scaled[:, 0] - logprobs[:, 0]
@@ -55,15 +58,20 @@ class _TokenLogprobs(torch.autograd.Function):
         of_tokens = gradients[0]
         of_rows = torch.zeros_like(normaliser).index_add_(0, position, of_tokens)
         result = torch.empty_like(logits)
-        for start in range(0, len(logits), ROWS_AT_A_TIME):
-            rows = slice(start, start + ROWS_AT_A_TIME)
+        at_a_time = _rows_at_a_time(logits)
+        for start in range(0, len(logits), at_a_time):
+            rows = slice(start, start + at_a_time)
             gradient = (_scaled(logits[rows], ctx.temperature) - normaliser[rows, None]).exp_()
             gradient.mul_((-of_rows[rows, None]).div_(ctx.temperature))
-            here = ((position >= start) & (position < start + ROWS_AT_A_TIME)).nonzero().squeeze(1)
+            here = ((position >= start) & (position < start + at_a_time)).nonzero().squeeze(1)
             own = of_tokens[here] / ctx.temperature
             gradient.index_put_((position[here] - start, token[here]), own, accumulate=True)
             result[rows] = gradient
         return result, None, None, None
+
+
+def _rows_at_a_time(logits: Tensor) -> int:
+    return ROWS_AT_A_TIME if logits.device.type == "cpu" else GPU_ROWS_AT_A_TIME
 
 
 def _scaled(logits: Tensor, temperature: float) -> Tensor:

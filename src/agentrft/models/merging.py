@@ -69,13 +69,25 @@ def _in_blocks(frozen: Tensor, up: Tensor, down: Tensor, scale: float, at_once: 
 def _rounded(exact: Float[Tensor, "*experts rows columns"], first: int) -> Tensor:
     """float32 to bfloat16 by the thresholds of the elements from number `first` on, of each expert."""
     rows, columns = exact.shape[-2:]
-    index = torch.arange(first, first + rows * columns, device=exact.device).view(rows, columns)
-    moved = exact.view(torch.int32) + _thresholds(index)
+    moved = exact.view(torch.int32) + _thresholds(first, rows * columns, exact.device).view(rows, columns)
     return torch.where(exact.isfinite(), (moved >> 16).to(torch.int16).view(torch.bfloat16), exact.to(torch.bfloat16))
 
 
-def _thresholds(index: Tensor) -> Tensor:
-    """16 bits for each element: what is added below the bits that are kept."""
+# What was computed of the thresholds, by device, where that takes a dozen kernels for each weight.
+_known: dict[torch.device, Tensor] = {}
+
+
+def _thresholds(first: int, count: int, device: torch.device) -> Tensor:
+    """16 bits, as int32, for each element from number `first` on: what is added below the bits that are kept."""
+    if device.type == "cpu":
+        return _mixed(torch.arange(first, first + count))
+    known = _known.get(device)
+    if known is None or len(known) < first + count:
+        known = _known[device] = _mixed(torch.arange(first + count, device=device)).to(torch.uint16)
+    return known[first : first + count].to(torch.int32)
+
+
+def _mixed(index: Tensor) -> Tensor:
     low = 0xFFFFFFFF
     mixed = (index * 2654435761) & low
     mixed = mixed ^ (mixed >> 15)
