@@ -1,5 +1,6 @@
 """What an update says of itself."""
 
+import math
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -29,8 +30,9 @@ class UpdateMetrics:
         passes: that the groups were packed into.
         unique_tokens_per_s, flops_per_s: of the whole update; FLOPs are those of `update_flops`.
         peak_share: `flops_per_s` as a share of what a large matrix product reaches here in the same data type.
-        logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update.
-        entropy: mean over sampled tokens before the update, in nats.
+        logprob_gap_mean, logprob_gap_max: |learner - engine| log-probability before the update; of the first minibatch
+            alone where that has shown that both agree.
+        entropy: mean over sampled tokens as the update first saw them, in nats.
         entropy_by_turn: the same of each turn; the last of `TURNS_TOLD` has those after it, too.
         truncated_ratio_share: of the sampled tokens, by the importance ratio against the policy that sampled them.
         clipped_share: of the tokens of all optimizer steps, by the ratio against the policy before the update.
@@ -79,7 +81,7 @@ class Totals:
     loss: float = 0.0
     grad_norm: float = 0.0
     optimizer_steps: int = 0
-    seen_before: int = 0
+    gap_tokens: int = 0
     tokens: int = 0
     unique_tokens: int = 0
     total_tokens: int = 0
@@ -96,12 +98,21 @@ class Totals:
     replay_loss: float = 0.0
     replay_tokens: int = 0
 
-    def add_before(self, sampled: SampledLogprobs) -> None:
-        """Tokens as they were under the policy before the update."""
+    @property
+    def gap_mean(self) -> float:
+        """Of the tokens whose gap is known; infinite where none is, or where it is no number."""
+        mean = self.gap / self.gap_tokens if self.gap_tokens else math.inf
+        return mean if math.isfinite(mean) else math.inf
+
+    def add_gap(self, sampled: SampledLogprobs) -> None:
+        """Of tokens as they were under the policy before the update."""
         gap = (sampled.logprobs.detach() - sampled.sampling_logprobs).abs()
-        self.seen_before += len(gap)
+        self.gap_tokens += len(gap)
         self.gap += float(gap.sum())
         self.gap_max = max(self.gap_max, float(gap.max()))
+
+    def add_entropy(self, sampled: SampledLogprobs) -> None:
+        """Of tokens as the update first saw them."""
         turns = sampled.turn.clamp(max=TURNS_TOLD - 1)
         sums = torch.zeros(TURNS_TOLD, device=turns.device).index_add_(0, turns, sampled.entropy)
         for turn, (total, count) in enumerate(zip(sums.tolist(), turns.bincount().tolist(), strict=False)):
@@ -131,7 +142,8 @@ class Totals:
         self.passes += 1
 
     def metrics(self, trained: int, skipped: int, seconds: float) -> UpdateMetrics:
-        seen, trained_on, steps = max(1, self.seen_before), max(1, self.tokens), max(1, self.optimizer_steps)
+        trained_on, steps = max(1, self.tokens), max(1, self.optimizer_steps)
+        seen = max(1, sum(self.tokens_of_turn.values()))
         moved, moved_tokens = (sum(part) for part in zip((0.0, 0), *self.change.values(), strict=True))
         return UpdateMetrics(
             groups_trained=trained,
@@ -145,7 +157,7 @@ class Totals:
             passes=self.passes,
             unique_tokens_per_s=self.unique_tokens / seconds,
             flops_per_s=self.flops / seconds,
-            logprob_gap_mean=self.gap / seen,
+            logprob_gap_mean=self.gap / max(1, self.gap_tokens),
             logprob_gap_max=self.gap_max,
             entropy=sum(self.entropy.values()) / seen,
             entropy_by_turn=[self.entropy[turn] / max(1, count) for turn, count in sorted(self.tokens_of_turn.items())],
