@@ -31,8 +31,8 @@ FINAL_LEARNING_RATE = 0.1
 # On a CPU larger products gain nothing, and the activations of more tokens leave its caches.
 CPU_TOKENS_PER_PASS = 2048
 TOKENS_PER_PASS = 32768
-# A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the update:
-# far below what a clip bounds, and what bfloat16 alone makes.
+# A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the
+# update: far below what a clip bounds, and what bfloat16 alone makes.
 AGREES = 0.02
 
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentrft.report.averages import mean
+from agentrft.report.behaviours import shifts, that_show
 from agentrft.report.hacking import divergences, most_suspicious
 from agentrft.report.summary import has_parse_error, lacks_what_is_read, ran_out_of_tokens, repeated_calls
 from agentrft.rollout.record import Rollout
 from agentrft.spec import AlarmSpec, AlarmsSpec
 
 ROLLOUTS_SHOWN = 3
+UNLEARNED = (
+    "Read some; more `minibatches` and `replay_rollouts` keep what is rare, and a tool whose results come in another "
+    "order each time makes place no short cut."
+)
 
 # What a share is of, for the event's text, and what helps.
 SHARES = {
@@ -52,7 +57,7 @@ class Alarm:
     """An alarm that rings.
 
     Attributes:
-        key: its name in the spec; of a holdout's divergence with the holdout's name after a colon.
+        key: its name in the spec; with the holdout's or the behaviour's own after a colon.
     """
 
     key: str
@@ -83,19 +88,29 @@ def ringing(spec: AlarmsSpec, steps: Sequence[Mapping[str, Any]]) -> dict[str, A
         alarms.append(_alarm(name, value, alarm, text))
     if spec.output_length_drift is not None:
         alarms += _drift(spec.output_length_drift, steps)
+    if spec.entropy_collapse is not None:
+        alarms += _collapse(spec.entropy_collapse, steps)
+    if spec.behaviour_shift is not None:
+        alarm = spec.behaviour_shift
+        for shift in shifts(steps, least_rise=alarm.threshold, window=alarm.over_steps):
+            text = f"{shift.text} ({_when(alarm)}; alarm from a rise of {alarm.threshold:.0%}). {UNLEARNED}"
+            alarms.append(Alarm(f"behaviour_shift:{shift.name}", shift.rise, alarm.threshold, alarm.action, text))
     if spec.holdout_divergence is not None:
         alarm = spec.holdout_divergence
         for found in divergences(steps, least_change=alarm.threshold, window=alarm.over_steps):
             key = f"holdout_divergence:{found.holdout}"
             alarms.append(Alarm(key, found.fall, alarm.threshold, alarm.action, found.text))
-    # A divergence is found by its threshold; the others are measured whatever theirs is.
-    return {one.key: one for one in alarms if one.value > one.threshold or one.name == "holdout_divergence"}
+    # These are found by their threshold; the others are measured whatever theirs is.
+    found = ("holdout_divergence", "behaviour_shift")
+    return {one.key: one for one in alarms if one.value > one.threshold or one.name in found}
 
 
 def rollouts_that_show(alarm: Alarm, rollouts: Sequence[Rollout]) -> list[str]:
     """Trace ids of a step's rollouts to read, at most `ROLLOUTS_SHOWN`, those that show it best first."""
     if alarm.name == "holdout_divergence":
         return most_suspicious(rollouts, alarm.key.partition(":")[2])
+    if alarm.name == "behaviour_shift":
+        return that_show(alarm.key.partition(":")[2], rollouts)[:ROLLOUTS_SHOWN]
     how_much: dict[str, Callable[[Rollout], float]] = {
         "truncation_share": lambda rollout: rollout.sampled_tokens * ran_out_of_tokens(rollout),
         "parse_error_share": has_parse_error,
@@ -126,6 +141,22 @@ def _drift(alarm: AlarmSpec, steps: Sequence[Mapping[str, Any]]) -> list[Alarm]:
         "Read some: length can be what the grader rewards."
     )
     return [_alarm("output_length_drift", value, alarm, text)]
+
+
+def _collapse(alarm: AlarmSpec, steps: Sequence[Mapping[str, Any]]) -> list[Alarm]:
+    # A step without an update has no entropy.
+    known = [step["entropy"] for step in steps if step.get("sampled_tokens", 0) and "entropy" in step]
+    if len(known) < 2 * alarm.over_steps:
+        return []
+    first, last = mean(known[: alarm.over_steps]), mean(known[-alarm.over_steps :])
+    if min(first, last) <= 0:
+        return []
+    text = (
+        f"the entropy of sampled tokens fell by a factor of {first / last:.1f}, from {first:.3f} to {last:.3f} nats "
+        f"({_when(alarm)}; alarm above {alarm.threshold:g}): rollouts of a sample become alike, and teach nothing. "
+        "Lower the learning rate, raise clip_high or the temperature, or end here."
+    )
+    return [_alarm("entropy_collapse", first / last, alarm, text)]
 
 
 def _kinds(steps: Sequence[Mapping[str, Any]]) -> str:

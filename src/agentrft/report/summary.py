@@ -9,6 +9,7 @@ from typing import Any
 from agentrft.graders import Grade, count_repeated
 from agentrft.graders.uses import added_counts
 from agentrft.report.averages import mean, quantile
+from agentrft.report.behaviours import behaviours
 from agentrft.report.panels import grader_panels, tool_panels
 from agentrft.rollout.record import Rollout
 
@@ -57,6 +58,7 @@ class Summary:
         repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
         missing_sample_key_share: of the graded rollouts, those that lack something that the grader reads of them, such
             as `sample.output_json` where the answer is no JSON: they got its lowest score.
+        behaviours: what the reward does not show, by name: see `report.behaviours`.
         latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
@@ -101,6 +103,7 @@ class Summary:
     first_attempt_failure_share: float = 0.0
     repeated_call_share: float = 0.0
     missing_sample_key_share: float = 0.0
+    behaviours: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     @classmethod
     def from_metrics(cls, metrics: Mapping[str, Any]) -> "Summary":
@@ -172,6 +175,7 @@ def summarise(
         first_attempt_failure_share=len(first_failures) / len(rollouts) if rollouts else 0.0,
         repeated_call_share=_share(map(repeated_calls, rollouts), (len(rollout.tool_calls) for rollout in rollouts)),
         missing_sample_key_share=mean([lacks_what_is_read(rollout) for rollout in rewarded if rollout.grade]),
+        behaviours=behaviours(rollouts),
     )
 
 

@@ -37,6 +37,9 @@ class AlarmsSpec(SpecModel):
         repeated_call_share: of the tool calls, those equal to an earlier one of their rollout.
         missing_sample_key_share: of the graded rollouts, those that lack what the grader reads of them.
         output_length_drift: mean sampled tokens of a rollout against the first steps, as a factor, longer or shorter.
+        behaviour_shift: by how much a behaviour's share of the rollouts rose, such as answering a search's first item,
+            while the reward of those without it fell.
+        entropy_collapse: mean entropy of sampled tokens in the first steps against now, as a factor.
         holdout_divergence: by how much a holdout grader fell, from its best, while the reward rose by as much.
     """
 
@@ -48,6 +51,8 @@ class AlarmsSpec(SpecModel):
     repeated_call_share: AlarmSpec | None = AlarmSpec(threshold=0.3)
     missing_sample_key_share: AlarmSpec | None = AlarmSpec(threshold=0.5)
     output_length_drift: AlarmSpec | None = AlarmSpec(threshold=2.0)
+    behaviour_shift: AlarmSpec | None = AlarmSpec(threshold=0.2, over_steps=5)
+    entropy_collapse: AlarmSpec | None = AlarmSpec(threshold=5.0)
     holdout_divergence: AlarmSpec | None = AlarmSpec(threshold=0.05, over_steps=5)
 
     @field_validator("*", mode="before")
@@ -72,6 +77,7 @@ class AlarmsSpec(SpecModel):
         "first_attempt_failure_share",
         "repeated_call_share",
         "missing_sample_key_share",
+        "behaviour_shift",
     )
     @classmethod
     def _shares_end_at_one(cls, alarm: AlarmSpec | None) -> AlarmSpec | None:
@@ -79,9 +85,9 @@ class AlarmsSpec(SpecModel):
             raise ValueError(f"threshold: a share is never above 1, so {alarm.threshold:g} would never ring")
         return alarm
 
-    @field_validator("output_length_drift")
+    @field_validator("output_length_drift", "entropy_collapse")
     @classmethod
     def _factors_begin_at_one(cls, alarm: AlarmSpec | None) -> AlarmSpec | None:
         if alarm is not None and alarm.threshold <= 1:
-            raise ValueError("threshold: is a factor, such as 2 for twice or half as long; must be above 1")
+            raise ValueError("threshold: is a factor, such as 2 for twice as much or half of it; must be above 1")
         return alarm

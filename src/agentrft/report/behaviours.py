@@ -1,0 +1,228 @@
+"""What an agent does that its reward does not show: where its answers come from, and how alike they are.
+
+An agent that is paid for the right item of a search can learn to read, or to copy the first one. Both rewards rise, and
+only the shares of these behaviours, by reward, tell them apart.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agentrft.report.averages import mean
+from agentrft.rollout.record import Rollout
+
+# Items of a tool's result that are told apart by their place; those after them are "a later item".
+PLACES = ("first", "second", "third")
+LATER = "later"
+ALIKE = "answers as another of its group"
+# An answer of more words is no copy of an item.
+MOST_WORDS = 12
+# Of fewer rollouts that lack a behaviour their mean reward says nothing.
+LEAST_ROLLOUTS = 12
+# By how much the reward of those that lack it falls.
+LEAST_FALL = 0.05
+
+
+@dataclass(frozen=True)
+class Share:
+    """A behaviour in some rollouts.
+
+    Attributes:
+        shown, possible: rollouts that show it, and that could have.
+        reward_with, reward_without: their mean rewards; 0 of none.
+    """
+
+    shown: int
+    possible: int
+    reward_with: float
+    reward_without: float
+
+    @property
+    def share(self) -> float:
+        return self.shown / self.possible if self.possible else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "share": self.share,
+            "shown": self.shown,
+            "possible": self.possible,
+            "reward_with": self.reward_with,
+            "reward_without": self.reward_without,
+        }
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A behaviour that spread while what is done without it got worse; over some steps each."""
+
+    name: str
+    share_before: float
+    share_after: float
+    without_before: float
+    without_after: float
+
+    @property
+    def rise(self) -> float:
+        return self.share_after - self.share_before
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.share_after:.0%} of the rollouts that can now do this, and {self.share_before:.0%} did before: "
+            f"{self.name}. The reward of those that do not fell from {self.without_before:.2f} to "
+            f"{self.without_after:.2f}: the policy takes to a habit, and unlearns what is right where the habit is not"
+        )
+
+
+def shifts(steps: Sequence[Mapping[str, Any]], *, least_rise: float, window: int) -> list[Shift]:
+    """The behaviours that spread while the reward of the rollouts without them fell.
+
+    Args:
+        steps: metrics of the training steps, in order.
+        least_rise: of a behaviour's share.
+        window: steps that are taken together; the last ones are compared with those in which rollouts without the
+            behaviour did best.
+    """
+    if len(steps) < 2 * window:
+        return []
+    found = []
+    for name in dict.fromkeys(name for step in steps for name in step.get("behaviours", {})):
+        together = [_together(name, steps[start : start + window]) for start in range(len(steps) - window + 1)]
+        *earlier, last = together
+        known = [one for one in earlier[: len(steps) - 2 * window + 1] if _lacking(one) >= LEAST_ROLLOUTS]
+        if not known or _lacking(last) < LEAST_ROLLOUTS:
+            continue
+        first = max(known, key=lambda one: one.reward_without)
+        shift = Shift(name, first.share, last.share, first.reward_without, last.reward_without)
+        if shift.rise >= least_rise and shift.without_before - shift.without_after >= LEAST_FALL:
+            found.append(shift)
+    return found
+
+
+def that_show(name: str, rollouts: Sequence[Rollout]) -> list[str]:
+    """Trace ids of those that show a behaviour, those with the least reward first."""
+    alike = _alike(rollouts)
+    shown = [
+        (rollout.reward, rollout.trace_id)
+        for rollout, is_alike in zip(rollouts, alike, strict=True)
+        if rollout.reward is not None and {**shown_by(rollout), ALIKE: is_alike}.get(name)
+    ]
+    return [trace_id for _, trace_id in sorted(shown)]
+
+
+def behaviours(rollouts: Sequence[Rollout]) -> dict[str, dict[str, Any]]:
+    """By name the share of each behaviour that any rollout could show, and the rewards with and without it."""
+    alike = _alike(rollouts)
+    seen: dict[str, list[tuple[bool, float]]] = {}
+    for rollout, is_alike in zip(rollouts, alike, strict=True):
+        if rollout.reward is None:
+            continue
+        for name, shown in {**shown_by(rollout), ALIKE: is_alike}.items():
+            if shown is not None:
+                seen.setdefault(name, []).append((shown, rollout.reward))
+    return {name: _share(found).as_dict() for name, found in sorted(seen.items())}
+
+
+def shown_by(rollout: Rollout) -> dict[str, bool | None]:
+    """Which behaviours a rollout shows by itself; None where it could not."""
+    answer = _plain(rollout.output_text)
+    found: dict[str, bool | None] = {"repeats the prompt": answer in _prompts(rollout) if answer else None}
+    items = items_of(_last_result(rollout))
+    place = place_of(answer, items) if answer and len(items) > 1 else None
+    can = bool(answer) and len(items) > 1
+    for number, name in enumerate(PLACES):
+        possible = can and (number == 0 or len(items) > number)
+        found[f"answers the {name} item"] = place == number if possible else None
+    found[f"answers a {LATER} item"] = (place is not None and place > 0) if can else None
+    return found
+
+
+def items_of(result: str) -> list[str]:
+    """The items of a tool's result: the elements of a JSON list, also of one inside an object, or else its lines."""
+    text = result.strip()
+    if text[:1] in ("[", "{"):
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        listed = _list_in(value)
+        if listed is not None:
+            return [_plain(one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for one in listed]
+    return [plain for line in text.splitlines() if (plain := _plain(line))]
+
+
+def place_of(answer: str, items: Sequence[str]) -> int | None:
+    """The first item that the answer is a part of, from 0; or that is a part of the answer."""
+    if len(answer.split()) > MOST_WORDS:
+        return None
+    for place, item in enumerate(items):
+        if _within(answer, item) or _within(item, answer):
+            return place
+    return None
+
+
+def _together(name: str, steps: Sequence[Mapping[str, Any]]) -> Share:
+    """A behaviour over several steps."""
+    found = [step["behaviours"][name] for step in steps if name in step.get("behaviours", {})]
+    shown, possible = (sum(one[key] for one in found) for key in ("shown", "possible"))
+    with_it = sum(one["reward_with"] * one["shown"] for one in found)
+    without = sum(one["reward_without"] * (one["possible"] - one["shown"]) for one in found)
+    return Share(shown, possible, with_it / max(1, shown), without / max(1, possible - shown))
+
+
+def _lacking(share: Share) -> int:
+    return share.possible - share.shown
+
+
+def _share(found: Sequence[tuple[bool, float]]) -> Share:
+    with_it = [reward for shown, reward in found if shown]
+    without = [reward for shown, reward in found if not shown]
+    return Share(len(with_it), len(found), mean(with_it), mean(without))
+
+
+def _alike(rollouts: Sequence[Rollout]) -> list[bool | None]:
+    """Whether each answers word for word as another rollout of its sample."""
+    answers = Counter((rollout.sample_id, _plain(rollout.output_text)) for rollout in rollouts if rollout.output_text)
+    of_sample = Counter(rollout.sample_id for rollout in rollouts if rollout.output_text)
+    return [
+        answers[rollout.sample_id, _plain(rollout.output_text)] > 1
+        if rollout.output_text and of_sample[rollout.sample_id] > 1
+        else None
+        for rollout in rollouts
+    ]
+
+
+def _last_result(rollout: Rollout) -> str:
+    for turn in reversed(rollout.turns):
+        for call in reversed(turn.tool_calls):
+            if call.status in ("ok", "cut"):
+                return call.output
+    return ""
+
+
+def _prompts(rollout: Rollout) -> set[str]:
+    return {
+        _plain(message["content"])
+        for message in rollout.messages
+        if message.get("role") == "user" and isinstance(message.get("content"), str)
+    }
+
+
+def _list_in(value: Any) -> list[Any] | None:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, Mapping):
+        return next((one for one in value.values() if isinstance(one, list)), None)
+    return None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _within(part: str, whole: str) -> bool:
+    """Whether `part` stands in `whole` as words of its own."""
+    return bool(part) and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", whole) is not None
