@@ -83,8 +83,8 @@ def check_inputs(spec: JobSpec) -> None:
 
     judge = call_judge(declared_tools(spec.tools))
     samples = load_samples(spec.training_file, judge)
-    if spec.validation_file:
-        samples += load_samples(spec.validation_file, judge)
+    for path in filter(None, (spec.validation_file, spec.test_file)):
+        samples += load_samples(path, judge)
     if spec.warm_start:
         load_demonstrations(spec.warm_start.training_file, judge)
     for grader in (spec.grader, *spec.holdout_graders.values()):

@@ -10,7 +10,12 @@ from agentrft.spec import JobSpec
 
 def file_digests(spec: JobSpec) -> dict[str, str]:
     """SHA-256 of each data file, by its path; files that are not there are left out."""
-    paths = [spec.training_file, spec.validation_file, spec.warm_start and spec.warm_start.training_file]
+    paths = [
+        spec.training_file,
+        spec.validation_file,
+        spec.test_file,
+        spec.warm_start and spec.warm_start.training_file,
+    ]
     return {str(path): _sha256(path) for path in paths if path and path.is_file()}
 
 

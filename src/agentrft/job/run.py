@@ -17,6 +17,19 @@ from agentrft.spec import JobSpec
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TRAIN, step_folder
 
+# What a job had that began before there was a choice; "auto" has become something else since.
+BEFORE: dict[str, Any] = {
+    "lora_experts": False,
+    "minibatches": 1,
+    "update_epochs": 1,
+    "clip_low": 0.2,
+    "clip_high": 0.2,
+    "advantage_by": "rollout",
+    "advantage_std_floor": 0.0,
+    "replay_rollouts": 0,
+    "replay_weight": 0.0,
+    "sample_by": "epoch",
+}
 # As hosted Agent RFT says it.
 COMPLETED = "The job has successfully completed"
 
@@ -99,11 +112,12 @@ def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
     of a job have the same.
     """
     recorded = job.hyperparameters or {}
-    names = ("max_tokens_per_turn", "max_context_tokens")
-    known: dict[str, Any] = {name: recorded[name] for name in names if name in recorded}
-    if recorded:
-        # Absent, it began before there were adapters of experts.
-        known["lora_experts"] = recorded.get("lora_experts", False)
+    if not recorded:
+        return spec
+    names = ("max_tokens_per_turn", "max_context_tokens", *BEFORE)
+    known: dict[str, Any] = {
+        name: value for name in names if (value := recorded.get(name, BEFORE.get(name))) is not None
+    }
     return spec.model_copy(update={"hyperparameters": spec.hyperparameters.model_copy(update=known)})
 
 
@@ -113,8 +127,13 @@ def _best(job: JobRow) -> str:
         return f"The result is step {job.total_steps}, the last one: there are no validation rows to choose by"
     if job.best_step == 0:
         what = "the model as it was" if job.setting("warm_start") is None else "the model as the warm start left it"
-        return f"The result is step 0, {what}: no trained step has a higher validation reward"
-    return f"The result is step {job.best_step} of {job.total_steps}, the first one with the highest validation reward"
+        return f"The result is step 0, {what}: on the validation samples the last step is worse by more than chance"
+    if job.best_step == job.total_steps:
+        return f"The result is step {job.best_step}, the last one: no validated step before it is better beyond chance"
+    return (
+        f"The result is step {job.best_step} of {job.total_steps}: on the validation samples it is better than the "
+        "last one by more than chance"
+    )
 
 
 async def _run(

@@ -77,6 +77,7 @@ class Runtime:
         judge = call_judge(declared)
         self.train = load_samples(spec.training_file, judge) if given is None else list(given)
         self.validation = load_samples(spec.validation_file, judge) if spec.validation_file else []
+        self.test = load_samples(spec.test_file, judge) if spec.test_file else []
         self.demonstrations = load_demonstrations(spec.warm_start.training_file, judge) if spec.warm_start else []
         self.notices = Notices()
         if grader is None:
@@ -119,7 +120,7 @@ class Runtime:
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
         self.prompt_tokens = [
             len(self.codec.prompt_ids(sample.messages, self.tools_of(sample)))
-            for sample in (*self.train, *self.validation)
+            for sample in (*self.train, *self.validation, *self.test)
         ]
         facts = limit_facts(self, inspect_architecture(load_config(source), self.dtype), calls_end=calls_end)
         self.model_tokens = facts.model_tokens
@@ -305,13 +306,15 @@ def _check_tools_and_calls(runtime: Runtime) -> None:
     judge_samples(spec.training_file, runtime.train, judge)
     if spec.validation_file is not None:
         judge_samples(spec.validation_file, runtime.validation, judge)
+    if spec.test_file is not None:
+        judge_samples(spec.test_file, runtime.test, judge)
     if spec.warm_start is not None:
         judge_samples(spec.warm_start.training_file, runtime.demonstrations, judge)
 
 
 def _check_prompts(runtime: Runtime) -> None:
     room = runtime.hyperparameters.max_context_tokens
-    samples = (*runtime.train, *runtime.validation)
+    samples = (*runtime.train, *runtime.validation, *runtime.test)
     too_long = [
         f"row {sample.sample_id}: {tokens} tokens"
         for sample, tokens in zip(samples, runtime.prompt_tokens, strict=True)

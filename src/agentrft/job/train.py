@@ -9,8 +9,10 @@ With `max_off_policy_steps: 1` the next step's rollouts begin before the update 
 
 import time
 from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
+from agentrft.data import Sample
 from agentrft.errors import JobFailedError, NotTrainableError
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.collect import Collector
@@ -23,14 +25,14 @@ from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
 from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
-from agentrft.report.best import FLOOR, best_validation
+from agentrft.report.best import FLOOR, Validated, chosen_step, validated
 from agentrft.report.bottleneck import bottleneck
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import FINE, verdict
 from agentrft.report.ways import Ways
 from agentrft.rollout import GroupResult, Rollout, form_group
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
-from agentrft.store.layout import TRAIN, VALIDATION, rollouts_file, step_folder
+from agentrft.store.layout import TEST, TRAIN, VALIDATION, rollouts_file, step_folder
 
 WARM_UP_STEPS = 2
 
@@ -58,6 +60,7 @@ class Trainer:
         self._sampler = StepSampler(runtime, self._collector)
         self._replay = Replay(runtime.spec.pass_threshold, runtime.spec.seed)
         self._last = 0
+        self._validated: dict[int, Validated] = {}
         self._watch = Watch(runtime.spec.alarms, self._trained()[:-1], self._alarm)
 
     async def prepare(self) -> None:
@@ -71,11 +74,11 @@ class Trainer:
             # The process may have been killed between the commit and the alarms.
             events = [event.data for event in self._store.events(self._job_id)]
             told = {data["alarm"] for data in events if "alarm" in data and data["step"] == last}
-            self._watch.look(last, self._trained()[-1], self._stored_rollouts(last), told=told)
+            self._watch.look(last, self._trained()[-1], self._stored_rollouts(TRAIN, last), told=told)
         hyperparameters = self._runtime.hyperparameters
         if hyperparameters.sample_by == "difficulty" or hyperparameters.replay_rollouts > 0:
             for step in range(1, last + 1):
-                rollouts = self._stored_rollouts(step)
+                rollouts = self._stored_rollouts(TRAIN, step)
                 self._sampler.note(step, rollouts)
                 self._replay.note(step, rollouts)
         await self._runtime.publish_policy()
@@ -109,6 +112,7 @@ class Trainer:
             await self._prune(step)
             self._watch.pause_if_asked(self._job_id)
             self._stop.check()
+        await self._test(committed)
 
     async def _step(self, step: int) -> None:
         runtime = self._runtime
@@ -157,9 +161,9 @@ class Trainer:
         summary = summarise(rollouts, pass_threshold=spec.pass_threshold, sub_thresholds=spec.sub_thresholds)
         return summary.as_dict()
 
-    def _stored_rollouts(self, step: int) -> list[Rollout]:
-        """Of a committed training step."""
-        rows = read_rollouts(rollouts_file(self._folder, TRAIN, step))
+    def _stored_rollouts(self, phase: str, step: int) -> list[Rollout]:
+        """Of a committed step."""
+        rows = read_rollouts(rollouts_file(self._folder, phase, step))
         return [Rollout.from_dict(row["record"]) for row in rows]
 
     def _trained(self) -> list[dict[str, Any]]:
@@ -186,10 +190,28 @@ class Trainer:
         return groups
 
     async def _validate(self, step: int) -> dict[str, Any]:
+        k = self._runtime.spec.baseline.rollouts_per_sample if step == 0 else self._runtime.hyperparameters.eval_samples
+        return await self._measure(VALIDATION, step, self._runtime.validation, k)
+
+    async def _test(self, committed: Collection[tuple[str, int]]) -> None:
+        """The test samples, once: by the model as it began and by the result."""
+        runtime = self._runtime
+        if not runtime.test:
+            return
+        result = self._store.get_job(self._job_id).best_step
+        for step in sorted({0, runtime.hyperparameters.max_steps if result is None else result}):
+            if (TEST, step) in committed:
+                continue
+            self._stop.check()
+            await runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, step)))
+            await runtime.publish_policy()
+            await self._measure(TEST, step, runtime.test, runtime.hyperparameters.eval_samples)
+
+    async def _measure(self, phase: str, step: int, samples: Sequence[Sample], k: int) -> dict[str, Any]:
+        """The policy as it is, on samples that it is not trained on; the metrics that were committed."""
         runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
-        k = runtime.spec.baseline.rollouts_per_sample if step == 0 else hyperparameters.eval_samples
         tasks = rollout_tasks(
-            runtime.validation,
+            samples,
             step=step,
             rollouts_per_sample=k,
             temperature=hyperparameters.temperature,
@@ -198,15 +220,15 @@ class Trainer:
             policy_version=runtime.policy.version,
         )
         started = time.perf_counter()
-        rollouts = await self._collector.collect(VALIDATION, step, tasks)
+        rollouts = await self._collector.collect(phase, step, tasks)
         if all(rollout.outcome == "infra_failed" for rollout in rollouts):
-            self._fail(VALIDATION, step, "infrastructure failures left no rollout with a reward", rollouts)
+            self._fail(phase, step, "infrastructure failures left no rollout with a reward", rollouts)
         metrics = {
             **self._summary(rollouts),
             FLOOR: None if runtime.failed_reward.fixed is not None else runtime.failed_reward.beside(rollouts),
             "step_s": time.perf_counter() - started,
         }
-        await self._commit(VALIDATION, step, rollouts, metrics)
+        await self._commit(phase, step, rollouts, metrics)
         return metrics
 
     def _judge_baseline(self, metrics: dict[str, Any]) -> None:
@@ -254,13 +276,16 @@ class Trainer:
         return step % hyperparameters.eval_interval == 0 or step == hyperparameters.max_steps
 
     def _keep_best(self) -> None:
-        validated = [row for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION]
-        self._store.set_best_step(self._job_id, best_validation(validated)["step"])
+        for row in self._store.metrics(self._job_id):
+            step = row["step"]
+            if row["phase"] == VALIDATION and step not in self._validated:
+                self._validated[step] = validated(step, self._stored_rollouts(VALIDATION, step), row.get(FLOOR))
+        self._store.set_best_step(self._job_id, chosen_step(list(self._validated.values())).step)
 
     async def _prune(self, step: int) -> None:
         """Keep the first, the last and the validated checkpoints."""
-        validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
-        await self._artifacts.aside(prune, self._folder, validated | {0, step}, self._artifacts)
+        kept = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
+        await self._artifacts.aside(prune, self._folder, kept | {0, step}, self._artifacts)
 
     def _alarm(self, text: str, data: dict[str, Any]) -> None:
         self._event("warning", text, data)

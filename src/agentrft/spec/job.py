@@ -55,6 +55,8 @@ class JobSpec(SpecModel):
     """A whole job in its one stored shape. All paths are absolute once a job was loaded from a file.
 
     Attributes:
+        validation_file: samples that are measured during training, and by which the result is chosen.
+        test_file: samples that are measured once, at the end, by the model as it began and by the result.
         tool_choice: "required" or a tool's name: an answer before that call is a failure of the model.
         parallel_tool_calls: whether a turn may have several calls.
         max_tool_calls: in one rollout; the model reads an error for those beyond.
@@ -74,6 +76,7 @@ class JobSpec(SpecModel):
     model: str
     training_file: Path
     validation_file: Path | None = None
+    test_file: Path | None = None
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
     metadata: dict[str, str] = Field(default_factory=dict)

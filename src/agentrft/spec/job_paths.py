@@ -52,7 +52,7 @@ def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
     paths = _Paths(folder, source)
     changes: dict[str, Any] = {
         name: paths.absolute(given, name)
-        for name in ("output_dir", "training_file", "validation_file")
+        for name in ("output_dir", "training_file", "validation_file", "test_file")
         if (given := getattr(job, name)) is not None
     }
     if job.warm_start:

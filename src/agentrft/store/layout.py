@@ -3,12 +3,12 @@
 checkpoints/step-00007/state.pt       master weights, optimizer, counters (the learner's `state`)
 checkpoints/step-00007/adapter/       the adapter in PEFT's format, or model/ with all weights
 checkpoints/warm-start-00003/         of the warm start's last batch
-rollouts/train-00007.parquet          of a step, and validation-00007.parquet
+rollouts/train-00007.parquet          of a step, and validation-00007.parquet, and test-00007.parquet at the end
 """
 
 from pathlib import Path
 
-WARM_START, TRAIN, VALIDATION = "warm_start", "train", "validation"
+WARM_START, TRAIN, VALIDATION, TEST = "warm_start", "train", "validation", "test"
 STATE, ADAPTER, MODEL = "state.pt", "adapter", "model"
 
 

@@ -21,6 +21,7 @@ class Rows:
 
     train: list[Sample]
     validation: list[Sample]
+    test: list[Sample]
     demonstrations: list[Sample]
 
 
@@ -29,8 +30,13 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
 
     Returns None where a file cannot be used.
     """
-    files = [spec.training_file, spec.validation_file, spec.warm_start and spec.warm_start.training_file]
-    loads = [load_samples, load_samples, load_demonstrations]
+    files = [
+        spec.training_file,
+        spec.validation_file,
+        spec.test_file,
+        spec.warm_start and spec.warm_start.training_file,
+    ]
+    loads = [load_samples, load_samples, load_samples, load_demonstrations]
     judge = call_judge(declared_tools(spec.tools))
     loaded: list[list[Sample]] = []
     for path, load in zip(files, loads, strict=True):
@@ -42,7 +48,7 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
     names = {"grader": spec.grader} | {f"holdout {name}": one for name, one in spec.holdout_graders.items()}
     for name, grader in names.items():
         with report.part(name):
-            check_templates(grader, [*rows.train, *rows.validation])
+            check_templates(grader, [*rows.train, *rows.validation, *rows.test])
     repeated = _repeated(rows.train)
     report.data = RowsReport(
         len(rows.train), len(rows.validation), len(rows.demonstrations), _in_both(rows.train, rows.validation), repeated
@@ -55,19 +61,27 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
             f"{len(report.data.in_both)} validation row(s) are in the training file, too: {shown}.",
             "Take them out of one: the validation reward would show what was learned by heart.",
         )
+    learned = [f"{other} = {test}" for other, test in _in_both([*rows.train, *rows.validation], rows.test)]
+    if learned:
+        shown = ", ".join(learned[:SHOWN])
+        report.warn(
+            "data",
+            f"{len(learned)} test row(s) are in the training or the validation file, too: {shown}.",
+            "Take them out of the test file: what it shows is to be of rows that nothing was learned or chosen by.",
+        )
     if repeated:
         report.warn(
             "data",
             f"{len(repeated)} training row(s) repeat an earlier one's messages: {', '.join(repeated[:SHOWN])}.",
             "Take them out, unless they should count twice.",
         )
-    too_large = oversized_rows(spec.tools, [*rows.train, *rows.validation])
+    too_large = oversized_rows(spec.tools, [*rows.train, *rows.validation, *rows.test])
     if too_large is not None:
         report.warn("data", f"{too_large}.", "Keep in the rows what the prompt, the tools and the grader read.")
     if not rows.validation:
         report.warn(
             "data",
-            "there is no validation file: the best step is not found.",
+            "there is no validation file: whether anything was learned is not seen.",
             "Set `validation_file` to held-out rows.",
         )
     return rows
@@ -98,7 +112,12 @@ def check_prompts(runtime: Runtime, report: CheckReport) -> None:
 
 
 def _counted(rows: Rows) -> str:
-    counts = [(rows.train, "training"), (rows.validation, "validation"), (rows.demonstrations, "demonstration")]
+    counts = [
+        (rows.train, "training"),
+        (rows.validation, "validation"),
+        (rows.test, "test"),
+        (rows.demonstrations, "demonstration"),
+    ]
     return ", ".join(f"{len(some)} {name}" for some, name in counts if some) + " rows"
 
 

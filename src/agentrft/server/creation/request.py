@@ -31,6 +31,7 @@ OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "me
 OF_AZURE = ("trainingType",)
 # Ours, beside the API's: through the SDK as `extra_body`.
 OURS = (
+    "test_file",
     "warm_start",
     "baseline",
     "engine",
@@ -105,8 +106,9 @@ def read_request(
         raw |= {"model": start.base, "start_from": str(start.folder)}
     raw["output_dir"] = str(settings.jobs_dir)
     raw["training_file"] = _file_path(body["training_file"], "training_file", records, settings)
-    if body.get("validation_file") is not None:
-        raw["validation_file"] = _file_path(body["validation_file"], "validation_file", records, settings)
+    for name in ("validation_file", "test_file"):
+        if body.get(name) is not None:
+            raw[name] = _file_path(body[name], name, records, settings)
     warm_start = raw.get("warm_start")
     if isinstance(warm_start, dict):
         name = warm_start.get("training_file")

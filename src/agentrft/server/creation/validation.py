@@ -19,6 +19,7 @@ STORED = re.compile(r"\[(invalid_\w+|worker_died|artifacts_unavailable|job_faile
 CODES = {
     "training_file": "invalid_training_file",
     "validation_file": "invalid_validation_file",
+    "test_file": "invalid_test_file",
     "warm_start.training_file": "invalid_warm_start_file",
 }
 IN_METHOD = "method.reinforcement"
@@ -29,8 +30,8 @@ class Problem:
     """Why a job cannot run.
 
     Attributes:
-        code: `invalid_training_file`, `invalid_validation_file`, `invalid_warm_start_file`, `invalid_grader`,
-            `invalid_hyperparameters`, `invalid_chat_template_kwargs` or `invalid_model`.
+        code: `invalid_training_file`, `invalid_validation_file`, `invalid_test_file`, `invalid_warm_start_file`,
+            `invalid_grader`, `invalid_hyperparameters`, `invalid_chat_template_kwargs` or `invalid_model`.
         param: the field of the request at fault.
         message: with the file's id and the lines.
     """
@@ -121,6 +122,8 @@ def _files(spec: JobSpec) -> Iterator[_Data]:
     yield _Data("training_file", spec.training_file, each_sample, judge)
     if spec.validation_file is not None:
         yield _Data("validation_file", spec.validation_file, each_sample, judge)
+    if spec.test_file is not None:
+        yield _Data("test_file", spec.test_file, each_sample, judge)
     if spec.warm_start is not None:
         path = spec.warm_start.training_file
         yield _Data("warm_start.training_file", path, each_demonstration, judge, is_graded=False)

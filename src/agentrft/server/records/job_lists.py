@@ -80,7 +80,8 @@ class JobLists:
     def users_of_files(self) -> dict[str, str]:
         """The ids of files that jobs and runs of evals need which have not ended, each with one of these."""
         job = t.jobs.c.spec["job"]
-        paths = (job["training_file"], job["validation_file"], job["warm_start"]["training_file"])
+        names = ("training_file", "validation_file", "test_file")
+        paths = (*(job[name] for name in names), job["warm_start"]["training_file"])
         query = _served(t.jobs.c.job_id, *(path.as_string() for path in paths)).where(t.jobs.c.status.not_in(ENDED))
         with self._database.read() as connection:
             rows = _rows(connection, query)

@@ -28,6 +28,8 @@ def localize_paths(spec: JobSpec, settings: Settings) -> JobSpec:
     }
     if spec.validation_file is not None:
         changes["validation_file"] = settings.files_dir / spec.validation_file.name
+    if spec.test_file is not None:
+        changes["test_file"] = settings.files_dir / spec.test_file.name
     if spec.warm_start is not None:
         path = settings.files_dir / spec.warm_start.training_file.name
         changes["warm_start"] = spec.warm_start.model_copy(update={"training_file": path})
@@ -38,7 +40,8 @@ def localize_paths(spec: JobSpec, settings: Settings) -> JobSpec:
 
 
 def data_files(spec: JobSpec) -> list[Path]:
-    paths = (spec.training_file, spec.validation_file, spec.warm_start and spec.warm_start.training_file)
+    demonstrations = spec.warm_start and spec.warm_start.training_file
+    paths = (spec.training_file, spec.validation_file, spec.test_file, demonstrations)
     return [path for path in paths if path is not None]
 
 
