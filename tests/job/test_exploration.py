@@ -15,10 +15,10 @@ from agentrft.store import JobStore, read_rollouts
 from tests.job.tiny_job import write_job
 from tests.traffic.chaos_server import ChaosServer
 
-# Every other word gets the same reward whatever the answer is.
+# Every other word gets full reward whatever the answer is, and whether there is one.
 HALF_FLAT = """
 def grade(sample, item):
-    return 0.5 if item["word"] in ("apple", "river", "table") else min(1.0, len(sample["output_text"]) / 20)
+    return 1.0 if item["word"] in ("apple", "river", "table") else min(1.0, len(sample["output_text"]) / 20)
 """
 FLAT_WORDS = {"apple", "river", "table"}
 
@@ -31,7 +31,7 @@ def half_flat_job(folder: Path, model: Path, url: str, **hyperparameters: Any) -
         grader={"type": "python", "trusted": True, "name": "half", "source": HALF_FLAT},
         engine={"max_concurrent_rollouts": 4},
         baseline={"enabled": False},
-        model_failed_reward=0.5,
+        model_failed_reward=1.0,
         hyperparameters={"batch_size": 6, "eval_interval": 99, **hyperparameters},
     )
 
@@ -40,7 +40,7 @@ def train_rollouts(store: JobStore, job_id: str, step: int) -> list[dict[str, An
     return read_rollouts(store.job_folder(job_id) / "rollouts" / f"train-{step:05d}.parquet")
 
 
-async def test_a_group_whose_first_rewards_are_all_alike_is_not_sampled_to_its_end(
+async def test_a_group_whose_first_rollouts_are_all_right_is_not_sampled_to_its_end(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     async with ChaosServer() as server:

@@ -14,8 +14,9 @@ from agentrft.store import JobStore
     [
         (None, 0, "step 0, the model as it was:"),
         ({"training_file": "x.jsonl"}, 0, "step 0, the model as the warm start left it:"),
-        ({"training_file": "x.jsonl"}, 2, "step 2 of 3, the first one"),
-        (None, None, "step 3, the last one:"),
+        ({"training_file": "x.jsonl"}, 2, "step 2 of 3: on the validation samples"),
+        (None, None, "step 3, the last one: there are no validation rows"),
+        (None, 3, "step 3, the last one: no validated step before it"),
     ],
 )
 def test_the_result_is_called_what_it_is(

@@ -54,8 +54,8 @@ def test_the_interval_is_that_of_the_mean_of_paired_differences() -> None:
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
-    a = [rollout(sample, (sample * 7 % 10) / 10) for sample in range(20)]
-    b = [rollout(sample, (sample * 3 % 10) / 10) for sample in range(20)]
+    a = [rollout(sample, (sample * 7 % 10) / 10) for sample in range(40)]
+    b = [rollout(sample, (sample * 3 % 10) / 10) for sample in range(40)]
     assert compare(a, b, seed=3) == compare(a, b, seed=3)
     assert measure(a, b, "reward", seed=3) != measure(a, b, "reward", seed=4)
 

@@ -23,6 +23,7 @@ from agentrft.cli.targets import (
     open_store_if_there,
 )
 from agentrft.cli.train import new_job, run
+from agentrft.data import load_samples
 from agentrft.errors import NotTrainableError, UserError
 from agentrft.spec import load_job
 from agentrft.store import JobStore
@@ -41,7 +42,10 @@ JobOption = Annotated[
 TemperatureOption = Annotated[
     float | None, typer.Option("--temperature", min=0.0, help="0 is greedy.", show_default="the job's")
 ]
-SplitOption = Annotated[str, typer.Option("--split", help="`validation` or `train`.")]
+SPLITS = ("validation", "train", "test")
+SplitOption = Annotated[str, typer.Option("--split", help="`validation`, `train` or `test`.")]
+# Rollouts of each of two models that are compared, where nothing else is said.
+ENOUGH_ROLLOUTS, MOST_PER_SAMPLE = 200, 8
 
 
 def baseline(
@@ -125,8 +129,12 @@ def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="Weights, named as for `eval`.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The weights that should be better.")],
     job: JobOption = None,
-    k: KOption = 1,
+    k: Annotated[
+        int | None,
+        typer.Option("-k", min=1, help="Rollouts per sample.", show_default="what gives 200, 2 to 8; greedy 1"),
+    ] = None,
     temperature: TemperatureOption = None,
+    split: SplitOption = "validation",
     latency_threshold_s: Annotated[
         float | None, typer.Option("--latency-threshold-s", min=0.0, help="Also count slower rollouts.")
     ] = None,
@@ -135,25 +143,32 @@ def compare(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Compare two sets of weights on the validation samples, with the same seeds and 95 % intervals."""
+    """Compare two sets of weights on the same samples, with the same seeds and 95 % intervals."""
     output = Output(as_json=as_json)
+    _check_split(split)
     store, data, references = _resolve([a, b], job, output_dir)
+    k = k or _enough(data, split, temperature, limit)
     measured = []
     for reference in references:
         output.console.print(f"Measuring {reference.label} ...")
         spec = _spec_for(reference, store, data)
-        measured.append(_measure(spec, reference, output, k=k, temperature=temperature, limit=limit))
+        measured.append(_measure(spec, reference, output, k=k, temperature=temperature, split=split, limit=limit))
     from agentrft.job.evaluation import on_one_footing
     from agentrft.report.compare import compare as compare_rollouts
 
     before, after = on_one_footing(measured, data)
     comparison = compare_rollouts(
-        before.rollouts, after.rollouts, latency_threshold_s=latency_threshold_s, seed=data.seed
+        before.rollouts,
+        after.rollouts,
+        pass_threshold=data.pass_threshold,
+        latency_threshold_s=latency_threshold_s,
+        seed=data.seed,
     )
     output.emit(
         {
-            "a": _as_dict(before, "validation"),
-            "b": _as_dict(after, "validation"),
+            "k": k,
+            "a": _as_dict(before, split),
+            "b": _as_dict(after, split),
             "comparison": comparison.as_dict(),
         }
     )
@@ -246,5 +261,16 @@ def _as_dict(measured: "Evaluation", split: str) -> dict[str, Any]:
 
 
 def _check_split(split: str) -> None:
-    if split not in ("validation", "train"):
-        raise UserError(f"--split {split}: no such split.", "Give `validation` or `train`.")
+    if split not in SPLITS:
+        raise UserError(f"--split {split}: no such split.", "Give `validation`, `train` or `test`.")
+
+
+def _enough(data: "JobSpec", split: str, temperature: float | None, limit: int | None) -> int:
+    """Rollouts of each sample, so that what chance does to one of them says little of the model."""
+    if temperature == 0:
+        return 1
+    from agentrft.job.evaluation import split_file
+
+    samples = len(load_samples(split_file(data, split)))
+    samples = min(samples, limit or samples)
+    return max(2, min(MOST_PER_SAMPLE, -(-ENOUGH_ROLLOUTS // max(1, samples))))

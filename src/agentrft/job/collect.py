@@ -29,10 +29,17 @@ class RolloutStore(Protocol):
 
 
 class Decisions:
-    """Which groups have shown enough: the first `after` rewards are all alike. None decides nothing."""
+    """Which groups have shown enough: the first `after` rollouts are all right. None decides nothing.
 
-    def __init__(self, after: int | None, failed_reward: FailedReward, rollouts: Iterable[Rollout]) -> None:
+    One whose first are all wrong goes on: that a success is rare is what many rollouts are asked for, and with 32 of
+    them at one success in twenty more than half of what there is to learn would be lost.
+    """
+
+    def __init__(
+        self, after: int | None, pass_threshold: float, failed_reward: FailedReward, rollouts: Iterable[Rollout]
+    ) -> None:
         self._after = after
+        self._right = pass_threshold - SAME_REWARD
         self._failed_reward = failed_reward
         self._groups: dict[str, list[Rollout]] = defaultdict(list)
         for rollout in rollouts:
@@ -43,7 +50,12 @@ class Decisions:
 
     def is_decided(self, sample_id: str) -> bool:
         rewards = self._failed_reward.rewards(self._groups[sample_id])
-        return self._after is not None and len(rewards) >= self._after and max(rewards) - min(rewards) <= SAME_REWARD
+        return (
+            self._after is not None
+            and len(rewards) >= self._after
+            and min(rewards) >= self._right
+            and max(rewards) - min(rewards) <= SAME_REWARD
+        )
 
     def in_order(self, runs: Iterable[tuple[RolloutTask, T]]) -> list[tuple[RolloutTask, T]]:
         """What to begin first: every group's first rollouts before any group's last, if groups may be decided."""
@@ -84,8 +96,8 @@ class Collector:
         """The rollouts in the order of `tasks`, with rewards that are settled; deterministic jobs run `unit` at a time.
 
         Args:
-            decide_after: leave out what has not begun of a group whose first so many rewards are all alike. Not in
-                deterministic jobs, where a unit begins as a whole.
+            decide_after: leave out what has not begun of a group whose first so many rollouts are all right, and
+                equally so. Not in deterministic jobs, where a unit begins as a whole.
 
         Raises:
             Interrupted: a stop was requested; what was graded is kept.
@@ -101,7 +113,8 @@ class Collector:
         deterministic = self._runtime.spec.deterministic
         size = unit if deterministic else max(1, len(tasks))
         failed_reward = self._runtime.failed_reward
-        decisions = Decisions(None if deterministic else decide_after, failed_reward, done.values())
+        after = None if deterministic else decide_after
+        decisions = Decisions(after, self._runtime.spec.pass_threshold, failed_reward, done.values())
         for start in range(0, len(tasks), size):
             missing = [task for task in tasks[start : start + size] if task.key not in done]
             if missing:

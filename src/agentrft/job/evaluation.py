@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentrft.data import Sample
+from agentrft.errors import UserError
 from agentrft.job.collect import Collector, RolloutStore
 from agentrft.job.progress import Progress
 from agentrft.job.references import ModelReference
@@ -38,6 +39,19 @@ def on_one_footing(evaluations: Sequence[Evaluation], spec: JobSpec) -> list[Eva
     return [replace(one, summary=summarise(one.rollouts, pass_threshold=spec.pass_threshold)) for one in evaluations]
 
 
+def split_file(spec: JobSpec, split: str) -> Path:
+    """The samples of a split: see `evaluate`.
+
+    Raises:
+        UserError: the job has no test file.
+    """
+    if split == "test":
+        if spec.test_file is None:
+            raise UserError("--split test: the job has no test_file.", "Set `test_file`, or measure on `validation`.")
+        return spec.test_file
+    return (spec.validation_file or spec.training_file) if split == "validation" else spec.training_file
+
+
 async def evaluate(
     spec: JobSpec,
     reference: ModelReference,
@@ -59,7 +73,7 @@ async def evaluate(
 
     Args:
         temperature: None takes the job's; 0 is greedy.
-        split: "validation" (the training samples where the job has none) or "train".
+        split: "validation" (the training samples where the job has none), "train" or "test".
         limit: only the first so many samples.
         write_to: also write the rollouts to this Parquet file.
         given: samples to roll out instead of the job's.
@@ -70,12 +84,14 @@ async def evaluate(
     Raises:
         UserError: see `Runtime`, and if a tool endpoint cannot be used.
     """
+    if given is None:
+        split_file(spec, split)
     runtime = Runtime(spec, given=given, grader=grader, calls_end=calls_end)
     try:
         await runtime.probe()
         await runtime.compute(reference.apply, runtime.policy)
         await runtime.publish_policy()
-        samples = runtime.validation if split == "validation" and runtime.validation else runtime.train
+        samples = {"validation": runtime.validation or runtime.train, "test": runtime.test}.get(split, runtime.train)
         tasks = rollout_tasks(
             samples[:limit],
             step=0,  # random numbers depend on it, and two models are compared with the same ones

@@ -1,7 +1,8 @@
-"""Comparing two models on the same samples, with paired bootstrap intervals.
+"""Comparing two models on the same samples, with paired intervals.
 
 Samples are drawn with replacement, each with all its rollouts by both models, so that what makes a sample hard counts
-for both alike (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13: percentile intervals).
+for both alike (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13: percentile intervals). Of fewer
+than thirty samples such intervals are too narrow, and means have Student's.
 """
 
 from collections import defaultdict
@@ -13,12 +14,12 @@ import torch
 from torch import Tensor
 
 from agentrft.report.averages import mean
+from agentrft.report.intervals import CONFIDENCE, FEW, mean_interval
 from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
 from agentrft.rollout.record import Rollout
 
 RESAMPLES = 10_000
 RESAMPLES_AT_ONCE = 500
-CONFIDENCE = 0.95
 CHANGES_SHOWN = 5
 
 
@@ -151,6 +152,9 @@ def _mean_measure(
 ) -> Measure:
     """Of the mean over samples of each sample's mean, so that a sample with fewer rollouts left counts as much."""
     a, b = (torch.tensor([mean(map(of, group)) for group in side], dtype=torch.float64) for side in groups)
+    if len(a) < FEW:
+        found = mean_interval((b - a).tolist())
+        return Measure(name, a.mean().item(), b.mean().item(), found.mean, found.low, found.high, is_share)
     differences = torch.cat([(b - a)[part].mean(dim=1) for part in draws.split(RESAMPLES_AT_ONCE)])
     return _measure(name, a.mean().item(), b.mean().item(), differences, is_share)
 

@@ -31,7 +31,7 @@ class Hyperparameters(SpecModel):
         lora_experts: whether LoRA changes the experts of a mixture, too.
         sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
             or all wrong lately.
-        decide_after: a group whose first so many rewards are all alike is not sampled further.
+        decide_after: a group whose first so many rollouts are all right is not sampled further.
         algorithm: a name of `agentrft.learner.algorithms`.
         minibatches: optimizer steps that an update makes of a step's rollouts, a part of the groups for each.
         update_epochs: how often an update sees each group.

@@ -1,0 +1,89 @@
+"""Replay: which successes are kept, and which of them are drawn."""
+
+from collections import Counter
+
+from agentrft.job.replay import CAPACITY, Replay
+from agentrft.rollout import Rollout
+from agentrft.rollout.record import Turn
+
+
+def group(sample: int, rewards: list[float | None], step: int = 1) -> list[Rollout]:
+    return [
+        Rollout(
+            f"trace_{step}_{sample}_{index}",
+            1,
+            str(sample),
+            step,
+            index,
+            "infra_failed" if reward is None else "graded",
+            [Turn([1, 2], [100 + sample, 7 + index], [-1.0, -2.0], "stop", 0)],
+            [],
+            reward=reward,
+        )
+        for index, reward in enumerate(rewards)
+    ]
+
+
+def drawn(replay: Replay, step: int, count: int) -> list[int]:
+    """The samples of what is replayed."""
+    return [row.token_ids[2] - 100 for row in replay.rows(step, count)]
+
+
+def test_only_successes_are_kept_whole_and_as_they_were_sampled() -> None:
+    replay = Replay(1.0, seed=0)
+    replay.note(1, [*group(0, [0.5, 0.9]), *group(1, [0.0, 1.0, None]), *group(2, [None, None])])
+    (row,) = replay.rows(2, 8)
+    assert row.token_ids == [1, 2, 101, 8]
+    assert (row.sampled_positions, row.sampling_logprobs) == ([2, 3], [-1.0, -2.0])
+    assert Replay(0.9, seed=0).rows(1, 8) == []
+
+
+def test_a_later_success_takes_the_place_of_an_earlier_one_of_its_sample() -> None:
+    replay = Replay(1.0, seed=0)
+    replay.note(1, group(0, [1.0, 0.0]))
+    replay.note(2, group(0, [0.0, 0.0]))
+    replay.note(3, group(0, [0.0, 1.0], step=3))
+    (row,) = replay.rows(4, 8)
+    assert row.token_ids[3] == 8
+
+
+def test_what_is_rare_for_its_sample_comes_first_and_what_is_old_last() -> None:
+    replay = Replay(1.0, seed=0)
+    replay.note(1, [*group(0, [1.0] + [0.0] * 7), *group(1, [1.0] * 7 + [0.0]), *group(2, [1.0] * 8)])
+    often = Counter(drawn(replay, step, 1)[0] for step in range(2, 202))
+    assert often[0] > 3 * often[1] > 3 * often[2] > 0
+    replay = Replay(1.0, seed=0)
+    replay.note(1, group(0, [1.0, 0.0]))
+    replay.note(31, group(1, [1.0, 0.0]))
+    late = Counter(sample for seed in range(100) for sample in _first_of(seed))
+    assert late[1] > 3 * late[0]
+
+
+def _first_of(seed: int) -> list[int]:
+    replay = Replay(1.0, seed=seed)
+    replay.note(1, group(0, [1.0, 0.0]))
+    replay.note(31, group(1, [1.0, 0.0]))
+    return drawn(replay, 32, 1)
+
+
+def test_what_is_drawn_depends_on_the_past_alone_and_not_on_the_process() -> None:
+    def noted(steps: range) -> Replay:
+        replay = Replay(1.0, seed=5)
+        for step in steps:
+            replay.note(step, [*group(step % 7, [1.0, 0.0], step), *group(step % 5 + 10, [0.0, 1.0, 0.0], step)])
+        return replay
+
+    through = noted(range(1, 20))
+    again = noted(range(1, 20))
+    assert drawn(through, 20, 4) == drawn(again, 20, 4)
+    assert drawn(through, 20, 4) != drawn(through, 21, 4)
+    assert len(drawn(through, 20, 100)) == 12
+
+
+def test_the_buffer_is_bounded() -> None:
+    replay = Replay(1.0, seed=0)
+    for sample in range(CAPACITY + 50):
+        replay.note(1 + sample, group(sample, [1.0, 0.0]))
+    kept = drawn(replay, CAPACITY + 100, 2 * CAPACITY)
+    assert len(kept) == CAPACITY
+    assert min(kept) == 50
