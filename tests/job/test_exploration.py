@@ -89,3 +89,47 @@ async def test_a_resumed_job_draws_by_the_difficulty_that_an_uninterrupted_one_k
             difficulty.record(sample_id, known)
             flat += max(known) == min(known)
     assert flat, "some group taught nothing, or this test shows nothing"
+
+
+async def test_groups_that_teach_nothing_are_replaced_within_the_budget_also_after_an_interruption(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    class StopAfter(NoProgress):
+        """Asks for a stop in the midst of the second step's rollouts."""
+
+        seen = 0
+
+        def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
+            self.seen = 1 if phase == "train" else 0
+
+        def rollout(self, rollout: Any) -> None:
+            self.seen += self.seen > 0
+            if self.seen == 11:
+                stop.request()
+
+    settings = {"batch_size": 2, "compute_multiplier": 1, "max_steps": 3, "temperature": 1.3, "dynamic_sampling": 2}
+    stop, drawn = Stop(), []
+    async with ChaosServer() as server:
+        for name, progress in (("whole", NoProgress()), ("resumed", StopAfter())):
+            path = half_flat_job(tmp_path / name, tiny_model, server.url, **settings)
+            spec = load_job(path)
+            store, job_id = create_job(spec)
+            if name == "resumed":
+                with pytest.raises(Interrupted):
+                    await run_job(spec, store, job_id, progress=progress, stop=stop)
+                spec = resume_job(store, job_id)
+            await run_job(spec, store, job_id, progress=NoProgress(), stop=Stop())
+            metrics = [row for row in store.metrics(job_id) if row["phase"] == "train"]
+            words = {sample.sample_id: sample.item["word"] for sample in load_samples(spec.training_file)}
+            steps = []
+            for row in metrics:
+                sampled = dict.fromkeys(words[one["sample_id"]] for one in train_rollouts(store, job_id, row["step"]))
+                steps.append(list(sampled))
+                assert len(sampled) == 2 + row["groups_replaced"] <= 4
+                flat = len(FLAT_WORDS & set(list(sampled)[:2]))
+                assert row["groups_replaced"] >= flat
+                assert row["groups_trained"] + row["groups_zero_variance"] == len(sampled)
+            assert sum(row["groups_replaced"] for row in metrics) > 0
+            drawn.append(steps)
+    # Of the first step alone all is the same: the second's policy was trained on rollouts that were sampled apart.
+    assert drawn[0][0] == drawn[1][0]

@@ -49,6 +49,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "replay_rollouts": 0,
         "replay_weight": 0.0,
         "sample_by": "epoch",
+        "dynamic_sampling": 0,
         "decide_after": 4,
         "max_off_policy_steps": 0,
     }

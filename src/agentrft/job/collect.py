@@ -107,7 +107,8 @@ class Collector:
         done: dict[str, Rollout] = {}
         if self._store is not None:
             stored = self._store.pending_rollouts(self._job_id, phase, step)
-            done = {key: Rollout.from_dict(payload) for key, payload in stored.items()}
+            wanted = {task.key for task in tasks}
+            done = {key: Rollout.from_dict(payload) for key, payload in stored.items() if key in wanted}
         for rollout in done.values():
             self._progress.rollout(rollout)
         deterministic = self._runtime.spec.deterministic

@@ -29,6 +29,7 @@ BEFORE: dict[str, Any] = {
     "replay_rollouts": 0,
     "replay_weight": 0.0,
     "sample_by": "epoch",
+    "dynamic_sampling": 0,
 }
 # As hosted Agent RFT says it.
 COMPLETED = "The job has successfully completed"

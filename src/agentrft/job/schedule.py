@@ -48,6 +48,11 @@ def samples_of_step(samples: Sequence[T], *, batch_size: int, seed: int, step: i
     """The samples of `step` (from 1): each epoch is a new shuffle, and its last batch may be smaller."""
     batches_per_epoch = -(-len(samples) // batch_size)
     epoch, batch = divmod(step - 1, batches_per_epoch)
+    return shuffled(samples, f"{seed}/epoch/{epoch}")[batch * batch_size : (batch + 1) * batch_size]
+
+
+def shuffled(samples: Sequence[T], seed: str) -> list[T]:
+    """In an order that the seed alone decides."""
     order = list(range(len(samples)))
-    random.Random(f"{seed}/epoch/{epoch}").shuffle(order)
-    return [samples[index] for index in order[batch * batch_size : (batch + 1) * batch_size]]
+    random.Random(seed).shuffle(order)
+    return [samples[index] for index in order]

@@ -16,10 +16,10 @@ from agentrft.data import Sample
 from agentrft.errors import JobFailedError, NotTrainableError
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.collect import Collector
+from agentrft.job.group_source import GroupSource, LocalGroups
 from agentrft.job.progress import Progress
 from agentrft.job.replay import Replay
 from agentrft.job.runtime import Runtime
-from agentrft.job.sampling import StepSampler
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_group
@@ -30,7 +30,7 @@ from agentrft.report.bottleneck import bottleneck
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import FINE, verdict
 from agentrft.report.ways import Ways
-from agentrft.rollout import GroupResult, Rollout, form_group
+from agentrft.rollout import GroupResult, Rollout
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 from agentrft.store.layout import TEST, TRAIN, VALIDATION, rollouts_file, step_folder
 
@@ -57,7 +57,7 @@ class Trainer:
             warm_up_steps=WARM_UP_STEPS,
             decay_steps=runtime.hyperparameters.max_steps,
         )
-        self._sampler = StepSampler(runtime, self._collector)
+        self._source: GroupSource = LocalGroups(runtime, self._collector)
         self._replay = Replay(runtime.spec.pass_threshold, runtime.spec.seed)
         self._last = 0
         self._validated: dict[int, Validated] = {}
@@ -79,7 +79,7 @@ class Trainer:
         if hyperparameters.sample_by == "difficulty" or hyperparameters.replay_rollouts > 0:
             for step in range(1, last + 1):
                 rollouts = self._stored_rollouts(TRAIN, step)
-                self._sampler.note(step, rollouts)
+                self._source.note(step, rollouts)
                 self._replay.note(step, rollouts)
         await self._runtime.publish_policy()
 
@@ -96,7 +96,7 @@ class Trainer:
         try:
             await self._run()
         finally:
-            await self._sampler.close()
+            await self._source.close()
 
     async def _run(self) -> None:
         committed = {(row["phase"], row["step"]): row for row in self._store.metrics(self._job_id)}
@@ -117,14 +117,15 @@ class Trainer:
     async def _step(self, step: int) -> None:
         runtime = self._runtime
         started = time.perf_counter()
-        sampled = await self._sampler.rollouts_of(step)
-        waited_s = time.perf_counter() - started
-        groups = self._groups(step, sampled.rollouts)
+        groups = [group async for group in self._source.groups(step)]
+        waited_s, spent = time.perf_counter() - started, self._source.spent(step)
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        self._tell_of_dropped(step, groups, rollouts)
         trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
-        steps_behind = sampled.steps_behind(runtime.policy.version)
+        steps_behind = _steps_behind(rollouts, runtime.policy.version)
         ahead = self._may_sample_ahead(step)
         if ahead:
-            await self._sampler.begin(step + 1)
+            await self._source.begin(step + 1)
         else:
             # The caches are the old policy's, and the update may need the memory.
             runtime.engine.release_memory()
@@ -133,28 +134,26 @@ class Trainer:
         if not ahead:
             await runtime.publish_policy()
         metrics = {
-            **self._summary(sampled.rollouts),
+            **self._summary(rollouts),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
-            "rollouts_skipped": sampled.skipped,
+            "rollouts_skipped": spent.skipped,
+            "groups_replaced": spent.replaced,
             "groups_dropped": sum(group.was_dropped for group in groups),
             "policy_version": runtime.policy.version,
             "off_policy_steps": steps_behind,
-            "rollout_s": sampled.rollout_s,
+            "rollout_s": spent.rollout_s,
             "waited_s": waited_s,
-            "engine_busy_s": sampled.engine_busy_s,
+            "engine_busy_s": spent.engine_busy_s,
             "bottleneck": bottleneck(
-                sampled.rollouts,
-                rollout_s=sampled.rollout_s,
-                engine_busy_s=sampled.engine_busy_s,
-                update_s=update.seconds,
+                rollouts, rollout_s=spent.rollout_s, engine_busy_s=spent.engine_busy_s, update_s=update.seconds
             ),
             "step_s": time.perf_counter() - started,
-            "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in sampled.rollouts) / sampled.rollout_s,
+            "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / spent.rollout_s,
         }
-        await self._commit(TRAIN, step, sampled.rollouts, metrics)
-        self._sampler.note(step, sampled.rollouts)
-        self._replay.note(step, sampled.rollouts)
-        self._watch.look(step, metrics, sampled.rollouts)
+        await self._commit(TRAIN, step, rollouts, metrics)
+        self._source.note(step, rollouts)
+        self._replay.note(step, rollouts)
+        self._watch.look(step, metrics, rollouts)
 
     def _summary(self, rollouts: list[Rollout]) -> dict[str, Any]:
         spec = self._runtime.spec
@@ -176,18 +175,13 @@ class Trainer:
         wanted = hyperparameters.max_off_policy_steps > 0 and step < hyperparameters.max_steps
         return wanted and not self._validation_is_due(step)
 
-    def _groups(self, step: int, rollouts: list[Rollout]) -> list[GroupResult]:
-        by_sample: dict[str, list[Rollout]] = {}
-        for rollout in rollouts:
-            by_sample.setdefault(rollout.sample_id, []).append(rollout)
-        groups = [form_group(sample_id, members) for sample_id, members in by_sample.items()]
+    def _tell_of_dropped(self, step: int, groups: Sequence[GroupResult], rollouts: list[Rollout]) -> None:
         broken = sum((group.dropped for group in groups), start=Counter[str]())
         if broken:
             counts = ", ".join(f"{count} x {kind}" for kind, count in broken.most_common())
             self._event("warning", f"step {step}: rollouts left their groups because infrastructure failed: {counts}")
         if all(group.was_dropped for group in groups):
             self._fail(TRAIN, step, "infrastructure failures left no group to train on", rollouts)
-        return groups
 
     async def _validate(self, step: int) -> dict[str, Any]:
         k = self._runtime.spec.baseline.rollouts_per_sample if step == 0 else self._runtime.hyperparameters.eval_samples
@@ -293,3 +287,8 @@ class Trainer:
     def _event(self, level: Any, message: str, data: dict[str, Any] | None = None) -> None:
         self._store.add_event(self._job_id, level, message, data)
         self._progress.message(level, message)
+
+
+def _steps_behind(rollouts: Sequence[Rollout], version: int) -> int:
+    """How many updates the oldest policy that sampled them lacks of `version`."""
+    return max((version - turn.policy_version for rollout in rollouts for turn in rollout.turns), default=0)

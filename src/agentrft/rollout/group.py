@@ -13,11 +13,12 @@ MIN_GROUP = 2
 class GroupResult:
     """One sample's rollouts of one step.
 
-    `kept` have rewards and are trained on; empty if fewer than two were left. `dropped` counts infrastructure
-    failures by kind.
+    `rollouts` are all of them. `kept` have rewards and are trained on; empty if fewer than two were left. `dropped`
+    counts infrastructure failures by kind.
     """
 
     sample_id: str
+    rollouts: list[Rollout]
     kept: list[Rollout]
     dropped: Counter[str]
 
@@ -30,4 +31,4 @@ def form_group(sample_id: str, rollouts: Sequence[Rollout]) -> GroupResult:
     """Sort a sample's rollouts into kept and dropped (DESIGN invariant 3)."""
     kept = [rollout for rollout in rollouts if rollout.outcome != "infra_failed"]
     dropped = Counter(r.failure_kind or "unknown" for r in rollouts if r.outcome == "infra_failed")
-    return GroupResult(sample_id, kept if len(kept) >= MIN_GROUP else [], dropped)
+    return GroupResult(sample_id, list(rollouts), kept if len(kept) >= MIN_GROUP else [], dropped)

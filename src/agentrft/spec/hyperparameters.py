@@ -31,6 +31,8 @@ class Hyperparameters(SpecModel):
         lora_experts: whether LoRA changes the experts of a mixture, too.
         sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
             or all wrong lately.
+        dynamic_sampling: so many groups of a step at most, whose rewards are all alike, are replaced by groups of other
+            samples.
         decide_after: a group whose first so many rollouts are all right is not sampled further.
         algorithm: a name of `agentrft.learner.algorithms`.
         minibatches: optimizer steps that an update makes of a step's rollouts, a part of the groups for each.
@@ -73,6 +75,7 @@ class Hyperparameters(SpecModel):
     replay_rollouts: Annotated[int, Field(ge=0)] | Auto = "auto"
     replay_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
+    dynamic_sampling: Annotated[int, Field(ge=0)] | Auto = "auto"
     decide_after: Annotated[int, Field(ge=2)] | Auto = "auto"
     # More than 1 would age the rollouts and hasten nothing: a step's rollouts end together.
     max_off_policy_steps: Annotated[int, Field(ge=0, le=1)] | Auto = "auto"
@@ -138,6 +141,7 @@ class Hyperparameters(SpecModel):
             replay_rollouts=_value(self.replay_rollouts, 0),
             replay_weight=_value(self.replay_weight, 0.0),
             sample_by=_value(self.sample_by, "epoch"),
+            dynamic_sampling=_value(self.dynamic_sampling, batch_size if algorithm == "dapo" else 0),
             decide_after=_value(self.decide_after, min(DECIDED_AFTER, self.rollouts_per_sample)),
             max_off_policy_steps=_value(self.max_off_policy_steps, 0),
         )
@@ -174,6 +178,7 @@ class ResolvedHyperparameters:
     replay_rollouts: int
     replay_weight: float
     sample_by: str
+    dynamic_sampling: int
     decide_after: int
     max_off_policy_steps: int
 
