@@ -12,6 +12,8 @@ from agentrft.models.native import kernels_for
 # On a CPU a batched product copies its operands where they are not dense, so that a part of a long row would be copied
 # at every step; a few whole blocks are not. On a GPU it does not matter, and one product is quicker than several.
 CPU_BLOCK_TOKENS = 64
+# A GPU's fast products want rows that begin at multiples of so many elements; others are many times slower.
+ALIGNMENT = 16
 
 
 class KVCache:
@@ -29,7 +31,7 @@ class KVCache:
     def __init__(
         self, shapes: CacheShapes, *, slots: int, max_tokens: int, dtype: torch.dtype, device: torch.device
     ) -> None:
-        self.block_tokens = CPU_BLOCK_TOKENS if device.type == "cpu" else max_tokens
+        self.block_tokens = CPU_BLOCK_TOKENS if device.type == "cpu" else aligned(max_tokens)
         self.max_tokens = max_tokens
         self.dtype = dtype
         blocks = blocks_of(max_tokens, self.block_tokens)
@@ -86,3 +88,8 @@ def bytes_per_slot(shapes: CacheShapes, max_tokens: int, itemsize: int) -> int:
 def blocks_of(tokens: int, block_tokens: int) -> int:
     """How many blocks hold so many tokens."""
     return -(-tokens // block_tokens)
+
+
+def aligned(tokens: int) -> int:
+    """The next multiple of `ALIGNMENT`."""
+    return -(-tokens // ALIGNMENT) * ALIGNMENT

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from agentrft.engine.kv_cache import KVCache, blocks_of
+from agentrft.engine.kv_cache import KVCache, aligned, blocks_of
 from agentrft.engine.state_cache import StateCache
 from agentrft.models.attention import (
     PLAIN,
@@ -48,6 +48,8 @@ class PassPlan:
         index = partial(torch.tensor, dtype=torch.long, device=self._device)
         self._slots = index([c.slot for c in everything for _ in range(c.length)])
         self._positions = index([c.offset + i for c in everything for i in range(c.length)])
+        # Where each row's key and value go: block, slot and place in the block.
+        self._places = self._positions // cache.block_tokens, self._slots, self._positions % cache.block_tokens
         self._on_cpu = self._device.type == "cpu"
 
     def attend(
@@ -158,9 +160,9 @@ class PassPlan:
         if kernels is not None:
             kernels.store(key, value, keys, values, self._slots, self._positions)
             return
-        blocks, places = self._positions // self._cache.block_tokens, self._positions % self._cache.block_tokens
-        keys[blocks, self._slots, :, places] = key
-        values[blocks, self._slots, :, places] = value
+        blocks, slots, places = self._places
+        keys[blocks, slots, :, places] = key
+        values[blocks, slots, :, places] = value
 
     def _attend_single(
         self, query: Tensor, keys: Tensor, values: Tensor, scaling: float, rules: ScoreRules, kernels: Kernels | None
@@ -183,8 +185,8 @@ class SingleTokens:
         self._first, self._last = min(self._lengths), max(self._lengths) + 1
         self._rows = torch.tensor([chunk.slot - self._first for chunk in single], device=device)
         longest = max(self._lengths.values())
-        # On a GPU there is one block, of which no more than the longest sequence is read.
-        self._width = min(block_tokens, longest) if device.type != "cpu" else block_tokens
+        # On a GPU there is one block, of which little more than the longest sequence is read.
+        self._width = aligned(longest) if device.type != "cpu" else block_tokens
         self._used_blocks = blocks_of(longest, block_tokens)
         reaching = [
             sorted(slot for slot, length in self._lengths.items() if length > block * block_tokens)
