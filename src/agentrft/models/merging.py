@@ -83,8 +83,8 @@ def _thresholds(first: int, count: int, device: torch.device) -> Tensor:
         return _mixed(torch.arange(first, first + count))
     known = _known.get(device)
     if known is None or len(known) < first + count:
-        known = _known[device] = _mixed(torch.arange(first + count, device=device)).to(torch.uint16)
-    return known[first : first + count].to(torch.int32)
+        known = _known[device] = _mixed(torch.arange(first + count, device=device)).to(torch.int16)
+    return known[first : first + count].to(torch.int32) & 0xFFFF
 
 
 def _mixed(index: Tensor) -> Tensor:
