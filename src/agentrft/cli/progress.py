@@ -14,7 +14,14 @@ from rich.table import Table
 if TYPE_CHECKING:
     from agentrft.rollout import Rollout
 
-NAMES = {"warm_start": "warm start", "train": "training", "validation": "validation", "eval": "measuring"}
+NAMES = {
+    "warm_start": "warm start",
+    "warm_rollouts": "trying, for the warm start",
+    "train": "training",
+    "validation": "validation",
+    "test": "test",
+    "eval": "measuring",
+}
 STYLES = {"info": "default", "warning": "yellow", "error": "red"}
 
 

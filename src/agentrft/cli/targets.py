@@ -85,8 +85,8 @@ def check_inputs(spec: JobSpec) -> None:
     samples = load_samples(spec.training_file, judge)
     for path in filter(None, (spec.validation_file, spec.test_file)):
         samples += load_samples(path, judge)
-    if spec.warm_start:
-        load_demonstrations(spec.warm_start.training_file, judge)
+    for path in (spec.warm_start.files if spec.warm_start else {}).values():
+        load_demonstrations(path, judge)
     for grader in (spec.grader, *spec.holdout_graders.values()):
         check_templates(grader, samples)
     check_model_files(spec)

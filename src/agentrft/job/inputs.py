@@ -14,7 +14,7 @@ def file_digests(spec: JobSpec) -> dict[str, str]:
         spec.training_file,
         spec.validation_file,
         spec.test_file,
-        spec.warm_start and spec.warm_start.training_file,
+        *(spec.warm_start.files.values() if spec.warm_start else ()),
     ]
     return {str(path): _sha256(path) for path in paths if path and path.is_file()}
 

@@ -78,7 +78,9 @@ class Runtime:
         self.train = load_samples(spec.training_file, judge) if given is None else list(given)
         self.validation = load_samples(spec.validation_file, judge) if spec.validation_file else []
         self.test = load_samples(spec.test_file, judge) if spec.test_file else []
-        self.demonstrations = load_demonstrations(spec.warm_start.training_file, judge) if spec.warm_start else []
+        files = spec.warm_start.files if spec.warm_start else {}
+        loaded = {name: load_demonstrations(path, judge) for name, path in files.items()}
+        self.demonstrations, self.examples = (loaded.get(name, []) for name in ("training_file", "examples_file"))
         self.notices = Notices()
         if grader is None:
             check_templates(spec.grader, [*self.train, *self.validation])
@@ -308,8 +310,8 @@ def _check_tools_and_calls(runtime: Runtime) -> None:
         judge_samples(spec.validation_file, runtime.validation, judge)
     if spec.test_file is not None:
         judge_samples(spec.test_file, runtime.test, judge)
-    if spec.warm_start is not None:
-        judge_samples(spec.warm_start.training_file, runtime.demonstrations, judge)
+    for name, path in (spec.warm_start.files if spec.warm_start else {}).items():
+        judge_samples(path, runtime.demonstrations if name == "training_file" else runtime.examples, judge)
 
 
 def _check_prompts(runtime: Runtime) -> None:

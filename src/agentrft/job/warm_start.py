@@ -1,47 +1,200 @@
-"""The warm start: a short supervised training on demonstrations, so that reinforcement has something to reward."""
+"""The warm start: a short supervised training, so that reinforcement has something to reward.
+
+On demonstrations, and then, where the job asks for it, on what the model did right by itself: it tries training
+samples, what the grader passes is kept, balanced over samples and trained on, and so again with the model that came of
+it (Zelikman et al. 2022, "STaR", arXiv:2203.14465; Singh et al. 2023, "Beyond Human Data", arXiv:2312.06585).
+"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any, TypeVar
 
 from agentrft.data import Sample
 from agentrft.job.checkpoint import load_state, prune_warm_start, save_checkpoint
+from agentrft.job.collect import Collector
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
-from agentrft.job.schedule import samples_of_step
+from agentrft.job.schedule import samples_of_step, shuffled
 from agentrft.job.stop import Stop
-from agentrft.learner import TrainingRow
-from agentrft.store import JobStore
-from agentrft.store.layout import WARM_START, warm_start_folder
+from agentrft.job.tasks import rollout_tasks
+from agentrft.job.training_data import training_rows
+from agentrft.learner import Learner, TrainingRow
+from agentrft.report.summary import SAME_REWARD, summarise
+from agentrft.rollout import Rollout
+from agentrft.spec.job import WarmStartSpec
+from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
+from agentrft.store.layout import WARM_ROLLOUTS, WARM_START, rollouts_file, warm_start_folder
+
+T = TypeVar("T")
 
 WARM_UP_BATCHES = 2
 
 
 async def warm_start(runtime: Runtime, store: JobStore, job_id: str, progress: Progress, stop: Stop) -> None:
-    """Train on the demonstrations, from the last batch that was committed.
+    """Train on demonstrations and on own successes, from the last batch that was committed."""
+    if runtime.spec.warm_start is not None:
+        await _WarmStart(runtime, runtime.spec.warm_start, store, job_id, progress, stop).run()
 
-    Demonstrations of a batch are merged into one token tree: their system prompt is computed once.
-    """
-    spec = runtime.spec.warm_start
-    if spec is None:
-        return
-    folder = store.job_folder(job_id)
-    batches = spec.n_epochs * -(-len(runtime.demonstrations) // spec.batch_size)
-    done = sum(row["phase"] == WARM_START for row in store.metrics(job_id))
-    progress.phase(WARM_START, done, batches)
-    learner = runtime.new_learner(learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES, decay_steps=batches)
-    if done:
-        await runtime.compute(learner.load_state, load_state(warm_start_folder(folder, done)))
-    for batch in range(done + 1, batches + 1):
-        stop.check()
-        chosen = samples_of_step(runtime.demonstrations, batch_size=spec.batch_size, seed=runtime.spec.seed, step=batch)
-        rows = demonstration_rows(runtime, chosen)
-        loss = await runtime.compute(learner.supervised_update, rows)
-        await runtime.compute(partial(save_checkpoint, warm_start_folder(folder, batch), learner, weights=False))
-        await store.artifacts.aside(store.artifacts.push, warm_start_folder(folder, batch))
-        metrics = {"loss": loss, "demonstrations": len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
-        store.commit_step(job_id, WARM_START, batch, metrics)
-        await store.artifacts.aside(prune_warm_start, folder, batch, store.artifacts)
-        progress.committed(WARM_START, batch, metrics)
+
+class _WarmStart:
+    def __init__(
+        self, runtime: Runtime, spec: WarmStartSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop
+    ) -> None:
+        self._runtime = runtime
+        self._spec = spec
+        self._store = store
+        self._job_id = job_id
+        self._folder = store.job_folder(job_id)
+        self._progress = progress
+        self._stop = stop
+        metrics = store.metrics(job_id)
+        self._batches_done = sum(row["phase"] == WARM_START for row in metrics)
+        self._rounds_done = sum(row["phase"] == WARM_ROLLOUTS for row in metrics)
+        self._batches = 0
+
+    async def run(self) -> None:
+        demonstrations = self._runtime.demonstrations
+        await self._train(demonstrations, partial(demonstration_rows, self._runtime), "demonstrations")
+        if self._spec.from_ is None:
+            return
+        for number in range(1, self._spec.rounds + 1):
+            if number > self._rounds_done:
+                await self._try(number)
+            successes = self._successes(number)
+            if not successes:
+                self._tell_of_none(number)
+            await self._train(successes, _own_rows, "successes")
+
+    async def _train(self, examples: Sequence[T], rows_of: Any, name: str) -> None:
+        """So many epochs over examples, a batch of them at a time; those of a batch are merged into one token tree, so
+        that their system prompt is computed once."""
+        spec, runtime = self._spec, self._runtime
+        before = self._batches
+        self._batches += spec.n_epochs * -(-len(examples) // spec.batch_size)
+        if not examples or self._batches_done >= self._batches:
+            await self._take_up()
+            return
+        self._progress.phase(WARM_START, self._batches_done, self._batches)
+        learner = runtime.new_learner(
+            learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES, decay_steps=self._batches - before
+        )
+        if self._batches_done > before:
+            await self._take_up(learner)
+        for batch in range(self._batches_done + 1, self._batches + 1):
+            self._stop.check()
+            chosen = samples_of_step(
+                examples, batch_size=spec.batch_size, seed=runtime.spec.seed + before, step=batch - before
+            )
+            rows: list[TrainingRow] = rows_of(chosen)
+            loss = await runtime.compute(learner.supervised_update, rows)
+            await runtime.compute(
+                partial(save_checkpoint, warm_start_folder(self._folder, batch), learner, weights=False)
+            )
+            await self._store.artifacts.aside(self._store.artifacts.push, warm_start_folder(self._folder, batch))
+            metrics = {"loss": loss, name: len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
+            self._store.commit_step(self._job_id, WARM_START, batch, metrics)
+            await self._store.artifacts.aside(prune_warm_start, self._folder, batch, self._store.artifacts)
+            self._progress.committed(WARM_START, batch, metrics)
+            self._batches_done = batch
+
+    async def _take_up(self, learner: Learner | None = None) -> None:
+        """What an earlier process left after the batches that belong to this: all of the learner's, or the weights."""
+        if self._batches_done != self._batches and learner is None:
+            return
+        folder = warm_start_folder(self._folder, self._batches_done)
+        if self._batches_done == 0 or not folder.exists():
+            return
+        state = load_state(folder)
+        if learner is not None:
+            await self._runtime.compute(learner.load_state, state)
+            return
+        await self._runtime.compute(self._runtime.policy.load_master_state, state["masters"])
+        self._runtime.policy.version = state["policy_version"]
+
+    async def _try(self, number: int) -> None:
+        """The rollouts of a round, with the examples in their prompts."""
+        runtime, spec = self._runtime, self._spec
+        await runtime.publish_policy()
+        chosen = shuffled(runtime.train, f"{runtime.spec.seed}/warm_start/{number}")[: spec.samples]
+        tasks = rollout_tasks(
+            [self._with_examples(sample, number) for sample in chosen],
+            step=number,
+            rollouts_per_sample=spec.rollouts_per_sample,
+            temperature=1.0,
+            top_p=runtime.hyperparameters.top_p,
+            seed=runtime.spec.seed,
+            policy_version=runtime.policy.version,
+        )
+        temperatures = spec.temperatures
+        tasks = [replace(task, temperature=temperatures[task.index % len(temperatures)]) for task in tasks]
+        collector = Collector(runtime, progress=self._progress, stop=self._stop, store=self._store, job_id=self._job_id)
+        rollouts = await collector.collect(WARM_ROLLOUTS, number, tasks, unit=spec.rollouts_per_sample)
+        runtime.engine.release_memory()
+        path = rollouts_file(self._folder, WARM_ROLLOUTS, number)
+        write_rollouts(path, [rollout_row(rollout.as_dict(), phase=WARM_ROLLOUTS) for rollout in rollouts])
+        await self._store.artifacts.aside(self._store.artifacts.push, path)
+        metrics = summarise(rollouts, pass_threshold=runtime.spec.pass_threshold).as_dict()
+        self._store.commit_step(self._job_id, WARM_ROLLOUTS, number, metrics)
+        self._progress.committed(WARM_ROLLOUTS, number, metrics)
+
+    def _with_examples(self, sample: Sample, number: int) -> Sample:
+        """The sample behind as many of the examples as leave a rollout its room."""
+        runtime = self._runtime
+        examples = shuffled(runtime.examples, f"{runtime.spec.seed}/examples/{number}/{sample.sample_id}")
+        limits = runtime.hyperparameters
+        own = len(runtime.codec.prompt_ids(sample.messages, runtime.tools_of(sample)))
+        room = (limits.max_context_tokens - own) // 2
+        system = [message for message in sample.messages[:1] if message["role"] in ("system", "developer")]
+        shown: list[dict[str, Any]] = []
+        for example in examples:
+            more = [message for message in example.messages if message["role"] not in ("system", "developer")]
+            messages = [*system, *shown, *more, *sample.messages[len(system) :]]
+            if len(runtime.codec.prompt_ids(messages, runtime.tools_of(sample))) - own > room:
+                break
+            shown += more
+        return replace(sample, messages=[*system, *shown, *sample.messages[len(system) :]]) if shown else sample
+
+    def _successes(self, number: int) -> list[list[TrainingRow]]:
+        """The rows of a round's successes, of no sample more than of others; the best and the shortest first."""
+        rows = read_rollouts(rollouts_file(self._folder, WARM_ROLLOUTS, number))
+        rollouts = [Rollout.from_dict(row["record"]) for row in rows]
+        by_sample: dict[str, list[Rollout]] = {}
+        for rollout in rollouts:
+            if rollout.reward is not None and rollout.reward >= self._runtime.spec.pass_threshold - SAME_REWARD:
+                by_sample.setdefault(rollout.sample_id, []).append(rollout)
+        samples = {sample.sample_id: sample for sample in self._runtime.train}
+        found: list[list[TrainingRow]] = []
+        for sample_id, own in by_sample.items():
+            kept = 0
+            seen: set[tuple[int, ...]] = set()
+            for rollout in sorted(own, key=lambda one: (-(one.reward or 0.0), one.sampled_tokens, one.index)):
+                sampled = tuple(token for turn in rollout.turns for token in turn.sampled_ids)
+                rows_of_it = self._rows_without_examples(rollout, samples[sample_id])
+                if kept < self._spec.successes_per_sample and sampled not in seen and rows_of_it:
+                    found.append(rows_of_it)
+                    seen.add(sampled)
+                    kept += 1
+        return found
+
+    def _rows_without_examples(self, rollout: Rollout, sample: Sample) -> list[TrainingRow]:
+        """The tokens as they were sampled, behind the sample's own prompt."""
+        if not self._runtime.examples:
+            return training_rows(rollout, 0)
+        if rollout.row_starts != [0]:
+            return []
+        prompt = self._runtime.codec.prompt_ids(sample.messages, self._runtime.tools_of(sample))
+        turns = [replace(rollout.turns[0], prompt_ids=list(prompt)), *rollout.turns[1:]]
+        return training_rows(replace(rollout, turns=turns), 0)
+
+    def _tell_of_none(self, number: int) -> None:
+        text = (
+            f"warm start, round {number}: no rollout reached the grader's pass threshold "
+            f"({self._runtime.spec.pass_threshold:g}), so there is nothing to train on. Show the model how it is done "
+            "(`examples_file`), try more (`rollouts_per_sample`, `temperatures`), or lower the pass threshold."
+        )
+        self._store.add_event(self._job_id, "warning", text)
+        self._progress.message("warning", text)
 
 
 def demonstration_rows(runtime: Runtime, demonstrations: Sequence[Sample]) -> list[TrainingRow]:
@@ -52,3 +205,7 @@ def demonstration_rows(runtime: Runtime, demonstrations: Sequence[Sample]) -> li
             positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
             rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
     return rows
+
+
+def _own_rows(successes: Sequence[list[TrainingRow]]) -> list[TrainingRow]:
+    return [replace(row, rollout=index) for index, rows in enumerate(successes) for row in rows]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
@@ -15,12 +15,52 @@ from agentrft.spec.tools import HookSpec, NamedToolChoice, ToolChoice, ToolSpec
 
 
 class WarmStartSpec(SpecModel):
-    """A short supervised training on demonstration transcripts before reinforcement."""
+    """A short supervised training before reinforcement: on demonstrations, on the model's own successes, or on both.
 
-    training_file: Path
+    Attributes:
+        training_file: demonstration transcripts.
+        from_: "rollouts", written `from`: the model tries training samples, and is trained on those rollouts that
+            succeeded; after the demonstrations, where there are some.
+        n_epochs: over the demonstrations, and over each round's successes.
+        rounds: of trying and training; each tries other samples, with the model of the round before.
+        samples: that a round tries.
+        rollouts_per_sample: of which at most `successes_per_sample` are trained on.
+        temperatures: of the rollouts of a sample, in turn.
+        examples_file: transcripts that the model is shown while it tries, and not when it is trained.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    training_file: Path | None = None
+    from_: Annotated[Literal["rollouts"] | None, Field(alias="from")] = None
     n_epochs: Annotated[int, Field(ge=1, le=50)] = 1
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
     batch_size: Annotated[int, Field(ge=1)] = 8
+    rounds: Annotated[int, Field(ge=1, le=20)] = 3
+    samples: Annotated[int, Field(ge=1)] = 64
+    rollouts_per_sample: Annotated[int, Field(ge=1, le=256)] = 8
+    successes_per_sample: Annotated[int, Field(ge=1)] = 2
+    temperatures: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1, max_length=16)] = (
+        1.0,
+    )
+    examples_file: Path | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Its data files, by field."""
+        given = {"training_file": self.training_file, "examples_file": self.examples_file}
+        return {name: path for name, path in given.items() if path is not None}
+
+    @model_validator(mode="after")
+    def _has_something_to_learn_from(self) -> "WarmStartSpec":
+        if self.training_file is None and self.from_ is None:
+            raise ValueError("give `training_file`, or `from: rollouts`")
+        if self.from_ is None:
+            own = ("rounds", "samples", "rollouts_per_sample", "successes_per_sample", "temperatures", "examples_file")
+            without = [name for name in own if name in self.model_fields_set]
+            if without:
+                raise ValueError(f"{', '.join(without)}: has an effect with `from: rollouts` alone")
+        return self
 
 
 class BaselineSpec(SpecModel):

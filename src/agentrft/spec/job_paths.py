@@ -56,8 +56,8 @@ def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
         if (given := getattr(job, name)) is not None
     }
     if job.warm_start:
-        training_file = paths.absolute(job.warm_start.training_file, "warm_start.training_file")
-        changes["warm_start"] = job.warm_start.model_copy(update={"training_file": training_file})
+        files = {name: paths.absolute(path, f"warm_start.{name}") for name, path in job.warm_start.files.items()}
+        changes["warm_start"] = job.warm_start.model_copy(update=files)
     changes["tools"] = tuple(_with_folders(tool, place, paths) for place, tool in enumerate(job.tools))
     changes["grader"] = _with_sources(job.grader, paths)
     changes["holdout_graders"] = {name: _with_sources(grader, paths) for name, grader in job.holdout_graders.items()}

@@ -4,11 +4,14 @@ checkpoints/step-00007/state.pt       master weights, optimizer, counters (the l
 checkpoints/step-00007/adapter/       the adapter in PEFT's format, or model/ with all weights
 checkpoints/warm-start-00003/         of the warm start's last batch
 rollouts/train-00007.parquet          of a step, and validation-00007.parquet, and test-00007.parquet at the end
+                                      warm_rollouts-00002.parquet of a warm start's round
 """
 
 from pathlib import Path
 
 WARM_START, TRAIN, VALIDATION, TEST = "warm_start", "train", "validation", "test"
+# Of a warm start on the model's own successes: the rollouts of a round.
+WARM_ROLLOUTS = "warm_rollouts"
 STATE, ADAPTER, MODEL = "state.pt", "adapter", "model"
 
 

@@ -24,11 +24,12 @@ async def estimate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:
     per_step = min(hyperparameters.batch_size, len(runtime.train)) * hyperparameters.rollouts_per_sample
     rollout_s = trial.seconds / len(trial.rollouts) * max(per_step, len(trial.rollouts))
     update_s = await _update_s(runtime, trial.rollouts, per_step)
-    warm_start_s = await _warm_start_s(runtime)
+    tried = _rollouts_of_warm_start(runtime)
+    warm_start_s = await _warm_start_s(runtime) + tried * trial.seconds / len(trial.rollouts)
     validations = _validation_rollouts(runtime)
     validation_s = validations * trial.seconds / len(trial.rollouts)
     rollouts = hyperparameters.max_steps * per_step
-    everything = rollouts + validations
+    everything = tried + rollouts + validations
     graders = {} if report.grader is None else report.grader.tokens_per_grade
     found = Estimate(
         steps=hyperparameters.max_steps,
@@ -78,7 +79,7 @@ def _made_up(rollouts: Sequence[Rollout]) -> TrainingGroup:
 
 async def _warm_start_s(runtime: Runtime) -> float:
     spec = runtime.spec.warm_start
-    if spec is None:
+    if spec is None or not runtime.demonstrations:
         return 0.0
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)
     batch = runtime.demonstrations[: spec.batch_size]
@@ -86,6 +87,13 @@ async def _warm_start_s(runtime: Runtime) -> float:
     await runtime.compute(learner.supervised_update, demonstration_rows(runtime, batch))
     batches = spec.n_epochs * len(runtime.demonstrations) / len(batch)
     return batches * (time.perf_counter() - started)
+
+
+def _rollouts_of_warm_start(runtime: Runtime) -> int:
+    spec = runtime.spec.warm_start
+    if spec is None or spec.from_ is None:
+        return 0
+    return spec.rounds * min(spec.samples, len(runtime.train)) * spec.rollouts_per_sample
 
 
 def _validation_rollouts(runtime: Runtime) -> int:

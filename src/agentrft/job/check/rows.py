@@ -30,12 +30,8 @@ def check_rows(spec: JobSpec, report: CheckReport) -> Rows | None:
 
     Returns None where a file cannot be used.
     """
-    files = [
-        spec.training_file,
-        spec.validation_file,
-        spec.test_file,
-        spec.warm_start and spec.warm_start.training_file,
-    ]
+    warm = spec.warm_start.files if spec.warm_start else {}
+    files = [spec.training_file, spec.validation_file, spec.test_file, warm.get("training_file")]
     loads = [load_samples, load_samples, load_samples, load_demonstrations]
     judge = call_judge(declared_tools(spec.tools))
     loaded: list[list[Sample]] = []

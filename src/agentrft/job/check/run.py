@@ -67,7 +67,7 @@ async def _check_with_model(
     runtime = Runtime(spec.model_copy(update={"tools": tools}))
     try:
         check_prompts(runtime, report)
-        check_chat(runtime.codec, spec.warm_start is not None, report)
+        check_chat(runtime.codec, bool(spec.warm_start and spec.warm_start.training_file), report)
         reference = reference or starting_point(spec)
         await runtime.begin_with(reference)
         await runtime.publish_policy()

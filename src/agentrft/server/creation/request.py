@@ -42,6 +42,8 @@ OURS = (
     "chat_template_kwargs",
     "priority",
 )
+# The files that a warm start names.
+OF_WARM_START = ("training_file", "examples_file")
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
 USUAL_KEY = "OPENAI_API_KEY"
 # Upper case, as variables are: what else somebody gives here may be the key itself.
@@ -111,11 +113,9 @@ def read_request(
             raw[name] = _file_path(body[name], name, records, settings)
     warm_start = raw.get("warm_start")
     if isinstance(warm_start, dict):
-        name = warm_start.get("training_file")
-        raw["warm_start"] = {
-            **warm_start,
-            "training_file": _file_path(name, "warm_start.training_file", records, settings),
-        }
+        given = [name for name in OF_WARM_START if warm_start.get(name) is not None]
+        files = {name: _file_path(warm_start[name], f"warm_start.{name}", records, settings) for name in given}
+        raw["warm_start"] = {**warm_start, **files}
     raw |= {name: body[name] for name in ("suffix", "seed", "metadata") if body.get(name) is not None}
     method = _method(body)
     raw["method"] = method

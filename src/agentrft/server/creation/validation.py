@@ -21,6 +21,7 @@ CODES = {
     "validation_file": "invalid_validation_file",
     "test_file": "invalid_test_file",
     "warm_start.training_file": "invalid_warm_start_file",
+    "warm_start.examples_file": "invalid_warm_start_file",
 }
 IN_METHOD = "method.reinforcement"
 
@@ -124,9 +125,8 @@ def _files(spec: JobSpec) -> Iterator[_Data]:
         yield _Data("validation_file", spec.validation_file, each_sample, judge)
     if spec.test_file is not None:
         yield _Data("test_file", spec.test_file, each_sample, judge)
-    if spec.warm_start is not None:
-        path = spec.warm_start.training_file
-        yield _Data("warm_start.training_file", path, each_demonstration, judge, is_graded=False)
+    for name, path in (spec.warm_start.files if spec.warm_start else {}).items():
+        yield _Data(f"warm_start.{name}", path, each_demonstration, judge, is_graded=False)
 
 
 def _graders(spec: JobSpec) -> Iterator[tuple[str, GraderSpec]]:

@@ -81,7 +81,8 @@ class JobLists:
         """The ids of files that jobs and runs of evals need which have not ended, each with one of these."""
         job = t.jobs.c.spec["job"]
         names = ("training_file", "validation_file", "test_file")
-        paths = (*(job[name] for name in names), job["warm_start"]["training_file"])
+        of_warm_start = (job["warm_start"][name] for name in ("training_file", "examples_file"))
+        paths = (*(job[name] for name in names), *of_warm_start)
         query = _served(t.jobs.c.job_id, *(path.as_string() for path in paths)).where(t.jobs.c.status.not_in(ENDED))
         with self._database.read() as connection:
             rows = _rows(connection, query)

@@ -31,8 +31,8 @@ def localize_paths(spec: JobSpec, settings: Settings) -> JobSpec:
     if spec.test_file is not None:
         changes["test_file"] = settings.files_dir / spec.test_file.name
     if spec.warm_start is not None:
-        path = settings.files_dir / spec.warm_start.training_file.name
-        changes["warm_start"] = spec.warm_start.model_copy(update={"training_file": path})
+        files = {name: settings.files_dir / path.name for name, path in spec.warm_start.files.items()}
+        changes["warm_start"] = spec.warm_start.model_copy(update=files)
     if spec.start_from is not None:
         # <job>/checkpoints/<step>
         changes["start_from"] = settings.jobs_dir.joinpath(*spec.start_from.parts[-3:])
@@ -40,8 +40,8 @@ def localize_paths(spec: JobSpec, settings: Settings) -> JobSpec:
 
 
 def data_files(spec: JobSpec) -> list[Path]:
-    demonstrations = spec.warm_start and spec.warm_start.training_file
-    paths = (spec.training_file, spec.validation_file, spec.test_file, demonstrations)
+    of_warm_start = spec.warm_start.files.values() if spec.warm_start else ()
+    paths = (spec.training_file, spec.validation_file, spec.test_file, *of_warm_start)
     return [path for path in paths if path is not None]
 
 
