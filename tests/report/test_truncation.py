@@ -7,6 +7,8 @@ from agentrft.rollout import Rollout, Turn
 THOUGHT = {"role": "assistant", "content": "", "reasoning_content": "Hm, let me"}
 TEXT = {"role": "assistant", "content": "It is on sh"}
 
+TEACHES = ", 100% of the samples can teach: their rollouts differ."
+
 
 def rollouts(n: int, kind: str | None = None, last: dict[str, str] = TEXT, reward: float = 0.0) -> list[Rollout]:
     turn = Turn([1], [2], [0.0], "stop" if kind is None else "length", 0)
@@ -55,7 +57,7 @@ def test_a_baseline_that_can_be_trained_on_says_what_was_cut_off() -> None:
     assert judged.trainable and "; but 2 rollouts were cut off before the answer (20%)" in judged.text
     assert "enable_thinking" in judged.remedy
     fine = verdict(summarise([*rollouts(1, "max_tokens"), *rollouts(10), *rollouts(9, reward=1.0)]))
-    assert fine == Verdict(True, "trainable: mean reward 0.45, spread 0.50.", "Nothing needs changing.")
+    assert fine == Verdict(True, "trainable: mean reward 0.45, spread 0.50" + TEACHES, "Nothing needs changing.")
 
 
 def test_a_baseline_of_nothing_but_cut_off_thoughts_names_limit_and_switch() -> None:

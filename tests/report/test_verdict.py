@@ -9,6 +9,8 @@ from agentrft.rollout import Rollout
 WAYS = cli_ways()
 MISSING = "grader 'python': exception: while loading: ModuleNotFoundError: No module named 'deepdiff'"
 
+TEACHES = ", 100% of the samples can teach: their rollouts differ."
+
 
 def graded(reward: float, n: int = 1, *, missing: list[str] | None = None) -> list[Rollout]:
     return [
@@ -57,7 +59,7 @@ def test_a_grader_that_fails_on_most_answers_is_named_also_where_the_rest_can_be
 
 def test_a_grader_that_fails_on_a_few_answers_does_not_change_the_verdict() -> None:
     found = judged(failed("grader:timeout", 1, "late", None), graded(0.0, 2), graded(1.0, 2))
-    assert found == Verdict(True, "trainable: mean reward 0.50, spread 0.50.", "Nothing needs changing.")
+    assert found == Verdict(True, "trainable: mean reward 0.50, spread 0.50" + TEACHES, "Nothing needs changing.")
 
 
 def test_a_tool_that_breaks_in_most_rollouts_is_named() -> None:
@@ -102,3 +104,18 @@ def test_failures_that_explain_less_than_half_are_counted_before_the_rest_is_sai
 def test_an_example_of_each_kind_of_failure_is_kept_short() -> None:
     summary = summarise([*failed("grader:exception", 1, "x" * 5000, None), *failed("max_tokens", 1)])
     assert {kind: len(text) for kind, text in summary.failure_examples.items()} == {"grader:exception": 400}
+
+
+def test_a_baseline_names_the_share_of_samples_that_can_teach() -> None:
+    def group(sample: str, *rewards: float) -> list[Rollout]:
+        return [
+            Rollout("t", 1, sample, 0, index, "graded", [], [], reward=reward, grade=Grade(reward))
+            for index, reward in enumerate(rewards)
+        ]
+
+    mixed = [*group("a", 1, 1, 1, 1), *group("b", 0, 0, 0, 0), *group("c", 0, 1, 0, 0), *group("d", 1, 0, 1, 1)]
+    found = verdict(summarise(mixed))
+    assert found.trainable
+    assert "50% of the samples can teach: their rollouts differ (25% always right, 25% always wrong)" in found.text
+    alone = verdict(summarise([*group("a", 1), *group("b", 0)]))
+    assert "can teach" not in alone.text, "one rollout of each says nothing of it"

@@ -1,5 +1,6 @@
 """Running a job from its record: the phases in order, each going on where an earlier process left off."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ BEFORE: dict[str, Any] = {
     "replay_rollouts": 0,
     "replay_weight": 0.0,
     "sample_by": "epoch",
+    # All of them.
+    "eval_rows": sys.maxsize,
     "dynamic_sampling": 0,
 }
 # As hosted Agent RFT says it.
@@ -115,7 +118,7 @@ def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
     recorded = job.hyperparameters or {}
     if not recorded:
         return spec
-    names = ("max_tokens_per_turn", "max_context_tokens", *BEFORE)
+    names = ("max_tokens_per_turn", "max_context_tokens", "eval_interval", "eval_samples", *BEFORE)
     known: dict[str, Any] = {
         name: value for name in names if (value := recorded.get(name, BEFORE.get(name))) is not None
     }

@@ -18,6 +18,7 @@ from agentrft.job.limit_facts import limit_facts
 from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
 from agentrft.job.notices import Notices
 from agentrft.job.references import ModelReference
+from agentrft.job.schedule import shuffled
 from agentrft.job.token_limits import token_limits
 from agentrft.learner import Clip, Learner, Policy, UpdateOptions
 from agentrft.models import ModelSource, resolve_model
@@ -131,10 +132,16 @@ class Runtime:
             self.notices("info", why)
         self.hyperparameters: ResolvedHyperparameters = spec.hyperparameters.resolve(
             n_train=len(self.train),
+            n_validation=len(self.validation),
             max_tokens_per_turn=self.token_limits.max_tokens_per_turn,
             max_context_tokens=self.token_limits.max_context_tokens,
         )
         _check_prompts(self)
+        hyperparameters = self.hyperparameters
+        rows = shuffled(range(len(self.validation)), f"{spec.seed}/validation")[: hyperparameters.eval_rows]
+        self.validated = [self.validation[row] for row in sorted(rows)]
+        first = spec.baseline.samples_of(len(rows), hyperparameters.eval_samples)
+        self.baseline_samples = [self.validation[row] for row in sorted(rows[:first])]
         model = self._compute.submit(self._load_model, source).result()
         if spec.deterministic:
             torch.use_deterministic_algorithms(True)

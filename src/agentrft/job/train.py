@@ -184,8 +184,11 @@ class Trainer:
             self._fail(TRAIN, step, "infrastructure failures left no group to train on", rollouts)
 
     async def _validate(self, step: int) -> dict[str, Any]:
-        k = self._runtime.spec.baseline.rollouts_per_sample if step == 0 else self._runtime.hyperparameters.eval_samples
-        return await self._measure(VALIDATION, step, self._runtime.validation, k)
+        runtime = self._runtime
+        if step == 0:
+            k = runtime.spec.baseline.rollouts_per_sample
+            return await self._measure(VALIDATION, step, runtime.baseline_samples, k)
+        return await self._measure(VALIDATION, step, runtime.validated, runtime.hyperparameters.eval_samples)
 
     async def _test(self, committed: Collection[tuple[str, int]]) -> None:
         """The test samples, once: by the model as it began and by the result."""

@@ -53,11 +53,25 @@ def verdict(summary: Summary) -> Verdict:
             "teach nothing.",
             "Use samples of middling difficulty, more levels of credit, a higher temperature or compute_multiplier.",
         )
-    trainable = f"trainable: mean reward {summary.reward_mean:.2f}, spread {summary.reward_std:.2f}"
+    spread = f"spread {summary.reward_std:.2f}{_share_that_teaches(summary)}"
+    trainable = f"trainable: mean reward {summary.reward_mean:.2f}, {spread}"
     cut = cut_off(summary)
     if cut is not None and cut.matters:
         return Verdict(True, f"{trainable}; but {cut.text}.", cut.remedy)
     return Verdict(True, f"{trainable}.", FINE)
+
+
+def _share_that_teaches(summary: Summary) -> str:
+    """Of samples with several rollouts, how many have some that are better than others."""
+    if summary.k < 2:
+        return ""
+    flat = [
+        f"{share:.0%} always {what}"
+        for share, what in ((summary.all_right_share, "right"), (summary.all_wrong_share, "wrong"))
+        if share > 0
+    ]
+    rest = f" ({', '.join(flat)})" if flat else ""
+    return f", {1 - summary.zero_variance_share:.0%} of the samples can teach: their rollouts differ{rest}"
 
 
 _MEND_BOTH = "{read} Mend the tool server or the grader."

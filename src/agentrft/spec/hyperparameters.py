@@ -14,6 +14,9 @@ AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "max
 LORA_LEARNING_RATE = 2e-4
 FULL_LEARNING_RATE = 2e-5
 ROLLOUTS_PER_MULTIPLIER = 8
+# Of the training rollouts, what all validations cost together; how many there are at most; rollouts that one of several
+# has at least, and that a single one has; and rollouts of a sample at most.
+EVALUATION_SHARE, EVALUATIONS, ENOUGH_ROLLOUTS, LEAST_ROLLOUTS, MOST_EVAL_SAMPLES = 0.1, 4, 60, 8, 8
 # By how much of itself an update lowers and raises a token's probability, unless the algorithm's paper says otherwise.
 CLIP = (0.2, 0.2)
 CLIPS = {"dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4), "cispo": (1.0, 4.0)}
@@ -46,6 +49,9 @@ class Hyperparameters(SpecModel):
         replay_rollouts: successes of earlier steps that each update makes more likely, beside what it learns of its own
             rollouts; those first that are rare for their sample.
         replay_weight: of their likelihood in the loss.
+        eval_interval, eval_samples, eval_rows: steps between validations, rollouts of a sample in each, and samples
+            that are rolled out. Where none of them is given, all validations together cost a tenth of the training
+            rollouts.
         max_off_policy_steps: with 1 the next step's rollouts are sampled during an update, by a copy of the model that
             lacks it; with 0, which is "auto", by the newest policy alone.
     """
@@ -56,6 +62,7 @@ class Hyperparameters(SpecModel):
     compute_multiplier: Annotated[float, Field(gt=0.00001, le=10)] | Auto = "auto"
     eval_interval: PositiveInt | Auto = "auto"
     eval_samples: PositiveInt | Auto = "auto"
+    eval_rows: PositiveInt | Auto = "auto"
     max_steps: PositiveInt | Auto = "auto"
     temperature: Annotated[float, Field(gt=0, le=2)] | Auto = "auto"
     top_p: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
@@ -95,11 +102,13 @@ class Hyperparameters(SpecModel):
         """Whether LoRA changes the experts of a mixture, too."""
         return _value(self.lora_experts, True)
 
-    def resolve(self, *, n_train: int, max_tokens_per_turn: int, max_context_tokens: int) -> "ResolvedHyperparameters":
+    def resolve(
+        self, *, n_train: int, n_validation: int = 0, max_tokens_per_turn: int, max_context_tokens: int
+    ) -> "ResolvedHyperparameters":
         """Replace every "auto" by a value.
 
         Args:
-            n_train: number of training samples.
+            n_train, n_validation: numbers of samples.
             max_tokens_per_turn, max_context_tokens: what these are where they are left at "auto": they depend on the
                 model and on the memory.
         """
@@ -113,6 +122,8 @@ class Hyperparameters(SpecModel):
         multiplier = _value(self.learning_rate_multiplier, 1.0)
         steps_in_data = n_epochs * steps_per_epoch
         max_steps = min(_value(self.max_steps, steps_in_data), steps_in_data)
+        step_rollouts = min(batch_size, n_train) * self.rollouts_per_sample
+        eval_interval, eval_samples, eval_rows = self._evaluations(max_steps, max_steps * step_rollouts, n_validation)
         return ResolvedHyperparameters(
             batch_size=batch_size,
             n_epochs=n_epochs,
@@ -120,8 +131,9 @@ class Hyperparameters(SpecModel):
             learning_rate=multiplier * (FULL_LEARNING_RATE if lora_rank is None else LORA_LEARNING_RATE),
             compute_multiplier=_value(self.compute_multiplier, 1.0),
             rollouts_per_sample=self.rollouts_per_sample,
-            eval_interval=_value(self.eval_interval, max(1, max_steps // 4)),
-            eval_samples=_value(self.eval_samples, 1),
+            eval_interval=eval_interval,
+            eval_samples=eval_samples,
+            eval_rows=eval_rows,
             max_steps=max_steps,
             temperature=_value(self.temperature, 1.0),
             top_p=_value(self.top_p, 1.0),
@@ -146,6 +158,24 @@ class Hyperparameters(SpecModel):
             max_off_policy_steps=_value(self.max_off_policy_steps, 0),
         )
 
+    def _evaluations(self, max_steps: int, rollouts: int, rows: int) -> tuple[int, int, int]:
+        """Steps between validations, rollouts of each sample, and samples.
+
+        Args:
+            rollouts: of all training steps.
+            rows: validation samples.
+        """
+        given = (self.eval_interval, self.eval_samples, self.eval_rows)
+        if any(value != "auto" for value in given):
+            interval = _value(self.eval_interval, max(1, max_steps // EVALUATIONS))
+            return interval, _value(self.eval_samples, 1), min(rows, _value(self.eval_rows, rows))
+        budget = int(EVALUATION_SHARE * rollouts)
+        # As many validations as can have enough rollouts each, the baseline being one more.
+        times = next((n for n in range(EVALUATIONS, 1, -1) if budget >= (n + 1) * ENOUGH_ROLLOUTS), 1)
+        each = max(LEAST_ROLLOUTS, budget // (times + 1))
+        used = min(rows, each)
+        return -(-max_steps // times), max(1, min(MOST_EVAL_SAMPLES, each // max(1, used))), used
+
 
 @dataclass(frozen=True)
 class ResolvedHyperparameters:
@@ -159,6 +189,7 @@ class ResolvedHyperparameters:
     rollouts_per_sample: int
     eval_interval: int
     eval_samples: int
+    eval_rows: int
     max_steps: int
     temperature: float
     top_p: float

@@ -13,6 +13,8 @@ from agentrft.spec.hyperparameters import Hyperparameters
 from agentrft.spec.response_format import ResponseFormat
 from agentrft.spec.tools import HookSpec, NamedToolChoice, ToolChoice, ToolSpec
 
+LEAST_BASELINE_SAMPLES = 16
+
 
 class WarmStartSpec(SpecModel):
     """A short supervised training before reinforcement: on demonstrations, on the model's own successes, or on both.
@@ -57,17 +59,30 @@ class WarmStartSpec(SpecModel):
             raise ValueError("give `training_file`, or `from: rollouts`")
         if self.from_ is None:
             own = ("rounds", "samples", "rollouts_per_sample", "successes_per_sample", "temperatures", "examples_file")
-            without = [name for name in own if name in self.model_fields_set]
+            without = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
             if without:
                 raise ValueError(f"{', '.join(without)}: has an effect with `from: rollouts` alone")
         return self
 
 
 class BaselineSpec(SpecModel):
-    """How the model is measured before training. `rollouts_per_sample` is the k of pass@k."""
+    """How the model is measured before training.
+
+    Attributes:
+        rollouts_per_sample: the k of pass@k. With one of each, a task whose samples are always right or always wrong
+            looks like one that can be learned.
+        samples: "auto" are as few as cost what a later validation does, and at least 16.
+    """
 
     enabled: bool = True
-    rollouts_per_sample: Annotated[int, Field(ge=1)] = 1
+    rollouts_per_sample: Annotated[int, Field(ge=1)] = 4
+    samples: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+
+    def samples_of(self, rows: int, rollouts: int) -> int:
+        """How many samples, where a later validation has so many rows and rollouts of each."""
+        if self.samples != "auto":
+            return min(rows, self.samples)
+        return min(rows, max(LEAST_BASELINE_SAMPLES, -(-rows * rollouts // self.rollouts_per_sample)))
 
 
 class EngineSpec(SpecModel):

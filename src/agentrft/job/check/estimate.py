@@ -98,11 +98,13 @@ def _rollouts_of_warm_start(runtime: Runtime) -> int:
 
 def _validation_rollouts(runtime: Runtime) -> int:
     hyperparameters, spec = runtime.hyperparameters, runtime.spec
-    rows = len(runtime.validation)
+    rows = len(runtime.validated)
     last, interval = hyperparameters.max_steps, hyperparameters.eval_interval
     times = last // interval + (last % interval > 0)
-    baseline = rows * spec.baseline.rollouts_per_sample if spec.baseline.enabled else 0
-    return rows * hyperparameters.eval_samples * times + baseline
+    baseline = len(runtime.baseline_samples) * spec.baseline.rollouts_per_sample if spec.baseline.enabled else 0
+    # The test samples, by the model as it began and by the result.
+    test = 2 * len(runtime.test) * hyperparameters.eval_samples
+    return rows * hyperparameters.eval_samples * times + (baseline if rows else 0) + test
 
 
 def _duration(seconds: float) -> str:
