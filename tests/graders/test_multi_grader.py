@@ -6,7 +6,7 @@ import pytest
 from agentrft.data import Sample
 from agentrft.errors import UserError
 from agentrft.graders import Grade, GraderFailure, GraderSample, GraderUse, check_templates, create_grader, score_range
-from agentrft.graders.multi import MultiGrader
+from agentrft.graders.multi import MultiGrader, reward_weights
 from agentrft.spec.graders import MultiGraderSpec, StringCheckGraderSpec
 
 SAMPLE = GraderSample("the code is E11")
@@ -263,3 +263,39 @@ async def test_a_number_that_is_too_large_is_no_score(spec: MultiGraderSpec) -> 
     finally:
         await grader.close()
     assert error.value.kind == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    ("formula", "weights"),
+    [
+        ("0.8 * a + 0.2 * b", {"a": 0.8, "b": 0.2}),
+        ("a - b / 4 + 3", {"a": 1.0, "b": -0.25}),
+        ("2 * (a + b) - b", {"a": 2.0, "b": 1.0}),
+        ("a", {"a": 1.0}),
+        ("a * b", None),
+        ("min(a, b)", None),
+        ("a + abs(b)", None),
+        ("a / b", None),
+        ("max(a, 0.5) + b", None),
+    ],
+)
+def test_graders_are_compared_apart_only_where_the_formula_adds_them_up(
+    formula: str, weights: dict[str, float] | None
+) -> None:
+    check = {"type": "string_check", "input": "{{sample.output_text}}", "reference": "x", "operation": "eq"}
+    spec = MultiGraderSpec.model_validate(
+        {
+            "type": "multi",
+            "graders": {name: {**check, "name": name} for name in ("a", "b")},
+            "calculate_output": formula,
+            "normalise": "each",
+        }
+    )
+    parts = {name: create_grader(one) for name, one in spec.graders.items()}
+    if weights is None:
+        with pytest.raises(UserError, match="must add them up"):
+            MultiGrader(spec, parts)
+    else:
+        assert reward_weights(MultiGrader(spec, parts)) == pytest.approx(weights)
+    plain = spec.model_copy(update={"normalise": "sum"})
+    assert reward_weights(MultiGrader(plain, parts)) == {}

@@ -328,3 +328,47 @@ def bandit_advantages(name: str, group: TrainingGroup) -> Tensor | None:
     if not group.has_variance:
         return None
     return ALGORITHMS[name].advantages(GroupView.of(group)).float()
+
+
+def scored(reward: list[float], right: list[float], calls: list[float], seed: int = 0) -> TrainingGroup:
+    group = on_policy_group(tiny_model("llama").plain, reward, seed=seed)
+    return replace(group, sub_scores=[{"right": a, "calls": b} for a, b in zip(right, calls, strict=True)])
+
+
+def rollout_advantages(plan: UpdatePlan, number: int = 0) -> list[float]:
+    group = plan.groups[number]
+    owner = torch.tensor([row.rollout for row in group.rows for _ in row.sampled_positions])
+    return [float(group.advantages[owner == rollout][0]) for rollout in range(group.rollouts)]
+
+
+def test_rewards_that_are_compared_apart_count_by_their_weights_and_not_by_their_spread() -> None:
+    # What it costs differs by thousandths, and what it brings by ones.
+    right, calls = [1.0, 0.0, 1.0, 0.0], [0.001, 0.001, 0.002, 0.002]
+    reward = [a - b for a, b in zip(right, calls, strict=True)]
+    summed = rollout_advantages(make_learner().plan([scored(reward, right, calls)]))
+    assert summed[0] == pytest.approx(summed[2], abs=0.01), "the cost is drowned"
+    weights = {"right": 1.0, "calls": -0.5}
+    apart = rollout_advantages(make_learner(reward_weights=weights).plan([scored(reward, right, calls)]))
+    assert apart[0] > apart[2] + 0.3 > apart[1] + 0.3 > apart[3] + 0.6
+    assert apart[0] - apart[1] == pytest.approx(2 * (apart[0] - apart[2]), rel=0.3)
+
+
+def test_a_group_whose_rewards_are_alike_teaches_where_its_parts_differ() -> None:
+    group = scored([0.5, 0.5], [1.0, 0.0], [1.0, 0.0])
+    assert make_learner().plan([group]).zero_variance == 1
+    apart = make_learner(reward_weights={"right": 0.9, "calls": -0.1}).plan([group])
+    assert (apart.zero_variance, len(apart.groups)) == (0, 1)
+    assert rollout_advantages(apart)[0] > 0 > rollout_advantages(apart)[1]
+
+
+def test_advantages_of_many_rewards_are_no_larger_than_of_one() -> None:
+    groups = [scored([1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 2.0], seed=seed) for seed in range(4)]
+    plan = make_learner(reward_weights={"right": 10.0, "calls": -3.0}).plan(groups)
+    everything = torch.cat([group.advantages for group in plan.groups])
+    assert float(everything.std()) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_without_the_parts_the_reward_itself_is_compared() -> None:
+    group = on_policy_group(tiny_model("llama").plain, [1.0, 0.0])
+    plan = make_learner(reward_weights={"right": 1.0}).plan([group])
+    assert rollout_advantages(plan)[0] > 0

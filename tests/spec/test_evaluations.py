@@ -1,4 +1,4 @@
-"""How much of a job's rollouts measures, where nobody says so: a tenth, and a baseline that sees what can be learned."""
+"""How much of a job's rollouts measures where nobody says: a tenth, and a baseline that sees what can be learned."""
 
 import pytest
 

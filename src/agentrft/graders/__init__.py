@@ -6,6 +6,7 @@ A grader that cannot give an honest score raises `GraderFailure`; there are no d
 from agentrft.graders.base import CallFact, Grade, Grader, GraderFailure, GraderSample, TraceFacts
 from agentrft.graders.dry_run import dry_run
 from agentrft.graders.given_answer import OutputToolsError, given_sample, read_output_tools
+from agentrft.graders.multi import reward_weights
 from agentrft.graders.ranges import score_range
 from agentrft.graders.registry import check_templates, check_templates_of_all, create_grader
 from agentrft.graders.trace import count_repeated
@@ -28,5 +29,6 @@ __all__ = [
     "dry_run",
     "given_sample",
     "read_output_tools",
+    "reward_weights",
     "score_range",
 ]

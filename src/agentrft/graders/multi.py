@@ -8,7 +8,7 @@ from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.graders.base import Grade, Grader, GraderFailure, GraderSample
-from agentrft.graders.formula import FUNCTIONS, Formula, FormulaError
+from agentrft.graders.formula import FUNCTIONS, Formula, FormulaError, linear_weights
 from agentrft.graders.ranges import formula_range, score_range
 from agentrft.graders.scores import finite_score
 from agentrft.graders.uses import GraderUse, added_counts, added_uses
@@ -16,6 +16,11 @@ from agentrft.spec.graders import MAX_SCORE, MultiGraderSpec
 
 # The kind of failure, and of fault, of a formula without a value.
 FORMULA = "formula"
+
+
+def reward_weights(grader: Grader) -> dict[str, float]:
+    """Of the graders whose scores are compared apart, by name; empty where the score is one."""
+    return dict(grader.weights) if isinstance(grader, MultiGrader) else {}
 
 
 class MultiGrader:
@@ -26,6 +31,9 @@ class MultiGrader:
     least for any score of that one beside the scores of the others: a formula may fall with a score, and lacking
     something never pays. Where that cannot be told, it is the lowest of 0 and the graders' scores. A spec's
     `invalid_grade` is the score instead, and that of a formula without a value.
+
+    Attributes:
+        weights: of each grader that is compared apart from the others (`normalise: each`); else empty.
 
     Args:
         spec: the multi grader's spec.
@@ -51,6 +59,17 @@ class MultiGrader:
             self._formula = Formula(spec.calculate_output, spec.graders)
         except FormulaError as error:
             raise UserError(f"grader '{spec.name}': calculate_output: {error.cause}", error.remedy) from error
+        self.weights = self._weights() if spec.normalise == "each" else {}
+
+    def _weights(self) -> dict[str, float]:
+        weights = linear_weights(self._formula)
+        if weights is None:
+            raise UserError(
+                f"grader '{self.name}': normalise: each grader is compared apart, so that `calculate_output` must add "
+                f"them up, each with a weight; '{self._spec.calculate_output}' does not.",
+                "Write it as `0.8 * accuracy + 0.2 * style`, or leave `normalise` out.",
+            )
+        return weights
 
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
         """Grade one rollout.

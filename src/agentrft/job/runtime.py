@@ -13,7 +13,7 @@ from agentrft.data import Sample, judge_samples, load_demonstrations, load_sampl
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
-from agentrft.graders import Grader, check_templates, create_grader
+from agentrft.graders import Grader, check_templates, create_grader, reward_weights
 from agentrft.job.limit_facts import limit_facts
 from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
 from agentrft.job.notices import Notices
@@ -183,6 +183,7 @@ class Runtime:
                 clip=Clip(hyperparameters.clip_low, hyperparameters.clip_high),
                 advantage_by=hyperparameters.advantage_by,
                 std_floor=hyperparameters.advantage_std_floor,
+                reward_weights=reward_weights(self.grader),
                 replay_weight=hyperparameters.replay_weight,
                 most_tokens=hyperparameters.max_tokens_per_turn * hyperparameters.max_episode_steps,
                 seed=self.spec.seed,

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from agentrft.data import Sample
 from agentrft.errors import JobFailedError, NotTrainableError
+from agentrft.graders import reward_weights
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.collect import Collector
 from agentrft.job.group_source import GroupSource, LocalGroups
@@ -60,6 +61,7 @@ class Trainer:
         self._source: GroupSource = LocalGroups(runtime, self._collector)
         self._replay = Replay(runtime.spec.pass_threshold, runtime.spec.seed)
         self._last = 0
+        self._weights = reward_weights(runtime.grader)
         self._validated: dict[int, Validated] = {}
         self._watch = Watch(runtime.spec.alarms, self._trained()[:-1], self._alarm)
 
@@ -121,7 +123,7 @@ class Trainer:
         waited_s, spent = time.perf_counter() - started, self._source.spent(step)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         self._tell_of_dropped(step, groups, rollouts)
-        trainable = [training_group(group.kept) for group in groups if not group.was_dropped]
+        trainable = [training_group(group.kept, self._weights) for group in groups if not group.was_dropped]
         steps_behind = _steps_behind(rollouts, runtime.policy.version)
         ahead = self._may_sample_ahead(step)
         if ahead:

@@ -1,10 +1,12 @@
 """From rollout records to the learner's input."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from agentrft.learner.group import TrainingGroup, TrainingRow
 from agentrft.rollout.record import Rollout
 
+NOTHING: Mapping[str, float] = MappingProxyType({})
 # Kinds of failure of a rollout that might have gone on.
 WANT_OF_TOKENS = ("max_tokens", "context")
 
@@ -29,8 +31,12 @@ def training_rows(rollout: Rollout, index: int) -> list[TrainingRow]:
     return rows
 
 
-def training_group(rollouts: Sequence[Rollout]) -> TrainingGroup:
+def training_group(rollouts: Sequence[Rollout], weights: Mapping[str, float] = NOTHING) -> TrainingGroup:
     """The learner's group of rollouts that all have a reward.
+
+    Args:
+        weights: of the sub-scores that are compared apart. A rollout that lacks them, since the agent failed, has of
+            each what is worst in its group: failing never pays.
 
     Raises:
         ValueError: one of them has none; an infrastructure failure must never get here.
@@ -45,7 +51,17 @@ def training_group(rollouts: Sequence[Rollout]) -> TrainingGroup:
     return TrainingGroup(
         rows,
         rewards,
-        [dict(rollout.grade.sub_scores) if rollout.grade is not None else {} for rollout in rollouts],
+        _sub_scores(rollouts, weights),
         [rollout.outcome for rollout in rollouts],
         [rollout.failure_kind in WANT_OF_TOKENS for rollout in rollouts],
     )
+
+
+def _sub_scores(rollouts: Sequence[Rollout], weights: Mapping[str, float]) -> list[dict[str, float]]:
+    found = [dict(rollout.grade.sub_scores) if rollout.grade is not None else {} for rollout in rollouts]
+    for name, weight in weights.items():
+        known = [scores[name] for scores in found if name in scores]
+        for scores in found:
+            if known and name not in scores:
+                scores[name] = min(known) if weight >= 0 else max(known)
+    return found

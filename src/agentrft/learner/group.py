@@ -1,6 +1,6 @@
 """The learner's input."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -127,6 +127,10 @@ class GroupView:
             by_turn,
             std_floor,
         )
+
+    def rewarded_by(self, name: str) -> "GroupView":
+        """The same group with one of its sub-scores as the reward."""
+        return replace(self, rewards=self.sub_scores[name])
 
     def centred(self) -> Float[Tensor, "tokens"]:
         """Each token's reward, less what is to be expected: the group's mean, or its turn's own (`by_turn`).

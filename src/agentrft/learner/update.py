@@ -46,6 +46,8 @@ class UpdateOptions:
         clip: see `Clip`.
         advantage_by: see `GroupView.by_turn`.
         std_floor: see `GroupView`.
+        reward_weights: where several rewards are compared apart, the weight of each, by its name among the groups'
+            sub-scores; empty compares the reward alone.
         replay_weight: of the mean log-likelihood of rollouts that are replayed, beside the algorithm's loss.
         most_tokens: that a rollout may sample.
         seed: of the order of groups.
@@ -56,6 +58,7 @@ class UpdateOptions:
     clip: Clip = field(default_factory=Clip)
     advantage_by: Literal["rollout", "turn"] = "rollout"
     std_floor: float = 0.0
+    reward_weights: dict[str, float] = field(default_factory=dict[str, float])
     replay_weight: float = 0.0
     most_tokens: int = 1024
     seed: int = 0
@@ -100,9 +103,11 @@ class Learner:
     def plan(self, groups: Sequence[TrainingGroup], replay: Sequence[TrainingRow] = ()) -> UpdatePlan:
         """What the next update does with these groups, and with rollouts of earlier steps; groups in which nothing is
         better than anything else are left out."""
-        options, taught = self._options, []
-        for group in groups:
-            advantages = self._advantages(group)
+        options, taught = self._options, list[PlannedGroup]()
+        found = [self._advantages(group) for group in groups]
+        if options.reward_weights:
+            found = _of_one_size(found)
+        for group, advantages in zip(groups, found, strict=True):
             if len(advantages) and float(advantages.abs().max()) > SAME_REWARD:
                 taught.append(PlannedGroup(len(taught), group.rows, group.rollouts, advantages.to(torch.float32)))
         return UpdatePlan.of(
@@ -254,9 +259,13 @@ class Learner:
     def _advantages(self, group: TrainingGroup) -> Tensor:
         # In float64, and narrowed last: rewards far from zero differ in digits that float32 does not keep.
         options = self._options
-        return self._algorithm.advantages(
-            GroupView.of(group, by_turn=options.advantage_by == "turn", std_floor=options.std_floor)
-        )
+        view = GroupView.of(group, by_turn=options.advantage_by == "turn", std_floor=options.std_floor)
+        weights = options.reward_weights
+        if not weights or not weights.keys() <= view.sub_scores.keys():
+            return self._algorithm.advantages(view)
+        return torch.stack(
+            [weight * self._algorithm.advantages(view.rewarded_by(name)) for name, weight in weights.items()]
+        ).sum(0)
 
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None
@@ -312,3 +321,10 @@ def _sampling_logprobs(group: PlannedGroup) -> Tensor:
 def _by_group(pack: Sequence[PlannedGroup], logprobs: Tensor) -> dict[int, Tensor]:
     parts = logprobs.split([len(group.advantages) for group in pack])
     return {group.number: part for group, part in zip(pack, parts, strict=True)}
+
+
+def _of_one_size(advantages: list[Tensor]) -> list[Tensor]:
+    """Scaled to a deviation of 1 over all groups, whatever their number of rewards (GDPO, arXiv:2601.05242)."""
+    everything = torch.cat(advantages) if advantages else torch.zeros(0)
+    deviation = everything.std() if len(everything) > 1 else torch.tensor(0.0)
+    return [one / deviation for one in advantages] if float(deviation) > SAME_REWARD else advantages

@@ -282,6 +282,8 @@ class MultiGraderSpec(GraderSpecModel):
     Attributes:
         invalid_grade: the score of an answer that has none otherwise: the formula has no value for its graders' scores,
             or the answer lacks what one of them reads. A grader that broke is still a failure.
+        normalise: "each" compares rollouts by each grader apart, and adds the comparisons up with the formula's weights
+            (GDPO), so that a grader whose scores hardly differ is not drowned by another's; "sum" by the whole score.
     """
 
     type: Literal["multi"]
@@ -290,6 +292,7 @@ class MultiGraderSpec(GraderSpecModel):
     calculate_output: str
     pass_threshold: float | None = None
     invalid_grade: Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE)] | None = None
+    normalise: Literal["sum", "each"] = "sum"
 
     @field_validator("graders", mode="before")
     @classmethod
