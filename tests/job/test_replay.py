@@ -4,7 +4,7 @@ from collections import Counter
 
 from agentrft.job.replay import CAPACITY, Replay
 from agentrft.rollout import Rollout
-from agentrft.rollout.record import Turn
+from agentrft.rollout.record import ToolCallRecord, Turn
 
 
 def group(sample: int, rewards: list[float | None], step: int = 1) -> list[Rollout]:
@@ -87,3 +87,21 @@ def test_the_buffer_is_bounded() -> None:
     kept = drawn(replay, CAPACITY + 100, 2 * CAPACITY)
     assert len(kept) == CAPACITY
     assert min(kept) == 50
+
+
+def test_kinds_of_successes_are_replayed_alike_however_many_there_are() -> None:
+    replay = Replay(1.0, seed=0)
+    lines = "A01 x\nB02 y\nC03 z"
+    rollouts = []
+    for sample in range(48):
+        own = group(sample, [1.0, 0.0])
+        call = ToolCallRecord("c", "search", "{}", lines, "ok", 0.1, 1)
+        own[0].turns[0].tool_calls = [call]
+        # Five of six copy the first line.
+        own[0].output_text = "C03" if sample % 6 == 5 else "A01"
+        rollouts += own
+    replay.note(1, rollouts)
+    kinds = Counter(
+        "later" if sample % 6 == 5 else "first" for step in range(2, 202) for sample in drawn(replay, step, 4)
+    )
+    assert 0.4 < kinds["later"] / kinds.total() < 0.6

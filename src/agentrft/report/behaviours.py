@@ -140,6 +140,12 @@ def shown_by(rollout: Rollout) -> dict[str, bool | None]:
     return found
 
 
+def answered_item(rollout: Rollout) -> int | None:
+    """Which item of its last tool result a rollout answers with, from 0; None where there are not several."""
+    items, answer = items_of(_last_result(rollout)), _plain(rollout.output_text)
+    return place_of(answer, items) if answer and len(items) > 1 else None
+
+
 def items_of(result: str) -> list[str]:
     """The items of a tool's result: the elements of a JSON list, also of one inside an object, or else its lines."""
     text = result.strip()
