@@ -1,10 +1,11 @@
 """Replay: successes of earlier steps that updates go on to make more likely (self-imitation).
 
 Oh et al. 2018, "Self-Imitation Learning", arXiv:1806.05635. What is rare counts most, for its sample and among all
-successes: a policy that is paid for an easy habit, such as to answer with a search's first item, unlearns the harder way
-long before it has stopped to be right that way.
+successes: a policy that is paid for an easy habit, such as to answer with a search's first item, unlearns the harder
+way long before it has stopped to be right that way.
 """
 
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -77,7 +78,8 @@ class Replay:
             weight = success.rarity * 0.5 ** ((step - success.step) / HALF_LIFE)
             weight /= max(LEAST_OF_KIND, of_kind[success.kind])
             uniform = random.Random(f"{self._seed}/replayed/{step}/{sample_id}").random()
-            return uniform ** (1 / weight)
+            # The logarithm of uniform ** (1 / weight) (Efraimidis, Spirakis 2006): old successes have tiny weights.
+            return math.log(uniform) / weight
 
         drawn = sorted(self._kept.items(), key=key, reverse=True)[:count]
         return [row for _, success in drawn for row in success.rows]
