@@ -27,6 +27,7 @@ def job() -> dict[str, Any]:
     raw = yaml.safe_load((EXAMPLE / "job.yaml").read_text(encoding="utf-8"))
     raw["training_file"] = str(data_folder() / "train.jsonl")
     raw["validation_file"] = str(data_folder() / "validation.jsonl")
+    del raw["test_file"]
     raw["warm_start"]["training_file"] = str(data_folder() / "demonstrations.jsonl")
     reinforcement = raw["method"]["reinforcement"]
     reinforcement["grader"]["source_file"] = str(EXAMPLE / reinforcement["grader"]["source_file"])

@@ -35,6 +35,13 @@ def demonstrate(
     return messages
 
 
+def demonstrate_well(diagnosis: Diagnosis, transcript: str, index: SearchIndex) -> list[dict[str, Any]]:
+    """A conversation of an agent that searches once, for the bare term, and reads what it finds."""
+    hits = format_hits(index.search(diagnosis.term))
+    call = _search_messages("call_0", diagnosis.term, hits)
+    return [*prompt_messages(transcript), *call, {"role": "assistant", "content": diagnosis.code}]
+
+
 def with_surrounding_words(term: str, transcript: str, script: random.Random) -> str:
     """The term and a few words of the transcript on both sides of it, without punctuation."""
     before, after = (text.split() for text in transcript.split(term, maxsplit=1))

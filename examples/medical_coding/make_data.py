@@ -1,8 +1,8 @@
 """Write the data of this example: `python make_data.py --out data --seed 0`. The same seed gives the same bytes.
 
-Four files, no code in more than one of them: train.jsonl, validation.jsonl, demonstrations.jsonl, and test.jsonl, which
-is for the one measurement at the end. The statistics that are logged say how much there is to learn: how often each way
-of writing the query finds the right code.
+Five files, no code in more than one of them: train.jsonl, validation.jsonl, demonstrations.jsonl; test.jsonl, which is
+for the one measurement at the end; and good.jsonl, right transcripts for a better start. The statistics that are logged
+say how much there is to learn: how often each way of writing the query finds the right code.
 """
 
 import argparse
@@ -12,13 +12,14 @@ import random
 from pathlib import Path
 from typing import Any
 
-from demonstrations import demonstrate, with_surrounding_words
+from demonstrations import demonstrate, demonstrate_well, with_surrounding_words
 from search_index import HITS_SHOWN, SearchIndex, load_index
 from terms import Diagnosis, choose
 from transcripts import prompt_messages, write_transcript
 
 SIZES = {"train": 200, "validation": 120, "demonstrations": 110}
 TEST_SIZE = 240
+GOOD_SIZE = 330
 FOUND_SHARE = 0.87
 
 logger = logging.getLogger("make_data")
@@ -42,14 +43,16 @@ def write_data(out: Path, seed: int) -> None:
             rows = [_row(one, prompt_messages(transcript)) for one, transcript in chosen]
         _write(out / f"{name}.jsonl", rows)
         start += size
-    _write(out / "test.jsonl", _test_rows(index, {diagnosis.code for diagnosis in diagnoses}, seed))
-
-
-def _test_rows(index: SearchIndex, used: set[str], seed: int) -> list[dict[str, Any]]:
-    """Other diagnoses, drawn by a generator of their own, so that the other files are the same without them."""
+    used = {diagnosis.code for diagnosis in diagnoses}
+    # Drawn by generators of their own, so that the other files are the same without them.
     generator = random.Random(f"{seed}/test")
-    diagnoses = choose(index, TEST_SIZE, found_share=FOUND_SHARE, chooser=generator, without=used)
-    return [_row(one, prompt_messages(write_transcript(one.term, generator))) for one in diagnoses]
+    tested = choose(index, TEST_SIZE, found_share=FOUND_SHARE, chooser=generator, without=used)
+    _write(out / "test.jsonl", [_row(d, prompt_messages(write_transcript(d.term, generator))) for d in tested])
+    used |= {diagnosis.code for diagnosis in tested}
+    generator = random.Random(f"{seed}/good")
+    shown = choose(index, GOOD_SIZE, found_share=1.0, chooser=generator, without=used)
+    rows = [_row(d, demonstrate_well(d, write_transcript(d.term, generator), index)) for d in shown]
+    _write(out / "good.jsonl", rows)
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
 
-    python quickstart.py [--model MODEL] [--seed 0] [--steps 30] [--out runs]
+    python quickstart.py [--model MODEL] [--start mediocre|good] [--seed 0] [--steps 30] [--out runs]
 
 The last line on standard output is one JSON object with the measurements.
 """
@@ -70,45 +70,60 @@ async def _run(spec: JobSpec) -> dict[str, Any]:
     store, job_id = create_job(spec)
     await run_job(spec, store, job_id, progress=_Lines(), stop=Stop())
     print("Measuring both models without sampling noise (greedy) ...", flush=True)
-    greedy = [await _greedy(spec, store, job_id, which) for which in ("0", "last")]
+    greedy = [await _greedy(spec, store, job_id, which) for which in ("0", "best")]
     metrics = store.metrics(job_id)
-    validated = [row for row in metrics if row["phase"] == "validation"]
-    before, after = validated[0], validated[-1]
-    answers = {sample.sample_id: sample.item["answer"] for sample in load_samples(spec.validation_file)}
-    rollouts = {row["step"]: _rollouts(store, job_id, row["step"]) for row in (before, after)}
-    _show_changes(rollouts[before["step"]], rollouts[after["step"]], answers)
+    validated = [row["reward_mean"] for row in metrics if row["phase"] == "validation"]
+    before, after = (row for row in metrics if row["phase"] == "test")
+    assert spec.test_file is not None
+    answers = {sample.sample_id: sample.item["answer"] for sample in load_samples(spec.test_file)}
+    tried, done = (_rollouts(store, job_id, row["step"]) for row in (before, after))
+    _show_changes(tried, done, answers)
     picture = _draw(metrics, store.job_folder(job_id) / "reward-curve.png", Path(spec.model).name)
     print(f"Reward curve: {picture}", flush=True)
     return {
         "job": job_id,
-        "validation_reward_warm_start": round(before["reward_mean"], 4),
-        "validation_reward_trained": round(after["reward_mean"], 4),
-        "validation_reward_greedy_warm_start": round(greedy[0].summary.reward_mean, 4),
-        "validation_reward_greedy_trained": round(greedy[1].summary.reward_mean, 4),
-        "exact_match_warm_start": round(_exact(rollouts[before["step"]], answers), 4),
-        "exact_match_trained": round(_exact(rollouts[after["step"]], answers), 4),
+        "validation_reward_warm_start": round(validated[0], 4),
+        "validation_reward_trained": round(validated[-1], 4),
+        "test_reward_warm_start": round(before["reward_mean"], 4),
+        "test_reward_trained": round(after["reward_mean"], 4),
+        "test_reward_greedy_warm_start": round(greedy[0].summary.reward_mean, 4),
+        "test_reward_greedy_trained": round(greedy[1].summary.reward_mean, 4),
+        **{f"{name}_warm_start": value for name, value in _exact(tried, answers).items()},
+        **{name: value for name, value in _exact(done, answers).items()},
         "tool_calls_warm_start": round(before["tool_calls_mean"], 3),
         "tool_calls_trained": round(after["tool_calls_mean"], 3),
-        "steps": after["step"],
+        "steps": max(row["step"] for row in metrics if row["phase"] == "train"),
+        "result": after["step"],
     }
 
 
 async def _greedy(spec: JobSpec, store: JobStore, job_id: str, which: str) -> Evaluation:
     reference = resolve_reference(f"{job_id}@{which}", store)
-    return await evaluate(spec, reference, rollouts_per_sample=1, temperature=0.0, progress=NoProgress(), stop=Stop())
+    quiet = {"progress": NoProgress(), "stop": Stop()}
+    return await evaluate(spec, reference, rollouts_per_sample=1, temperature=0.0, split="test", **quiet)
 
 
 def _rollouts(store: JobStore, job_id: str, step: int) -> list[Rollout]:
-    rows = read_rollouts(store.job_folder(job_id) / "rollouts" / f"validation-{step:05d}.parquet")
+    rows = read_rollouts(store.job_folder(job_id) / "rollouts" / f"test-{step:05d}.parquet")
     return [Rollout.from_dict(row["record"]) for row in rows]
 
 
-def _exact(rollouts: list[Rollout], answers: dict[str, str]) -> float:
-    return sum(rollout.output_text == answers[rollout.sample_id] for rollout in rollouts) / len(rollouts)
+def _exact(rollouts: list[Rollout], answers: dict[str, str]) -> dict[str, float]:
+    """Shares of exact answers: of all rollouts, and of those whose searches show the right code as their first hit, or
+    as a later one. An agent that copies the first line is right in the former and wrong in the latter."""
+    right: dict[str, list[bool]] = {"exact_match": [], "exact_given_first": [], "exact_given_later": []}
+    for rollout in rollouts:
+        answer = answers[rollout.sample_id]
+        hits = [line.split()[0] for call in rollout.tool_calls for line in call.output.splitlines() if line.split()]
+        is_right = rollout.output_text == answer
+        right["exact_match"].append(is_right)
+        if answer in hits:
+            right["exact_given_first" if hits[0] == answer else "exact_given_later"].append(is_right)
+    return {name: round(sum(found) / max(1, len(found)), 4) for name, found in right.items()}
 
 
 def _show_changes(before: list[Rollout], after: list[Rollout], answers: dict[str, str], most: int = 3) -> None:
-    """The held-out samples whose reward rose most, as the agent worked on them before and after."""
+    """The test samples whose reward rose most, as the agent worked on them before and after."""
     pairs = sorted(zip(before, after, strict=True), key=lambda pair: (pair[0].reward or 0) - (pair[1].reward or 0))
     print("\nWhat changed on held-out samples:")
     for old, new in pairs[:most]:
@@ -146,6 +161,8 @@ def _spec(arguments: argparse.Namespace, url: str) -> JobSpec:
     inner["tools"][0]["server_url"] = f"{url}/tools/search"
     if arguments.steps is not None:
         inner["hyperparameters"]["max_steps"] = arguments.steps
+    if arguments.start == "good":
+        raw["warm_start"] |= {"training_file": "data/good.jsonl", "n_epochs": 3}
     raw["seed"] = arguments.seed
     raw["output_dir"] = str(arguments.out.resolve())
     return parse_job(raw, folder=HERE, source="job.yaml")
@@ -176,6 +193,12 @@ def _peak_memory_bytes() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a model's folder or hub id, in place of job.yaml's")
+    parser.add_argument(
+        "--start",
+        choices=["mediocre", "good"],
+        default="mediocre",
+        help="what the warm start shows: an agent that is mediocre on purpose, or right transcripts",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of training and sampling; the data stay the same")
     parser.add_argument("--steps", type=int, help="fewer or more updates than job.yaml says")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the job and its results")

@@ -12,13 +12,20 @@ KEYS = {
     "job",
     "validation_reward_warm_start",
     "validation_reward_trained",
-    "validation_reward_greedy_warm_start",
-    "validation_reward_greedy_trained",
+    "test_reward_warm_start",
+    "test_reward_trained",
+    "test_reward_greedy_warm_start",
+    "test_reward_greedy_trained",
     "exact_match_warm_start",
-    "exact_match_trained",
+    "exact_given_first_warm_start",
+    "exact_given_later_warm_start",
+    "exact_match",
+    "exact_given_first",
+    "exact_given_later",
     "tool_calls_warm_start",
     "tool_calls_trained",
     "steps",
+    "result",
     "minutes",
     "peak_memory_gb",
 }
@@ -31,5 +38,5 @@ def test_a_few_steps_of_the_quickstart_already_raise_the_reward(tmp_path: Path) 
     result = json.loads(done.stdout.strip().splitlines()[-1])
     assert result.keys() == KEYS
     assert result["steps"] == 8
-    assert result["validation_reward_trained"] > result["validation_reward_warm_start"]
+    assert result["test_reward_trained"] > result["test_reward_warm_start"]
     assert (tmp_path / result["job"] / "reward-curve.png").stat().st_size > 0
