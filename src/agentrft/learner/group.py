@@ -1,11 +1,13 @@
 """The learner's input."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+CreditBy = Literal["rollout", "turn", "observation"]
 # Rewards that lie closer together are the same.
 SAME_REWARD = 1e-9
 
@@ -85,10 +87,10 @@ class GroupView:
         truncated: whether the rollout ended for want of tokens.
         rollout: of each token.
         turn: of each token, within its rollout.
-        node: of each token, the context that its turn began with: a node of the group's token tree. Turns of two
-            rollouts have the same where all before them is the same.
-        parent: of each node, the one that its rollout's turn before began with; -1 at a first turn.
-        by_turn: whether what other rollouts got from the same node on is what a turn is compared with.
+        node: of each token, the place that its turn began at. With `by` "observation" turns begin at the same place
+            where what the agent has just read is the same (tools' results; at a first turn the prompt); else where all
+            before them is, which is a node of the group's token tree.
+        by: what a rollout is compared with: see `centred`.
         std_floor: no standard deviation of rewards is taken for less.
     """
 
@@ -99,16 +101,14 @@ class GroupView:
     rollout: Int[Tensor, "tokens"]
     turn: Int[Tensor, "tokens"]
     node: Int[Tensor, "tokens"]
-    parent: list[int]
-    by_turn: bool = False
+    by: CreditBy = "rollout"
     std_floor: float = 0.0
 
     @classmethod
-    def of(cls, group: TrainingGroup, *, by_turn: bool = False, std_floor: float = 0.0) -> "GroupView":
+    def of(cls, group: TrainingGroup, *, by: CreditBy = "rollout", std_floor: float = 0.0) -> "GroupView":
         """What is to be seen of `group`."""
         rollout = [row.rollout for row in group.rows for _ in row.sampled_positions]
         turn = [turn for row in group.rows for turn in row.turn_of_each]
-        node, parent = _nodes(group)
         first = group.sub_scores[0] if group.sub_scores else {}
         sub_scores = {
             name: torch.tensor([scores[name] for scores in group.sub_scores], dtype=torch.float64)
@@ -122,9 +122,8 @@ class GroupView:
             group.truncated or [False] * group.rollouts,
             torch.tensor(rollout, dtype=torch.long),
             torch.tensor(turn, dtype=torch.long),
-            torch.tensor(node, dtype=torch.long),
-            parent,
-            by_turn,
+            torch.tensor(_nodes(group, by), dtype=torch.long),
+            by,
             std_floor,
         )
 
@@ -133,58 +132,35 @@ class GroupView:
         return replace(self, rewards=self.sub_scores[name])
 
     def centred(self) -> Float[Tensor, "tokens"]:
-        """Each token's reward, less what is to be expected: the group's mean, or its turn's own (`by_turn`).
+        """Each token's reward, less what is to be expected: the group's mean, or its turn's own (`by`).
 
-        The latter is what the other rollouts got that went on from the same context, and where these are few, to the
-        same degree what those of the context before it got. A rollout's own reward is in neither, so that the
-        expectation does not depend on what the turn samples (a baseline, as in Kool et al. 2019, "Buy 4 REINFORCE
-        samples, get a baseline for free!"); at the prompt both ways are the same.
+        A turn is compared with what the other rollouts got that went on from the same place, and a first turn with the
+        whole group. Where nobody else was, it has no advantage: whether its rollout was good or bad may be all of what
+        came before, such as a search that found nothing, and an answer that is punished for that learns to guess.
+        Credit by the turns that begin alike: Feng et al. 2025, "GiGPO", arXiv:2505.10978.
         """
-        if not self.by_turn or len(self.rewards) < 2:
+        if self.by == "rollout":
             return (self.rewards - self.rewards.mean())[self.rollout]
-        count = len(self.rewards)
-        nodes, rollouts = [int(node) for node in self.node], [int(rollout) for rollout in self.rollout]
-        through: dict[int, set[int]] = {}
-        for node, rollout in set(zip(nodes, rollouts, strict=True)):
-            while node >= 0:
-                through.setdefault(node, set()).add(rollout)
-                node = self.parent[node]
-        others = (self.rewards.sum() - self.rewards) / (count - 1)
-        expected: dict[tuple[int, int], float] = {}
-
-        def expectation(node: int, rollout: int) -> float:
-            known = expected.get((node, rollout))
-            if known is None:
-                if self.parent[node] < 0:
-                    known = float(others[rollout])
-                else:
-                    own = [float(self.rewards[other]) for other in through[node] if other != rollout]
-                    before = expectation(self.parent[node], rollout)
-                    known = (sum(own) + before) / (len(own) + 1)
-                expected[node, rollout] = known
-            return known
-
-        pairs = zip(nodes, rollouts, strict=True)
-        baseline = torch.tensor([expectation(node, rollout) for node, rollout in pairs], dtype=torch.float64)
-        # As the mean with a rollout's own reward in it would make them.
-        return (self.rewards[self.rollout] - baseline) * (count - 1) / count
+        pairs = list(zip([int(node) for node in self.node], [int(rollout) for rollout in self.rollout], strict=True))
+        here: dict[int, set[int]] = {}
+        for node, rollout in pairs:
+            here.setdefault(node, set()).add(rollout)
+        expected = {node: float(self.rewards[sorted(rollouts)].mean()) for node, rollouts in here.items()}
+        baseline = torch.tensor([expected[node] for node, _ in pairs], dtype=torch.float64)
+        return self.rewards[self.rollout] - baseline
 
 
-def _nodes(group: TrainingGroup) -> tuple[list[int], list[int]]:
-    """The node of each sampled token, and the parent of each node."""
+def _nodes(group: TrainingGroup, by: CreditBy) -> list[int]:
+    """The node of each sampled token."""
     known: dict[tuple[int, ...], int] = {}
-    parent: list[int] = []
     nodes: list[int] = []
-    last: dict[int, int] = {}
     for row in group.rows:
-        turn_before, node = None, -1
+        turn_before, node, end = None, -1, 0
         for position, turn in zip(row.sampled_positions, row.turn_of_each, strict=True):
             if turn != turn_before:
-                context = tuple(row.token_ids[:position])
-                if context not in known:
-                    known[context] = len(parent)
-                    parent.append(last.get(row.rollout, -1))
-                node, turn_before = known[context], turn
-                last[row.rollout] = node
+                start = end if by == "observation" and turn > 0 else 0
+                place = (min(turn, 1), *row.token_ids[start:position])
+                node, turn_before = known.setdefault(place, len(known)), turn
             nodes.append(node)
-    return nodes, parent
+            end = position + 1
+    return nodes

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from torch import Tensor
 from agentrft.errors import JobFailedError
 from agentrft.learner.algorithms import ALGORITHMS, Clip, LossInputs
 from agentrft.learner.flops import update_flops
-from agentrft.learner.group import SAME_REWARD, GroupView, TrainingGroup, TrainingRow
+from agentrft.learner.group import SAME_REWARD, CreditBy, GroupView, TrainingGroup, TrainingRow
 from agentrft.learner.packing import packs_of, rows_together
 from agentrft.learner.plan import Minibatch, PlannedGroup, UpdatePlan
 from agentrft.learner.policy import Policy, gradient_of
@@ -44,7 +44,7 @@ class UpdateOptions:
         minibatches: optimizer steps of one epoch; each sees a part of the groups.
         epochs: how often an update sees every group.
         clip: see `Clip`.
-        advantage_by: see `GroupView.by_turn`.
+        advantage_by: see `GroupView.centred`.
         std_floor: see `GroupView`.
         reward_weights: where several rewards are compared apart, the weight of each, by its name among the groups'
             sub-scores; empty compares the reward alone.
@@ -56,7 +56,7 @@ class UpdateOptions:
     minibatches: int = 1
     epochs: int = 1
     clip: Clip = field(default_factory=Clip)
-    advantage_by: Literal["rollout", "turn"] = "rollout"
+    advantage_by: CreditBy = "rollout"
     std_floor: float = 0.0
     reward_weights: dict[str, float] = field(default_factory=dict[str, float])
     replay_weight: float = 0.0
@@ -259,7 +259,7 @@ class Learner:
     def _advantages(self, group: TrainingGroup) -> Tensor:
         # In float64, and narrowed last: rewards far from zero differ in digits that float32 does not keep.
         options = self._options
-        view = GroupView.of(group, by_turn=options.advantage_by == "turn", std_floor=options.std_floor)
+        view = GroupView.of(group, by=options.advantage_by, std_floor=options.std_floor)
         weights = options.reward_weights
         if not weights or not weights.keys() <= view.sub_scores.keys():
             return self._algorithm.advantages(view)

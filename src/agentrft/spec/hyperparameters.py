@@ -9,6 +9,7 @@ from agentrft.spec.base import SpecModel
 
 Auto = Literal["auto"]
 PositiveInt = Annotated[int, Field(ge=1)]
+CreditBy = Literal["rollout", "turn", "observation"]
 AlgorithmName = Literal["grpo", "dr_grpo", "dapo", "rloo", "gspo", "cispo", "maxrl"]
 
 LORA_LEARNING_RATE = 2e-4
@@ -42,8 +43,8 @@ class Hyperparameters(SpecModel):
         update_epochs: how often an update sees each group.
         clip_low, clip_high: by how much of itself one update lowers or raises a token's probability before the
             algorithm takes its gradient away.
-        advantage_by: "turn" compares what a turn led to with what other rollouts got that went on from the same
-            context; "rollout" with the group's mean.
+        advantage_by: what is compared with what: "rollout" with the group; "turn", each turn with those of other
+            rollouts that went on from the very same context; "observation", with those that had just read the same.
         advantage_std_floor: rewards of a group that deviate by less than this are not made into advantages of full
             size; in the reward's own unit.
         replay_rollouts: successes of earlier steps that each update makes more likely, beside what it learns of its own
@@ -77,7 +78,7 @@ class Hyperparameters(SpecModel):
     update_epochs: Annotated[int, Field(ge=1, le=16)] | Auto = "auto"
     clip_low: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
     clip_high: Annotated[float, Field(gt=0)] | Auto = "auto"
-    advantage_by: Literal["rollout", "turn"] | Auto = "auto"
+    advantage_by: CreditBy | Auto = "auto"
     advantage_std_floor: Annotated[float, Field(ge=0)] | Auto = "auto"
     replay_rollouts: Annotated[int, Field(ge=0)] | Auto = "auto"
     replay_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
@@ -204,7 +205,7 @@ class ResolvedHyperparameters:
     update_epochs: int
     clip_low: float
     clip_high: float
-    advantage_by: Literal["rollout", "turn"]
+    advantage_by: CreditBy
     advantage_std_floor: float
     replay_rollouts: int
     replay_weight: float
