@@ -257,23 +257,30 @@ def by_turn(tensor: Tensor, view: GroupView) -> list[list[float]]:
 
 def test_a_turn_is_compared_with_what_others_made_of_the_same_context() -> None:
     group = two_turns()
-    plain, view = GroupView.of(group), GroupView.of(group, by_turn=True)
+    plain, view = GroupView.of(group), GroupView.of(group, by="turn")
     assert by_turn(plain.centred(), plain) == [[0.5, 0.5], [-0.5, -0.5], [0.5, 0.5], [-0.5, -0.5]]
-    # The prompt: the mean of the others, 1/3 or 2/3. After the same call: halfway to the other's reward there.
-    expected = [[2 / 3, 1 - (0 + 1 / 3) / 2], [-2 / 3, -(1 + 2 / 3) / 2], [2 / 3, 2 / 3], [-2 / 3, -2 / 3]]
+    # The first two made the same call; what the others' second turns were worth, nobody else's can tell.
+    assert by_turn(view.centred(), view) == [[0.5, 0.5], [-0.5, -0.5], [0.5, 0.0], [-0.5, 0.0]]
+
+
+def test_or_with_what_others_made_of_the_same_result() -> None:
+    view = GroupView.of(two_turns(), by="observation")
     found = by_turn(view.centred(), view)
-    for own, wanted in zip(found, expected, strict=True):
-        assert own == pytest.approx([value * 3 / 4 for value in wanted])
-    assert [turns[0] for turns in found] == pytest.approx([turns[0] for turns in by_turn(plain.centred(), plain)])
+    # Three read the same after two different calls, and two of these succeeded.
+    assert found[0] == pytest.approx([0.5, 1 / 3])
+    assert found[1] == pytest.approx([-0.5, -2 / 3])
+    assert found[2] == pytest.approx([0.5, 1 / 3])
+    assert found[3] == pytest.approx([-0.5, 0.0])
+    others = by_turn(view.centred(leave_one_out=True), view)
+    assert others[0] == pytest.approx([1 - 1 / 3, 1 - 1 / 2])
+    assert others[1] == pytest.approx([0 - 2 / 3, 0 - 1.0])
 
 
-def test_what_the_context_alone_decided_teaches_a_turn_little() -> None:
+def test_what_the_context_decided_teaches_the_turn_after_it_nothing() -> None:
     group = two_turns()
     same = TrainingGroup(group.rows, [1.0, 1.0, 0.0, 0.0])
-    view = GroupView.of(same, by_turn=True)
-    found = by_turn(view.centred(), view)
-    # Both that made the first call succeeded: most of their reward is the call's.
-    assert found[0][0] > found[0][1] > 0
+    view = GroupView.of(same, by="turn")
+    assert by_turn(view.centred(), view) == [[0.5, 0.0], [0.5, 0.0], [-0.5, 0.0], [-0.5, 0.0]]
 
 
 def test_the_view_shows_what_is_known_of_rollouts() -> None:
@@ -285,4 +292,3 @@ def test_the_view_shows_what_is_known_of_rollouts() -> None:
     assert view.outcomes[3] == "model_failed"
     assert view.truncated == [False, False, False, True]
     assert view.node.tolist() == [0, 0, 1, 1, 0, 0, 1, 1, 0, 2, 2, 0, 3, 3]
-    assert view.parent == [-1, 0, 0, 0]

@@ -131,23 +131,34 @@ class GroupView:
         """The same group with one of its sub-scores as the reward."""
         return replace(self, rewards=self.sub_scores[name])
 
-    def centred(self) -> Float[Tensor, "tokens"]:
+    def centred(self, *, leave_one_out: bool = False) -> Float[Tensor, "tokens"]:
         """Each token's reward, less what is to be expected: the group's mean, or its turn's own (`by`).
 
         A turn is compared with what the other rollouts got that went on from the same place, and a first turn with the
         whole group. Where nobody else was, it has no advantage: whether its rollout was good or bad may be all of what
         came before, such as a search that found nothing, and an answer that is punished for that learns to guess.
         Credit by the turns that begin alike: Feng et al. 2025, "GiGPO", arXiv:2505.10978.
+
+        Args:
+            leave_one_out: the rollout's own reward is not in what it is compared with.
         """
-        if self.by == "rollout":
-            return (self.rewards - self.rewards.mean())[self.rollout]
-        pairs = list(zip([int(node) for node in self.node], [int(rollout) for rollout in self.rollout], strict=True))
+        place = torch.zeros_like(self.node) if self.by == "rollout" else self.node
+        baselines: dict[tuple[int, int], float] = {}
         here: dict[int, set[int]] = {}
+        pairs = [(int(node), int(rollout)) for node, rollout in zip(place, self.rollout, strict=True)]
         for node, rollout in pairs:
             here.setdefault(node, set()).add(rollout)
-        expected = {node: float(self.rewards[sorted(rollouts)].mean()) for node, rollouts in here.items()}
-        baseline = torch.tensor([expected[node] for node, _ in pairs], dtype=torch.float64)
-        return self.rewards[self.rollout] - baseline
+        if self.by == "rollout":
+            # Also those of whose tokens none was sampled.
+            here = {0: set(range(len(self.rewards)))}
+        for node, rollouts in here.items():
+            rewards = self.rewards[sorted(rollouts)]
+            total, others = float(rewards.sum()), len(rollouts) - 1
+            for rollout in rollouts:
+                own = float(self.rewards[rollout])
+                alone = leave_one_out and others > 0
+                baselines[node, rollout] = (total - own) / others if alone else total / len(rollouts)
+        return self.rewards[self.rollout] - torch.tensor([baselines[pair] for pair in pairs], dtype=torch.float64)
 
 
 def _nodes(group: TrainingGroup, by: CreditBy) -> list[int]:

@@ -16,8 +16,7 @@ MAX_RATIO = 2.0
 
 def advantages(group: GroupView) -> Float[Tensor, "tokens"]:
     """Reward minus the mean of the other rewards of the group."""
-    count = len(group.rewards)
-    return group.centred() * count / (count - 1)
+    return group.centred(leave_one_out=True)
 
 
 def loss(inputs: LossInputs) -> LossOutput:
