@@ -13,7 +13,7 @@ import pytest
 from agentrft.errors import EndpointError, JobFailedError, NotTrainableError
 from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
 from agentrft.job.training_data import training_group
-from agentrft.learner import Learner, TrainingGroup, UpdateMetrics
+from agentrft.learner import Learner, TrainingGroup, TrainingRow, UpdatePlan
 from agentrft.rollout import Rollout
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
@@ -33,13 +33,13 @@ class Updates(list[list[TrainingGroup]]):
 @pytest.fixture
 def updates(monkeypatch: pytest.MonkeyPatch) -> Updates:
     seen = Updates()
-    original = Learner.update
+    original = Learner.plan
 
-    def update(self: Learner, groups: Sequence[TrainingGroup]) -> UpdateMetrics:
+    def plan(self: Learner, groups: Sequence[TrainingGroup], replay: Sequence[TrainingRow] = ()) -> UpdatePlan:
         seen.append(list(groups))
-        return original(self, groups)
+        return original(self, groups, replay)
 
-    monkeypatch.setattr(Learner, "update", update)
+    monkeypatch.setattr(Learner, "plan", plan)
     return seen
 
 

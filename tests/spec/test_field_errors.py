@@ -40,7 +40,7 @@ def refusal(raw: dict[str, Any], ignored: list[str] | None = None) -> str:
         ({"grader": multi(a=[{**CHECK, "name": "a"}, 1])}, "grader.multi.graders.a"),
         (
             {"grader": {**multi(a=CHECK), "foo": 1}},
-            "calculate_output, graders, invalid_grade, name, pass_threshold, type.",
+            "calculate_output, graders, invalid_grade, name, normalise, pass_threshold, type.",
         ),
         (
             {"grader": multi(a={**JUDGE, "sampling_params": {"temp": 1}})},
