@@ -372,3 +372,59 @@ def test_without_the_parts_the_reward_itself_is_compared() -> None:
     group = on_policy_group(tiny_model("llama").plain, [1.0, 0.0])
     plan = make_learner(reward_weights={"right": 1.0}).plan([group])
     assert rollout_advantages(plan)[0] > 0
+
+
+def test_the_divergence_from_the_start_is_measured_and_may_hold_the_policy() -> None:
+    groups = groups_of(tiny_model("llama").plain, 4)
+    gone = {}
+    for weight in (0.0, 5.0):
+        learner = make_learner(learning_rate=5e-3, kl_weight=weight, minibatches=2)
+        learner.keep_start(learner.policy.master_state())
+        metrics = [learner.update(learner.plan(groups)) for _ in range(5)]
+        # Of the first minibatch alone where the loss has no need of it, which no optimizer step has moved yet.
+        assert metrics[0].kl_to_start == pytest.approx(0.0, abs=1e-6 if weight == 0 else 1e-2)
+        assert all(later.kl_to_start > metrics[0].kl_to_start for later in metrics[1:])
+        gone[weight] = metrics[-1].kl_to_start
+    assert gone[5.0] < gone[0.0] / 2
+    assert gone[0.0] > 1e-4
+
+
+def test_measuring_it_changes_nothing() -> None:
+    groups = groups_of(tiny_model("llama").plain, 3)
+    plain, watched = make_learner(minibatches=2), make_learner(minibatches=2)
+    watched.keep_start(watched.policy.master_state())
+    for _ in range(2):
+        for learner in (plain, watched):
+            learner.update(learner.plan(groups))
+    assert torch.equal(masters(plain), masters(watched))
+
+
+def test_tokens_that_take_the_entropy_lose_their_gradient() -> None:
+    groups = groups_of(tiny_model("llama").plain, 4)
+    learner = make_learner(clip_cov=0.05)
+    seen = recorded(learner)
+    plan = learner.plan(groups)
+    learner.update(plan)
+    everything = torch.cat([group.advantages for group in plan.groups])
+    given = torch.cat([inputs.advantages for inputs in seen])
+    removed = (everything.sort().values != 0).sum() - (given != 0).sum()
+    assert 1 <= int(removed) <= 1 + round(0.05 * len(everything))
+
+
+def test_rollouts_that_were_cut_off_may_be_left_out() -> None:
+    group = on_policy_group(tiny_model("llama").plain, [1.0, 0.0, 0.4])
+    group = replace(group, truncated=[False, True, False], outcomes=["graded", "model_failed", "graded"])
+    counted, masked = make_learner().plan([group]), make_learner(masks_overlong=True).plan([group])
+    assert [counted.groups[0].rollouts, masked.groups[0].rollouts] == [3, 2]
+    assert rollout_advantages(masked) == pytest.approx([0.707, -0.707], abs=1e-2)
+    assert {row.rollout for row in masked.groups[0].rows} == {0, 1}
+    alone = replace(group, truncated=[False, True, True])
+    assert make_learner(masks_overlong=True).plan([alone]).zero_variance == 1
+
+
+def test_long_rollouts_may_lose_some_of_their_reward() -> None:
+    # Of 6, 7 and 8 sampled tokens, where a rollout may sample 8, and 6 are free.
+    group = on_policy_group(tiny_model("llama").plain, [1.0, 1.0, 1.0])
+    assert make_learner(most_tokens=8).plan([group]).zero_variance == 1
+    found = rollout_advantages(make_learner("dr_grpo", most_tokens=8, length_penalty=0.6).plan([group]))
+    assert found == pytest.approx([0.3, 0.0, -0.3])

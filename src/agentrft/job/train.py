@@ -72,13 +72,15 @@ class Trainer:
             await self._save(0)
         await self._runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, last)))
         self._last = last
+        if self._may_keep_start:
+            start = load_state(step_folder(self._folder, 0))["masters"]
+            await self._runtime.compute(self._learner.keep_start, start)
         if last > 0:
             # The process may have been killed between the commit and the alarms.
             events = [event.data for event in self._store.events(self._job_id)]
             told = {data["alarm"] for data in events if "alarm" in data and data["step"] == last}
             self._watch.look(last, self._trained()[-1], self._stored_rollouts(TRAIN, last), told=told)
-        hyperparameters = self._runtime.hyperparameters
-        if hyperparameters.sample_by == "difficulty" or hyperparameters.replay_rollouts > 0:
+        if self._runtime.spec.hyperparameters.reads_earlier_steps:
             for step in range(1, last + 1):
                 rollouts = self._stored_rollouts(TRAIN, step)
                 self._source.note(step, rollouts)
@@ -170,6 +172,12 @@ class Trainer:
     def _trained(self) -> list[dict[str, Any]]:
         """Metrics of the training steps that are committed."""
         return [row for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN]
+
+    @property
+    def _may_keep_start(self) -> bool:
+        """An adapter is small; of all weights another copy is kept only where the loss needs it."""
+        hyperparameters = self._runtime.hyperparameters
+        return hyperparameters.lora_rank is not None or hyperparameters.kl_weight > 0
 
     def _may_sample_ahead(self, step: int) -> bool:
         """Whether the next step's rollouts may begin now: a validation is of the policy after its step, so not then."""

@@ -1,12 +1,14 @@
 """The learner's input."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+T = TypeVar("T")
 CreditBy = Literal["rollout", "turn", "observation"]
 # Rewards that lie closer together are the same.
 SAME_REWARD = 1e-9
@@ -74,6 +76,22 @@ class TrainingGroup:
     def has_variance(self) -> bool:
         """Whether the rewards differ."""
         return max(self.rewards) - min(self.rewards) > SAME_REWARD
+
+    def only(self, kept: Sequence[int]) -> "TrainingGroup":
+        """The group of these rollouts alone."""
+        number = {rollout: new for new, rollout in enumerate(kept)}
+        rows = [replace(row, rollout=number[row.rollout]) for row in self.rows if row.rollout in number]
+
+        def of_kept(values: list[T]) -> list[T]:
+            return [values[rollout] for rollout in kept] if values else []
+
+        return TrainingGroup(
+            rows,
+            of_kept(self.rewards),
+            of_kept(self.sub_scores),
+            of_kept(self.outcomes),
+            of_kept(self.truncated),
+        )
 
 
 @dataclass(frozen=True)

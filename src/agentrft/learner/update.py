@@ -8,7 +8,7 @@ tokens in one pass; the algorithm's loss; backward; clip, AdamW. At the end the 
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from agentrft.errors import JobFailedError
-from agentrft.learner.algorithms import ALGORITHMS, Clip, LossInputs
+from agentrft.learner.algorithms import ALGORITHMS, Clip, LossInputs, divergences
 from agentrft.learner.flops import update_flops
 from agentrft.learner.group import SAME_REWARD, CreditBy, GroupView, TrainingGroup, TrainingRow
 from agentrft.learner.packing import packs_of, rows_together
@@ -35,6 +35,11 @@ TOKENS_PER_PASS = 32768
 # update: far below what a clip bounds, and what bfloat16 alone makes.
 AGREES = 0.02
 
+# Of what a rollout may sample, what a penalty for its length leaves free.
+FREE_LENGTH = 0.75
+# Of the tokens, those whose covariance of probability and advantage counts as high.
+COVARIANT_SHARE = 0.1
+
 
 @dataclass(frozen=True)
 class UpdateOptions:
@@ -48,6 +53,13 @@ class UpdateOptions:
         std_floor: see `GroupView`.
         reward_weights: where several rewards are compared apart, the weight of each, by its name among the groups'
             sub-scores; empty compares the reward alone.
+        kl_weight: of the KL divergence from the policy that training began with, per token, in the loss (DeepSeekMath,
+            arXiv:2402.03300). Its estimate is a metric also with 0.
+        clip_cov: share of a pass's tokens that lose their gradient, of those whose probability and advantage are high
+            or low together, which is what takes the entropy (Cui et al. 2025, "Clip-Cov", arXiv:2505.22617).
+        masks_overlong: whether rollouts that ended for want of tokens are left out, instead of counting as failures.
+        length_penalty: what a rollout that sampled all it may loses of its reward; one that leaves a quarter loses
+            nothing (DAPO's soft punishment, arXiv:2503.14476).
         replay_weight: of the mean log-likelihood of rollouts that are replayed, beside the algorithm's loss.
         most_tokens: that a rollout may sample.
         seed: of the order of groups.
@@ -59,6 +71,10 @@ class UpdateOptions:
     advantage_by: CreditBy = "rollout"
     std_floor: float = 0.0
     reward_weights: dict[str, float] = field(default_factory=dict[str, float])
+    kl_weight: float = 0.0
+    clip_cov: float = 0.0
+    masks_overlong: bool = False
+    length_penalty: float = 0.0
     replay_weight: float = 0.0
     most_tokens: int = 1024
     seed: int = 0
@@ -96,6 +112,7 @@ class Learner:
         self._warm_up_steps = warm_up_steps
         self._decay_steps = decay_steps
         self._updates = 0
+        self._start: list[Tensor] | None = None
         on_cpu = policy.forward.device.type == "cpu"
         self._max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
@@ -103,7 +120,8 @@ class Learner:
     def plan(self, groups: Sequence[TrainingGroup], replay: Sequence[TrainingRow] = ()) -> UpdatePlan:
         """What the next update does with these groups, and with rollouts of earlier steps; groups in which nothing is
         better than anything else are left out."""
-        options, taught = self._options, list[PlannedGroup]()
+        options, taught, given = self._options, list[PlannedGroup](), len(groups)
+        groups = [adjusted for group in groups if (adjusted := self._adjusted(group)) is not None]
         found = [self._advantages(group) for group in groups]
         if options.reward_weights:
             found = _of_one_size(found)
@@ -116,8 +134,14 @@ class Learner:
             epochs=options.epochs,
             order=random.Random(f"{options.seed}/update/{self._updates}"),
             replay=replay,
-            zero_variance=len(groups) - len(taught),
+            zero_variance=given - len(taught),
         )
+
+    def keep_start(self, masters: Mapping[str, Tensor]) -> None:
+        """Remember the policy that training began with, for how far it has gone from there."""
+        names = self.policy.master_state().keys()
+        own = self.policy.masters
+        self._start = [masters[name].to(one.device, one.dtype) for name, one in zip(names, own, strict=True)]
 
     def update(self, plan: UpdatePlan) -> UpdateMetrics:
         """One policy update. Without anything to learn from the policy stays as it is.
@@ -131,8 +155,9 @@ class Learner:
             return UpdateMetrics(groups_zero_variance=plan.zero_variance, seconds=time.perf_counter() - started)
         totals = Totals()
         before: dict[int, Tensor] = {}
+        start = self._at_start(plan, totals)
         for number, minibatch in enumerate(plan.minibatches):
-            loss = self._add_gradients(minibatch, before, totals) + self._add_replay(minibatch, totals)
+            loss = self._add_gradients(minibatch, before, start, totals) + self._add_replay(minibatch, totals)
             if number == 0:
                 before |= self._before([group for group in plan.groups if group.number not in before], totals)
             totals.grad_norm += self._step(loss, f"update {self._updates + 1}, minibatch {number + 1}")
@@ -168,7 +193,36 @@ class Learner:
             before |= _by_group(pack, sampled.logprobs)
         return before
 
-    def _add_gradients(self, minibatch: Minibatch, before: dict[int, Tensor], totals: Totals) -> float:
+    @torch.no_grad()
+    def _at_start(self, plan: UpdatePlan, totals: Totals) -> dict[int, Tensor]:
+        """Log-probabilities under the policy that training began with, by group; of the first pass's groups alone where
+        the loss has no need of them."""
+        first = plan.minibatches[0].groups
+        if self._start is None or not first:
+            return {}
+        packs = packs_of(plan.groups if self._options.kl_weight > 0 else first, self._max_tokens)
+        found: dict[int, Tensor] = {}
+        now = [master.clone() for master in self.policy.masters]
+        self._put(self._start)
+        try:
+            for pack in packs if self._options.kl_weight > 0 else packs[:1]:
+                rows = rows_together(pack)
+                tree = build_token_tree(rows)
+                sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+                totals.add_tree(tree, self._flops(tree, sampled.predictions) / 3)
+                found |= _by_group(pack, sampled.logprobs)
+        finally:
+            self._put(now)
+        return found
+
+    def _put(self, masters: Sequence[Tensor]) -> None:
+        for own, other in zip(self.policy.masters, masters, strict=True):
+            own.data.copy_(other)
+        self.policy.publish_masters()
+
+    def _add_gradients(
+        self, minibatch: Minibatch, before: dict[int, Tensor], start: dict[int, Tensor], totals: Totals
+    ) -> float:
         """Of the algorithm's loss; returns the loss."""
         total = 0.0
         for pack in packs_of(minibatch.groups, self._max_tokens):
@@ -181,12 +235,15 @@ class Learner:
             if pack[0].number not in totals.change:
                 totals.add_entropy(sampled)
             old = torch.cat([before[group.number] for group in pack])
+            advantages = torch.cat([group.advantages for group in pack]).to(old.device)
+            if self._options.clip_cov > 0:
+                advantages = _without_covariant(advantages, old, self._options.clip_cov, self._updates)
             output = self._algorithm.loss(
                 LossInputs(
                     sampled.logprobs,
                     old,
                     sampled.sampling_logprobs,
-                    torch.cat([group.advantages for group in pack]).to(old.device),
+                    advantages,
                     sampled.rollout,
                     tokens=minibatch.tokens,
                     rollouts=minibatch.rollouts,
@@ -194,9 +251,15 @@ class Learner:
                     clip=self._options.clip,
                 )
             )
-            output.loss.backward()
-            total += float(output.loss.detach())
-            totals.add_loss(float(output.loss.detach()), output, len(old))
+            loss = output.loss
+            if all(group.number in start for group in pack):
+                divergence = divergences(torch.cat([start[group.number] for group in pack]), sampled.logprobs)
+                totals.add_divergence([group.number for group in pack], divergence.detach())
+                if self._options.kl_weight > 0:
+                    loss = loss + self._options.kl_weight * divergence.sum() / minibatch.tokens
+            loss.backward()
+            total += float(loss.detach())
+            totals.add_loss(float(loss.detach()), output, len(old))
             for number, change in _by_group(pack, sampled.logprobs.detach() - old).items():
                 totals.add_change(number, change)
             totals.add_tree(tree, self._flops(tree, sampled.predictions))
@@ -255,6 +318,16 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._updates = state["updates"]
         self.policy.version = state["policy_version"]
+
+    def _adjusted(self, group: TrainingGroup) -> TrainingGroup | None:
+        """The group with what is to be made of long rollouts; None where fewer than two are left of it."""
+        options = self._options
+        if options.length_penalty > 0:
+            group = _with_length_penalty(group, options.length_penalty, options.most_tokens)
+        if not options.masks_overlong or not any(group.truncated):
+            return group
+        kept = [rollout for rollout, cut in enumerate(group.truncated) if not cut]
+        return group.only(kept) if len(kept) > 1 else None
 
     def _advantages(self, group: TrainingGroup) -> Tensor:
         # In float64, and narrowed last: rewards far from zero differ in digits that float32 does not keep.
@@ -328,3 +401,22 @@ def _of_one_size(advantages: list[Tensor]) -> list[Tensor]:
     everything = torch.cat(advantages) if advantages else torch.zeros(0)
     deviation = everything.std() if len(everything) > 1 else torch.tensor(0.0)
     return [one / deviation for one in advantages] if float(deviation) > SAME_REWARD else advantages
+
+
+def _without_covariant(advantages: Tensor, logprobs: Tensor, share: float, seed: int) -> Tensor:
+    """No advantage for a share of the tokens, drawn from those with the tenth of covariances that is highest."""
+    covariance = (logprobs - logprobs.mean()) * (advantages - advantages.mean())
+    high = (covariance >= covariance.quantile(1 - COVARIANT_SHARE)).nonzero().squeeze(1).cpu()
+    count = min(len(high), max(1, round(share * len(advantages))))
+    drawn = high[torch.randperm(len(high), generator=torch.Generator().manual_seed(seed))[:count]]
+    return advantages.index_fill(0, drawn.to(advantages.device), 0.0)
+
+
+def _with_length_penalty(group: TrainingGroup, penalty: float, most_tokens: int) -> TrainingGroup:
+    sampled = [0] * group.rollouts
+    for row in group.rows:
+        sampled[row.rollout] += len(row.sampled_positions)
+    free = most_tokens * FREE_LENGTH
+    over = [min(1.0, max(0.0, (count - free) / (most_tokens - free))) for count in sampled]
+    rewards = [reward - penalty * part for reward, part in zip(group.rewards, over, strict=True)]
+    return replace(group, rewards=rewards)

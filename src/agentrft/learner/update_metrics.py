@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,6 +40,8 @@ class UpdateMetrics:
         policy_change: how far the update moved the policy, as far as its last visit to each token saw it: the KL
             divergence from the policy before it per token, in nats, by the estimator r - 1 - log r (Schulman 2020,
             http://joschu.net/blog/kl-approx.html).
+        kl_to_start: KL divergence from the policy that training began with, per token, in nats, as the update first saw
+            it; of the first pass's groups where the loss has no need of more.
         replayed: rollouts of earlier steps that were made more likely.
         replay_loss: their mean negative log-likelihood per token, before weighting.
         router_load_max, router_unused_share: see `RouterStatistics`; 0 without experts.
@@ -61,6 +64,7 @@ class UpdateMetrics:
     truncated_ratio_share: float = 0.0
     clipped_share: float = 0.0
     policy_change: float = 0.0
+    kl_to_start: float = 0.0
     replayed: int = 0
     replay_loss: float = 0.0
     router_load_max: float = 0.0
@@ -94,6 +98,9 @@ class Totals:
     truncated: int = 0
     clipped: int = 0
     change: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
+    diverged: set[int] = field(default_factory=set[int])
+    divergence: float = 0.0
+    diverged_tokens: int = 0
     replayed: int = 0
     replay_loss: float = 0.0
     replay_tokens: int = 0
@@ -130,6 +137,13 @@ class Totals:
         divergence = float((change.clamp(max=20.0).exp() - 1 - change).sum())
         self.change[number] = (divergence, len(change))
 
+    def add_divergence(self, numbers: Sequence[int], divergence: Tensor) -> None:
+        """Of some groups from the start; what is seen of them first counts."""
+        if not self.diverged.issuperset(numbers):
+            self.diverged.update(numbers)
+            self.divergence += float(divergence.sum())
+            self.diverged_tokens += len(divergence)
+
     def add_replay(self, rollouts: int, loss: float, tokens: int) -> None:
         self.replayed += rollouts
         self.replay_loss += loss
@@ -164,6 +178,7 @@ class Totals:
             truncated_ratio_share=self.truncated / trained_on,
             clipped_share=self.clipped / trained_on,
             policy_change=moved / max(1, moved_tokens),
+            kl_to_start=self.divergence / max(1, self.diverged_tokens),
             replayed=self.replayed,
             replay_loss=self.replay_loss / max(1, self.replay_tokens),
             seconds=seconds,

@@ -18,6 +18,8 @@ ROLLOUTS_PER_MULTIPLIER = 8
 # Of the training rollouts, what all validations cost together; how many there are at most; rollouts that one of several
 # has at least, and that a single one has; and rollouts of a sample at most.
 EVALUATION_SHARE, EVALUATIONS, ENOUGH_ROLLOUTS, LEAST_ROLLOUTS, MOST_EVAL_SAMPLES = 0.1, 4, 60, 8, 8
+# Successes that an update replays, and the weight of their likelihood.
+REPLAY_ROLLOUTS, REPLAY_WEIGHT = 0, 0.0
 # By how much of itself an update lowers and raises a token's probability, unless the algorithm's paper says otherwise.
 CLIP = (0.2, 0.2)
 CLIPS = {"dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4), "cispo": (1.0, 4.0)}
@@ -47,6 +49,11 @@ class Hyperparameters(SpecModel):
             rollouts that went on from the very same context; "observation", with those that had just read the same.
         advantage_std_floor: rewards of a group that deviate by less than this are not made into advantages of full
             size; in the reward's own unit.
+        kl_weight: of the divergence from the policy that training began with, in the loss.
+        clip_cov: share of the tokens that lose their gradient, since they take most of the entropy.
+        overlong: a rollout that ended for want of tokens is a failure ("fail"), or is left out ("mask").
+        length_penalty: what a rollout loses of its reward that sampled all it may; one that leaves a quarter loses
+            nothing.
         replay_rollouts: successes of earlier steps that each update makes more likely, beside what it learns of its own
             rollouts; those first that are rare for their sample.
         replay_weight: of their likelihood in the loss.
@@ -80,6 +87,10 @@ class Hyperparameters(SpecModel):
     clip_high: Annotated[float, Field(gt=0)] | Auto = "auto"
     advantage_by: CreditBy | Auto = "auto"
     advantage_std_floor: Annotated[float, Field(ge=0)] | Auto = "auto"
+    kl_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
+    clip_cov: Annotated[float, Field(ge=0, le=0.1)] | Auto = "auto"
+    overlong: Literal["fail", "mask"] | Auto = "auto"
+    length_penalty: Annotated[float, Field(ge=0)] | Auto = "auto"
     replay_rollouts: Annotated[int, Field(ge=0)] | Auto = "auto"
     replay_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
@@ -97,6 +108,11 @@ class Hyperparameters(SpecModel):
     def episode_steps(self) -> int:
         """How many turns a rollout has, at most."""
         return _value(self.max_episode_steps, 10)
+
+    @property
+    def reads_earlier_steps(self) -> bool:
+        """Whether what a step does depends on the rollouts of all steps before it."""
+        return self.sample_by == "difficulty" or _value(self.replay_rollouts, REPLAY_ROLLOUTS) > 0
 
     @property
     def adapts_experts(self) -> bool:
@@ -151,8 +167,12 @@ class Hyperparameters(SpecModel):
             clip_high=_value(self.clip_high, CLIPS.get(algorithm, CLIP)[1]),
             advantage_by=_value(self.advantage_by, "rollout"),
             advantage_std_floor=_value(self.advantage_std_floor, 0.0),
-            replay_rollouts=_value(self.replay_rollouts, 0),
-            replay_weight=_value(self.replay_weight, 0.0),
+            kl_weight=_value(self.kl_weight, 0.0),
+            clip_cov=_value(self.clip_cov, 0.0),
+            overlong=_value(self.overlong, "fail"),
+            length_penalty=_value(self.length_penalty, 0.0),
+            replay_rollouts=_value(self.replay_rollouts, REPLAY_ROLLOUTS),
+            replay_weight=_value(self.replay_weight, REPLAY_WEIGHT),
             sample_by=_value(self.sample_by, "epoch"),
             dynamic_sampling=_value(self.dynamic_sampling, batch_size if algorithm == "dapo" else 0),
             decide_after=_value(self.decide_after, min(DECIDED_AFTER, self.rollouts_per_sample)),
@@ -207,6 +227,10 @@ class ResolvedHyperparameters:
     clip_high: float
     advantage_by: CreditBy
     advantage_std_floor: float
+    kl_weight: float
+    clip_cov: float
+    overlong: Literal["fail", "mask"]
+    length_penalty: float
     replay_rollouts: int
     replay_weight: float
     sample_by: str

@@ -4,7 +4,7 @@
 """
 
 from agentrft.learner.algorithms import cispo, dr_grpo, grpo, gspo, maxrl, rloo
-from agentrft.learner.algorithms.base import Algorithm, Clip, LossInputs, LossOutput
+from agentrft.learner.algorithms.base import Algorithm, Clip, LossInputs, LossOutput, divergences
 
 ALGORITHMS: dict[str, Algorithm] = {
     "grpo": Algorithm(grpo.advantages, grpo.loss),
@@ -17,4 +17,4 @@ ALGORITHMS: dict[str, Algorithm] = {
     "maxrl": Algorithm(maxrl.advantages, maxrl.loss),
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Clip", "LossInputs", "LossOutput"]
+__all__ = ["ALGORITHMS", "Algorithm", "Clip", "LossInputs", "LossOutput", "divergences"]

@@ -85,6 +85,16 @@ class Algorithm:
     loss: Callable[[LossInputs], LossOutput]
 
 
+def divergences(reference: Float[Tensor, "tokens"], logprobs: Float[Tensor, "tokens"]) -> Float[Tensor, "tokens"]:
+    """Of each sampled token an estimate of the KL divergence from the reference that is never negative, in nats.
+
+    r - 1 - log r, with r the reference's probability over the policy's: Schulman 2020,
+    http://joschu.net/blog/kl-approx.html.
+    """
+    change = (reference - logprobs).clamp(max=MAX_LOG_RATIO)
+    return change.exp() - 1 - change
+
+
 def clipped_surrogate(inputs: LossInputs, dual_clip: float) -> tuple[Float[Tensor, "tokens"], int, int]:
     """min(ratio x advantage, clipped ratio x advantage) of each token, weighted for the policy that sampled it.
 

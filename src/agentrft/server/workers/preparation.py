@@ -12,6 +12,8 @@ from agentrft.spec import JobSpec
 from agentrft.store import Artifacts, JobStore, SharedArtifacts
 from agentrft.store.layout import (
     TRAIN,
+    VALIDATION,
+    WARM_ROLLOUTS,
     WARM_START,
     checkpoints_folder,
     rollouts_file,
@@ -73,7 +75,13 @@ def fetch_job_state(spec: JobSpec, store: JobStore, job_id: str) -> None:
         # Of a step that was cut off here, or that was deleted elsewhere.
         if path.name not in kept or _number(path) > (warmed if path.name.startswith("warm") else last):
             artifacts.forget(path)
-    for path in _needed(spec, folder, trained, warmed, has_step_0=step_folder(folder, 0).name in kept):
+    rounds = [row["step"] for row in committed if row["phase"] == WARM_ROLLOUTS]
+    needed = _needed(spec, folder, trained, warmed, has_step_0=step_folder(folder, 0).name in kept)
+    if not trained and step_folder(folder, 0).name not in kept:
+        needed += [rollouts_file(folder, WARM_ROLLOUTS, step) for step in rounds]
+    # The result is chosen by the rollouts of all validations.
+    needed += [rollouts_file(folder, VALIDATION, row["step"]) for row in committed if row["phase"] == VALIDATION]
+    for path in needed:
         if not artifacts.fetch(path):
             raise UserError(
                 f"{path.relative_to(store.output_dir)} is not in the artifact store.", "Restore it, or start a new job."
@@ -88,8 +96,8 @@ def _needed(spec: JobSpec, folder: Path, trained: list[int], warmed: int, *, has
         if warmed:
             return [warm_start_folder(folder, warmed)]
         return [] if spec.start_from is None else [spec.start_from]
-    read = trained if spec.hyperparameters.sample_by == "difficulty" else [last]
-    return [step_folder(folder, last), *(rollouts_file(folder, TRAIN, step) for step in read)]
+    read = trained if spec.hyperparameters.reads_earlier_steps else [last]
+    return [step_folder(folder, 0), step_folder(folder, last), *(rollouts_file(folder, TRAIN, step) for step in read)]
 
 
 def _number(path: Path) -> int:
