@@ -1,24 +1,29 @@
-"""Replay: successes of earlier steps that updates go on to make more likely (self-imitation).
+"""Replay: what earlier steps got right, which updates go on to make more likely (self-imitation).
 
-Oh et al. 2018, "Self-Imitation Learning", arXiv:1806.05635. What is rare counts most, for its sample and among all
-successes: a policy that is paid for an easy habit, such as to answer with a search's first item, unlearns the harder
-way long before it has stopped to be right that way.
+Oh et al. 2018, "Self-Imitation Learning", arXiv:1806.05635. What is rare counts most, for its sample and among all: a
+policy that is paid for an easy habit, such as to answer with a search's first item, unlearns the harder way long before
+it has stopped to be right that way.
+
+Beside whole successes there are borrowed answers. Where one rollout of a sample was right, its answer is right for the
+sample's other rollouts, too, whatever they had searched for. So of those that had the answer before them, as an item of
+their last tool result, and gave another one, the answer that was right is learned in its place: only that turn, and
+token for token as the other rollout sampled it (hindsight, as in Andrychowicz et al. 2017, arXiv:1707.01495).
 """
 
 import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agentrft.job.training_data import training_rows
 from agentrft.learner import TrainingRow
-from agentrft.report.behaviours import answered_item
+from agentrft.report.behaviours import answered_item, place_in_last_result
 from agentrft.report.summary import SAME_REWARD
 from agentrft.rollout import Rollout
 
-# Samples whose successes are kept.
-CAPACITY = 512
+# Samples of which something is kept, and borrowed answers of each.
+CAPACITY, BORROWED_PER_SAMPLE = 512, 4
 # Steps after which a success is half as likely to be replayed.
 HALF_LIFE = 10
 # Successes of a kind that count as so many at least, so that a single odd one is not replayed all the time.
@@ -28,15 +33,17 @@ LEAST_RARITY = 0.05
 
 
 @dataclass(frozen=True)
-class _Success:
-    """`kind` is which item of its last tool result the rollout answers with, from 0; None for none of them."""
+class _Kept:
+    """`kind` is which item of the last tool result the answer is, from 0; None for none of them."""
 
+    key: str
     step: int
     rarity: float
     kind: int | None
     rows: list[TrainingRow]
 
 
+@dataclass
 class Replay:
     """The latest successes by sample. A pure function of the rollouts of earlier steps: nothing of it is stored.
 
@@ -44,42 +51,65 @@ class Replay:
         pass_threshold: the reward of a success.
     """
 
-    def __init__(self, pass_threshold: float, seed: int) -> None:
-        self._threshold = pass_threshold
-        self._seed = seed
-        self._kept: dict[str, _Success] = {}
+    pass_threshold: float
+    seed: int
+    _kept: dict[str, list[_Kept]] = field(default_factory=dict[str, list[_Kept]])
 
     def note(self, step: int, rollouts: Sequence[Rollout]) -> None:
-        """Keep a success of each sample that has one, in place of an older one."""
+        """Keep what a step's groups got right, in place of what the same samples' earlier ones did."""
         by_sample: dict[str, list[Rollout]] = {}
         for rollout in rollouts:
-            if rollout.reward is not None:
+            if rollout.reward is not None and rollout.turns:
                 by_sample.setdefault(rollout.sample_id, []).append(rollout)
         for sample_id, group in by_sample.items():
-            successes = [r for r in group if (r.reward or 0.0) >= self._threshold - SAME_REWARD and r.turns]
-            if not successes:
+            right = [one for one in group if (one.reward or 0.0) >= self.pass_threshold - SAME_REWARD]
+            if not right:
                 continue
-            chosen = random.Random(f"{self._seed}/replay/{step}/{sample_id}").choice(successes)
-            rarity = 1 - len(successes) / len(group)
+            draw = random.Random(f"{self.seed}/replay/{step}/{sample_id}")
+            chosen = draw.choice(right)
+            rarity = max(LEAST_RARITY, 1 - len(right) / len(group))
+            kept = [_Kept(sample_id, step, rarity, answered_item(chosen), training_rows(chosen, 0))]
+            wrong = [one for one in group if one.outcome == "graded" and one not in right]
+            draw.shuffle(wrong)
+            for number, other in enumerate(wrong):
+                row, place = _borrowed(other, chosen)
+                if row is not None and len(kept) <= BORROWED_PER_SAMPLE:
+                    kept.append(_Kept(f"{sample_id}/{number}", step, rarity, place, [row]))
             self._kept.pop(sample_id, None)
-            self._kept[sample_id] = _Success(
-                step, max(LEAST_RARITY, rarity), answered_item(chosen), training_rows(chosen, 0)
-            )
+            self._kept[sample_id] = kept
         for oldest in list(self._kept)[: max(0, len(self._kept) - CAPACITY)]:
             del self._kept[oldest]
 
     def rows(self, step: int, count: int) -> list[TrainingRow]:
-        """Of `count` successes at most, drawn without replacement: rare ones and late ones first, and of each kind as
-        many as of any other."""
-        of_kind = Counter(success.kind for success in self._kept.values())
+        """Of `count` at most, drawn without replacement: rare ones and late ones first, and of each kind as many as of
+        any other."""
+        everything = [one for kept in self._kept.values() for one in kept]
+        of_kind = Counter(one.kind for one in everything)
 
-        def key(entry: tuple[str, _Success]) -> float:
-            sample_id, success = entry
-            weight = success.rarity * 0.5 ** ((step - success.step) / HALF_LIFE)
-            weight /= max(LEAST_OF_KIND, of_kind[success.kind])
-            uniform = random.Random(f"{self._seed}/replayed/{step}/{sample_id}").random()
+        def key(one: _Kept) -> float:
+            weight = one.rarity * 0.5 ** ((step - one.step) / HALF_LIFE)
+            weight /= max(LEAST_OF_KIND, of_kind[one.kind])
+            uniform = random.Random(f"{self.seed}/replayed/{step}/{one.key}").random()
             # The logarithm of uniform ** (1 / weight) (Efraimidis, Spirakis 2006): old successes have tiny weights.
             return math.log(uniform) / weight
 
-        drawn = sorted(self._kept.items(), key=key, reverse=True)[:count]
-        return [row for _, success in drawn for row in success.rows]
+        drawn = sorted(everything, key=key, reverse=True)[:count]
+        return [row for one in drawn for row in one.rows]
+
+
+def _borrowed(rollout: Rollout, right: Rollout) -> tuple[TrainingRow | None, int | None]:
+    """The rollout's context with the right one's last turn behind it, and which of its items that answers with."""
+    last = rollout.turns[-1]
+    place = place_in_last_result(rollout, right.output_text)
+    if (
+        place is None
+        or last.tool_calls
+        or right.turns[-1].tool_calls
+        or rollout.row_starts[-1] == len(rollout.turns) - 1
+    ):
+        return None, None
+    row = training_rows(rollout, 0)[-1]
+    context = row.token_ids[: len(row.token_ids) - len(last.sampled_ids)]
+    answer = right.turns[-1].sampled_ids
+    positions = list(range(len(context), len(context) + len(answer)))
+    return TrainingRow([*context, *answer], positions, [0.0] * len(answer), 0), place

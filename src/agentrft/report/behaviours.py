@@ -142,8 +142,13 @@ def shown_by(rollout: Rollout) -> dict[str, bool | None]:
 
 def answered_item(rollout: Rollout) -> int | None:
     """Which item of its last tool result a rollout answers with, from 0; None where there are not several."""
-    items, answer = items_of(_last_result(rollout)), _plain(rollout.output_text)
-    return place_of(answer, items) if answer and len(items) > 1 else None
+    return place_in_last_result(rollout, rollout.output_text)
+
+
+def place_in_last_result(rollout: Rollout, answer: str) -> int | None:
+    """Which item of a rollout's last tool result an answer is, from 0; None where it is none of several."""
+    items, plain = items_of(_last_result(rollout)), _plain(answer)
+    return place_of(plain, items) if plain and len(items) > 1 else None
 
 
 def items_of(result: str) -> list[str]:
