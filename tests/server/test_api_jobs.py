@@ -223,9 +223,11 @@ def test_a_job_is_an_eval_and_its_rollouts_are_output_items(client: OpenAI, trai
     eval_id = trained.eval_id
     runs = client.evals.runs.list(eval_id).data
     assert [run.name for run in runs] == ["Step 0", "Step 1", "Step 2"]
-    assert runs[0].result_counts.total == 4 and client.evals.retrieve(eval_id).id == eval_id
+    # The baseline has four rollouts of each of the four samples, later validations one.
+    assert [run.result_counts.total for run in runs] == [16, 4, 4]
+    assert client.evals.retrieve(eval_id).id == eval_id
     items = list(client.evals.runs.output_items.list(runs[0].id, eval_id=eval_id, limit=2))
-    assert len(items) == 4 and len({item.results[0].name for item in items}) == 1
+    assert len(items) == 16 and len({item.results[0].name for item in items}) == 1
     one = client.evals.runs.output_items.retrieve(items[1].id, eval_id=eval_id, run_id=runs[0].id)
     assert one.sample.output[-1].role == "assistant"
     row = one.datasource_item
