@@ -14,7 +14,7 @@ FORMATS = ("adapter", "merged")
 
 def export(
     reference: Annotated[
-        str, typer.Argument(metavar="REF", help="JOB (its best step), JOB@last, JOB@STEP, or an adapter's folder.")
+        str, typer.Argument(metavar="REF", help="JOB (its result), JOB@last, JOB@STEP, or an adapter's folder.")
     ],
     weights: Annotated[
         str, typer.Option("--format", help="`adapter` (PEFT, vLLM --enable-lora) or `merged` (a whole model).")

@@ -66,7 +66,7 @@ def starting_point(spec: JobSpec) -> ModelReference:
 def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
     """Find what `text` names.
 
-    `base`; `JOB` or `JOB@best` (best validation reward), `JOB@last`, `JOB@7` (`JOB@0` is the warm start), where JOB
+    `base`; `JOB` or `JOB@best` (the job's result), `JOB@last`, `JOB@7` (`JOB@0` is the warm start), where JOB
     is an id, a prefix of one, or `latest`; or the path of a folder with an exported adapter.
 
     Raises:
