@@ -52,6 +52,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "overlong": "fail",
         "length_penalty": 0.0,
         "replay_rollouts": 0,
+        "borrow_answers": False,
         "replay_weight": 0.0,
         "sample_by": "epoch",
         "dynamic_sampling": 0,

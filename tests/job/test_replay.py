@@ -3,7 +3,7 @@
 from collections import Counter
 
 from agentrft.job.replay import CAPACITY, Replay
-from agentrft.rollout import Rollout
+from agentrft.rollout import Rollout, form_group
 from agentrft.rollout.record import ToolCallRecord, Turn
 
 
@@ -105,3 +105,50 @@ def test_kinds_of_successes_are_replayed_alike_however_many_there_are() -> None:
         "later" if sample % 6 == 5 else "first" for step in range(2, 202) for sample in drawn(replay, step, 4)
     )
     assert 0.4 < kinds["later"] / kinds.total() < 0.6
+
+
+def searched(sample: int, index: int, answer: str, reward: float, lines: str) -> Rollout:
+    call = ToolCallRecord("c", "search", "{}", lines, "ok", 0.1, 1)
+    turns = [
+        Turn([1, 2], [50 + index], [-1.0], "stop", 0, tool_calls=[call]),
+        Turn([60 + index], [ord(answer[0]), 9], [-1.0, -2.0], "stop", 0),
+    ]
+    return Rollout(
+        f"t{sample}_{index}", 1, str(sample), 1, index, "graded", turns, [], output_text=answer, reward=reward
+    )
+
+
+def test_an_answer_that_was_right_is_lent_to_those_that_had_it_before_them() -> None:
+    rollouts = [
+        searched(0, 0, "B", 1.0, "A x\nB y"),
+        searched(0, 1, "A", 0.0, "A x\nB y"),
+        searched(0, 2, "C", 0.2, "C z\nD w"),
+        searched(0, 3, "A", 0.0, "A x\nC z\nB y"),
+        searched(0, 4, "A", 0.0, "A x"),
+    ]
+    lessons = Replay(1.0, seed=0).lessons(1, [form_group("0", rollouts)])["0"]
+    # The second and the fourth had it among several, and gave another.
+    assert sorted(row.token_ids for row in lessons) == [
+        [1, 2, 51, 61, ord("B"), 9],
+        [1, 2, 53, 63, ord("B"), 9],
+    ]
+    assert all(row.sampled_positions == [4, 5] for row in lessons), "the call was its own"
+    assert Replay(2.0, seed=0).lessons(1, [form_group("0", rollouts)]) == {}
+
+
+def test_no_place_is_taught_much_more_often_than_another() -> None:
+    groups = []
+    for sample in range(12):
+        lines = "B y\nA x\nC z" if sample else "A x\nC z\nB y"
+        rollouts = [searched(sample, 0, "B", 1.0, lines)]
+        rollouts += [searched(sample, index, "A", 0.0, lines) for index in range(1, 8)]
+        groups.append(form_group(str(sample), rollouts))
+    lessons = Replay(1.0, seed=0).lessons(1, groups)
+    assert len(lessons["0"]) == 7
+    assert sum(map(len, lessons.values())) == 7 + 14
+
+
+def test_a_call_is_never_lent() -> None:
+    right, wrong = searched(0, 0, "B", 1.0, "A x\nB y"), searched(0, 1, "A", 0.0, "A x\nB y")
+    right.turns[-1].tool_calls = right.turns[0].tool_calls
+    assert Replay(1.0, seed=0).lessons(1, [form_group("0", [right, wrong])]) == {}

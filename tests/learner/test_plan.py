@@ -428,3 +428,37 @@ def test_long_rollouts_may_lose_some_of_their_reward() -> None:
     assert make_learner(most_tokens=8).plan([group]).zero_variance == 1
     found = rollout_advantages(make_learner("dr_grpo", most_tokens=8, length_penalty=0.6).plan([group]))
     assert found == pytest.approx([0.3, 0.0, -0.3])
+
+
+def test_lessons_become_more_likely_and_cost_their_own_tokens_alone() -> None:
+    (group,) = groups_of(tiny_model("llama").plain, 1)
+    # The third rollout's answer in the context of the first one, which is the prompt that all share.
+    prompt = group.rows[0].token_ids[:12]
+    answer = group.rows[2].token_ids[12:]
+    lesson = TrainingRow([*prompt, 5, *answer], list(range(13, 13 + len(answer))), [0.0] * len(answer), 0)
+    plain, taught = make_learner(learning_rate=5e-3), make_learner(learning_rate=5e-3, replay_weight=1.0)
+    with_lesson = replace(group, lessons=[lesson])
+    for learner, one in ((plain, group), (taught, with_lesson)):
+        for _ in range(3):
+            metrics = learner.update(learner.plan([one]))
+    assert metrics.replayed == 1
+    assert metrics.sampled_tokens == group.sampled_tokens, "it is no rollout"
+    alone = make_learner()
+    without = alone.update(alone.plan([group])).unique_tokens
+    assert metrics.unique_tokens == without + 1 + len(answer)
+    after = []
+    for learner in (plain, taught):
+        with torch.no_grad():
+            after.append(
+                float(tree_logprobs(learner.policy.forward, build_token_tree([lesson]), [lesson], 1.0).logprobs.sum())
+            )
+    assert after[1] > after[0] + 0.5
+
+
+def test_a_lesson_is_the_same_as_its_replay() -> None:
+    (group,) = groups_of(tiny_model("llama").plain, 1)
+    lesson = on_policy_group(tiny_model("llama").plain, [1.0, 0.0], seed=9).rows[0]
+    taught, replayed = make_learner(replay_weight=0.7), make_learner(replay_weight=0.7)
+    taught.update(taught.plan([replace(group, lessons=[lesson])]))
+    replayed.update(replayed.plan([group], [lesson]))
+    assert float((masters(taught) - masters(replayed)).norm() / masters(taught).norm()) < 1e-5

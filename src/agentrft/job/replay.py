@@ -20,7 +20,7 @@ from agentrft.job.training_data import training_rows
 from agentrft.learner import TrainingRow
 from agentrft.report.behaviours import answered_item, place_in_last_result
 from agentrft.report.summary import SAME_REWARD
-from agentrft.rollout import Rollout
+from agentrft.rollout import GroupResult, Rollout
 
 # Samples of which something is kept, and borrowed answers of each.
 CAPACITY, BORROWED_PER_SAMPLE = 512, 4
@@ -69,16 +69,35 @@ class Replay:
             chosen = draw.choice(right)
             rarity = max(LEAST_RARITY, 1 - len(right) / len(group))
             kept = [_Kept(sample_id, step, rarity, answered_item(chosen), training_rows(chosen, 0))]
-            wrong = [one for one in group if one.outcome == "graded" and one not in right]
-            draw.shuffle(wrong)
-            for number, other in enumerate(wrong):
-                row, place = _borrowed(other, chosen)
-                if row is not None and len(kept) <= BORROWED_PER_SAMPLE:
-                    kept.append(_Kept(f"{sample_id}/{number}", step, rarity, place, [row]))
+            borrowed = _all_borrowed(group, right, chosen)
+            draw.shuffle(borrowed)
+            for number, (row, place) in enumerate(borrowed[:BORROWED_PER_SAMPLE]):
+                kept.append(_Kept(f"{sample_id}/{number}", step, rarity, place, [row]))
             self._kept.pop(sample_id, None)
             self._kept[sample_id] = kept
         for oldest in list(self._kept)[: max(0, len(self._kept) - CAPACITY)]:
             del self._kept[oldest]
+
+    def lessons(self, step: int, groups: Sequence[GroupResult]) -> dict[str, list[TrainingRow]]:
+        """Borrowed answers within the groups of a step itself, by sample: of no place among the items many more than of
+        any other, so that none becomes a habit."""
+        found: list[tuple[str, TrainingRow, int]] = []
+        for group in groups:
+            draw = random.Random(f"{self.seed}/lessons/{step}/{group.sample_id}")
+            right = [one for one in group.kept if (one.reward or 0.0) >= self.pass_threshold - SAME_REWARD]
+            if right:
+                borrowed = _all_borrowed(group.kept, right, draw.choice(right))
+                found += [(group.sample_id, row, place) for row, place in borrowed]
+        random.Random(f"{self.seed}/lessons/{step}").shuffle(found)
+        of_place = Counter(place for _, _, place in found)
+        most = max(LEAST_OF_KIND, 2 * min(of_place.values(), default=0))
+        taken: Counter[int] = Counter()
+        lessons: dict[str, list[TrainingRow]] = {}
+        for sample_id, row, place in found:
+            taken[place] += 1
+            if taken[place] <= most:
+                lessons.setdefault(sample_id, []).append(row)
+        return lessons
 
     def rows(self, step: int, count: int) -> list[TrainingRow]:
         """Of `count` at most, drawn without replacement: rare ones and late ones first, and of each kind as many as of
@@ -95,6 +114,13 @@ class Replay:
 
         drawn = sorted(everything, key=key, reverse=True)[:count]
         return [row for one in drawn for row in one.rows]
+
+
+def _all_borrowed(group: Sequence[Rollout], right: Sequence[Rollout], lender: Rollout) -> list[tuple[TrainingRow, int]]:
+    """What the rollouts of a group that were graded and not right can borrow, with its place."""
+    own = {id(one) for one in right}
+    found = [_borrowed(one, lender) for one in group if one.outcome == "graded" and id(one) not in own]
+    return [(row, place) for row, place in found if row is not None and place is not None]
 
 
 def _borrowed(rollout: Rollout, right: Rollout) -> tuple[TrainingRow | None, int | None]:

@@ -32,6 +32,7 @@ BEFORE: dict[str, Any] = {
     "overlong": "fail",
     "length_penalty": 0.0,
     "replay_rollouts": 0,
+    "borrow_answers": False,
     "replay_weight": 0.0,
     "sample_by": "epoch",
     # All of them.

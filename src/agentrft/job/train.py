@@ -125,7 +125,12 @@ class Trainer:
         waited_s, spent = time.perf_counter() - started, self._source.spent(step)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         self._tell_of_dropped(step, groups, rollouts)
-        trainable = [training_group(group.kept, self._weights) for group in groups if not group.was_dropped]
+        lessons = self._replay.lessons(step, groups) if runtime.hyperparameters.borrow_answers else {}
+        trainable = [
+            training_group(group.kept, self._weights, lessons.get(group.sample_id, ()))
+            for group in groups
+            if not group.was_dropped
+        ]
         steps_behind = _steps_behind(rollouts, runtime.policy.version)
         ahead = self._may_sample_ahead(step)
         if ahead:

@@ -31,12 +31,17 @@ def training_rows(rollout: Rollout, index: int) -> list[TrainingRow]:
     return rows
 
 
-def training_group(rollouts: Sequence[Rollout], weights: Mapping[str, float] = NOTHING) -> TrainingGroup:
+def training_group(
+    rollouts: Sequence[Rollout],
+    weights: Mapping[str, float] = NOTHING,
+    lessons: Sequence[TrainingRow] = (),
+) -> TrainingGroup:
     """The learner's group of rollouts that all have a reward.
 
     Args:
         weights: of the sub-scores that are compared apart. A rollout that lacks them, since the agent failed, has of
             each what is worst in its group: failing never pays.
+        lessons: see `TrainingGroup`.
 
     Raises:
         ValueError: one of them has none; an infrastructure failure must never get here.
@@ -54,6 +59,7 @@ def training_group(rollouts: Sequence[Rollout], weights: Mapping[str, float] = N
         _sub_scores(rollouts, weights),
         [rollout.outcome for rollout in rollouts],
         [rollout.failure_kind in WANT_OF_TOKENS for rollout in rollouts],
+        list(lessons),
     )
 
 

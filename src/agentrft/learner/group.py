@@ -56,6 +56,8 @@ class TrainingGroup:
         sub_scores: of each rollout, what the graders inside its grader gave, by name; empty where there are none.
         outcomes: of each rollout, "graded" or "model_failed"; empty where all were graded.
         truncated: of each rollout, whether it ended for want of tokens; empty where none did.
+        lessons: rows whose sampled tokens are made more likely, beside what the rewards teach. Those that go on from a
+            context of the group's own cost no more than their tokens.
     """
 
     rows: list[TrainingRow]
@@ -63,6 +65,7 @@ class TrainingGroup:
     sub_scores: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
     outcomes: list[str] = field(default_factory=list[str])
     truncated: list[bool] = field(default_factory=list[bool])
+    lessons: list[TrainingRow] = field(default_factory=list[TrainingRow])
 
     @property
     def rollouts(self) -> int:
@@ -91,6 +94,7 @@ class TrainingGroup:
             of_kept(self.sub_scores),
             of_kept(self.outcomes),
             of_kept(self.truncated),
+            self.lessons,
         )
 
 

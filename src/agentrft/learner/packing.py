@@ -17,6 +17,9 @@ class Rows(Protocol):
     @property
     def rollouts(self) -> int: ...
 
+    @property
+    def lessons(self) -> list[TrainingRow]: ...
+
 
 R = TypeVar("R", bound=Rows)
 
@@ -26,7 +29,10 @@ def packs_of(groups: Sequence[R], max_tokens: int) -> list[list[R]]:
 
     The largest first, each into the first pass with room: passes are then few and about equally long.
     """
-    sized = [(build_token_tree(group.rows).unique_tokens, index, group) for index, group in enumerate(groups)]
+    sized = [
+        (build_token_tree([*group.rows, *group.lessons]).unique_tokens, index, group)
+        for index, group in enumerate(groups)
+    ]
     packs: list[list[R]] = []
     room: list[int] = []
     for size, _, group in sorted(sized, key=lambda entry: (-entry[0], entry[1])):

@@ -19,7 +19,7 @@ class PlannedGroup:
 
     Attributes:
         number: within the plan.
-        rows, rollouts: the group's.
+        rows, rollouts, lessons: the group's.
         advantages: float32, of each sampled token, row after row.
     """
 
@@ -27,6 +27,7 @@ class PlannedGroup:
     rows: list[TrainingRow]
     rollouts: int
     advantages: Float[Tensor, "tokens"]
+    lessons: list[TrainingRow] = field(default_factory=list[TrainingRow])
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Minibatch:
     @property
     def rollouts(self) -> int:
         return sum(group.rollouts for group in self.groups)
+
+    @property
+    def learned_tokens(self) -> int:
+        """Tokens that are made more likely: of lessons and of replay."""
+        lessons = [row for group in self.groups for row in group.lessons]
+        return sum(len(row.sampled_positions) for row in (*lessons, *self.replay))
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,17 @@ class SampledLogprobs:
     entropy: Tensor
     predictions: int
 
+    def first(self, tokens: int) -> "SampledLogprobs":
+        """Of the first so many tokens."""
+        return SampledLogprobs(
+            self.logprobs[:tokens],
+            self.sampling_logprobs[:tokens],
+            self.rollout[:tokens],
+            self.turn[:tokens],
+            self.entropy[:tokens],
+            self.predictions,
+        )
+
 
 def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], temperature: float) -> SampledLogprobs:
     """Log-probabilities of all sampled tokens by one pass over the tree's unique tokens.

@@ -127,7 +127,8 @@ class Learner:
             found = _of_one_size(found)
         for group, advantages in zip(groups, found, strict=True):
             if len(advantages) and float(advantages.abs().max()) > SAME_REWARD:
-                taught.append(PlannedGroup(len(taught), group.rows, group.rollouts, advantages.to(torch.float32)))
+                narrowed = advantages.to(torch.float32)
+                taught.append(PlannedGroup(len(taught), group.rows, group.rollouts, narrowed, group.lessons))
         return UpdatePlan.of(
             taught,
             minibatches=options.minibatches,
@@ -226,9 +227,11 @@ class Learner:
         """Of the algorithm's loss; returns the loss."""
         total = 0.0
         for pack in packs_of(minibatch.groups, self._max_tokens):
-            rows = rows_together(pack)
+            lessons = [row for group in pack for row in group.lessons]
+            rows = [*rows_together(pack), *lessons]
             tree = build_token_tree(rows)
-            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            everything = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            sampled = everything.first(sum(len(group.advantages) for group in pack))
             if pack[0].number not in before:
                 totals.add_gap(sampled)
                 before |= _by_group(pack, sampled.logprobs.detach())
@@ -257,6 +260,10 @@ class Learner:
                 totals.add_divergence([group.number for group in pack], divergence.detach())
                 if self._options.kl_weight > 0:
                     loss = loss + self._options.kl_weight * divergence.sum() / minibatch.tokens
+            learned = everything.logprobs[len(old) :]
+            if len(learned):
+                loss = loss - self._options.replay_weight * learned.sum() / minibatch.learned_tokens
+                totals.add_replay(len(lessons), -float(learned.detach().sum()), len(learned))
             loss.backward()
             total += float(loss.detach())
             totals.add_loss(float(loss.detach()), output, len(old))
@@ -267,7 +274,7 @@ class Learner:
 
     def _add_replay(self, minibatch: Minibatch, totals: Totals) -> float:
         """Of the likelihood of rollouts that are replayed; returns its loss."""
-        tokens, total = sum(len(row.sampled_positions) for row in minibatch.replay), 0.0
+        tokens, total = minibatch.learned_tokens, 0.0
         for pack in packs_of([_Alone([row]) for row in minibatch.replay], self._max_tokens):
             rows = rows_together(pack)
             tree = build_token_tree(rows)
@@ -385,6 +392,7 @@ class _Alone:
 
     rows: list[TrainingRow]
     rollouts: int = 1
+    lessons: list[TrainingRow] = field(default_factory=list[TrainingRow])
 
 
 def _sampling_logprobs(group: PlannedGroup) -> Tensor:

@@ -56,7 +56,9 @@ class Hyperparameters(SpecModel):
             nothing.
         replay_rollouts: successes of earlier steps that each update makes more likely, beside what it learns of its own
             rollouts; those first that are rare for their sample.
-        replay_weight: of their likelihood in the loss.
+        borrow_answers: where one rollout of a sample was right, others that had its answer before them, and gave
+            another one, are taught it, too.
+        replay_weight: of the likelihood of both in the loss.
         eval_interval, eval_samples, eval_rows: steps between validations, rollouts of a sample in each, and samples
             that are rolled out. Where none of them is given, all validations together cost a tenth of the training
             rollouts.
@@ -92,6 +94,7 @@ class Hyperparameters(SpecModel):
     overlong: Literal["fail", "mask"] | Auto = "auto"
     length_penalty: Annotated[float, Field(ge=0)] | Auto = "auto"
     replay_rollouts: Annotated[int, Field(ge=0)] | Auto = "auto"
+    borrow_answers: bool | Auto = "auto"
     replay_weight: Annotated[float, Field(ge=0)] | Auto = "auto"
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
     dynamic_sampling: Annotated[int, Field(ge=0)] | Auto = "auto"
@@ -172,6 +175,7 @@ class Hyperparameters(SpecModel):
             overlong=_value(self.overlong, "fail"),
             length_penalty=_value(self.length_penalty, 0.0),
             replay_rollouts=_value(self.replay_rollouts, REPLAY_ROLLOUTS),
+            borrow_answers=_value(self.borrow_answers, False),
             replay_weight=_value(self.replay_weight, REPLAY_WEIGHT),
             sample_by=_value(self.sample_by, "epoch"),
             dynamic_sampling=_value(self.dynamic_sampling, batch_size if algorithm == "dapo" else 0),
@@ -232,6 +236,7 @@ class ResolvedHyperparameters:
     overlong: Literal["fail", "mask"]
     length_penalty: float
     replay_rollouts: int
+    borrow_answers: bool
     replay_weight: float
     sample_by: str
     dynamic_sampling: int
