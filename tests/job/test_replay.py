@@ -89,7 +89,7 @@ def test_the_buffer_is_bounded() -> None:
     assert min(kept) == 50
 
 
-def test_kinds_of_successes_are_replayed_alike_however_many_there_are() -> None:
+def test_a_kind_of_success_that_is_rare_is_replayed_more_often_than_it_is_met() -> None:
     replay = Replay(1.0, seed=0)
     lines = "A01 x\nB02 y\nC03 z"
     rollouts = []
@@ -104,7 +104,8 @@ def test_kinds_of_successes_are_replayed_alike_however_many_there_are() -> None:
     kinds = Counter(
         "later" if sample % 6 == 5 else "first" for step in range(2, 202) for sample in drawn(replay, step, 4)
     )
-    assert 0.4 < kinds["later"] / kinds.total() < 0.6
+    # A sixth of what is kept; by the roots of their numbers three tenths.
+    assert 0.24 < kinds["later"] / kinds.total() < 0.38
 
 
 def searched(sample: int, index: int, answer: str, reward: float, lines: str) -> Rollout:

@@ -100,14 +100,18 @@ class Replay:
         return lessons
 
     def rows(self, step: int, count: int) -> list[TrainingRow]:
-        """Of `count` at most, drawn without replacement: rare ones and late ones first, and of each kind as many as of
-        any other."""
+        """Of `count` at most, drawn without replacement: rare ones and late ones first, and of kinds that are common
+        fewer than there are.
+
+        As many of each kind as of any other would teach that all places among the items are alike, where one is in fact
+        right more often.
+        """
         everything = [one for kept in self._kept.values() for one in kept]
         of_kind = Counter(one.kind for one in everything)
 
         def key(one: _Kept) -> float:
             weight = one.rarity * 0.5 ** ((step - one.step) / HALF_LIFE)
-            weight /= max(LEAST_OF_KIND, of_kind[one.kind])
+            weight /= math.sqrt(max(LEAST_OF_KIND, of_kind[one.kind]))
             uniform = random.Random(f"{self.seed}/replayed/{step}/{one.key}").random()
             # The logarithm of uniform ** (1 / weight) (Efraimidis, Spirakis 2006): old successes have tiny weights.
             return math.log(uniform) / weight
