@@ -71,7 +71,7 @@ async def test_a_sound_job_passes_and_nothing_of_it_is_stored(tiny_model: Path, 
     assert report.grader.honest_median is not None and report.grader.honest_median > 0
     assert len(report.grader.demonstrations) == 4
     found = report.estimate
-    assert (found.steps, found.rollouts, found.validation_rollouts) == (3, 24, 4 * 4 + 3 * 4)
+    assert (found.steps, found.rollouts, found.validation_rollouts) == (3, 24, 16)
     assert found.total_s == pytest.approx(
         found.warm_start_s + found.validation_s + 3 * (found.rollout_s + found.update_s)
     )

@@ -92,7 +92,7 @@ async def test_an_interrupted_warm_start_goes_on_where_it_was(tiny_model: Path, 
         _, whole, whole_id = await run(path)
         expected = phases(whole, whole_id)
         state = whole.job_folder(whole_id) / "checkpoints" / "step-00000" / "model" / "model.safetensors"
-        for number, at in enumerate([expected[0], expected[1], (WARM_ROLLOUTS, 2)]):
+        for number, at in enumerate([expected[1], (WARM_ROLLOUTS, 2)]):
             stop = Stop()
             path = own_job(tmp_path / str(number), tiny_model, server.url, warm_start=short, **settings)
             spec = load_job(path)

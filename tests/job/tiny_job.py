@@ -145,6 +145,8 @@ def write_job(folder: Path, model: Path, url: str, **changes: Any) -> Path:
         "seed": 7,
         "dtype": "float32",
         "output_dir": "runs",
+        # Four, which is the default, would be most of these jobs' rollouts.
+        "baseline": {"rollouts_per_sample": 1},
         "method": {"type": "reinforcement", "reinforcement": inner},
         "warm_start": {"training_file": "demonstrations.jsonl", "batch_size": 2, "learning_rate": 1e-3},
         **changes,
