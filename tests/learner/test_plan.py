@@ -325,7 +325,7 @@ def test_it_survives_rollouts_of_a_policy_three_updates_ago(name: str) -> None:
 
 def bandit_advantages(name: str, group: TrainingGroup) -> Tensor | None:
     """The advantages of a group's tokens; None where it teaches nothing."""
-    if not group.has_variance:
+    if len(set(group.rewards)) == 1:
         return None
     return ALGORITHMS[name].advantages(GroupView.of(group)).float()
 

@@ -17,7 +17,7 @@ from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import Difficulty, samples_of_step, shuffled
 from agentrft.job.tasks import rollout_tasks
 from agentrft.report.summary import SAME_REWARD
-from agentrft.rollout import GroupResult, Rollout, form_group
+from agentrft.rollout import GroupResult, Rollout, by_sample, form_group
 from agentrft.store.layout import TRAIN
 
 
@@ -78,7 +78,8 @@ class LocalGroups:
 
     def note(self, step: int, rollouts: list[Rollout]) -> None:
         """See `GroupSource`."""
-        self._unnoted[step] = rollouts
+        if self._runtime.hyperparameters.sample_by == "difficulty":
+            self._unnoted[step] = rollouts
         self._spent.pop(step, None)
 
     async def begin(self, step: int) -> None:
@@ -143,10 +144,7 @@ class LocalGroups:
         rollouts = await self._collector.collect(
             TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample, decide_after=hyperparameters.decide_after
         )
-        by_sample: dict[str, list[Rollout]] = {}
-        for rollout in rollouts:
-            by_sample.setdefault(rollout.sample_id, []).append(rollout)
-        return [form_group(sample_id, members) for sample_id, members in by_sample.items()]
+        return [form_group(sample_id, members) for sample_id, members in by_sample(rollouts).items()]
 
     def _samples_of(self, step: int) -> list[Sample]:
         runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
@@ -167,12 +165,8 @@ class LocalGroups:
         return shuffled(others, f"{seed}/replaced/{step}")
 
     def _record_difficulty(self, rollouts: list[Rollout]) -> None:
-        rewards: dict[str, list[float]] = {}
-        for rollout in rollouts:
-            if rollout.reward is not None:
-                rewards.setdefault(rollout.sample_id, []).append(rollout.reward)
-        for sample_id, known in rewards.items():
-            self._difficulty.record(sample_id, known)
+        for sample_id, group in by_sample(rollouts).items():
+            self._difficulty.record(sample_id, [one.reward for one in group if one.reward is not None])
 
 
 def _without_variance(groups: Sequence[GroupResult]) -> int:

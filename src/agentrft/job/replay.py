@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from agentrft.job.training_data import training_rows
 from agentrft.learner import TrainingRow
 from agentrft.report.behaviours import answered_item, place_in_last_result
-from agentrft.report.summary import SAME_REWARD
-from agentrft.rollout import GroupResult, Rollout
+from agentrft.report.summary import reached
+from agentrft.rollout import GroupResult, Rollout, by_sample
 
 # Samples of which something is kept, and borrowed answers of each.
 CAPACITY, BORROWED_PER_SAMPLE = 512, 4
@@ -57,12 +57,9 @@ class Replay:
 
     def note(self, step: int, rollouts: Sequence[Rollout]) -> None:
         """Keep what a step's groups got right, in place of what the same samples' earlier ones did."""
-        by_sample: dict[str, list[Rollout]] = {}
-        for rollout in rollouts:
-            if rollout.reward is not None and rollout.turns:
-                by_sample.setdefault(rollout.sample_id, []).append(rollout)
-        for sample_id, group in by_sample.items():
-            right = [one for one in group if (one.reward or 0.0) >= self.pass_threshold - SAME_REWARD]
+        rewarded = (one for one in rollouts if one.reward is not None and one.turns)
+        for sample_id, group in by_sample(rewarded).items():
+            right = [one for one in group if reached(one, self.pass_threshold)]
             if not right:
                 continue
             draw = random.Random(f"{self.seed}/replay/{step}/{sample_id}")
@@ -84,7 +81,7 @@ class Replay:
         found: list[tuple[str, TrainingRow, int]] = []
         for group in groups:
             draw = random.Random(f"{self.seed}/lessons/{step}/{group.sample_id}")
-            right = [one for one in group.kept if (one.reward or 0.0) >= self.pass_threshold - SAME_REWARD]
+            right = [one for one in group.kept if reached(one, self.pass_threshold)]
             if right:
                 borrowed = _all_borrowed(group.kept, right, draw.choice(right))
                 found += [(group.sample_id, row, place) for row, place in borrowed]
@@ -123,11 +120,11 @@ class Replay:
 def _all_borrowed(group: Sequence[Rollout], right: Sequence[Rollout], lender: Rollout) -> list[tuple[TrainingRow, int]]:
     """What the rollouts of a group that were graded and not right can borrow, with its place."""
     own = {id(one) for one in right}
-    found = [_borrowed(one, lender) for one in group if one.outcome == "graded" and id(one) not in own]
-    return [(row, place) for row, place in found if row is not None and place is not None]
+    found = (_borrowed(one, lender) for one in group if one.outcome == "graded" and id(one) not in own)
+    return [one for one in found if one is not None]
 
 
-def _borrowed(rollout: Rollout, right: Rollout) -> tuple[TrainingRow | None, int | None]:
+def _borrowed(rollout: Rollout, right: Rollout) -> tuple[TrainingRow, int] | None:
     """The rollout's context with the right one's last turn behind it, and which of its items that answers with."""
     last = rollout.turns[-1]
     place = place_in_last_result(rollout, right.output_text)
@@ -137,7 +134,7 @@ def _borrowed(rollout: Rollout, right: Rollout) -> tuple[TrainingRow | None, int
         or right.turns[-1].tool_calls
         or rollout.row_starts[-1] == len(rollout.turns) - 1
     ):
-        return None, None
+        return None
     row = training_rows(rollout, 0)[-1]
     context = row.token_ids[: len(row.token_ids) - len(last.sampled_ids)]
     answer = right.turns[-1].sampled_ids

@@ -70,11 +70,12 @@ class Trainer:
         last = max((row["step"] for row in self._trained()), default=0)
         if last == 0 and not step_folder(self._folder, 0).exists():
             await self._save(0)
-        await self._runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, last)))
+        state = load_state(step_folder(self._folder, last))
+        await self._runtime.compute(self._learner.load_state, state)
         self._last = last
         if self._may_keep_start:
-            start = load_state(step_folder(self._folder, 0))["masters"]
-            await self._runtime.compute(self._learner.keep_start, start)
+            start = state if last == 0 else load_state(step_folder(self._folder, 0))
+            await self._runtime.compute(self._learner.keep_start, start["masters"])
         if last > 0:
             # The process may have been killed between the commit and the alarms.
             events = [event.data for event in self._store.events(self._job_id)]
@@ -83,8 +84,7 @@ class Trainer:
         if self._runtime.spec.hyperparameters.reads_earlier_steps:
             for step in range(1, last + 1):
                 rollouts = self._stored_rollouts(TRAIN, step)
-                self._source.note(step, rollouts)
-                self._replay.note(step, rollouts)
+                self._note(step, rollouts)
         await self._runtime.publish_policy()
 
     async def run(self) -> None:
@@ -160,9 +160,14 @@ class Trainer:
             "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / spent.rollout_s,
         }
         await self._commit(TRAIN, step, rollouts, metrics)
-        self._source.note(step, rollouts)
-        self._replay.note(step, rollouts)
+        self._note(step, rollouts)
         self._watch.look(step, metrics, rollouts)
+
+    def _note(self, step: int, rollouts: list[Rollout]) -> None:
+        """What later steps depend on, of a step that is committed."""
+        self._source.note(step, rollouts)
+        if self._runtime.hyperparameters.replay_rollouts > 0:
+            self._replay.note(step, rollouts)
 
     def _summary(self, rollouts: list[Rollout]) -> dict[str, Any]:
         spec = self._runtime.spec

@@ -5,7 +5,7 @@ samples, what the grader passes is kept, balanced over samples and trained on, a
 it (Zelikman et al. 2022, "STaR", arXiv:2203.14465; Singh et al. 2023, "Beyond Human Data", arXiv:2312.06585).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,8 +20,8 @@ from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import training_rows
 from agentrft.learner import Learner, TrainingRow
-from agentrft.report.summary import SAME_REWARD, summarise
-from agentrft.rollout import Rollout
+from agentrft.report.summary import reached, summarise
+from agentrft.rollout import Rollout, by_sample
 from agentrft.spec.job import WarmStartSpec
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 from agentrft.store.layout import WARM_ROLLOUTS, WARM_START, rollouts_file, warm_start_folder
@@ -66,7 +66,9 @@ class _WarmStart:
                 self._tell_of_none(number)
             await self._train(successes, _own_rows, "successes")
 
-    async def _train(self, examples: Sequence[T], rows_of: Any, name: str) -> None:
+    async def _train(
+        self, examples: Sequence[T], rows_of: Callable[[Sequence[T]], list[TrainingRow]], name: str
+    ) -> None:
         """So many epochs over examples, a batch of them at a time; those of a batch are merged into one token tree, so
         that their system prompt is computed once."""
         spec, runtime = self._spec, self._runtime
@@ -86,7 +88,7 @@ class _WarmStart:
             chosen = samples_of_step(
                 examples, batch_size=spec.batch_size, seed=runtime.spec.seed + before, step=batch - before
             )
-            rows: list[TrainingRow] = rows_of(chosen)
+            rows = rows_of(chosen)
             loss = await runtime.compute(learner.supervised_update, rows)
             await runtime.compute(
                 partial(save_checkpoint, warm_start_folder(self._folder, batch), learner, weights=False)
@@ -159,13 +161,10 @@ class _WarmStart:
         """The rows of a round's successes, of no sample more than of others; the best and the shortest first."""
         rows = read_rollouts(rollouts_file(self._folder, WARM_ROLLOUTS, number))
         rollouts = [Rollout.from_dict(row["record"]) for row in rows]
-        by_sample: dict[str, list[Rollout]] = {}
-        for rollout in rollouts:
-            if rollout.reward is not None and rollout.reward >= self._runtime.spec.pass_threshold - SAME_REWARD:
-                by_sample.setdefault(rollout.sample_id, []).append(rollout)
+        right = [rollout for rollout in rollouts if reached(rollout, self._runtime.spec.pass_threshold)]
         samples = {sample.sample_id: sample for sample in self._runtime.train}
         found: list[list[TrainingRow]] = []
-        for sample_id, own in by_sample.items():
+        for sample_id, own in by_sample(right).items():
             kept = 0
             seen: set[tuple[int, ...]] = set()
             for rollout in sorted(own, key=lambda one: (-(one.reward or 0.0), one.sampled_tokens, one.index)):

@@ -5,9 +5,10 @@ It knows only finished groups of token ids, log-probabilities and rewards, never
 
 from agentrft.learner.algorithms import Clip
 from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.options import UpdateOptions
 from agentrft.learner.plan import UpdatePlan
 from agentrft.learner.policy import Policy
-from agentrft.learner.update import Learner, UpdateOptions
+from agentrft.learner.update import Learner
 from agentrft.learner.update_metrics import UpdateMetrics
 
 __all__ = [

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from agentrft.spec.hyperparameters import CreditBy
+
 T = TypeVar("T")
-CreditBy = Literal["rollout", "turn", "observation"]
 # Rewards that lie closer together are the same.
 SAME_REWARD = 1e-9
 
@@ -74,11 +75,6 @@ class TrainingGroup:
     @property
     def sampled_tokens(self) -> int:
         return sum(len(row.sampled_positions) for row in self.rows)
-
-    @property
-    def has_variance(self) -> bool:
-        """Whether the rewards differ."""
-        return max(self.rewards) - min(self.rewards) > SAME_REWARD
 
     def only(self, kept: Sequence[int]) -> "TrainingGroup":
         """The group of these rollouts alone."""

@@ -2,7 +2,8 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -122,8 +123,25 @@ class Policy:
         for name, master in self._masters.items():
             if state[name].shape != master.shape:
                 raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(master.shape)}")
-        for name, master in self._masters.items():
-            master.data.copy_(state[name])
+        self._put([state[name] for name in self._masters])
+
+    def in_order(self, state: Mapping[str, Tensor]) -> list[Tensor]:
+        """A `master_state`'s weights as `masters` has its own, in the same places."""
+        return [state[name].to(master.device, master.dtype) for name, master in self._masters.items()]
+
+    @contextmanager
+    def holding(self, masters: Sequence[Tensor]) -> Iterator[None]:
+        """Other weights for a while; as `in_order` gives them."""
+        own = [master.detach().clone() for master in self.masters]
+        self._put(masters)
+        try:
+            yield
+        finally:
+            self._put(own)
+
+    def _put(self, masters: Sequence[Tensor]) -> None:
+        for own, other in zip(self.masters, masters, strict=True):
+            own.data.copy_(other)
         self.publish_masters()
 
     def write_to(self, target: Forward) -> None:

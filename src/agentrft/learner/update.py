@@ -16,14 +16,16 @@ import torch
 from torch import Tensor
 
 from agentrft.errors import JobFailedError
-from agentrft.learner.algorithms import ALGORITHMS, Clip, LossInputs, divergences
+from agentrft.learner.advantages import planned_groups, without_covariant
+from agentrft.learner.algorithms import ALGORITHMS, LossInputs, divergences
 from agentrft.learner.flops import update_flops
-from agentrft.learner.group import SAME_REWARD, CreditBy, GroupView, TrainingGroup, TrainingRow
+from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.options import UpdateOptions
 from agentrft.learner.packing import packs_of, rows_together
 from agentrft.learner.plan import Minibatch, PlannedGroup, UpdatePlan
 from agentrft.learner.policy import Policy, gradient_of
 from agentrft.learner.token_tree import TokenTree, build_token_tree
-from agentrft.learner.tree_forward import tree_logprobs
+from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 from agentrft.learner.update_metrics import Totals, UpdateMetrics
 from agentrft.models.peak import matmul_flops_per_s
 
@@ -34,50 +36,6 @@ TOKENS_PER_PASS = 32768
 # A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the
 # update: far below what a clip bounds, and what bfloat16 alone makes.
 AGREES = 0.02
-
-# Of what a rollout may sample, what a penalty for its length leaves free.
-FREE_LENGTH = 0.75
-# Of the tokens, those whose covariance of probability and advantage counts as high.
-COVARIANT_SHARE = 0.1
-
-
-@dataclass(frozen=True)
-class UpdateOptions:
-    """How much is made of a batch of rollouts.
-
-    Attributes:
-        minibatches: optimizer steps of one epoch; each sees a part of the groups.
-        epochs: how often an update sees every group.
-        clip: see `Clip`.
-        advantage_by: see `GroupView.centred`.
-        std_floor: see `GroupView`.
-        reward_weights: where several rewards are compared apart, the weight of each, by its name among the groups'
-            sub-scores; empty compares the reward alone.
-        kl_weight: of the KL divergence from the policy that training began with, per token, in the loss (DeepSeekMath,
-            arXiv:2402.03300). Its estimate is a metric also with 0.
-        clip_cov: share of a pass's tokens that lose their gradient, of those whose probability and advantage are high
-            or low together, which is what takes the entropy (Cui et al. 2025, "Clip-Cov", arXiv:2505.22617).
-        masks_overlong: whether rollouts that ended for want of tokens are left out, instead of counting as failures.
-        length_penalty: what a rollout that sampled all it may loses of its reward; one that leaves a quarter loses
-            nothing (DAPO's soft punishment, arXiv:2503.14476).
-        replay_weight: of the mean log-likelihood of rollouts that are replayed, beside the algorithm's loss.
-        most_tokens: that a rollout may sample.
-        seed: of the order of groups.
-    """
-
-    minibatches: int = 1
-    epochs: int = 1
-    clip: Clip = field(default_factory=Clip)
-    advantage_by: CreditBy = "rollout"
-    std_floor: float = 0.0
-    reward_weights: dict[str, float] = field(default_factory=dict[str, float])
-    kl_weight: float = 0.0
-    clip_cov: float = 0.0
-    masks_overlong: bool = False
-    length_penalty: float = 0.0
-    replay_weight: float = 0.0
-    most_tokens: int = 1024
-    seed: int = 0
 
 
 class Learner:
@@ -120,29 +78,20 @@ class Learner:
     def plan(self, groups: Sequence[TrainingGroup], replay: Sequence[TrainingRow] = ()) -> UpdatePlan:
         """What the next update does with these groups, and with rollouts of earlier steps; groups in which nothing is
         better than anything else are left out."""
-        options, taught, given = self._options, list[PlannedGroup](), len(groups)
-        groups = [adjusted for group in groups if (adjusted := self._adjusted(group)) is not None]
-        found = [self._advantages(group) for group in groups]
-        if options.reward_weights:
-            found = _of_one_size(found)
-        for group, advantages in zip(groups, found, strict=True):
-            if len(advantages) and float(advantages.abs().max()) > SAME_REWARD:
-                narrowed = advantages.to(torch.float32)
-                taught.append(PlannedGroup(len(taught), group.rows, group.rollouts, narrowed, group.lessons))
+        options = self._options
+        taught = planned_groups(groups, self._algorithm, options)
         return UpdatePlan.of(
             taught,
             minibatches=options.minibatches,
             epochs=options.epochs,
             order=random.Random(f"{options.seed}/update/{self._updates}"),
             replay=replay,
-            zero_variance=given - len(taught),
+            zero_variance=len(groups) - len(taught),
         )
 
     def keep_start(self, masters: Mapping[str, Tensor]) -> None:
         """Remember the policy that training began with, for how far it has gone from there."""
-        names = self.policy.master_state().keys()
-        own = self.policy.masters
-        self._start = [masters[name].to(one.device, one.dtype) for name, one in zip(names, own, strict=True)]
+        self._start = self.policy.in_order(masters)
 
     def update(self, plan: UpdatePlan) -> UpdateMetrics:
         """One policy update. Without anything to learn from the policy stays as it is.
@@ -185,14 +134,21 @@ class Learner:
             return {group.number: _sampling_logprobs(group).to(self.policy.forward.device) for group in groups}
         before: dict[int, Tensor] = {}
         for pack in packs_of(groups, self._max_tokens):
-            rows = rows_together(pack)
-            tree = build_token_tree(rows)
-            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            sampled = self._looked_at(pack, totals)
             totals.add_gap(sampled)
-            # A backward pass takes twice as much as this.
-            totals.add_tree(tree, self._flops(tree, sampled.predictions) / 3)
             before |= _by_group(pack, sampled.logprobs)
         return before
+
+    def _looked_at(self, pack: Sequence[PlannedGroup], totals: Totals) -> SampledLogprobs:
+        """The groups' log-probabilities under the policy as it is, without gradient."""
+        tree, sampled = self._computed(rows_together(pack))
+        # A backward pass takes twice as much as this.
+        totals.add_tree(tree, self._flops(tree, sampled.predictions) / 3)
+        return sampled
+
+    def _computed(self, rows: list[TrainingRow]) -> tuple[TokenTree, SampledLogprobs]:
+        tree = build_token_tree(rows)
+        return tree, tree_logprobs(self.policy.forward, tree, rows, self._temperature)
 
     @torch.no_grad()
     def _at_start(self, plan: UpdatePlan, totals: Totals) -> dict[int, Tensor]:
@@ -201,25 +157,13 @@ class Learner:
         first = plan.minibatches[0].groups
         if self._start is None or not first:
             return {}
-        packs = packs_of(plan.groups if self._options.kl_weight > 0 else first, self._max_tokens)
+        everywhere = self._options.kl_weight > 0
+        packs = packs_of(plan.groups if everywhere else first, self._max_tokens)
         found: dict[int, Tensor] = {}
-        now = [master.clone() for master in self.policy.masters]
-        self._put(self._start)
-        try:
-            for pack in packs if self._options.kl_weight > 0 else packs[:1]:
-                rows = rows_together(pack)
-                tree = build_token_tree(rows)
-                sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
-                totals.add_tree(tree, self._flops(tree, sampled.predictions) / 3)
-                found |= _by_group(pack, sampled.logprobs)
-        finally:
-            self._put(now)
+        with self.policy.holding(self._start):
+            for pack in packs if everywhere else packs[:1]:
+                found |= _by_group(pack, self._looked_at(pack, totals).logprobs)
         return found
-
-    def _put(self, masters: Sequence[Tensor]) -> None:
-        for own, other in zip(self.policy.masters, masters, strict=True):
-            own.data.copy_(other)
-        self.policy.publish_masters()
 
     def _add_gradients(
         self, minibatch: Minibatch, before: dict[int, Tensor], start: dict[int, Tensor], totals: Totals
@@ -228,9 +172,7 @@ class Learner:
         total = 0.0
         for pack in packs_of(minibatch.groups, self._max_tokens):
             lessons = [row for group in pack for row in group.lessons]
-            rows = [*rows_together(pack), *lessons]
-            tree = build_token_tree(rows)
-            everything = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            tree, everything = self._computed([*rows_together(pack), *lessons])
             sampled = everything.first(sum(len(group.advantages) for group in pack))
             if pack[0].number not in before:
                 totals.add_gap(sampled)
@@ -240,7 +182,7 @@ class Learner:
             old = torch.cat([before[group.number] for group in pack])
             advantages = torch.cat([group.advantages for group in pack]).to(old.device)
             if self._options.clip_cov > 0:
-                advantages = _without_covariant(advantages, old, self._options.clip_cov, self._updates)
+                advantages = without_covariant(advantages, old, self._options.clip_cov, self._updates)
             output = self._algorithm.loss(
                 LossInputs(
                     sampled.logprobs,
@@ -267,8 +209,9 @@ class Learner:
             loss.backward()
             total += float(loss.detach())
             totals.add_loss(float(loss.detach()), output, len(old))
-            for number, change in _by_group(pack, sampled.logprobs.detach() - old).items():
-                totals.add_change(number, change)
+            change = divergences(sampled.logprobs.detach(), old)
+            for number, of_group in _by_group(pack, change).items():
+                totals.change[number] = (float(of_group.sum()), len(of_group))
             totals.add_tree(tree, self._flops(tree, sampled.predictions))
         return total
 
@@ -276,9 +219,7 @@ class Learner:
         """Of the likelihood of rollouts that are replayed; returns its loss."""
         tokens, total = minibatch.learned_tokens, 0.0
         for pack in packs_of([_Alone([row]) for row in minibatch.replay], self._max_tokens):
-            rows = rows_together(pack)
-            tree = build_token_tree(rows)
-            sampled = tree_logprobs(self.policy.forward, tree, rows, self._temperature)
+            tree, sampled = self._computed(rows_together(pack))
             loss = -self._options.replay_weight * sampled.logprobs.sum() / tokens
             loss.backward()
             total += float(loss.detach())
@@ -325,27 +266,6 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._updates = state["updates"]
         self.policy.version = state["policy_version"]
-
-    def _adjusted(self, group: TrainingGroup) -> TrainingGroup | None:
-        """The group with what is to be made of long rollouts; None where fewer than two are left of it."""
-        options = self._options
-        if options.length_penalty > 0:
-            group = _with_length_penalty(group, options.length_penalty, options.most_tokens)
-        if not options.masks_overlong or not any(group.truncated):
-            return group
-        kept = [rollout for rollout, cut in enumerate(group.truncated) if not cut]
-        return group.only(kept) if len(kept) > 1 else None
-
-    def _advantages(self, group: TrainingGroup) -> Tensor:
-        # In float64, and narrowed last: rewards far from zero differ in digits that float32 does not keep.
-        options = self._options
-        view = GroupView.of(group, by=options.advantage_by, std_floor=options.std_floor)
-        weights = options.reward_weights
-        if not weights or not weights.keys() <= view.sub_scores.keys():
-            return self._algorithm.advantages(view)
-        return torch.stack(
-            [weight * self._algorithm.advantages(view.rewarded_by(name)) for name, weight in weights.items()]
-        ).sum(0)
 
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None
@@ -402,29 +322,3 @@ def _sampling_logprobs(group: PlannedGroup) -> Tensor:
 def _by_group(pack: Sequence[PlannedGroup], logprobs: Tensor) -> dict[int, Tensor]:
     parts = logprobs.split([len(group.advantages) for group in pack])
     return {group.number: part for group, part in zip(pack, parts, strict=True)}
-
-
-def _of_one_size(advantages: list[Tensor]) -> list[Tensor]:
-    """Scaled to a deviation of 1 over all groups, whatever their number of rewards (GDPO, arXiv:2601.05242)."""
-    everything = torch.cat(advantages) if advantages else torch.zeros(0)
-    deviation = everything.std() if len(everything) > 1 else torch.tensor(0.0)
-    return [one / deviation for one in advantages] if float(deviation) > SAME_REWARD else advantages
-
-
-def _without_covariant(advantages: Tensor, logprobs: Tensor, share: float, seed: int) -> Tensor:
-    """No advantage for a share of the tokens, drawn from those with the tenth of covariances that is highest."""
-    covariance = (logprobs - logprobs.mean()) * (advantages - advantages.mean())
-    high = (covariance >= covariance.quantile(1 - COVARIANT_SHARE)).nonzero().squeeze(1).cpu()
-    count = min(len(high), max(1, round(share * len(advantages))))
-    drawn = high[torch.randperm(len(high), generator=torch.Generator().manual_seed(seed))[:count]]
-    return advantages.index_fill(0, drawn.to(advantages.device), 0.0)
-
-
-def _with_length_penalty(group: TrainingGroup, penalty: float, most_tokens: int) -> TrainingGroup:
-    sampled = [0] * group.rollouts
-    for row in group.rows:
-        sampled[row.rollout] += len(row.sampled_positions)
-    free = most_tokens * FREE_LENGTH
-    over = [min(1.0, max(0.0, (count - free) / (most_tokens - free))) for count in sampled]
-    rewards = [reward - penalty * part for reward, part in zip(group.rewards, over, strict=True)]
-    return replace(group, rewards=rewards)

@@ -80,7 +80,11 @@ class UpdateMetrics:
 
 @dataclass
 class Totals:
-    """Sums over the passes of an update."""
+    """Sums over the passes of an update.
+
+    Attributes:
+        change: by group, its divergence from the policy before the update as it was last seen, and its tokens.
+    """
 
     loss: float = 0.0
     grad_norm: float = 0.0
@@ -131,11 +135,6 @@ class Totals:
         self.tokens += tokens
         self.truncated += output.truncated_tokens
         self.clipped += output.clipped_tokens
-
-    def add_change(self, number: int, change: Tensor) -> None:
-        """By how much the log-probabilities of a group have changed since the update began."""
-        divergence = float((change.clamp(max=20.0).exp() - 1 - change).sum())
-        self.change[number] = (divergence, len(change))
 
     def add_divergence(self, numbers: Sequence[int], divergence: Tensor) -> None:
         """Of some groups from the start; what is seen of them first counts."""

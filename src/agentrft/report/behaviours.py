@@ -7,7 +7,7 @@ only the shares of these behaviours, by reward, tell them apart.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,25 +104,17 @@ def shifts(steps: Sequence[Mapping[str, Any]], *, least_rise: float, window: int
 
 def that_show(name: str, rollouts: Sequence[Rollout]) -> list[str]:
     """Trace ids of those that show a behaviour, those with the least reward first."""
-    alike = _alike(rollouts)
-    shown = [
-        (rollout.reward, rollout.trace_id)
-        for rollout, is_alike in zip(rollouts, alike, strict=True)
-        if rollout.reward is not None and {**shown_by(rollout), ALIKE: is_alike}.get(name)
-    ]
+    shown = [(reward, rollout.trace_id) for rollout, reward, found in _shown_by_each(rollouts) if found.get(name)]
     return [trace_id for _, trace_id in sorted(shown)]
 
 
 def behaviours(rollouts: Sequence[Rollout]) -> dict[str, dict[str, Any]]:
     """By name the share of each behaviour that any rollout could show, and the rewards with and without it."""
-    alike = _alike(rollouts)
     seen: dict[str, list[tuple[bool, float]]] = {}
-    for rollout, is_alike in zip(rollouts, alike, strict=True):
-        if rollout.reward is None:
-            continue
-        for name, shown in {**shown_by(rollout), ALIKE: is_alike}.items():
+    for _, reward, found in _shown_by_each(rollouts):
+        for name, shown in found.items():
             if shown is not None:
-                seen.setdefault(name, []).append((shown, rollout.reward))
+                seen.setdefault(name, []).append((shown, reward))
     return {name: _share(found).as_dict() for name, found in sorted(seen.items())}
 
 
@@ -173,6 +165,13 @@ def place_of(answer: str, items: Sequence[str]) -> int | None:
         if _within(answer, item) or _within(item, answer):
             return place
     return None
+
+
+def _shown_by_each(rollouts: Sequence[Rollout]) -> Iterator[tuple[Rollout, float, dict[str, bool | None]]]:
+    """Of those with a reward: the rollout, its reward, and the behaviours that it shows."""
+    for rollout, is_alike in zip(rollouts, _alike(rollouts), strict=True):
+        if rollout.reward is not None:
+            yield rollout, rollout.reward, {**shown_by(rollout), ALIKE: is_alike}
 
 
 def _together(name: str, steps: Sequence[Mapping[str, Any]]) -> Share:

@@ -5,7 +5,6 @@ for both alike (Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chap
 than thirty samples such intervals are too narrow, and means have Student's.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from agentrft.report.averages import mean
 from agentrft.report.intervals import CONFIDENCE, FEW, mean_interval
 from agentrft.report.summary import SAME_REWARD, lacks_what_is_read
+from agentrft.rollout.group import by_sample
 from agentrft.rollout.record import Rollout
 
 RESAMPLES = 10_000
@@ -83,10 +83,10 @@ def compare(
         latency_threshold_s: also compare the share of rollouts that took longer.
         seed: of the resampling.
     """
-    by_sample = [_rewarded_by_sample(a), _rewarded_by_sample(b)]
-    sample_ids = sorted(by_sample[0].keys() & by_sample[1].keys())
+    rewarded = [by_sample(one for one in side if one.reward is not None) for side in (a, b)]
+    sample_ids = sorted(rewarded[0].keys() & rewarded[1].keys())
     everything = {rollout.sample_id for rollout in (*a, *b)}
-    groups = [[by_sample[side][sample_id] for sample_id in sample_ids] for side in (0, 1)]
+    groups = [[rewarded[side][sample_id] for sample_id in sample_ids] for side in (0, 1)]
     quantities: list[tuple[str, Callable[[Rollout], float], bool]] = [
         ("reward", _reward, False),
         ("pass share", lambda rollout: _reward(rollout) >= pass_threshold - SAME_REWARD, True),
@@ -105,7 +105,7 @@ def compare(
         measures += [_quantile_measure(f"latency p{share * 100:.0f}, s", groups, share, draws) for share in (0.5, 0.95)]
         measures += _holdout_measures(groups, resamples, seed)
     changes = [
-        Change(sample_id, mean(map(_reward, by_sample[0][sample_id])), mean(map(_reward, by_sample[1][sample_id])))
+        Change(sample_id, mean(map(_reward, rewarded[0][sample_id])), mean(map(_reward, rewarded[1][sample_id])))
         for sample_id in sample_ids
     ]
     rose = sorted((change for change in changes if change.b - change.a > SAME_REWARD), key=lambda c: c.a - c.b)
@@ -133,14 +133,6 @@ def _holdout_measures(groups: Sequence[Sequence[list[Rollout]]], resamples: int,
                 _mean_measure(f"holdout {name}", sides, lambda one, name=name: one.holdout_scores[name], draws, False)
             )
     return measures
-
-
-def _rewarded_by_sample(rollouts: Sequence[Rollout]) -> dict[str, list[Rollout]]:
-    by_sample: dict[str, list[Rollout]] = defaultdict(list)
-    for rollout in rollouts:
-        if rollout.reward is not None:
-            by_sample[rollout.sample_id].append(rollout)
-    return by_sample
 
 
 def _reward(rollout: Rollout) -> float:

@@ -179,6 +179,11 @@ def summarise(
     )
 
 
+def reached(rollout: Rollout, threshold: float) -> bool:
+    """Whether a rollout has a reward of at least so much."""
+    return rollout.reward is not None and rollout.reward >= threshold - SAME_REWARD
+
+
 def ran_out_of_tokens(rollout: Rollout) -> bool:
     """Whether the agent was cut off before it could answer."""
     return rollout.failure_kind in OUT_OF_TOKENS

@@ -5,7 +5,7 @@ Training, validation and baseline all run this code (DESIGN invariant 9).
 
 from agentrft.rollout.calls import CallRules
 from agentrft.rollout.failed_reward import FailedReward, is_ungraded_failure
-from agentrft.rollout.group import GroupResult, form_group
+from agentrft.rollout.group import GroupResult, by_sample, form_group
 from agentrft.rollout.loop import RolloutLimits, RolloutRunner, RolloutTask
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
 
@@ -19,6 +19,7 @@ __all__ = [
     "RolloutTask",
     "ToolCallRecord",
     "Turn",
+    "by_sample",
     "form_group",
     "grader_sample",
     "is_ungraded_failure",

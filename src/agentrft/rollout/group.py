@@ -1,7 +1,7 @@
 """Groups: what is left of a sample's rollouts once infrastructure failures have left."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agentrft.rollout.record import Rollout
@@ -25,6 +25,14 @@ class GroupResult:
     @property
     def was_dropped(self) -> bool:
         return not self.kept
+
+
+def by_sample(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
+    """Rollouts by their sample, in the order in which these come first."""
+    found: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        found.setdefault(rollout.sample_id, []).append(rollout)
+    return found
 
 
 def form_group(sample_id: str, rollouts: Sequence[Rollout]) -> GroupResult:

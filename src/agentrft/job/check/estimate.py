@@ -11,7 +11,7 @@ from agentrft.job.training_data import training_group
 from agentrft.job.warm_start import demonstration_rows
 from agentrft.learner import TrainingGroup
 from agentrft.report import mean
-from agentrft.rollout import Rollout
+from agentrft.rollout import Rollout, by_sample
 
 NO_CHANGE = 1e-12
 
@@ -58,11 +58,8 @@ async def estimate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:
 
 async def _update_s(runtime: Runtime, rollouts: Sequence[Rollout], per_step: int) -> float:
     """Seconds of a step's update: one on what was rolled out, with made-up rewards, so that there is a loss."""
-    by_sample: dict[str, list[Rollout]] = {}
-    for rollout in rollouts:
-        if rollout.reward is not None and rollout.turns:
-            by_sample.setdefault(rollout.sample_id, []).append(rollout)
-    groups = [_made_up(group) for group in by_sample.values() if len(group) > 1]
+    rewarded = by_sample(one for one in rollouts if one.reward is not None and one.turns)
+    groups = [_made_up(group) for group in rewarded.values() if len(group) > 1]
     if not groups:
         return 0.0
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)

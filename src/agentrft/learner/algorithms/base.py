@@ -95,16 +95,19 @@ def divergences(reference: Float[Tensor, "tokens"], logprobs: Float[Tensor, "tok
     return change.exp() - 1 - change
 
 
-def clipped_surrogate(inputs: LossInputs, dual_clip: float) -> tuple[Float[Tensor, "tokens"], int, int]:
+def clipped_surrogate(
+    inputs: LossInputs, ratio: Float[Tensor, "tokens"], dual_clip: float | None = None
+) -> tuple[Float[Tensor, "tokens"], int, int]:
     """min(ratio x advantage, clipped ratio x advantage) of each token, weighted for the policy that sampled it.
 
     Schulman et al. 2017, "Proximal Policy Optimization", arXiv:1707.06347. Where the advantage is negative the ratio
     is bounded by `dual_clip`: Ye et al. 2020, arXiv:1912.09729. With it the numbers of tokens that were clipped, and
     whose weight was truncated.
     """
-    ratio, (weight, truncated) = inputs.ratio(), inputs.sampling_weights()
+    weight, truncated = inputs.sampling_weights()
     free = ratio * inputs.advantages
     held = torch.minimum(free, ratio.clamp(1 - inputs.clip.low, 1 + inputs.clip.high) * inputs.advantages)
-    bounded = torch.where(inputs.advantages < 0, held.maximum(dual_clip * inputs.advantages), held)
-    clipped = int((bounded.detach() != free.detach()).sum())
-    return weight * bounded, clipped, int(truncated.sum())
+    if dual_clip is not None:
+        held = torch.where(inputs.advantages < 0, held.maximum(dual_clip * inputs.advantages), held)
+    clipped = int((held.detach() != free.detach()).sum())
+    return weight * held, clipped, int(truncated.sum())

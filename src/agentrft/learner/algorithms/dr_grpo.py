@@ -18,5 +18,5 @@ def advantages(group: GroupView) -> Float[Tensor, "tokens"]:
 
 def loss(inputs: LossInputs) -> LossOutput:
     """Clipped surrogate, summed over tokens, divided by a constant: as many as the rollouts might have sampled."""
-    surrogate, clipped, truncated = clipped_surrogate(inputs, DUAL_CLIP)
+    surrogate, clipped, truncated = clipped_surrogate(inputs, inputs.ratio(), DUAL_CLIP)
     return LossOutput(-surrogate.sum() / (inputs.rollouts * inputs.most_tokens), clipped, truncated)

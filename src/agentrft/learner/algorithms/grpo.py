@@ -22,5 +22,5 @@ def advantages(group: GroupView) -> Float[Tensor, "tokens"]:
 
 def loss(inputs: LossInputs) -> LossOutput:
     """Clipped surrogate, summed over tokens, divided by the tokens of the minibatch."""
-    surrogate, clipped, truncated = clipped_surrogate(inputs, DUAL_CLIP)
+    surrogate, clipped, truncated = clipped_surrogate(inputs, inputs.ratio(), DUAL_CLIP)
     return LossOutput(-surrogate.sum() / inputs.tokens, clipped, truncated)
