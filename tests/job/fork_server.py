@@ -102,11 +102,11 @@ def _run_child(request: dict[str, Any]) -> int:
 
 async def _run_job(job_file: Path, job_id: str | None) -> None:
     from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
-    from agentrft.spec import load_job
+    from agentrft.spec import load_any_job
     from agentrft.store import JobStore
 
     if job_id is None:
-        spec = load_job(job_file)
+        spec = load_any_job(job_file)
         store, job_id = create_job(spec, source=job_file)
     else:
         store = JobStore(job_file.parent / "runs", create=False)

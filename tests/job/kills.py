@@ -8,6 +8,7 @@ from typing import Any
 
 from agentrft.job import checkpoint, train
 from agentrft.learner import Learner, Policy
+from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.store import JobStore, jobs
 
 KILLED_STEP = 2
@@ -27,7 +28,7 @@ def _in_warm_start() -> None:
     original = Learner.supervised_update
     calls = []
 
-    def supervised_update(self: Learner, rows: Any) -> float:
+    def supervised_update(self: Learner, rows: Any) -> Any:
         loss = original(self, rows)
         calls.append(loss)
         if len(calls) == 2:
@@ -35,6 +36,20 @@ def _in_warm_start() -> None:
         return loss
 
     Learner.supervised_update = supervised_update  # type: ignore[method-assign]
+
+
+def _in_a_tuning_step() -> None:
+    """After the fifth update of a job without rollouts changed the weights, with no checkpoint since the fourth."""
+    original = PolicyOptimizer._count
+    calls: list[int] = []
+
+    def count(self: PolicyOptimizer) -> None:
+        original(self)
+        calls.append(1)
+        if len(calls) == 5:
+            _die()
+
+    PolicyOptimizer._count = count  # type: ignore[method-assign]
 
 
 def _during_rollouts() -> None:
@@ -118,6 +133,7 @@ def _before_the_best_step() -> None:
 
 MOMENTS: dict[str, Callable[[], None]] = {
     "in the warm start": _in_warm_start,
+    "in a tuning step": _in_a_tuning_step,
     "during rollouts": _during_rollouts,
     "in the update": _in_the_update,
     "in a checkpoint": _in_a_checkpoint,

@@ -196,7 +196,7 @@ def test_demonstrations_become_more_probable(model: TinyModel, lora_rank: int | 
     learner = make_learner(model, lora_rank=lora_rank, learning_rate=5e-3)
     rows = group_of_depth_three(shared_results=True)
     expected = -float(padded_sampled_logprobs(model.plain, rows).mean().detach())
-    losses = [learner.supervised_update(rows) for _ in range(8)]
+    losses = [learner.supervised_update(rows).loss for _ in range(8)]
     assert losses[0] == pytest.approx(expected, abs=1e-4), "the loss before the update"
     assert losses[-1] < losses[0] - 0.3
     assert learner.policy.version == 8

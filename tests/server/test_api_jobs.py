@@ -46,7 +46,7 @@ SECRET_FILE: Any = {"type": "python", "source_file": "secret.key"}
 HEADERS = {"X-Key": "${AGENTRFT_SECRET_KEY}"}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"training_file": "file-none"}, "training_file", "no file 'file-none'"),
-    ({"method": {"type": "supervised"}}, "method.type", "'supervised' is not offered"),
+    ({"method": {"type": "gut"}}, "method", "found the type 'gut'"),
     ({"method": {"type": "reinforcement", "reinforcement": {}}}, "method", "grader: Field required"),
     ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "gut"}}}}, "method", "grader"),
     ({"suffix": "x" * 65}, "method", "suffix"),
@@ -242,7 +242,9 @@ def test_a_job_is_an_eval_and_its_rollouts_are_output_items(client: OpenAI, trai
 
 
 def test_evals_are_listed_by_the_age_of_their_jobs(client: OpenAI, trained: Any) -> None:
-    jobs = [job.eval_id for job in client.fine_tuning.jobs.list(limit=100)]  # type: ignore[attr-defined]
+    every: list[Any] = list(client.fine_tuning.jobs.list(limit=100))
+    # Jobs of other tests that have no rollouts have no eval.
+    jobs = [job.eval_id for job in every if job.eval_id is not None]
     assert [one.id for one in client.evals.list(limit=2, order="desc")] == jobs
     assert [one.id for one in client.evals.list(limit=100)] == jobs[::-1]
     (found,) = [one for one in client.evals.list() if one.id == trained.eval_id]

@@ -25,7 +25,7 @@ from agentrft.cli.targets import (
 from agentrft.cli.train import new_job, run
 from agentrft.data import load_samples
 from agentrft.errors import NotTrainableError, UserError
-from agentrft.spec import load_job
+from agentrft.spec import load_job, with_rollouts
 from agentrft.store import JobStore
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def _resolve(
             f"{' and '.join(names)}: these weights belong to no job, so there are no samples to measure them on.",
             "Add --job with a job's file or a stored job; its data, tools and grader are used.",
         )
-    return store, resume_job(store, job_ids[-1]), references
+    return store, with_rollouts(resume_job(store, job_ids[-1]), job_ids[-1]), references
 
 
 def _spec_for(reference: "ModelReference", store: JobStore | None, data: "JobSpec") -> "JobSpec":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.errors import UserError
-from agentrft.spec import JobSpec, load_job, parse_job
+from agentrft.spec import AnyJobSpec, load_any_job, parse_any_job
 from agentrft.spec.loading import read_job_file
 from agentrft.spec.yaml_files import parse_yaml
 from agentrft.wire import is_object
@@ -15,7 +15,7 @@ ENTRY = re.compile("[0-9]{1,9}")
 INNER_FIELDS = ("tools", "grader", "max_episode_steps", "hyperparameters")
 
 
-def load_job_with(path: Path, overrides: Sequence[str]) -> JobSpec:
+def load_job_with(path: Path, overrides: Sequence[str]) -> AnyJobSpec:
     """Read a job file, with some of its fields replaced.
 
     Args:
@@ -25,13 +25,13 @@ def load_job_with(path: Path, overrides: Sequence[str]) -> JobSpec:
     Raises:
         UserError: the file is no valid job, an override is no assignment, or the changed job is not valid.
     """
-    job = load_job(path)
+    job = load_any_job(path)
     if not overrides:
         return job
     raw = read_job_file(path)
     for override in overrides:
         _apply(raw, override)
-    return parse_job(raw, folder=path.resolve().parent, source=f"{path} with --set")
+    return parse_any_job(raw, folder=path.resolve().parent, source=f"{path} with --set")
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -50,7 +50,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     place: Any = raw
     if parts[0] in INNER_FIELDS and parts[0] not in raw:
         method = raw.get("method")
-        place = raw.get("rft") if method == "rft" else is_object(method) and method.get("reinforcement")
+        place = raw.get("rft") if method == "rft" else is_object(method) and method.get(method.get("type"))
         if not is_object(place):
             raise UserError(f"--set {override}: the job has no method to set this in.", "Set `method` to a whole one.")
     for part in parts[:-1]:

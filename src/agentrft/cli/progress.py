@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -88,6 +88,8 @@ class ConsoleProgress:
         if phase == "warm_start":
             self._done = step
             self._line(f"warm start {step}/{self._total}", f"loss {metrics['loss']:.3f}")
+        elif "loss" in metrics and "reward_mean" not in metrics:
+            self._tuned(phase, step, metrics)
         elif phase == "validation":
             self._line(f"validation at step {step}", self._validation_text(), _outcomes(metrics["outcomes"]))
         else:
@@ -99,6 +101,15 @@ class ConsoleProgress:
                 f"{metrics['step_s']:.1f} s",
                 self._time_left(),
             )
+
+    def _tuned(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
+        """Of a job without rollouts."""
+        if phase == "validation":
+            self._line(f"validation at step {step}", _tuning_text(metrics))
+            return
+        self._done, self._steps_here = step, self._steps_here + 1
+        where = f"step {step}/{self._total_steps}"
+        self._line(where, _tuning_text(metrics), f"{metrics['step_s']:.1f} s", self._time_left())
 
     def message(self, level: str, text: str) -> None:
         self._line(text, style=STYLES.get(level, "default"))
@@ -154,9 +165,9 @@ class ConsoleProgress:
                 f"{self._tokens / elapsed:.0f} tokens/s  {escape(_outcomes(self._outcomes))}",
             )
         if self._train:
-            facts.add_row(f"step {self._train['step']}", _train_text(self._train))
+            facts.add_row(f"step {self._train['step']}", _text_of(self._train, _train_text))
         if self._validations:
-            facts.add_row("validation", self._validation_text())
+            facts.add_row("validation", _text_of(self._validations[-1], lambda _: self._validation_text()))
         return Group(table, facts)
 
 
@@ -166,6 +177,18 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _text_of(metrics: dict[str, Any], with_rollouts: Callable[[dict[str, Any]], str]) -> str:
+    return with_rollouts(metrics) if "reward_mean" in metrics else _tuning_text(metrics)
+
+
+def _tuning_text(metrics: dict[str, Any]) -> str:
+    """Of a job without rollouts: what its method measures beside the loss."""
+    if "token_accuracy" in metrics:
+        return f"loss {metrics['loss']:.3f}  tokens right {metrics['token_accuracy']:.1%}"
+    pairs = f"pairs right {metrics['preference_accuracy']:.1%}  margin {metrics['reward_margin']:.3f}"
+    return f"loss {metrics['loss']:.3f}  {pairs}"
 
 
 def _train_text(metrics: dict[str, Any]) -> str:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from agentrft.data import load_demonstrations, load_samples
+from agentrft.data import each_demonstration, each_preference, load_demonstrations, load_samples
 from agentrft.errors import UserError
-from agentrft.spec import JobSpec, load_job
+from agentrft.spec import AnyJobSpec, JobSpec, TuningSpec, load_job, with_rollouts
 from agentrft.store import JobStore
 
 DEFAULT_OUTPUT_DIR = Path("runs")
@@ -43,7 +43,7 @@ def find_target(name: str, output_dir: Path | None) -> Target:
     from agentrft.job import resume_job
 
     job = store.find_job(name)
-    return Target(resume_job(store, job.job_id), store, job.job_id)
+    return Target(with_rollouts(resume_job(store, job.job_id), job.job_id), store, job.job_id)
 
 
 def is_job_file(name: str) -> bool:
@@ -70,15 +70,35 @@ def open_store_if_there(folder: Path) -> JobStore | None:
     return JobStore(folder, create=False) if (folder / "agentrft.db").is_file() else None
 
 
-def check_inputs(spec: JobSpec) -> None:
+def check_inputs(spec: AnyJobSpec) -> None:
     """What can be found wrong in a moment: before torch is imported, and before a job is made of it.
 
     Raises:
         UserError: a data file, the grader, the model's name, or what is asked of the model.
         EndpointError: nothing is there where a tool, a hook or a grader should be.
     """
-    from agentrft.graders import check_templates
     from agentrft.job.model_files import check_model_files
+
+    if isinstance(spec, JobSpec):
+        _check_samples(spec)
+    else:
+        _check_examples(spec)
+    check_model_files(spec)
+    if isinstance(spec, JobSpec):
+        asyncio.run(_probe(spec))
+
+
+def _check_examples(spec: TuningSpec) -> None:
+    from agentrft.tools import call_judge
+
+    judge = call_judge()
+    for path in spec.data_files.values():
+        for _ in each_preference(path, judge) if spec.method == "dpo" else each_demonstration(path, judge):
+            pass
+
+
+def _check_samples(spec: JobSpec) -> None:
+    from agentrft.graders import check_templates
     from agentrft.tools import call_judge, declared_tools
 
     judge = call_judge(declared_tools(spec.tools))
@@ -89,8 +109,6 @@ def check_inputs(spec: JobSpec) -> None:
         load_demonstrations(path, judge)
     for grader in (spec.grader, *spec.holdout_graders.values()):
         check_templates(grader, samples)
-    check_model_files(spec)
-    asyncio.run(_probe(spec))
 
 
 async def _probe(spec: JobSpec) -> None:

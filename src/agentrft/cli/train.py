@@ -12,9 +12,9 @@ from agentrft.cli.progress import ConsoleProgress
 from agentrft.cli.running import run_stoppable
 from agentrft.cli.targets import OutputDirOption, check_inputs, folder_option, open_store
 from agentrft.errors import AgentRFTError, UserError
-from agentrft.spec import JobSpec
+from agentrft.spec import AnyJobSpec, JobSpec
 from agentrft.store import JobStore
-from agentrft.store.layout import checkpoints_folder
+from agentrft.store.layout import TRAIN, VALIDATION, checkpoints_folder
 
 
 def train(
@@ -53,12 +53,16 @@ def train(
         spec, store, job_id = _stored_job(str(resume), output_dir, output)
     with store:
         run(spec, store, job_id, output)
-        result = _result(store, job_id)
+        has_rollouts = isinstance(spec, JobSpec)
+        result = _result(store, job_id) if has_rollouts else _losses(store, job_id)
     output.emit(result)
-    _show(result, output)
+    if has_rollouts:
+        _show(result, output)
+    else:
+        _show_losses(result, output)
 
 
-def new_job(spec: JobSpec, job_file: Path, output: Output) -> tuple[JobStore, str]:
+def new_job(spec: AnyJobSpec, job_file: Path, output: Output) -> tuple[JobStore, str]:
     """Store a new job, and say so."""
     output.console.print("Loading ...")
     from agentrft.job import create_job
@@ -68,7 +72,7 @@ def new_job(spec: JobSpec, job_file: Path, output: Output) -> tuple[JobStore, st
     return store, job_id
 
 
-def run(spec: JobSpec, store: JobStore, job_id: str, output: Output, *, warm_start_only: bool = False) -> None:
+def run(spec: AnyJobSpec, store: JobStore, job_id: str, output: Output, *, warm_start_only: bool = False) -> None:
     """Run a stored job with its progress shown.
 
     Raises:
@@ -88,7 +92,7 @@ def run(spec: JobSpec, store: JobStore, job_id: str, output: Output, *, warm_sta
         raise CommandFailed(error, {"job": job_id, "status": store.get_job(job_id).status}) from error
 
 
-def _stored_job(name: str, output_dir: Path | None, output: Output) -> tuple[JobSpec, JobStore, str]:
+def _stored_job(name: str, output_dir: Path | None, output: Output) -> tuple[AnyJobSpec, JobStore, str]:
     store = open_store(output_dir)
     job = store.find_job(name)
     if job.status == "succeeded":
@@ -123,6 +127,38 @@ def _result(store: JobStore, job_id: str) -> dict[str, Any]:
         "output_dir": str(store.output_dir),
         "checkpoints": str(checkpoints_folder(store.job_folder(job_id))),
     }
+
+
+def _losses(store: JobStore, job_id: str) -> dict[str, Any]:
+    """The result of a job without rollouts."""
+    metrics = store.metrics(job_id)
+    trained, validated = ([row["loss"] for row in metrics if row["phase"] == phase] for phase in (TRAIN, VALIDATION))
+    return {
+        "job": job_id,
+        "status": store.get_job(job_id).status,
+        "steps": len(trained),
+        "validation_loss_first": validated[0] if validated else None,
+        "validation_loss_last": validated[-1] if validated else None,
+        "train_loss_first": trained[0] if trained else None,
+        "train_loss_last": trained[-1] if trained else None,
+        "output_dir": str(store.output_dir),
+        "checkpoints": str(checkpoints_folder(store.job_folder(job_id))),
+    }
+
+
+def _show_losses(result: dict[str, Any], output: Output) -> None:
+    job, where = result["job"], folder_option(Path(result["output_dir"]))
+    lines = [f"\n[bold]{job}[/] {result['status']}: {result['steps']} steps, checkpoints in {result['checkpoints']}"]
+    if result["validation_loss_first"] is not None:
+        first, last = result["validation_loss_first"], result["validation_loss_last"]
+        lines.append(f"validation loss {first:.3f} at first, {last:.3f} at last")
+    lines += [
+        "Next:",
+        f"  agentrft serve {job}{where}",
+        f"  agentrft eval {job} --job job.yaml{where}",
+        f"  agentrft export {job} --format merged --out model{where}",
+    ]
+    output.console.print("\n".join(lines), soft_wrap=True)
 
 
 def _show(result: dict[str, Any], output: Output) -> None:

@@ -3,6 +3,7 @@
 `messages` and `tools` of a row are what the agent sees; the whole row is `item`.
 """
 
+from agentrft.data.preferences import Preference, each_preference, has_preferences
 from agentrft.data.samples import (
     DataError,
     Judge,
@@ -18,10 +19,13 @@ from agentrft.data.templates import TemplateError, render_template, template_fie
 __all__ = [
     "DataError",
     "Judge",
+    "Preference",
     "Sample",
     "TemplateError",
     "each_demonstration",
+    "each_preference",
     "each_sample",
+    "has_preferences",
     "judge_samples",
     "load_demonstrations",
     "load_samples",

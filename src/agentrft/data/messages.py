@@ -62,18 +62,22 @@ def joined_text(parts: Sequence[Any], types: Collection[str]) -> str | None:
     return BETWEEN_PARTS.join(texts) if texts else None
 
 
-def read_messages(given: Any) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row's messages in their one shape, and their faults, each with its field. With faults there are no messages."""
+def read_messages(given: Any, field: str = "messages") -> tuple[list[dict[str, Any]], list[str]]:
+    """A row's messages in their one shape, and their faults, each with its field. With faults there are no messages.
+
+    Args:
+        field: of the row, that they are in.
+    """
     if not is_list(given) or not given:
-        return [], ["messages: expected a non-empty list of chat messages"]
+        return [], [f"{field}: expected a non-empty list of chat messages"]
     messages: list[dict[str, Any]] = []
     faults: list[str] = []
     for index, message in enumerate(given):
         if is_object(message):
-            messages.append(_read_message(message, f"messages[{index}]", faults))
+            messages.append(_read_message(message, f"{field}[{index}]", faults))
         else:
-            faults.append(f"messages[{index}]: expected an object with 'role' and 'content'")
-    faults = faults or _result_faults(messages)
+            faults.append(f"{field}[{index}]: expected an object with 'role' and 'content'")
+    faults = faults or _result_faults(messages, field)
     return ([] if faults else messages), faults
 
 
@@ -83,14 +87,19 @@ def demonstration_faults(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         return ["messages: a demonstration must end in an assistant's message"]
     if all(message["role"] == "assistant" for message in messages):
         return ["messages: nothing comes before the assistant's message; a demonstration begins with its prompt"]
-    faults = [
-        f"messages[{index}].content: an assistant's message without text or calls would be trained on as an empty turn"
-        for index, message in enumerate(messages)
-        if is_trained_on(message) and not message["content"].strip() and not message.get("tool_calls")
-    ]
+    faults = empty_turns(messages, "messages")
     if not any(is_trained_on(message) for message in messages):
         faults.append("messages: every assistant's message has weight 0, so there is nothing to train on")
     return faults
+
+
+def empty_turns(messages: Sequence[Mapping[str, Any]], field: str) -> list[str]:
+    """Of messages to be trained on, those in which nothing is said and nothing called, each as a fault."""
+    return [
+        f"{field}[{index}].content: an assistant's message without text or calls would be trained on as an empty turn"
+        for index, message in enumerate(messages)
+        if is_trained_on(message) and not message["content"].strip() and not message.get("tool_calls")
+    ]
 
 
 def is_trained_on(message: Mapping[str, Any]) -> bool:
@@ -180,7 +189,7 @@ def _read_calls(given: Any, where: str, faults: list[str]) -> list[dict[str, Any
     return calls
 
 
-def _result_faults(messages: Sequence[dict[str, Any]]) -> list[str]:
+def _result_faults(messages: Sequence[dict[str, Any]], field: str) -> list[str]:
     """Calls without a result before the conversation goes on, and results without a call.
 
     Gives each result the name of its function.
@@ -189,7 +198,7 @@ def _result_faults(messages: Sequence[dict[str, Any]]) -> list[str]:
     # Calls without a result so far, with their place.
     waiting: list[tuple[str, dict[str, Any]]] = []
     for index, message in enumerate(messages):
-        where = f"messages[{index}]"
+        where = f"{field}[{index}]"
         if message["role"] == "tool":
             found = _called(message, [call for _, call in waiting])
             if found is None:

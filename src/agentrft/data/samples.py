@@ -4,14 +4,16 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentrft import wire
 from agentrft.data.messages import demonstration_faults, read_messages
 from agentrft.errors import UserError
 from agentrft.wire import WireError, is_list, is_object
 
+T = TypeVar("T")
 MAX_FAULTS_SHOWN = 20
 CHAT_KEYS = ("messages", "tools", "parallel_tool_calls")
 FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
@@ -103,12 +105,12 @@ def load_demonstrations(path: Path, judge: Judge | None = None) -> list[Sample]:
 
 def each_sample(path: Path, judge: Judge | None = None) -> Iterator[Sample]:
     """As `load_samples`, one at a time, for files of any size; faults are raised after the last good row."""
-    return _each(path, _prompt_faults, judge)
+    return each_row(path, partial(_read_sample, faults_of=_prompt_faults, judge=judge))
 
 
 def each_demonstration(path: Path, judge: Judge | None = None) -> Iterator[Sample]:
     """As `load_demonstrations`, one at a time; faults are raised after the last good row."""
-    return _each(path, demonstration_faults, judge)
+    return each_row(path, partial(_read_sample, faults_of=demonstration_faults, judge=judge))
 
 
 def judge_samples(path: Path, samples: Iterable[Sample], judge: Judge) -> None:
@@ -124,7 +126,15 @@ def judge_samples(path: Path, samples: Iterable[Sample], judge: Judge) -> None:
     _raise_if_any(path, faults)
 
 
-def _each(path: Path, faults_of: Callable[[list[dict[str, Any]]], list[str]], judge: Judge | None) -> Iterator[Sample]:
+def each_row(path: Path, read: Callable[[str, dict[str, Any]], tuple[T | None, list[str]]]) -> Iterator[T]:
+    """What is read of a JSONL file's rows, one at a time; faults are raised after the last good row.
+
+    Args:
+        read: of a row's id and its fields, what it is, or what is wrong with it.
+
+    Raises:
+        UserError: as `load_samples`.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such data file.", "Correct the path in the job; it is relative to the job's file.")
     faults, is_empty = Faults(), True
@@ -137,11 +147,14 @@ def _each(path: Path, faults_of: Callable[[list[dict[str, Any]]], list[str]], ju
         except WireError as error:
             faults.add(f"line {number}: {error}")
             continue
-        sample, row_faults = _read_row(number, line, row, faults_of, judge)
+        digest = hashlib.sha256(line.strip()).hexdigest()[:8]
+        found, row_faults = (
+            read(f"{number:05d}-{digest}", row) if is_object(row) else (None, ["expected a JSON object"])
+        )
         for fault in row_faults:
             faults.add(f"line {number}: {fault}")
-        if sample is not None:
-            yield sample
+        if found is not None:
+            yield found
     _raise_if_any(path, faults)
     if is_empty:
         raise UserError(
@@ -156,22 +169,18 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield from text.splitlines()
 
 
-def _read_row(
-    number: int,
-    line: bytes,
-    row: Any,
+def _read_sample(
+    sample_id: str,
+    row: dict[str, Any],
+    *,
     faults_of: Callable[[list[dict[str, Any]]], list[str]],
     judge: Judge | None,
 ) -> tuple[Sample | None, list[str]]:
-    """The sample, or what is wrong with it."""
-    if not is_object(row):
-        return None, ["expected a JSON object"]
     messages, faults = read_messages(row.get("messages"))
     faults += tool_faults(row)
     if faults:
         return None, faults
-    digest = hashlib.sha256(line.strip()).hexdigest()[:8]
-    sample = Sample(f"{number:05d}-{digest}", messages, row.get("tools") or [], row)
+    sample = Sample(sample_id, messages, row.get("tools") or [], row)
     faults = faults_of(messages) + (judge(sample) if judge is not None else [])
     return (None if faults else sample), faults
 

@@ -15,12 +15,13 @@ from transformers import PreTrainedModel
 
 from agentrft.errors import UserError
 from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
-from agentrft.learner import Learner, Policy
+from agentrft.learner import Policy
+from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.store import Artifacts
 from agentrft.store.layout import ADAPTER, MODEL, STATE, checkpoints_folder
 
 
-def save_checkpoint(folder: Path, learner: Learner, *, weights: bool = True) -> None:
+def save_checkpoint(folder: Path, learner: PolicyOptimizer, *, weights: bool = True) -> None:
     """Write a checkpoint; a folder of the same name is replaced.
 
     Args:

@@ -5,21 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agentrft.errors import UserError
-from agentrft.spec import JobSpec
+from agentrft.spec import BaseJobSpec
 
 
-def file_digests(spec: JobSpec) -> dict[str, str]:
+def file_digests(spec: BaseJobSpec) -> dict[str, str]:
     """SHA-256 of each data file, by its path; files that are not there are left out."""
-    paths = [
-        spec.training_file,
-        spec.validation_file,
-        spec.test_file,
-        *(spec.warm_start.files.values() if spec.warm_start else ()),
-    ]
-    return {str(path): _sha256(path) for path in paths if path and path.is_file()}
+    return {str(path): _sha256(path) for path in spec.data_files.values() if path.is_file()}
 
 
-def check_unchanged(spec: JobSpec, digests: Mapping[str, str]) -> None:
+def check_unchanged(spec: BaseJobSpec, digests: Mapping[str, str]) -> None:
     """Raise UserError if a data file is not what it was when the job was made."""
     now = file_digests(spec)
     changed = [path for path, digest in digests.items() if now.get(path) != digest]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.job.memory_budget import KV_CACHE_SHARE
+from agentrft.learner.optimizer import CPU_TOKENS_PER_PASS, TOKENS_PER_PASS
 from agentrft.learner.tree_forward import ACTIVATION_SHARE, HEAD_ROWS
-from agentrft.learner.update import CPU_TOKENS_PER_PASS, TOKENS_PER_PASS
 from agentrft.models.architecture import Architecture
 from agentrft.models.layouts import MEMORY_SHARE
 

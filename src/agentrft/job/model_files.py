@@ -5,11 +5,11 @@ from agentrft.models import ModelSource, resolve_model
 from agentrft.models.catalog import BUILT_IN
 from agentrft.models.context import model_context_tokens
 from agentrft.models.local_files import json_in, local_folder, template_in
-from agentrft.spec import JobSpec
+from agentrft.spec import AnyJobSpec
 from agentrft.wire import is_object
 
 
-def check_model_files(spec: JobSpec) -> None:
+def check_model_files(spec: AnyJobSpec) -> None:
     """Refuse limits that are more than the model takes, and variables that its chat template does not have. It takes a
     moment, and no torch.
 

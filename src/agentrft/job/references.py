@@ -13,7 +13,7 @@ from agentrft.errors import UserError
 from agentrft.job.checkpoint import load_state
 from agentrft.learner import Policy
 from agentrft.learner.policy import LORA_ALPHA_PER_RANK
-from agentrft.spec import JobSpec
+from agentrft.spec import BaseJobSpec, JobSpec
 from agentrft.store import JobStore
 from agentrft.store.layout import step_folder
 
@@ -58,7 +58,7 @@ class ModelReference:
             ) from error
 
 
-def starting_point(spec: JobSpec) -> ModelReference:
+def starting_point(spec: BaseJobSpec) -> ModelReference:
     """The weights that a job begins with."""
     return ModelReference(BASE) if spec.start_from is None else ModelReference("start_from", folder=spec.start_from)
 

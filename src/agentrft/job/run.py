@@ -6,15 +6,18 @@ from typing import Any
 
 from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused, NotTrainableError
 from agentrft.job.inputs import check_unchanged, file_digests
+from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
 from agentrft.job.runtime import Runtime
 from agentrft.job.secrets import restored_spec, stored_spec
 from agentrft.job.stop import Stop
 from agentrft.job.train import Trainer
+from agentrft.job.tuning import TuningRuntime, tune
 from agentrft.job.warm_start import warm_start
 from agentrft.report.ways import Ways, cli_ways
-from agentrft.spec import JobSpec
+from agentrft.spec import AnyJobSpec, BaseJobSpec, JobSpec, ResolvedHyperparameters, ResolvedTuning, TuningSpec
+from agentrft.spec.any_job import REINFORCEMENT
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TRAIN, step_folder
 
@@ -43,7 +46,7 @@ BEFORE: dict[str, Any] = {
 COMPLETED = "The job has successfully completed"
 
 
-def create_job(spec: JobSpec, *, source: Path | None = None) -> tuple[JobStore, str]:
+def create_job(spec: BaseJobSpec, *, source: Path | None = None) -> tuple[JobStore, str]:
     """Store a new job. `source` is its file, from which header values are read again on resuming."""
     spec.output_dir.mkdir(parents=True, exist_ok=True)
     store = JobStore(spec.output_dir)
@@ -51,8 +54,8 @@ def create_job(spec: JobSpec, *, source: Path | None = None) -> tuple[JobStore, 
     return store, store.create_job(record, model=spec.model, seed=spec.seed)
 
 
-def resume_job(store: JobStore, job_id: str) -> JobSpec:
-    """The spec of a stored job, ready to run again, or to be measured as it runs.
+def resume_job(store: JobStore, job_id: str) -> AnyJobSpec:
+    """The spec of a stored job, ready to run again, or, where it has rollouts, to be measured as it runs.
 
     Raises:
         UserError: its data files changed, or header values that it needs are gone.
@@ -60,11 +63,11 @@ def resume_job(store: JobStore, job_id: str) -> JobSpec:
     job = store.get_job(job_id)
     spec = restored_spec(job.spec)
     check_unchanged(spec, job.spec["files"])
-    return _with_recorded_limits(spec, job)
+    return _with_recorded_limits(spec, job) if isinstance(spec, JobSpec) else spec
 
 
 async def run_job(
-    spec: JobSpec,
+    spec: AnyJobSpec,
     store: JobStore,
     job_id: str,
     *,
@@ -90,8 +93,11 @@ async def run_job(
         store.rewrite_metrics_file(job_id)
         store.set_status(job_id, "running")
         try:
-            ways = ways or cli_ways(has_warm_start=spec.warm_start is not None)
-            await _run(spec, store, job_id, progress, stop, warm_start_only, ways)
+            if isinstance(spec, JobSpec):
+                ways = ways or cli_ways(has_warm_start=spec.warm_start is not None)
+                await _reinforce(spec, store, job_id, progress, stop, warm_start_only, ways)
+            else:
+                await _tune(spec, store, job_id, progress, stop)
         except Interrupted:
             store.set_status(job_id, "interrupted")
             raise
@@ -132,6 +138,8 @@ def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
 
 def _best(job: JobRow) -> str:
     """Which step is the job's result, and by what."""
+    if job.setting("method") not in (None, REINFORCEMENT):
+        return f"The result is step {job.total_steps}, the last one"
     if job.best_step is None:
         return f"The result is step {job.total_steps}, the last one: there are no validation rows to choose by"
     if job.best_step == 0:
@@ -145,21 +153,26 @@ def _best(job: JobRow) -> str:
     )
 
 
-async def _run(
+async def _tune(spec: TuningSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop) -> None:
+    runtime = TuningRuntime(spec)
+    try:
+        _listen(runtime, store, job_id, progress)
+        _begin(runtime.hyperparameters, store, job_id, progress)
+        if not step_folder(store.job_folder(job_id), 0).exists():
+            await runtime.begin_with(starting_point(spec))
+        await tune(runtime, store, job_id, progress, stop)
+    finally:
+        await runtime.close()
+
+
+async def _reinforce(
     spec: JobSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop, warm_start_only: bool, ways: Ways
 ) -> None:
     runtime = Runtime(_with_recorded_limits(spec, store.get_job(job_id)))
-
-    def report(level: Any, text: str) -> None:
-        store.add_event(job_id, level, text)
-        progress.message(level, text)
-
-    runtime.notices.listen(report)
     try:
+        _listen(runtime, store, job_id, progress)
         await runtime.probe()
-        store.record_hyperparameters(job_id, runtime.hyperparameters.as_dict())
-        store.set_total_steps(job_id, runtime.hyperparameters.max_steps)
-        progress.started(job_id, runtime.hyperparameters.max_steps)
+        _begin(runtime.hyperparameters, store, job_id, progress)
         has_trained = any(row["phase"] == TRAIN for row in store.metrics(job_id))
         if not has_trained and not step_folder(store.job_folder(job_id), 0).exists():
             await runtime.begin_with(starting_point(spec))
@@ -170,3 +183,20 @@ async def _run(
             await trainer.run()
     finally:
         await runtime.close()
+
+
+def _listen(runtime: ModelRuntime, store: JobStore, job_id: str, progress: Progress) -> None:
+    def report(level: Any, text: str) -> None:
+        store.add_event(job_id, level, text)
+        progress.message(level, text)
+
+    runtime.notices.listen(report)
+
+
+def _begin(
+    hyperparameters: ResolvedHyperparameters | ResolvedTuning, store: JobStore, job_id: str, progress: Progress
+) -> None:
+    """Record what the job runs with, and say that it begins."""
+    store.record_hyperparameters(job_id, hyperparameters.as_dict())
+    store.set_total_steps(job_id, hyperparameters.max_steps)
+    progress.started(job_id, hyperparameters.max_steps)

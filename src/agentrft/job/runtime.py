@@ -2,13 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from agentrft.chat import ChatCodec, load_codec
 from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.engine.kv_cache import bytes_per_slot
@@ -16,16 +14,14 @@ from agentrft.errors import UserError
 from agentrft.graders import Grader, check_templates, create_grader, reward_weights
 from agentrft.job.limit_facts import limit_facts
 from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
+from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.notices import Notices
-from agentrft.job.references import ModelReference
 from agentrft.job.schedule import shuffled
 from agentrft.job.token_limits import token_limits
 from agentrft.learner import Clip, Learner, Policy, UpdateOptions
-from agentrft.models import ModelSource, resolve_model
-from agentrft.models.architecture import inspect_architecture, prove
+from agentrft.models.architecture import inspect_architecture
 from agentrft.models.forward import Forward
-from agentrft.models.load import dtype_on, load_config, load_model, load_tokenizer_and_texts
-from agentrft.models.planned import use_planned_attention
+from agentrft.models.load import load_config
 from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
 from agentrft.tools import (
@@ -38,13 +34,12 @@ from agentrft.tools import (
     unenforced_parts,
 )
 
-T = TypeVar("T")
 MakeGrader = Callable[[Notices], Grader]
 MAX_PROMPTS_SHOWN = 5
 
 
-class Runtime:
-    """Everything a job runs with. Making one checks the job's data and templates before it loads the model.
+class Runtime(ModelRuntime):
+    """Everything a job of reinforcement runs with. Making one checks the job's data before it loads the model.
 
     Args:
         given: samples instead of those in the job's files; who gives them has judged their tools and calls.
@@ -59,7 +54,6 @@ class Runtime:
         policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
             another device, or samples while the policy is updated.
         failed_reward: what rollouts get in which the agent failed.
-        notices: what endpoints report on their own; `listen` to them.
 
     Raises:
         UserError: data, grader or model cannot be used, or a prompt leaves no room in the context.
@@ -73,6 +67,7 @@ class Runtime:
         grader: MakeGrader | None = None,
         calls_end: bool = False,
     ) -> None:
+        super().__init__(spec)
         self.spec = spec
         declared = declared_tools(spec.tools)
         judge = call_judge(declared)
@@ -82,7 +77,6 @@ class Runtime:
         files = spec.warm_start.files if spec.warm_start else {}
         loaded = {name: load_demonstrations(path, judge) for name, path in files.items()}
         self.demonstrations, self.examples = (loaded.get(name, []) for name in ("training_file", "examples_file"))
-        self.notices = Notices()
         if grader is None:
             check_templates(spec.grader, [*self.train, *self.validation])
             self.grader = create_grader(spec.grader, notify=self.notices)
@@ -109,23 +103,13 @@ class Runtime:
         if spec.response_format is not None:
             for part in spec.response_format.unenforced:
                 self.notices("warning", f"response_format: answers are not held against it: {part}")
-        source = resolve_model(spec.model)
-        tokenizer, texts = load_tokenizer_and_texts(source)
-        if texts:
-            self.notices("info", f"{', '.join(texts)}: written as text, as the model never learned these tokens.")
-        self.codec: ChatCodec = load_codec(tokenizer, source.path_or_id, template_kwargs=spec.chat_template_kwargs)
-        self.tokenizer = tokenizer
-        self.device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        self.read_tokenizer()
         self.engine_device = _engine_device(spec, self.device)
-        self.dtype = dtype_on(self.device, spec.dtype)
-        # One thread for all that computes, an engine with a model of its own aside: OpenMP gives each calling thread a
-        # pool of its own, and several pools on the same cores make each other sleep between any two operations.
-        self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
         self.prompt_tokens = [
             len(self.codec.prompt_ids(sample.messages, self.tools_of(sample)))
             for sample in (*self.train, *self.validation, *self.test)
         ]
-        facts = limit_facts(self, inspect_architecture(load_config(source), self.dtype), calls_end=calls_end)
+        facts = limit_facts(self, inspect_architecture(load_config(self.source), self.dtype), calls_end=calls_end)
         self.model_tokens = facts.model_tokens
         self.token_limits = token_limits(spec.hyperparameters, facts)
         for why in self.token_limits.why:
@@ -142,10 +126,7 @@ class Runtime:
         self.validated = [self.validation[row] for row in sorted(rows)]
         first = spec.baseline.samples_of(len(rows), hyperparameters.eval_samples)
         self.baseline_samples = [self.validation[row] for row in sorted(rows[:first])]
-        model = self._compute.submit(self._load_model, source).result()
-        if spec.deterministic:
-            torch.use_deterministic_algorithms(True)
-        self.engine, self.policy = self._compute.submit(self._place, model).result()
+        self.engine, self.policy = self.at_once(lambda: self._place(self.load()))
         self.failed_reward = FailedReward.of(spec)
         self.runner = RolloutRunner(
             engine=self.engine,
@@ -194,22 +175,9 @@ class Runtime:
             ),
         )
 
-    async def compute(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run heavy work beside the event loop, in the one thread that computes."""
-        return await asyncio.get_running_loop().run_in_executor(self._compute, work, *arguments)
-
     async def publish_policy(self) -> None:
         """Make the engine sample from the policy as it is now."""
         await self.engine.update_weights(self.policy.write_to, self.policy.version)
-
-    async def begin_with(self, weights: ModelReference) -> None:
-        """Load weights of an earlier job into the policy, as its version 0.
-
-        Raises:
-            UserError: they are gone, or do not fit the job's model.
-        """
-        await self.compute(weights.apply, self.policy)
-        self.policy.version = 0
 
     async def probe(self) -> None:
         """Look whether tools, hooks and graders are there, and call the tools that may be called for it.
@@ -231,15 +199,7 @@ class Runtime:
         await self.toolbox.close()
         for grader in (self.grader, *self.holdouts.values()):
             await grader.close()
-        self._compute.shutdown(wait=True)
-
-    def _load_model(self, source: ModelSource) -> PreTrainedModel:
-        model = load_model(source, self.dtype)
-        model.to(device=self.device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
-        model.requires_grad_(False)
-        use_planned_attention(model)
-        prove(model)
-        return model
+        await super().close()
 
     def _place(self, model: PreTrainedModel) -> tuple[EmbeddedEngine, Policy]:
         apart = self.engine_device != self.device or self.hyperparameters.max_off_policy_steps > 0
@@ -254,7 +214,7 @@ class Runtime:
             policy.engine_forward,
             self._engine_limits(policy.engine_forward),
             deterministic=self.spec.deterministic,
-            executor=None if apart else self._compute,
+            executor=None if apart else self.executor,
         )
         return engine, policy
 

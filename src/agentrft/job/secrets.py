@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.errors import UserError
-from agentrft.spec import JobSpec, load_job
+from agentrft.spec import AnyJobSpec, BaseJobSpec, load_any_job, stored_job
 from agentrft.traffic import public_url
 
 HIDDEN = "***"
@@ -19,7 +19,7 @@ URL_FIELDS = ("server_url", "url", "base_url")
 SECRET_MAPPINGS = ("headers", "env")
 
 
-def stored_spec(spec: JobSpec, source: Path | None) -> dict[str, Any]:
+def stored_spec(spec: BaseJobSpec, source: Path | None) -> dict[str, Any]:
     """The spec as it is stored: `{"source": path of the job's file or None, "job": the spec without secrets}`."""
     job = spec.model_dump(mode="json")
     for part in _parts(job):
@@ -32,23 +32,23 @@ def stored_spec(spec: JobSpec, source: Path | None) -> dict[str, Any]:
     return {"source": str(source.resolve()) if source else None, "job": job}
 
 
-def restored_spec(stored: dict[str, Any]) -> JobSpec:
+def restored_spec(stored: dict[str, Any]) -> AnyJobSpec:
     """The spec of a stored job, with secrets from its file where it has any.
 
     Raises:
         UserError: secrets are needed and the file is gone, or no longer has them for the same part.
     """
-    job = JobSpec.model_validate(stored["job"]).model_dump(mode="json")
+    job = stored_job(stored["job"]).model_dump(mode="json")
     hiding = [part for part in _parts(job) if part.hides_something]
     if hiding:
         source = stored["source"]
         if source is None:
             raise UserError("the job's header values are not stored, and it came from no file.", "Start it anew.")
-        current = {part.identity: part for part in _parts(load_job(Path(source)).model_dump(mode="json"))}
+        current = {part.identity: part for part in _parts(load_any_job(Path(source)).model_dump(mode="json"))}
         for part in hiding:
             now = current.get(part.identity)
             _restore(part, {} if now is None else now.fields, source)
-    return JobSpec.model_validate(job)
+    return stored_job(job)
 
 
 @dataclass
@@ -109,12 +109,13 @@ def _restore(part: _Part, current: dict[str, Any], source: str) -> None:
 
 def _parts(job: dict[str, Any]) -> Iterator[_Part]:
     """Every part of a dumped spec that may have secrets."""
-    for tool in job["tools"]:
+    for tool in job.get("tools", ()):
         yield _Part(f"tool {tool.get('name') or tool.get('server_label')}", tool)
     for name in ("on_rollout_start", "on_rollout_end"):
-        if job[name] is not None:
+        if job.get(name) is not None:
             yield _Part(name, job[name])
-    graders = {"grader": job["grader"]} | {f"holdout {name}": one for name, one in job["holdout_graders"].items()}
+    graders = {"grader": job["grader"]} if "grader" in job else {}
+    graders |= {f"holdout {name}": one for name, one in job.get("holdout_graders", {}).items()}
     for label, grader in graders.items():
         several = grader["graders"] if grader["type"] == "multi" else {grader["name"]: grader}
         for name, one in several.items():

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from agentrft.errors import UserError
-from agentrft.spec import Hyperparameters
+from agentrft.spec import Hyperparameters, TuningHyperparameters
 
 # A thought is a few thousand tokens at its usual longest; a call or an answer alone is far less.
 THINKING_TURN, PLAIN_TURN = 4096, 512
@@ -87,14 +88,14 @@ def most_tokens_within(budget: int, bytes_of: Callable[[int], int], *, most: int
     return low
 
 
-def check_given(given: Hyperparameters, model_tokens: int | None) -> None:
+def check_given(given: Hyperparameters | TuningHyperparameters, model_tokens: int | None) -> None:
     """Refuse a limit that is more than the model takes; nothing where that is not known.
 
     Raises:
         UserError: naming what it takes.
     """
     for name in ("max_context_tokens", "max_tokens_per_turn"):
-        value = getattr(given, name)
+        value: Any = getattr(given, name, "auto")
         if value != "auto" and model_tokens is not None and value > model_tokens:
             raise UserError(
                 f"{name}={value} is more than the {model_tokens} tokens of the model.",

@@ -1,8 +1,10 @@
-"""From rollout records to the learner's input."""
+"""From rollout records and demonstrations to the learner's input."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
+from agentrft.chat import ChatCodec
 from agentrft.learner.group import TrainingGroup, TrainingRow
 from agentrft.rollout.record import Rollout
 
@@ -28,6 +30,21 @@ def training_rows(rollout: Rollout, index: int) -> list[TrainingRow]:
             turns += [number] * len(turn.sampled_ids)
         if positions:
             rows.append(TrainingRow(ids, positions, logprobs, index, turns))
+    return rows
+
+
+def demonstrated_rows(
+    codec: ChatCodec, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]], index: int = 0
+) -> list[TrainingRow]:
+    """The rows of one demonstration: what is learned are the tokens that the agent would have sampled.
+
+    Args:
+        index: of its rollout, were it one.
+    """
+    rows: list[TrainingRow] = []
+    for ids, mask in codec.training_rows(messages, tools):
+        positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
+        rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
     return rows
 
 

@@ -18,7 +18,7 @@ from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import samples_of_step, shuffled
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
-from agentrft.job.training_data import training_rows
+from agentrft.job.training_data import demonstrated_rows, training_rows
 from agentrft.learner import Learner, TrainingRow
 from agentrft.report.summary import reached, summarise
 from agentrft.rollout import Rollout, by_sample
@@ -89,12 +89,12 @@ class _WarmStart:
                 examples, batch_size=spec.batch_size, seed=runtime.spec.seed + before, step=batch - before
             )
             rows = rows_of(chosen)
-            loss = await runtime.compute(learner.supervised_update, rows)
+            found = await runtime.compute(learner.supervised_update, rows)
             await runtime.compute(
                 partial(save_checkpoint, warm_start_folder(self._folder, batch), learner, weights=False)
             )
             await self._store.artifacts.aside(self._store.artifacts.push, warm_start_folder(self._folder, batch))
-            metrics = {"loss": loss, name: len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
+            metrics = {"loss": found.loss, name: len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
             self._store.commit_step(self._job_id, WARM_START, batch, metrics)
             await self._store.artifacts.aside(prune_warm_start, self._folder, batch, self._store.artifacts)
             self._progress.committed(WARM_START, batch, metrics)
@@ -197,13 +197,12 @@ class _WarmStart:
 
 
 def demonstration_rows(runtime: Runtime, demonstrations: Sequence[Sample]) -> list[TrainingRow]:
-    """What is trained on of demonstrations: the tokens that the agent would have sampled."""
-    rows = []
-    for index, sample in enumerate(demonstrations):
-        for ids, mask in runtime.codec.training_rows(sample.messages, runtime.tools_of(sample)):
-            positions = [position for position, sampled in enumerate(mask) if sampled and position > 0]
-            rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
-    return rows
+    """What is trained on of demonstrations."""
+    return [
+        row
+        for index, sample in enumerate(demonstrations)
+        for row in demonstrated_rows(runtime.codec, sample.messages, runtime.tools_of(sample), index)
+    ]
 
 
 def _own_rows(successes: Sequence[list[TrainingRow]]) -> list[TrainingRow]:

@@ -8,13 +8,19 @@ from agentrft.learner.group import TrainingGroup, TrainingRow
 from agentrft.learner.options import UpdateOptions
 from agentrft.learner.plan import UpdatePlan
 from agentrft.learner.policy import Policy
+from agentrft.learner.preferences import Pair, PreferenceMetrics
+from agentrft.learner.supervised import Likelihood, SupervisedLearner
 from agentrft.learner.update import Learner
 from agentrft.learner.update_metrics import UpdateMetrics
 
 __all__ = [
     "Clip",
     "Learner",
+    "Likelihood",
+    "Pair",
     "Policy",
+    "PreferenceMetrics",
+    "SupervisedLearner",
     "TrainingGroup",
     "TrainingRow",
     "UpdateMetrics",

@@ -47,6 +47,26 @@ def packs_of(groups: Sequence[R], max_tokens: int) -> list[list[R]]:
     return packs
 
 
+def rows_by_pass(rows: Sequence[TrainingRow], max_tokens: int) -> list[list[TrainingRow]]:
+    """Rows by pass, each pass of at most `max_tokens` unique tokens or of a single row: those with the longest common
+    beginnings together."""
+    passes: list[list[TrainingRow]] = []
+    room, before = 0, list[int]()
+    for row in sorted(rows, key=lambda one: one.token_ids):
+        size = len(row.token_ids) - _common_prefix(before, row.token_ids)
+        if size > room or not passes:
+            passes.append([])
+            room, size = max_tokens, len(row.token_ids)
+        passes[-1].append(row)
+        room, before = room - size, row.token_ids
+    return passes
+
+
+def _common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
+    differing = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(differing, min(len(one), len(other)))
+
+
 def rows_together(groups: Sequence[Rows]) -> list[TrainingRow]:
     """The rows of several groups, their rollouts numbered through."""
     rows: list[TrainingRow] = []

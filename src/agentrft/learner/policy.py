@@ -50,6 +50,7 @@ class Policy:
         seed: of the adapters' initial values.
         engine_device: where the engine gets a copy of its own, which it generates with while this one is trained; None
             shares what can be shared.
+        generates: whether there is an engine at all; without one nothing is copied.
     """
 
     def __init__(
@@ -60,17 +61,16 @@ class Policy:
         lora_experts: bool = True,
         seed: int,
         engine_device: torch.device | None = None,
+        generates: bool = True,
     ) -> None:
         self.lora_rank = lora_rank
         self.version = 0
         packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
-        self.engine_forward: Forward
-        if packed is not None and engine_device is None:
-            self.engine_forward = packed
-        else:
+        for_engine: Forward | None = packed
+        if generates and (packed is None or engine_device is not None):
             own = copy.deepcopy(model)
             own.to(device=engine_device or own.device)  # pyright: ignore[reportCallIssue]  # as in Runtime
-            self.engine_forward = forward_of(own)
+            for_engine = forward_of(own)
         if lora_rank is None:
             self.model: nn.Module = model
             model.requires_grad_(True)
@@ -94,6 +94,7 @@ class Policy:
         if packed is not None:
             self._adapt(packed)
         self.forward: Forward = packed or _counting(self.model)
+        self.engine_forward: Forward = for_engine or self.forward
 
     @property
     def masters(self) -> list[Tensor]:

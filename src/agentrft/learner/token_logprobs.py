@@ -1,4 +1,4 @@
-"""Log-probabilities and entropies from logits, a few rows at a time.
+"""Log-probabilities from logits, with the entropy and the highest of all tokens', a few rows at a time.
 
 With a vocabulary of 50,000 to 150,000 tokens a float32 copy of the logits is the largest tensor of an update, and
 an ordinary log-softmax with its gradient makes half a dozen. Here only the logits themselves are kept.
@@ -20,8 +20,8 @@ def token_logprobs(
     position: Int[Tensor, "tokens"],
     token: Int[Tensor, "tokens"],
     temperature: float,
-) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "positions"]]:
-    """Log-probabilities of tokens, and the entropy at each position.
+) -> tuple[Float[Tensor, "tokens"], Float[Tensor, "positions"], Float[Tensor, "positions"]]:
+    """Log-probabilities of tokens; the entropy at each position, and the highest log-probability there.
 
     Args:
         logits: in any floating dtype; everything is computed in float32.
@@ -30,27 +30,31 @@ def token_logprobs(
         temperature: divides the logits.
 
     Returns:
-        log-probabilities with gradient, entropies in nats without, both float32.
+        log-probabilities with gradient, entropies in nats and highest log-probabilities without; all float32.
     """
     return _TokenLogprobs.apply(logits, position, token, temperature)
 
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, position: Tensor, token: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, position: Tensor, token: Tensor, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
         normaliser = torch.empty(len(logits), device=logits.device)
-        entropy = torch.empty_like(normaliser)
+        entropy, highest = torch.empty_like(normaliser), torch.empty_like(normaliser)
         at_a_time = _rows_at_a_time(logits)
         for start in range(0, len(logits), at_a_time):
             rows = slice(start, start + at_a_time)
             scaled = _scaled(logits[rows], temperature)
             logprobs = scaled.log_softmax(dim=-1)
             normaliser[rows] = scaled[:, 0] - logprobs[:, 0]
+            # As a token's own is computed, so that the likeliest one's is the very same number.
+            highest[rows] = scaled.amax(dim=-1) - normaliser[rows]
             entropy[rows] = -torch.linalg.vecdot(logprobs.exp(), logprobs)
         ctx.save_for_backward(logits, position, token, normaliser)
         ctx.temperature = temperature
-        ctx.mark_non_differentiable(entropy)
-        return _scaled(logits[position, token], temperature) - normaliser[position], entropy
+        ctx.mark_non_differentiable(entropy, highest)
+        return _scaled(logits[position, token], temperature) - normaliser[position], entropy, highest
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:

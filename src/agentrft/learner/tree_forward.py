@@ -30,6 +30,7 @@ class SampledLogprobs:
         rollout: index of the rollout within its group.
         turn: index of the turn within its rollout.
         entropy: of the current policy where the token was sampled, in nats, without gradient.
+        is_likeliest: whether no other token was likelier there.
         predictions: positions of the tree that predict a sampled token, siblings' first ones counted once.
     """
 
@@ -38,6 +39,7 @@ class SampledLogprobs:
     rollout: Tensor
     turn: Tensor
     entropy: Tensor
+    is_likeliest: Tensor
     predictions: int
 
     def first(self, tokens: int) -> "SampledLogprobs":
@@ -48,6 +50,7 @@ class SampledLogprobs:
             self.rollout[:tokens],
             self.turn[:tokens],
             self.entropy[:tokens],
+            self.is_likeliest[:tokens],
             self.predictions,
         )
 
@@ -86,7 +89,7 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
         recompute=recompute,
     )
     position, token = packed(heads), packed(targets)
-    logprobs, entropy = _predicted(forward, kept, position, token, temperature)
+    logprobs, entropy, highest = _predicted(forward, kept, position, token, temperature)
     sampling = [logprob for row in rows for logprob in row.sampling_logprobs]
     rollout = [row.rollout for row in rows for _ in row.sampled_positions]
     turn = [turn for row in rows for turn in row.turn_of_each]
@@ -96,33 +99,35 @@ def tree_logprobs(forward: Forward, tree: TokenTree, rows: list[TrainingRow], te
         packed(rollout),
         packed(turn),
         entropy,
+        logprobs.detach() >= highest,
         len(predicting),
     )
 
 
 def _predicted(
     forward: Forward, kept: Tensor, position: Tensor, token: Tensor, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """Log-probability and entropy of each token from the rows of the trunk that predict them.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each token, from the rows of the trunk that predict them: its log-probability, and where it was sampled the
+    entropy and the highest log-probability.
 
     With more than `HEAD_ROWS` of these the logits of each part are dropped, and computed again in the backward pass.
     """
 
-    def part(rows: Tensor, own: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs, entropy = token_logprobs(forward.head(rows), own, tokens, temperature)
-        return logprobs, entropy[own]
+    def part(rows: Tensor, own: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        logprobs, entropy, highest = token_logprobs(forward.head(rows), own, tokens, temperature)
+        return logprobs, entropy[own], highest[own]
 
     if len(kept) <= HEAD_ROWS:
         return part(kept, position, token)
     logprobs = torch.empty(len(position), device=kept.device)
-    entropy = torch.empty_like(logprobs)
+    entropy, highest = torch.empty_like(logprobs), torch.empty_like(logprobs)
     for start in range(0, len(kept), HEAD_ROWS):
         rows = kept[start : start + HEAD_ROWS]
         own = ((position >= start) & (position < start + HEAD_ROWS)).nonzero().squeeze(1)
         of_part = checkpoint(part, rows, position[own] - start, token[own], use_reentrant=False)
         logprobs = logprobs.index_put((own,), of_part[0])
-        entropy[own] = of_part[1].detach()
-    return logprobs, entropy
+        entropy[own], highest[own] = of_part[1].detach(), of_part[2].detach()
+    return logprobs, entropy, highest
 
 
 def _too_large(forward: Forward, tokens: int) -> bool:

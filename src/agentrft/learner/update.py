@@ -5,47 +5,41 @@ then, minibatch by minibatch and a few groups at a time: one token tree of all; 
 tokens in one pass; the algorithm's loss; backward; clip, AdamW. At the end the new weights are the next policy version.
 """
 
-import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from agentrft.errors import JobFailedError
 from agentrft.learner.advantages import planned_groups, without_covariant
 from agentrft.learner.algorithms import ALGORITHMS, LossInputs, divergences
 from agentrft.learner.flops import update_flops
 from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.optimizer import Optimizing
 from agentrft.learner.options import UpdateOptions
 from agentrft.learner.packing import packs_of, rows_together
 from agentrft.learner.plan import Minibatch, PlannedGroup, UpdatePlan
-from agentrft.learner.policy import Policy, gradient_of
+from agentrft.learner.policy import Policy
+from agentrft.learner.supervised import SupervisedLearner
 from agentrft.learner.token_tree import TokenTree, build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
 from agentrft.learner.update_metrics import Totals, UpdateMetrics
 from agentrft.models.peak import matmul_flops_per_s
 
-FINAL_LEARNING_RATE = 0.1
-# On a CPU larger products gain nothing, and the activations of more tokens leave its caches.
-CPU_TOKENS_PER_PASS = 2048
-TOKENS_PER_PASS = 32768
 # A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the
 # update: far below what a clip bounds, and what bfloat16 alone makes.
 AGREES = 0.02
 
 
-class Learner:
-    """Owns the policy's optimizer.
+class Learner(SupervisedLearner):
+    """Turns graded groups into new policy versions.
 
     Args:
-        learning_rate: reached linearly by `warm_up_steps` updates; over `decay_steps` updates it falls linearly to
-            a tenth, because large steps on an almost deterministic policy undo what it learned. None keeps it.
         temperature: that rollouts are sampled at.
-        max_tokens_per_pass: unique tokens of several groups computed together; a larger group is a pass by itself.
+        optimizing: see `PolicyOptimizer`.
     """
 
     def __init__(
@@ -53,27 +47,14 @@ class Learner:
         policy: Policy,
         *,
         algorithm: str,
-        learning_rate: float,
         temperature: float,
-        max_grad_norm: float,
-        warm_up_steps: int = 0,
-        decay_steps: int | None = None,
-        max_tokens_per_pass: int | None = None,
         options: UpdateOptions = UpdateOptions(),
+        **optimizing: Unpack[Optimizing],
     ) -> None:
-        self.policy = policy
+        super().__init__(policy, **optimizing)
         self._algorithm = ALGORITHMS[algorithm]
         self._temperature = temperature
-        self._max_grad_norm = max_grad_norm
-        self._learning_rate = learning_rate
         self._options = options
-        self._warm_up_steps = warm_up_steps
-        self._decay_steps = decay_steps
-        self._updates = 0
-        self._start: list[Tensor] | None = None
-        on_cpu = policy.forward.device.type == "cpu"
-        self._max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
-        self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
     def plan(self, groups: Sequence[TrainingGroup], replay: Sequence[TrainingRow] = ()) -> UpdatePlan:
         """What the next update does with these groups, and with rollouts of earlier steps; groups in which nothing is
@@ -88,10 +69,6 @@ class Learner:
             replay=replay,
             zero_variance=len(groups) - len(taught),
         )
-
-    def keep_start(self, masters: Mapping[str, Tensor]) -> None:
-        """Remember the policy that training began with, for how far it has gone from there."""
-        self._start = self.policy.in_order(masters)
 
     def update(self, plan: UpdatePlan) -> UpdateMetrics:
         """One policy update. Without anything to learn from the policy stays as it is.
@@ -227,83 +204,9 @@ class Learner:
             totals.add_tree(tree, self._flops(tree, sampled.predictions))
         return total
 
-    def supervised_update(self, rows: Sequence[TrainingRow]) -> float:
-        """One update towards demonstrations; returns the mean negative log-likelihood per token before it.
-
-        Raises:
-            JobFailedError: as for `update`.
-        """
-        tree = build_token_tree(rows)
-        sampled = tree_logprobs(self.policy.forward, tree, list(rows), temperature=1.0)
-        loss = -sampled.logprobs.mean()
-        loss.backward()
-        value = float(loss.detach())
-        self._step(value, f"update {self._updates + 1}")
-        self._count()
-        return value
-
-    def state(self) -> dict[str, Any]:
-        """Everything that the next update depends on, as numbers and copies of tensors on the CPU."""
-        optimizer = self._optimizer.state_dict()
-        optimizer["state"] = {
-            index: {name: value.detach().to("cpu", copy=True) for name, value in moments.items()}
-            for index, moments in optimizer["state"].items()
-        }
-        return {
-            "masters": self.policy.master_state(),
-            "optimizer": optimizer,
-            "updates": self._updates,
-            "policy_version": self.policy.version,
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`.
-
-        Raises:
-            ValueError: the state belongs to other weights.
-        """
-        self.policy.load_master_state(state["masters"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._updates = state["updates"]
-        self.policy.version = state["policy_version"]
-
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None
         return update_flops(self.policy.forward.costs, tree, predictions, all_weights=all_weights)
-
-    def _scheduled_learning_rate(self) -> float:
-        warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))
-        done = 0.0 if self._decay_steps is None else min(1.0, self._updates / max(1, self._decay_steps - 1))
-        return self._learning_rate * warm_up * (1 - (1 - FINAL_LEARNING_RATE) * done)
-
-    def _step(self, loss: float, where: str) -> float:
-        """Clip, step and publish; returns the gradient's norm before clipping."""
-        masters = self.policy.masters
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(m.grad) for m in masters]))
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            self._forget_gradients()
-            raise JobFailedError(
-                f"{where}: the loss or its gradient is not finite; the policy stays as it was.",
-                "Start a new job with a lower hyperparameters.learning_rate_multiplier or max_grad_norm.",
-            )
-        scale = (self._max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        for master in masters:
-            gradient_of(master).mul_(scale)
-        for parameter_group in self._optimizer.param_groups:
-            parameter_group["lr"] = self._scheduled_learning_rate()
-        self._optimizer.step()
-        self._forget_gradients()
-        self.policy.publish_masters()
-        return float(norm)
-
-    def _count(self) -> None:
-        """An update more, and a policy version more."""
-        self._updates += 1
-        self.policy.version += 1
-
-    def _forget_gradients(self) -> None:
-        for master in self.policy.masters:
-            gradient_of(master).zero_()
 
 
 @dataclass(frozen=True)

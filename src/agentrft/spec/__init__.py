@@ -4,6 +4,8 @@ Nothing here runs anything; every other part of the package takes these objects 
 """
 
 from agentrft.spec.alarms import AlarmSpec, AlarmsSpec
+from agentrft.spec.any_job import AnyJobSpec, stored_job, with_rollouts
+from agentrft.spec.base_job import BaseJobSpec
 from agentrft.spec.graders import (
     EndpointGraderSpec,
     GraderSpec,
@@ -14,13 +16,16 @@ from agentrft.spec.graders import (
 )
 from agentrft.spec.hyperparameters import Hyperparameters, ResolvedHyperparameters
 from agentrft.spec.job import JobSpec, WarmStartSpec
-from agentrft.spec.loading import expand_variables, load_job, parse_job
+from agentrft.spec.loading import expand_variables, load_any_job, load_job, parse_any_job, parse_job
 from agentrft.spec.response_format import ResponseFormat
 from agentrft.spec.tools import HookSpec, HttpToolSpec, McpToolSpec, NamedToolChoice, PythonToolSpec, ToolSpec
+from agentrft.spec.tuning import ResolvedTuning, TuningHyperparameters, TuningSpec
 
 __all__ = [
     "AlarmSpec",
     "AlarmsSpec",
+    "AnyJobSpec",
+    "BaseJobSpec",
     "EndpointGraderSpec",
     "GraderSpec",
     "Hyperparameters",
@@ -37,8 +42,15 @@ __all__ = [
     "HttpToolSpec",
     "ToolSpec",
     "WarmStartSpec",
+    "ResolvedTuning",
+    "TuningHyperparameters",
+    "TuningSpec",
     "ResponseFormat",
     "expand_variables",
+    "load_any_job",
     "load_job",
+    "parse_any_job",
     "parse_job",
+    "stored_job",
+    "with_rollouts",
 ]

@@ -105,22 +105,22 @@ class Hyperparameters(SpecModel):
     @property
     def rollouts_per_sample(self) -> int:
         """How many rollouts a group has."""
-        return max(2, round(ROLLOUTS_PER_MULTIPLIER * _value(self.compute_multiplier, 1.0)))
+        return max(2, round(ROLLOUTS_PER_MULTIPLIER * chosen(self.compute_multiplier, 1.0)))
 
     @property
     def episode_steps(self) -> int:
         """How many turns a rollout has, at most."""
-        return _value(self.max_episode_steps, 10)
+        return chosen(self.max_episode_steps, 10)
 
     @property
     def reads_earlier_steps(self) -> bool:
         """Whether what a step does depends on the rollouts of all steps before it."""
-        return self.sample_by == "difficulty" or _value(self.replay_rollouts, REPLAY_ROLLOUTS) > 0
+        return self.sample_by == "difficulty" or chosen(self.replay_rollouts, REPLAY_ROLLOUTS) > 0
 
     @property
     def adapts_experts(self) -> bool:
         """Whether LoRA changes the experts of a mixture, too."""
-        return _value(self.lora_experts, True)
+        return chosen(self.lora_experts, True)
 
     def resolve(
         self, *, n_train: int, n_validation: int = 0, max_tokens_per_turn: int, max_context_tokens: int
@@ -132,16 +132,16 @@ class Hyperparameters(SpecModel):
             max_tokens_per_turn, max_context_tokens: what these are where they are left at "auto": they depend on the
                 model and on the memory.
         """
-        batch_size = _value(self.batch_size, max(1, min(8, n_train)))
+        batch_size = chosen(self.batch_size, max(1, min(8, n_train)))
         steps_per_epoch = -(-n_train // batch_size)
         enough = 1 if n_train >= 100 else max(1, min(50, round(100 / n_train)))
         wanted = enough if self.max_steps == "auto" else -(-self.max_steps // steps_per_epoch)
-        n_epochs = _value(self.n_epochs, wanted)
-        algorithm = _value(self.algorithm, "grpo")
-        lora_rank = None if self.lora_rank == "full" else _value(self.lora_rank, 16)
-        multiplier = _value(self.learning_rate_multiplier, 1.0)
+        n_epochs = chosen(self.n_epochs, wanted)
+        algorithm = chosen(self.algorithm, "grpo")
+        lora_rank = None if self.lora_rank == "full" else chosen(self.lora_rank, 16)
+        multiplier = chosen(self.learning_rate_multiplier, 1.0)
         steps_in_data = n_epochs * steps_per_epoch
-        max_steps = min(_value(self.max_steps, steps_in_data), steps_in_data)
+        max_steps = min(chosen(self.max_steps, steps_in_data), steps_in_data)
         step_rollouts = min(batch_size, n_train) * self.rollouts_per_sample
         eval_interval, eval_samples, eval_rows = self._evaluations(max_steps, max_steps * step_rollouts, n_validation)
         return ResolvedHyperparameters(
@@ -149,38 +149,38 @@ class Hyperparameters(SpecModel):
             n_epochs=n_epochs,
             learning_rate_multiplier=multiplier,
             learning_rate=multiplier * (FULL_LEARNING_RATE if lora_rank is None else LORA_LEARNING_RATE),
-            compute_multiplier=_value(self.compute_multiplier, 1.0),
+            compute_multiplier=chosen(self.compute_multiplier, 1.0),
             rollouts_per_sample=self.rollouts_per_sample,
             eval_interval=eval_interval,
             eval_samples=eval_samples,
             eval_rows=eval_rows,
             max_steps=max_steps,
-            temperature=_value(self.temperature, 1.0),
-            top_p=_value(self.top_p, 1.0),
-            max_tokens_per_turn=_value(self.max_tokens_per_turn, max_tokens_per_turn),
+            temperature=chosen(self.temperature, 1.0),
+            top_p=chosen(self.top_p, 1.0),
+            max_tokens_per_turn=chosen(self.max_tokens_per_turn, max_tokens_per_turn),
             max_episode_steps=self.episode_steps,
-            max_context_tokens=_value(self.max_context_tokens, max_context_tokens),
+            max_context_tokens=chosen(self.max_context_tokens, max_context_tokens),
             lora_rank=lora_rank,
             lora_experts=self.adapts_experts,
-            max_grad_norm=_value(self.max_grad_norm, 1.0),
+            max_grad_norm=chosen(self.max_grad_norm, 1.0),
             algorithm=algorithm,
-            minibatches=_value(self.minibatches, 1),
-            update_epochs=_value(self.update_epochs, 1),
-            clip_low=_value(self.clip_low, CLIPS.get(algorithm, CLIP)[0]),
-            clip_high=_value(self.clip_high, CLIPS.get(algorithm, CLIP)[1]),
-            advantage_by=_value(self.advantage_by, "rollout"),
-            advantage_std_floor=_value(self.advantage_std_floor, 0.0),
-            kl_weight=_value(self.kl_weight, 0.0),
-            clip_cov=_value(self.clip_cov, 0.0),
-            overlong=_value(self.overlong, "fail"),
-            length_penalty=_value(self.length_penalty, 0.0),
-            replay_rollouts=_value(self.replay_rollouts, REPLAY_ROLLOUTS),
-            borrow_answers=_value(self.borrow_answers, False),
-            replay_weight=_value(self.replay_weight, REPLAY_WEIGHT),
-            sample_by=_value(self.sample_by, "epoch"),
-            dynamic_sampling=_value(self.dynamic_sampling, batch_size if algorithm == "dapo" else 0),
-            decide_after=_value(self.decide_after, min(DECIDED_AFTER, self.rollouts_per_sample)),
-            max_off_policy_steps=_value(self.max_off_policy_steps, 0),
+            minibatches=chosen(self.minibatches, 1),
+            update_epochs=chosen(self.update_epochs, 1),
+            clip_low=chosen(self.clip_low, CLIPS.get(algorithm, CLIP)[0]),
+            clip_high=chosen(self.clip_high, CLIPS.get(algorithm, CLIP)[1]),
+            advantage_by=chosen(self.advantage_by, "rollout"),
+            advantage_std_floor=chosen(self.advantage_std_floor, 0.0),
+            kl_weight=chosen(self.kl_weight, 0.0),
+            clip_cov=chosen(self.clip_cov, 0.0),
+            overlong=chosen(self.overlong, "fail"),
+            length_penalty=chosen(self.length_penalty, 0.0),
+            replay_rollouts=chosen(self.replay_rollouts, REPLAY_ROLLOUTS),
+            borrow_answers=chosen(self.borrow_answers, False),
+            replay_weight=chosen(self.replay_weight, REPLAY_WEIGHT),
+            sample_by=chosen(self.sample_by, "epoch"),
+            dynamic_sampling=chosen(self.dynamic_sampling, batch_size if algorithm == "dapo" else 0),
+            decide_after=chosen(self.decide_after, min(DECIDED_AFTER, self.rollouts_per_sample)),
+            max_off_policy_steps=chosen(self.max_off_policy_steps, 0),
         )
 
     def _evaluations(self, max_steps: int, rollouts: int, rows: int) -> tuple[int, int, int]:
@@ -192,8 +192,8 @@ class Hyperparameters(SpecModel):
         """
         given = (self.eval_interval, self.eval_samples, self.eval_rows)
         if any(value != "auto" for value in given):
-            interval = _value(self.eval_interval, max(1, max_steps // EVALUATIONS))
-            return interval, _value(self.eval_samples, 1), min(rows, _value(self.eval_rows, rows))
+            interval = chosen(self.eval_interval, max(1, max_steps // EVALUATIONS))
+            return interval, chosen(self.eval_samples, 1), min(rows, chosen(self.eval_rows, rows))
         budget = int(EVALUATION_SHARE * rollouts)
         # As many validations as can have enough rollouts each, the baseline being one more.
         times = next((n for n in range(EVALUATIONS, 1, -1) if budget >= (n + 1) * ENOUGH_ROLLOUTS), 1)
@@ -247,5 +247,6 @@ class ResolvedHyperparameters:
         return asdict(self)
 
 
-def _value(given: Any, automatic: Any) -> Any:
+def chosen(given: Any, automatic: Any) -> Any:
+    """The value that is given, or what "auto" stands for."""
     return automatic if given == "auto" else given

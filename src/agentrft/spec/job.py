@@ -1,19 +1,21 @@
 """The job: one model, its data, its tools, its grader, and how to train."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
-from agentrft.spec.chat_template import TemplateVariables
+from agentrft.spec.base_job import BaseJobSpec
 from agentrft.spec.graders import MAX_SCORE, GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
 from agentrft.spec.response_format import ResponseFormat
 from agentrft.spec.tools import HookSpec, NamedToolChoice, ToolChoice, ToolSpec
 
 LEAST_BASELINE_SAMPLES = 16
+WARM = "warm_start."
 
 
 class WarmStartSpec(SpecModel):
@@ -106,8 +108,8 @@ class EngineSpec(SpecModel):
     kv_cache_mb: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
 
 
-class JobSpec(SpecModel):
-    """A whole job in its one stored shape. All paths are absolute once a job was loaded from a file.
+class JobSpec(BaseJobSpec):
+    """A whole job of reinforcement in its one stored shape.
 
     Attributes:
         validation_file: samples that are measured during training, and by which the result is chosen.
@@ -117,9 +119,6 @@ class JobSpec(SpecModel):
         max_tool_calls: in one rollout; the model reads an error for those beyond.
         response_format: of the final answer; another one is a failure of the model.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
-        chat_template_kwargs: variables of the model's chat template, such as `enable_thinking`; in training and in all
-            that the trained model is used for.
-        start_from: a checkpoint of a job of the same model, or an exported adapter, whose weights training begins with.
         holdout_graders: score every rollout, and never train: what they say shows whether `grader` is being gamed.
         alarms: what is watched beside the reward, and whether to pause for it.
         model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer; "auto" is
@@ -128,13 +127,8 @@ class JobSpec(SpecModel):
             environment.
     """
 
-    model: str
-    training_file: Path
-    validation_file: Path | None = None
+    method: Literal["reinforcement"] = "reinforcement"
     test_file: Path | None = None
-    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
-    metadata: dict[str, str] = Field(default_factory=dict)
     tools: tuple[ToolSpec, ...] = ()
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
@@ -146,8 +140,6 @@ class JobSpec(SpecModel):
     holdout_graders: dict[str, GraderSpec] = Field(default_factory=dict)
     alarms: AlarmsSpec = AlarmsSpec()
     hyperparameters: Hyperparameters = Hyperparameters()
-    chat_template_kwargs: TemplateVariables = Field(default_factory=dict)
-    start_from: Path | None = None
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()
     engine: EngineSpec = EngineSpec()
@@ -155,9 +147,21 @@ class JobSpec(SpecModel):
         "auto"
     )
     grade_unfinished: bool = False
-    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
-    deterministic: bool = False
-    output_dir: Path = Path("runs")
+
+    @property
+    def data_files(self) -> dict[str, Path]:
+        """The files of its samples, by field; those of the warm start as `warm_start.training_file`."""
+        of_warm_start = self.warm_start.files if self.warm_start else {}
+        test = {} if self.test_file is None else {"test_file": self.test_file}
+        return {**super().data_files, **test, **{f"{WARM}{name}": path for name, path in of_warm_start.items()}}
+
+    def with_data_files(self, files: Mapping[str, Path], **changes: Any) -> Self:
+        """A copy with other `data_files`, and with other changes."""
+        own: dict[str, Any] = {name: path for name, path in files.items() if not name.startswith(WARM)}
+        if self.warm_start is not None:
+            warm = {name.removeprefix(WARM): path for name, path in files.items() if name.startswith(WARM)}
+            own["warm_start"] = self.warm_start.model_copy(update=warm)
+        return super().with_data_files({}, **own, **changes)
 
     @property
     def pass_threshold(self) -> float:

@@ -5,11 +5,14 @@ import tokenize
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentrft.errors import UserError
 from agentrft.spec.job import JobSpec
 from agentrft.spec.start import start_weights
+from agentrft.spec.tuning import TuningSpec
+
+J = TypeVar("J", bound=JobSpec | TuningSpec)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class _Paths:
         return path
 
 
-def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
+def with_absolute_paths(job: J, folder: Path, source: str) -> J:
     """The job with relative paths taken from `folder`, and with the text of its graders' files.
 
     Args:
@@ -50,25 +53,20 @@ def with_absolute_paths(job: JobSpec, folder: Path, source: str) -> JobSpec:
         UserError: a path cannot be used, or what must be read there cannot be; it names the field.
     """
     paths = _Paths(folder, source)
-    changes: dict[str, Any] = {
-        name: paths.absolute(given, name)
-        for name in ("output_dir", "training_file", "validation_file", "test_file")
-        if (given := getattr(job, name)) is not None
-    }
-    if job.warm_start:
-        files = {name: paths.absolute(path, f"warm_start.{name}") for name, path in job.warm_start.files.items()}
-        changes["warm_start"] = job.warm_start.model_copy(update=files)
-    changes["tools"] = tuple(_with_folders(tool, place, paths) for place, tool in enumerate(job.tools))
-    changes["grader"] = _with_sources(job.grader, paths)
-    changes["holdout_graders"] = {name: _with_sources(grader, paths) for name, grader in job.holdout_graders.items()}
+    files = {name: paths.absolute(given, name) for name, given in job.data_files.items()}
+    changes: dict[str, Any] = {"output_dir": paths.absolute(job.output_dir, "output_dir")}
+    if isinstance(job, JobSpec):
+        tools = tuple(_with_folders(tool, place, paths) for place, tool in enumerate(job.tools))
+        holdouts = {name: _with_sources(grader, paths) for name, grader in job.holdout_graders.items()}
+        changes |= {"tools": tools, "grader": _with_sources(job.grader, paths), "holdout_graders": holdouts}
     if job.start_from is not None:
         changes |= _with_start(job, paths.absolute(job.start_from, "start_from", is_resolved=True), source)
     if job.model.startswith((".", "/", "~")):
         changes["model"] = str(paths.absolute(job.model, "model", is_resolved=True))
-    return job.model_copy(update=changes)
+    return job.with_data_files(files, **changes)
 
 
-def _with_start(job: JobSpec, start: Path, source: str) -> dict[str, Any]:
+def _with_start(job: JobSpec | TuningSpec, start: Path, source: str) -> dict[str, Any]:
     """The weights that training begins with decide what is trained: it is kept with the job and cannot change later."""
     weights = asdict(start_weights(start))
     if job.hyperparameters.lora_experts is True:

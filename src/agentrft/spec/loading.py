@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from agentrft.errors import UserError
+from agentrft.spec.any_job import REINFORCEMENT, AnyJobSpec, with_rollouts
 from agentrft.spec.field_errors import SECRET_MAPPINGS, describe_errors, unknown_field
 from agentrft.spec.hyperparameters import HOSTED_ALONE, Hyperparameters
 from agentrft.spec.job import JobSpec
 from agentrft.spec.job_paths import with_absolute_paths
 from agentrft.spec.json_schema import schema_fault
 from agentrft.spec.shown import shown_value
+from agentrft.spec.tuning import TuningSpec
 from agentrft.spec.yaml_files import read_yaml
 from agentrft.wire import is_list, is_object
 
@@ -35,18 +37,25 @@ METHOD_FIELDS = (
     "max_episode_steps",
     "hyperparameters",
 )
+TUNING_FIELDS = ("hyperparameters", "chat_template_kwargs")
+FIELDS = {REINFORCEMENT: METHOD_FIELDS, "supervised": TUNING_FIELDS, "dpo": TUNING_FIELDS}
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_job(path: Path) -> JobSpec:
-    """Read a job file. Relative paths in it are taken from the file's own folder.
+    """Read the file of a job of reinforcement. Relative paths in it are taken from the file's own folder.
 
     `${NAME}` in the values of `headers` and `env` is replaced from the environment.
 
     Raises:
-        UserError: the file is missing, is no YAML, or is no valid job.
+        UserError: the file is missing, is no YAML, or is no valid job of that method.
     """
     return parse_job(read_job_file(path), folder=path.resolve().parent, source=str(path))
+
+
+def load_any_job(path: Path) -> AnyJobSpec:
+    """`load_job`, for a job of any method."""
+    return parse_any_job(read_job_file(path), folder=path.resolve().parent, source=str(path))
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
@@ -66,10 +75,18 @@ def read_job_file(path: Path) -> dict[str, Any]:
 def parse_job(
     raw: dict[str, Any], *, folder: Path, source: str = "job", expand: bool = True, ignored: list[str] | None = None
 ) -> JobSpec:
+    """`parse_any_job` of a job of reinforcement; raises UserError for one of another method, too."""
+    return with_rollouts(parse_any_job(raw, folder=folder, source=source, expand=expand, ignored=ignored), source)
+
+
+def parse_any_job(
+    raw: dict[str, Any], *, folder: Path, source: str = "job", expand: bool = True, ignored: list[str] | None = None
+) -> AnyJobSpec:
     """Validate a job given as a mapping, in the API's shape or the short one.
 
     Args:
-        raw: `method={"type": "reinforcement", "reinforcement": {...}}`, or `method="rft", rft={...}`.
+        raw: `method={"type": "reinforcement", "reinforcement": {...}}`, or `method="rft", rft={...}`, or one of the
+            types `supervised` and `dpo`.
         folder: where relative paths start.
         source: what to call the job in messages.
         expand: False leaves `${NAME}` as it is, for `expand_variables` where the job runs.
@@ -78,19 +95,21 @@ def parse_job(
     Raises:
         UserError: with every faulty field at once.
     """
-    flat = _flatten_method(dict(raw), source, ignored)
+    kind, flat = _flatten_method(dict(raw), source, ignored)
+    model = JobSpec if kind == REINFORCEMENT else TuningSpec
     place = _place_of_nul(flat)
     if place is not None:
         raise UserError(f"{source}: {place}: a NUL character, which no file name or database takes.", "Remove it.")
     if expand:
         flat = expand_variables(flat, source)
     try:
-        job = JobSpec.model_validate(flat)
+        job: AnyJobSpec = model.model_validate({**flat, "method": kind})
     except ValidationError as error:
         accepted_too: dict[type[BaseModel], Sequence[str]] = {} if ignored is None else {Hyperparameters: HOSTED_ALONE}
-        cause = f"{source}: {describe_errors(error, JobSpec, accepted_too=accepted_too)}"
+        cause = f"{source}: {describe_errors(error, model, accepted_too=accepted_too)}"
         raise UserError(cause, "Correct these fields; docs/job.md lists them all.") from error
-    _check_schemas(job, source)
+    if isinstance(job, JobSpec):
+        _check_schemas(job, source)
     return with_absolute_paths(job, folder, source)
 
 
@@ -117,28 +136,35 @@ def _place_of_nul(value: Any, place: str = "") -> str | None:
     return next((one for one in found if one is not None), None)
 
 
-def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None) -> dict[str, Any]:
+def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None) -> tuple[str, dict[str, Any]]:
+    """The method's type, and its fields beside all others."""
     method = raw.pop("method", None)
+    kind = method.get("type") if is_object(method) else None
     if method == "rft":
-        inner, where = raw.pop("rft", None), "rft"
-    elif is_object(method) and method.get("type") == "reinforcement":
-        inner, where = method.get("reinforcement"), "method.reinforcement"
-        _refuse_unknown(source, "method", method, ("type", "reinforcement"))
+        kind, inner, where = REINFORCEMENT, raw.pop("rft", None), "rft"
+    elif is_object(method) and isinstance(kind, str) and kind in FIELDS:
+        inner, where = method.get(kind), f"method.{kind}"
+        _refuse_unknown(source, "method", method, ("type", kind))
+        if inner is None and kind != REINFORCEMENT:
+            # These have no field that must be given.
+            inner = dict[str, Any]()
     else:
+        found = shown_value(method) if kind is None else f"the type {shown_value(kind)}"
         raise UserError(
-            f"{source}: method: expected a mapping with `type: reinforcement`, found {shown_value(method)}.",
+            f"{source}: method: expected a mapping with `type: reinforcement`, `supervised` or `dpo`, found {found}.",
             "Write `method: {type: reinforcement, reinforcement: {tools, grader, hyperparameters}}`, "
             "or `method: rft` with the same fields under `rft:`.",
         )
+    fields = FIELDS[kind]
     if not is_object(inner):
         raise UserError(
-            f"{source}: {where}: expected a mapping, found {shown_value(inner)}.", "Put `tools` and `grader` there."
+            f"{source}: {where}: expected a mapping, found {shown_value(inner)}.", f"Put `{fields[0]}` there."
         )
     if ignored is None:
-        _refuse_unknown(source, where, inner, METHOD_FIELDS)
+        _refuse_unknown(source, where, inner, fields)
     else:
-        ignored += [f"{where}.{key}" for key in inner if key not in METHOD_FIELDS]
-    inner = {key: value for key, value in inner.items() if key in METHOD_FIELDS}
+        ignored += [f"{where}.{key}" for key in inner if key not in fields]
+    inner = {key: value for key, value in inner.items() if key in fields}
     episode_steps = inner.pop("max_episode_steps", None)
     if episode_steps is not None:
         given: Any = {} if inner.get("hyperparameters") is None else inner["hyperparameters"]
@@ -150,7 +176,7 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
         if hyperparameters.setdefault("max_episode_steps", episode_steps) != episode_steps:
             raise UserError(f"{source}: max_episode_steps is given twice.", f"Keep it in `{where}` only.")
         inner["hyperparameters"] = hyperparameters
-    return {**raw, **{key: value for key, value in inner.items() if value is not None}}
+    return kind, {**raw, **{key: value for key, value in inner.items() if value is not None}}
 
 
 def _refuse_unknown(source: str, where: str, given: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from agentrft.server.creation.validators import NotLookedAt
 from agentrft.server.offload.processes import ProcessDied
 from agentrft.server.records.rows import FileRow
 from agentrft.server.workers.preparation import fetch_data_files, localize_paths
-from agentrft.spec import JobSpec
+from agentrft.spec import AnyJobSpec, stored_job
 from agentrft.store import EventLevel
 
 if TYPE_CHECKING:
@@ -63,15 +63,15 @@ async def validate_job(context: "Context", job_id: str) -> None:
         await context.slowly(_fail, context, job_id, problem)
 
 
-def _prepared(context: "Context", job_id: str) -> JobSpec:
+def _prepared(context: "Context", job_id: str) -> AnyJobSpec:
     """The job's spec, with its files where they can be read."""
     job = context.store.get_job(job_id)
-    spec = localize_paths(JobSpec.model_validate(job.spec.get("job")), context.settings)
+    spec = localize_paths(stored_job(job.spec["job"]), context.settings)
     fetch_data_files(spec, context.store.artifacts)
     return spec
 
 
-def _queue(context: "Context", job_id: str, spec: JobSpec) -> bool:
+def _queue(context: "Context", job_id: str, spec: AnyJobSpec) -> bool:
     context.store.record_files(job_id, file_digests(spec))
     return context.records.move(job_id, ("created",), "queued", event=("info", VALIDATED))
 

@@ -3,11 +3,11 @@
 from agentrft.errors import UserError
 from agentrft.job.model_files import check_model_files, refuse_architecture
 from agentrft.models import resolve_model
-from agentrft.server.creation.validation import IN_METHOD, Problem
-from agentrft.spec import JobSpec
+from agentrft.server.creation.validation import Problem
+from agentrft.spec import AnyJobSpec
 
 
-def problem_of_model(spec: JobSpec) -> Problem | None:
+def problem_of_model(spec: AnyJobSpec) -> Problem | None:
     """Limits that are more than the model takes, variables that its chat template does not have, or an architecture
     that is not computed here. A model that is not there is for the worker to say, which may be elsewhere.
     """
@@ -20,7 +20,7 @@ def problem_of_model(spec: JobSpec) -> Problem | None:
     except UserError as error:
         is_variable = "chat_template_kwargs" in error.cause
         code = "invalid_chat_template_kwargs" if is_variable else "invalid_hyperparameters"
-        param = "chat_template_kwargs" if is_variable else f"{IN_METHOD}.hyperparameters"
+        param = "chat_template_kwargs" if is_variable else f"method.{spec.method}.hyperparameters"
         return Problem(code, param, f"{error.cause} {error.remedy}")
     try:
         refuse_architecture(source)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
@@ -21,11 +21,13 @@ from agentrft.server.models.lookup import ServedModel
 from agentrft.server.records import Records
 from agentrft.server.records.rows import FileRow
 from agentrft.server.settings import Settings
-from agentrft.spec import JobSpec, expand_variables, parse_job
+from agentrft.spec import AnyJobSpec, JobSpec, TuningSpec, expand_variables, parse_any_job
+from agentrft.spec.any_job import REINFORCEMENT
 from agentrft.spec.hyperparameters import EFFORT, HOSTED_ALONE
 from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
 
+J = TypeVar("J", bound=JobSpec | TuningSpec)
 OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
 # What Azure's clients send, about machines of theirs.
 OF_AZURE = ("trainingType",)
@@ -63,7 +65,7 @@ class NewJob:
         ignored: fields that have no effect, which are warned of; those inside the method are shown again.
     """
 
-    spec: JobSpec
+    spec: AnyJobSpec
     request: dict[str, Any]
     ignored: list[str]
 
@@ -122,13 +124,14 @@ def read_request(
     _refuse_source_files(method)
     ignored = [name for name in OF_AZURE if body.get(name) is not None]
     try:
-        spec = parse_job(
+        spec = parse_any_job(
             _without_hosted_options(raw), folder=settings.data_dir, source="job", expand=False, ignored=ignored
         )
     except UserError as error:
         raise ApiError(400, f"{error.cause} {error.remedy}", param="method", code="invalid_value") from error
     spec = _with_variables(spec, raw, inherited or {}, ignored)
-    spec = with_own_judges(spec, is_here)
+    if isinstance(spec, JobSpec):
+        spec = with_own_judges(spec, is_here)
     check_safety(spec.model_dump(mode="json"), settings)
     shown = {
         "model": model,
@@ -195,7 +198,7 @@ def parts_of(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Tools, hooks and single graders of a dumped spec."""
     yield from job.get("tools") or ()
     yield from (job[name] for name in ("on_rollout_start", "on_rollout_end") if job.get(name))
-    for grader in (job["grader"], *(job.get("holdout_graders") or {}).values()):
+    for grader in (*([job["grader"]] if "grader" in job else ()), *(job.get("holdout_graders") or {}).values()):
         yield from grader["graders"].values() if grader["type"] == "multi" else (grader,)
 
 
@@ -205,10 +208,8 @@ def _check_fields(body: dict[str, Any]) -> None:
         raise ApiError(
             400, "integrations: none are supported here; leave it out.", param="integrations", code="unsupported"
         )
-    if body.get("hyperparameters"):
-        raise ApiError(
-            400, "hyperparameters: belongs into method.reinforcement.", param="hyperparameters", code="invalid_value"
-        )
+    if body.get("hyperparameters") and (body.get("method") is not None or body.get("rft") is not None):
+        raise ApiError(400, "hyperparameters: belongs into the method.", param="hyperparameters", code="invalid_value")
     known = {*OF_THE_API, *OURS, *OF_AZURE, "integrations", "hyperparameters"}
     unknown = sorted(set(body) - known)
     if unknown:
@@ -254,18 +255,14 @@ def _method(body: dict[str, Any]) -> dict[str, Any]:
     method, rft = body.get("method"), body.get("rft")
     if method == "rft" and isinstance(rft, dict):
         return {"type": "reinforcement", "reinforcement": rft}
-    if isinstance(method, dict) and method.get("type") in ("supervised", "dpo"):
-        raise ApiError(
-            400,
-            f"method.type: '{method['type']}' is not offered; this server does reinforcement fine-tuning. A supervised "
-            "start is a part of it: `warm_start` (extra_body) names a file of demonstrations.",
-            param="method.type",
-            code="unsupported",
-        )
+    if method is None and rft is None:
+        # As the API has it, also in the older shape that has the hyperparameters beside the method.
+        return {"type": "supervised", "supervised": {"hyperparameters": body.get("hyperparameters") or {}}}
     if rft is not None or not isinstance(method, dict):
         raise ApiError(
             400,
-            'method: give {"type": "reinforcement", "reinforcement": {...}}, or "rft" with the field `rft`.',
+            'method: give {"type": "reinforcement", "reinforcement": {...}}, the same of "supervised" or "dpo", or '
+            '"rft" with the field `rft`.',
             param="method",
             code="invalid_value",
         )
@@ -274,7 +271,7 @@ def _method(body: dict[str, Any]) -> dict[str, Any]:
 
 def _without_hosted_options(raw: dict[str, Any]) -> dict[str, Any]:
     """Without what a job file does not have."""
-    inner = raw["method"].get("reinforcement")
+    inner = raw["method"].get(REINFORCEMENT)
     hyperparameters = inner.get("hyperparameters") if isinstance(inner, dict) else None
     if not isinstance(hyperparameters, dict):
         return raw
@@ -282,11 +279,11 @@ def _without_hosted_options(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "method": {**raw["method"], "reinforcement": {**inner, "hyperparameters": kept}}}
 
 
-def _with_variables(spec: JobSpec, raw: dict[str, Any], inherited: Mapping[str, Any], ignored: list[str]) -> JobSpec:
+def _with_variables(spec: J, raw: dict[str, Any], inherited: Mapping[str, Any], ignored: list[str]) -> J:
     """With the variables of the model's template that it was trained with unless the request names some, and those that
     stand for `reasoning_effort` unless it names these.
     """
-    inner = raw["method"].get("reinforcement") or {}
+    inner = raw["method"].get(spec.method) or {}
     effort = (inner.get("hyperparameters") or {}).get(EFFORT)
     asks = effort not in (None, "default")
     named = [part["chat_template_kwargs"] for part in (raw, inner) if part.get("chat_template_kwargs") is not None]

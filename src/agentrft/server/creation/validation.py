@@ -7,10 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentrft.data import DataError, Judge, Sample, each_demonstration, each_sample
+from agentrft.data import DataError, Judge, Sample, each_demonstration, each_preference, each_sample, has_preferences
 from agentrft.errors import UserError
 from agentrft.graders import check_templates, check_templates_of_all, create_grader, dry_run
-from agentrft.spec import GraderSpec, JobSpec
+from agentrft.spec import AnyJobSpec, GraderSpec, JobSpec
 from agentrft.tools import call_judge, declared_tools
 
 # A row's id is its line, and a digest.
@@ -53,7 +53,7 @@ def stored_problem(error: str) -> Problem:
     return Problem("job_failed", None, error) if found is None else Problem(found[1], found[2], found[3])
 
 
-def problem_of(spec: JobSpec) -> Problem | None:
+def problem_of(spec: AnyJobSpec) -> Problem | None:
     """The first fault of a job's files and graders. Files are named as they are on disk, by their ids.
 
     Row by row: a list of all would take several times a file's size, and Python's collector of garbage, which looks
@@ -77,13 +77,13 @@ def problem_of(spec: JobSpec) -> Problem | None:
 def problem_of_file(path: Path) -> str | None:
     """Why no job could use a file for training; None if one could.
 
-    Whether it has prompts or demonstrations is for the job to say. Its faults are those of the reading that finds
-    fewer; calls are held against the rows' own tools.
+    Whether it has prompts, demonstrations or preferences is for the job to say. Its faults are those of the reading
+    that finds fewer; calls are held against the rows' own tools.
     """
     judge = call_judge()
     faults: list[UserError] = []
     # Prompts first: large files have those, and are read once then.
-    for read in (each_sample, each_demonstration):
+    for read in (each_pair,) if has_preferences(path) else (each_sample, each_demonstration):
         try:
             exhaust(read(path, judge))
         except UserError as error:
@@ -118,7 +118,13 @@ class _Data:
         return self.read(self.path, self.judge)
 
 
-def _files(spec: JobSpec) -> Iterator[_Data]:
+def _files(spec: AnyJobSpec) -> Iterator[_Data]:
+    if not isinstance(spec, JobSpec):
+        # Their graders are none, so `is_graded` is of no account; rows are held against their own tools.
+        read = each_pair if spec.method == "dpo" else each_demonstration
+        for field, path in spec.data_files.items():
+            yield _Data(field, path, read, call_judge())
+        return
     judge = call_judge(declared_tools(spec.tools))
     yield _Data("training_file", spec.training_file, each_sample, judge)
     if spec.validation_file is not None:
@@ -129,13 +135,20 @@ def _files(spec: JobSpec) -> Iterator[_Data]:
         yield _Data(f"warm_start.{name}", path, each_demonstration, judge, is_graded=False)
 
 
-def _graders(spec: JobSpec) -> Iterator[tuple[str, GraderSpec]]:
+def each_pair(path: Path, judge: Judge) -> Iterator[Sample]:
+    """The better answers of a file of preferences, whose reading finds the faults of both."""
+    return (preference.preferred for preference in each_preference(path, judge))
+
+
+def _graders(spec: AnyJobSpec) -> Iterator[tuple[str, GraderSpec]]:
+    if not isinstance(spec, JobSpec):
+        return
     yield f"{IN_METHOD}.grader", spec.grader
     for name, grader in spec.holdout_graders.items():
         yield f"{IN_METHOD}.holdout_graders.{name}", grader
 
 
-def _fault(spec: JobSpec, data: _Data, error: UserError) -> Problem:
+def _fault(spec: AnyJobSpec, data: _Data, error: UserError) -> Problem:
     """Whose fault it is: the file's where its rows cannot be read; where rows lack what a grader asks for, theirs if
     others have it, and the grader's if none has.
     """

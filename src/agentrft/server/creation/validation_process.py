@@ -14,7 +14,7 @@ from agentrft.graders.own_server import grading_for_told
 from agentrft.server.creation.model_validation import problem_of_model
 from agentrft.server.creation.validation import problem_of, problem_of_file
 from agentrft.server.offload.child import Told
-from agentrft.spec import JobSpec
+from agentrft.spec import stored_job
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def _problem(request: Mapping[str, Any]) -> Any:
     if "file" in request:
         return problem_of_file(Path(request["file"]))
     with grading_for_told(request):
-        job = JobSpec.model_validate(request["job"])
+        job = stored_job(request["job"])
         problem = problem_of(job) or problem_of_model(job)
     return None if problem is None else asdict(problem)
 

@@ -11,7 +11,7 @@ from agentrft.server.creation.validation import Problem
 from agentrft.server.offload.admission import Admission
 from agentrft.server.offload.pool import WorkPool
 from agentrft.server.offload.processes import Launcher
-from agentrft.spec import JobSpec
+from agentrft.spec import AnyJobSpec
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Validators:
         """
         return await self._ask({"file": str(path)})
 
-    async def problem_of(self, spec: JobSpec) -> Problem | None:
+    async def problem_of(self, spec: AnyJobSpec) -> Problem | None:
         """The first fault of a job's files and graders. Raises as `problem_of_file`."""
         problem = await self._ask({"job": spec.model_dump(mode="json"), **told_of(self._own_server())})
         return None if problem is None else Problem(**problem)

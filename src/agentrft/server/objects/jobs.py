@@ -7,6 +7,7 @@ from typing import Any
 from agentrft.server.creation.validation import stored_problem
 from agentrft.server.models.catalog import fine_tuned_name
 from agentrft.server.objects.metrics import checkpoint_metrics, told_steps
+from agentrft.server.objects.tuning_metrics import tuning_metrics
 from agentrft.server.records.rows import ServedJob
 from agentrft.store import Event, JobRow, JobStore
 
@@ -57,9 +58,14 @@ def job_object(
             "learning_rate_multiplier": chosen.get("learning_rate_multiplier", AUTO),
         },
         "error": _error(job),
-        "eval_id": eval_id(job.job_id),
+        "eval_id": eval_id(job.job_id) if has_rollouts(job) else None,
         "user_provided_suffix": request["suffix"],
     }
+
+
+def has_rollouts(job: JobRow) -> bool:
+    """Whether its method is reinforcement: others have no grader, and no validations that are an eval's runs."""
+    return job.setting("grader") is not None
 
 
 def model_name(job: JobRow, served: ServedJob, organization: str) -> str:
@@ -73,7 +79,7 @@ def eval_id(job_id: str) -> str:
 
 def event_object(event: Event) -> dict[str, Any]:
     """A `fine_tuning.job.event`; one with metrics has them as `data`."""
-    is_metrics = "step" in event.data and "scores" in event.data
+    is_metrics = "step" in event.data and "total_steps" in event.data
     return {
         "id": event_id(event),
         "object": "fine_tuning.job.event",
@@ -106,12 +112,15 @@ def steps_of(job: JobRow, metrics: Sequence[dict[str, Any]]) -> list[dict[str, A
 
 
 def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: str) -> list[dict[str, Any]]:
-    """A `fine_tuning.job.checkpoint` for each validated step that is kept, newest first."""
+    """A `fine_tuning.job.checkpoint` for each validated step that is kept, and each end of an epoch of a job without
+    rollouts; newest first."""
     kept = store.checkpoints(job.job_id)
+    epoch = (job.hyperparameters or {}).get("steps_per_epoch")
     found = []
     for one in steps_of(job, store.metrics(job.job_id)):
         step = one["step"]
-        if step > 0 and step in kept and (one["validation"] is not None or step == job.total_steps):
+        is_end = step == job.total_steps or (epoch is not None and step % epoch == 0)
+        if step > 0 and step in kept and (one["validation"] is not None or is_end):
             found.append(
                 {
                     "id": f"ftckpt_{hashlib.sha256(f'{job.job_id}/{step}'.encode()).hexdigest()[:24]}",
@@ -120,7 +129,7 @@ def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: s
                     "fine_tuned_model_checkpoint": f"{model_name(job, served, organization)}:ckpt-step-{step}",
                     "fine_tuning_job_id": job.job_id,
                     "step_number": step,
-                    "metrics": checkpoint_metrics(one),
+                    "metrics": checkpoint_metrics(one) if has_rollouts(job) else tuning_metrics(one),
                 }
             )
     return found[::-1]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import and_, delete, func, insert, or_, select, union_all
 
 from agentrft.server.records.base import RecordsBase, new_id
+from agentrft.spec.any_job import REINFORCEMENT
 from agentrft.store import tables as t
 
 RunStatus = Literal["queued", "in_progress", "completed", "failed", "canceled"]
@@ -106,13 +107,17 @@ class EvalRecords(RecordsBase):
             return connection.execute(delete(t.evals).where(EVAL.eval_id == eval_id)).rowcount == 1
 
     def page_of_evals(self, *, after: str | None, limit: int, oldest_first: bool) -> tuple[list[str], bool]:
-        """Ids of jobs and of evals that users made, by the time at which they were created; whether there are more.
+        """Ids of jobs with rollouts and of evals that users made, by the time of their making; whether there are more.
 
         Args:
             after: an id of either; where there is none of that id there is nothing behind it.
         """
-        jobs = select(t.jobs.c.job_id.label("id"), t.jobs.c.created_at.label("at")).join(
-            t.served_jobs, t.served_jobs.c.job_id == t.jobs.c.job_id
+        method = t.jobs.c.spec[("job", "method")].as_string()
+        jobs = (
+            select(t.jobs.c.job_id.label("id"), t.jobs.c.created_at.label("at"))
+            .join(t.served_jobs, t.served_jobs.c.job_id == t.jobs.c.job_id)
+            # Older jobs do not say it.
+            .where(or_(method.is_(None), method == REINFORCEMENT))
         )
         both = union_all(jobs, select(EVAL.eval_id.label("id"), EVAL.created_at.label("at"))).subquery()
         query = select(both.c.id)

@@ -1,17 +1,33 @@
 """Fine-tuning jobs, their events and checkpoints."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from agentrft.server.schemas.base import Answer, Nothing, Page, PageWithEnds, Seconds
 
 Auto = Literal["auto"]
 
 
-class Method(Answer):
+class Reinforcement(Answer):
     """As it was given, with `***` for secrets."""
 
     type: Literal["reinforcement"]
     reinforcement: dict[str, Any]
+
+
+class Supervised(Answer):
+    """As it was given."""
+
+    type: Literal["supervised"]
+    supervised: dict[str, Any]
+
+
+class Preference(Answer):
+    """As it was given."""
+
+    type: Literal["dpo"]
+    dpo: dict[str, Any]
 
 
 class Hyperparameters(Answer):
@@ -47,10 +63,10 @@ class Job(Answer):
     seed: int
     integrations: Nothing
     metadata: dict[str, str] | None
-    method: Method
+    method: Annotated[Reinforcement | Supervised | Preference, Field(discriminator="type")]
     hyperparameters: Hyperparameters
     error: JobError | None
-    eval_id: str
+    eval_id: str | None
     user_provided_suffix: str | None
 
 
@@ -74,6 +90,26 @@ class EventPage(Page[Event]):
     pass
 
 
+class TuningMetrics(Answer):
+    """Of a job without rollouts: of a preference job there are the last ones, too, and no accuracy of tokens."""
+
+    step: int
+    train_loss: float | None
+    train_mean_token_accuracy: float | None
+    valid_loss: float | None
+    valid_mean_token_accuracy: float | None
+    full_valid_loss: float | None
+    full_valid_mean_token_accuracy: float | None
+    train_preference_accuracy: float | None = None
+    valid_preference_accuracy: float | None = None
+    train_reward_margin: float | None = None
+    valid_reward_margin: float | None = None
+    train_preferred_reward: float | None = None
+    valid_preferred_reward: float | None = None
+    train_other_reward: float | None = None
+    valid_other_reward: float | None = None
+
+
 class CheckpointMetrics(Answer):
     step: int
     train_mean_reward: float | None
@@ -88,7 +124,7 @@ class Checkpoint(Answer):
     fine_tuned_model_checkpoint: str
     fine_tuning_job_id: str
     step_number: int
-    metrics: CheckpointMetrics
+    metrics: CheckpointMetrics | TuningMetrics
 
 
 class CheckpointPage(PageWithEnds[Checkpoint]):

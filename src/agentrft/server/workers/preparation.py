@@ -5,10 +5,11 @@ and its files fetched from the artifact store.
 """
 
 from pathlib import Path
+from typing import TypeVar
 
 from agentrft.errors import UserError
 from agentrft.server.settings import Settings
-from agentrft.spec import JobSpec
+from agentrft.spec import AnyJobSpec, BaseJobSpec, JobSpec, TuningSpec
 from agentrft.store import Artifacts, JobStore, SharedArtifacts
 from agentrft.store.layout import (
     TRAIN,
@@ -21,39 +22,26 @@ from agentrft.store.layout import (
     warm_start_folder,
 )
 
+J = TypeVar("J", bound=JobSpec | TuningSpec)
 
-def localize_paths(spec: JobSpec, settings: Settings) -> JobSpec:
+
+def localize_paths(spec: J, settings: Settings) -> J:
     """The spec with all paths in this server's data folder; those in the record may be of another machine or folder."""
-    changes: dict[str, object] = {
-        "output_dir": settings.jobs_dir,
-        "training_file": settings.files_dir / spec.training_file.name,
-    }
-    if spec.validation_file is not None:
-        changes["validation_file"] = settings.files_dir / spec.validation_file.name
-    if spec.test_file is not None:
-        changes["test_file"] = settings.files_dir / spec.test_file.name
-    if spec.warm_start is not None:
-        files = {name: settings.files_dir / path.name for name, path in spec.warm_start.files.items()}
-        changes["warm_start"] = spec.warm_start.model_copy(update=files)
+    changes: dict[str, object] = {"output_dir": settings.jobs_dir}
     if spec.start_from is not None:
         # <job>/checkpoints/<step>
         changes["start_from"] = settings.jobs_dir.joinpath(*spec.start_from.parts[-3:])
-    return spec.model_copy(update=changes)
+    files = {name: settings.files_dir / path.name for name, path in spec.data_files.items()}
+    return spec.with_data_files(files, **changes)
 
 
-def data_files(spec: JobSpec) -> list[Path]:
-    of_warm_start = spec.warm_start.files.values() if spec.warm_start else ()
-    paths = (spec.training_file, spec.validation_file, spec.test_file, *of_warm_start)
-    return [path for path in paths if path is not None]
-
-
-def fetch_data_files(spec: JobSpec, artifacts: Artifacts) -> None:
+def fetch_data_files(spec: BaseJobSpec, artifacts: Artifacts) -> None:
     """Fetch the job's data files. A file that the artifact store lacks is skipped: reading it later reports it."""
-    for path in data_files(spec):
+    for path in spec.data_files.values():
         artifacts.fetch(path)
 
 
-def fetch_job_state(spec: JobSpec, store: JobStore, job_id: str) -> None:
+def fetch_job_state(spec: AnyJobSpec, store: JobStore, job_id: str) -> None:
     """Fetch what a job reads when it is resumed, and delete local files that could be mistaken for it.
 
     Call it while the job's lease is held.
@@ -80,7 +68,8 @@ def fetch_job_state(spec: JobSpec, store: JobStore, job_id: str) -> None:
     if not trained and step_folder(folder, 0).name not in kept:
         needed += [rollouts_file(folder, WARM_ROLLOUTS, step) for step in rounds]
     # The result is chosen by the rollouts of all validations.
-    needed += [rollouts_file(folder, VALIDATION, row["step"]) for row in committed if row["phase"] == VALIDATION]
+    if isinstance(spec, JobSpec):
+        needed += [rollouts_file(folder, VALIDATION, row["step"]) for row in committed if row["phase"] == VALIDATION]
     for path in needed:
         if not artifacts.fetch(path):
             raise UserError(
@@ -88,7 +77,7 @@ def fetch_job_state(spec: JobSpec, store: JobStore, job_id: str) -> None:
             )
 
 
-def _needed(spec: JobSpec, folder: Path, trained: list[int], warmed: int, *, has_step_0: bool) -> list[Path]:
+def _needed(spec: AnyJobSpec, folder: Path, trained: list[int], warmed: int, *, has_step_0: bool) -> list[Path]:
     last = max(trained, default=0)
     if last == 0:
         if has_step_0:
@@ -96,8 +85,11 @@ def _needed(spec: JobSpec, folder: Path, trained: list[int], warmed: int, *, has
         if warmed:
             return [warm_start_folder(folder, warmed)]
         return [] if spec.start_from is None else [spec.start_from]
+    needed = [step_folder(folder, 0), step_folder(folder, last)]
+    if not isinstance(spec, JobSpec):
+        return needed
     read = trained if spec.hyperparameters.reads_earlier_steps else [last]
-    return [step_folder(folder, 0), step_folder(folder, last), *(rollouts_file(folder, TRAIN, step) for step in read)]
+    return [*needed, *(rollouts_file(folder, TRAIN, step) for step in read)]
 
 
 def _number(path: Path) -> int:

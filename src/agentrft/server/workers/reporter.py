@@ -9,8 +9,9 @@ from typing import Any
 
 from agentrft.job.progress import NoProgress
 from agentrft.server.objects.grader_panels import grader_names
-from agentrft.server.objects.jobs import steps_of
+from agentrft.server.objects.jobs import has_rollouts, steps_of
 from agentrft.server.objects.metrics import event_data, event_message
+from agentrft.server.objects.tuning_metrics import tuning_data, tuning_message
 from agentrft.server.records import Records
 from agentrft.server.workers.estimate import seconds_left
 from agentrft.store import JobRow, JobStore
@@ -30,7 +31,7 @@ class JobReporter(NoProgress):
 
     def started(self, job_id: str, total_steps: int) -> None:
         self._metrics = self._store.metrics(job_id)
-        self._told = {event.data["step"] for event in self._store.events(job_id) if "scores" in event.data}
+        self._told = {event.data["step"] for event in self._store.events(job_id) if "total_steps" in event.data}
         for message, data in self._untold(self._store.get_job(job_id)):
             self._store.add_event(job_id, "info", message, data)
 
@@ -53,7 +54,10 @@ class JobReporter(NoProgress):
         """Messages and data of the events that are still to be stored: of complete steps without one."""
         if job.hyperparameters is None:
             return []
-        total, graders = job.total_steps or 0, grader_names(job.setting("grader"))
+        total = job.total_steps or 0
         untold = [told for told in steps_of(job, self._metrics) if told["step"] not in self._told]
         self._told.update(told["step"] for told in untold)
+        if not has_rollouts(job):
+            return [(tuning_message(told, total), tuning_data(told, total)) for told in untold]
+        graders = grader_names(job.setting("grader"))
         return [(event_message(told, total), event_data(told, total, graders)) for told in untold]

@@ -21,7 +21,7 @@ from agentrft.server.workers.leases import HEARTBEAT_S, LOST
 from agentrft.server.workers.preparation import fetch_job_state, localize_paths
 from agentrft.server.workers.reporter import JobReporter
 from agentrft.server.workers.told import Told, run_worker
-from agentrft.spec import JobSpec, expand_variables
+from agentrft.spec import AnyJobSpec, JobSpec, expand_variables, stored_job
 from agentrft.store import JobStore
 
 
@@ -64,7 +64,8 @@ class Worker:
                 return LOST
             spec = self._spec()
             await store.artifacts.aside(fetch_job_state, spec, store, job_id)
-            ways = api_ways(eval_id(job_id), has_warm_start=spec.warm_start is not None)
+            has_warm_start = isinstance(spec, JobSpec) and spec.warm_start is not None
+            ways = api_ways(eval_id(job_id), has_warm_start=has_warm_start)
             await run_job(spec, store, job_id, progress=progress, stop=stop, ways=ways)
         except Interrupted:
             self._lease.end()
@@ -81,9 +82,9 @@ class Worker:
             self._records.move(job_id, RUNNABLE, "failed", error=str(error), event=event)
         return 0
 
-    def _spec(self) -> JobSpec:
+    def _spec(self) -> AnyJobSpec:
         job = json.loads(self._sealer.open(self._records.sealed_spec(self._job_id)))
-        spec = JobSpec.model_validate(expand_variables(job, "job", allowed=self._settings.allowed_env))
+        spec = stored_job(expand_variables(job, "job", allowed=self._settings.allowed_env))
         return localize_paths(spec, self._settings)
 
     async def _wait_for_earlier_worker(self, stop: Stop) -> None:

@@ -1,0 +1,122 @@
+"""Updates towards what is known to be good: demonstrations, and the better of two answers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from agentrft.learner.group import TrainingRow
+from agentrft.learner.optimizer import PolicyOptimizer
+from agentrft.learner.packing import packs_of, rows_by_pass, rows_together
+from agentrft.learner.preferences import Pair, PreferenceMetrics, preference_losses
+from agentrft.learner.token_tree import build_token_tree
+from agentrft.learner.tree_forward import tree_logprobs
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely the tokens of demonstrations are.
+
+    Attributes:
+        loss: their mean negative log-likelihood, in nats.
+        accuracy: share of them that no other token was likelier than.
+        tokens: how many.
+    """
+
+    loss: float
+    accuracy: float
+    tokens: int
+
+
+class SupervisedLearner(PolicyOptimizer):
+    """Learns from demonstrations and from preferences; both as they are sampled at temperature 1."""
+
+    def supervised_update(self, rows: Sequence[TrainingRow]) -> Likelihood:
+        """One update towards demonstrations; returns how likely they were before it.
+
+        Raises:
+            JobFailedError: as for `update`.
+        """
+        found = self._likelihood(rows, learn=True)
+        self._step(found.loss, f"update {self._updates + 1}")
+        self._count()
+        return found
+
+    @torch.no_grad()
+    def likelihood(self, rows: Sequence[TrainingRow]) -> Likelihood:
+        """How likely the policy makes these."""
+        return self._likelihood(rows, learn=False)
+
+    def _likelihood(self, rows: Sequence[TrainingRow], *, learn: bool) -> Likelihood:
+        tokens = sum(len(row.sampled_positions) for row in rows)
+        loss, hits = 0.0, 0
+        for some in rows_by_pass(rows, self._max_tokens):
+            sampled = tree_logprobs(self.policy.forward, build_token_tree(some), some, temperature=1.0)
+            of_pass = -sampled.logprobs.sum() / tokens
+            if learn:
+                of_pass.backward()
+            loss += float(of_pass.detach())
+            hits += int(sampled.is_likeliest.sum())
+        return Likelihood(loss, hits / tokens, tokens)
+
+    def preference_update(
+        self, pairs: Sequence[Pair], reference: Sequence[tuple[float, float]], beta: float
+    ) -> PreferenceMetrics:
+        """One update towards preferences; returns what was seen before it.
+
+        Args:
+            reference: of each pair, what `answer_logprobs` gave under the policy that training began with.
+            beta: see `preference_losses`.
+
+        Raises:
+            JobFailedError: as for `update`.
+        """
+        found = self._preference(pairs, reference, beta, learn=True)
+        self._step(found.loss, f"update {self._updates + 1}")
+        self._count()
+        return found
+
+    @torch.no_grad()
+    def preference(
+        self, pairs: Sequence[Pair], reference: Sequence[tuple[float, float]], beta: float
+    ) -> PreferenceMetrics:
+        """What `preference_update` returns, without an update."""
+        return self._preference(pairs, reference, beta, learn=False)
+
+    @torch.no_grad()
+    def answer_logprobs(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
+        """Log-probability of each pair's preferred answer and of the other under the policy that training began with:
+        `keep_start` has told it."""
+        if self._start is None:
+            raise RuntimeError("the policy that training began with was not kept")
+        found: dict[int, tuple[float, float]] = {}
+        with self.policy.holding(self._start):
+            for numbers, sums in self._answers(pairs):
+                found |= {number: (float(a), float(b)) for number, (a, b) in zip(numbers, sums, strict=True)}
+        return [found[number] for number in range(len(pairs))]
+
+    def _answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], Tensor]]:
+        """Pass by pass: the pairs' numbers, and the log-probabilities of their answers of shape [pairs, 2]."""
+        number = {id(pair): index for index, pair in enumerate(pairs)}
+        for pack in packs_of(pairs, self._max_tokens):
+            rows = rows_together(pack)
+            sampled = tree_logprobs(self.policy.forward, build_token_tree(rows), rows, temperature=1.0)
+            sums = torch.zeros(2 * len(pack), device=sampled.logprobs.device)
+            yield [number[id(pair)] for pair in pack], sums.index_add(0, sampled.rollout, sampled.logprobs).view(-1, 2)
+
+    def _preference(
+        self, pairs: Sequence[Pair], reference: Sequence[tuple[float, float]], beta: float, *, learn: bool
+    ) -> PreferenceMetrics:
+        loss, raised, rewards = 0.0, 0, torch.zeros(2)
+        for numbers, sums in self._answers(pairs):
+            gained = sums - torch.tensor([reference[number] for number in numbers], device=sums.device)
+            of_pass = preference_losses(gained[:, 0], gained[:, 1], beta).sum() / len(pairs)
+            if learn:
+                of_pass.backward()
+            loss += float(of_pass.detach())
+            raised += int((gained[:, 0] > gained[:, 1]).sum())
+            rewards += beta * gained.detach().sum(0).cpu() / len(pairs)
+        better, worse = float(rewards[0]), float(rewards[1])
+        tokens = sum(pair.tokens for pair in pairs)
+        return PreferenceMetrics(loss, raised / len(pairs), better - worse, better, worse, tokens)
