@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-gpu bench-learner bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -103,6 +103,10 @@ bench-gpu: ## everything once on a GPU, in at most eight minutes; ARGS="--device
 bench-learner: setup ## one update beside TRL's on the same tokens
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.learner $(ARGS)
+
+bench-preferences: setup ## one update of direct preference optimisation beside TRL's on the same pairs, and its loss
+	@scripts/setup_peer.sh trl
+	$(PYTHON_BIN) -m benchmarks.preferences $(ARGS)
 
 bench-rollout: setup ## a step's rollouts with a tool of 0 and 200 ms, beside TRL's
 	@scripts/setup_peer.sh trl

@@ -14,6 +14,7 @@ Nothing of agentrft is imported here: workers of the peers run in environments w
 
 import json
 import os
+import random
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -70,6 +71,12 @@ def serve_training(train: Training, packages: Sequence[str]) -> None:
         return json.loads(sys.stdin.readline())["go_on"]
 
     _answer(answers, {**train(config, seed, after_step), "peak_rss_mb": _peak_rss_mb()})
+
+
+def adapter_values(name: str, count: int) -> list[float]:
+    """Weights of an adapter, small and not zero, the same wherever an adapter has this name."""
+    source = random.Random(name)
+    return [source.gauss(0.0, 0.01) for _ in range(count)]
 
 
 def _peak_rss_mb() -> float:
