@@ -25,9 +25,7 @@ def load(config: dict[str, Any]) -> Repetition:
     longest = max(len(row.token_ids) for pair in pairs for row in pair.rows)
     policy = Policy(frozen_model(config, longest), lora_rank=config["lora_rank"], seed=0, generates=False)
     start = policy.master_state()
-    moved = {
-        name: torch.tensor(adapter_values(name, master.numel())).view_as(master) for name, master in start.items()
-    }
+    moved = {name: torch.tensor(adapter_values(name, master.numel())).view_as(master) for name, master in start.items()}
 
     def repeat(_seed: int) -> dict[str, Any]:
         learner = SupervisedLearner(policy, learning_rate=config["learning_rate"], max_grad_norm=1.0)

@@ -19,6 +19,7 @@ PROGRAMS = (
     "notebook",
     "files",
     "shapes",
+    "tuning",
     "rows",
     "events",
     "dashboard",

@@ -10,6 +10,7 @@ SECTIONS = {
     "create": "`fine_tuning.jobs.create`",
     "method": "`method.reinforcement`",
     "hyperparameters": "`hyperparameters`",
+    "tuning": "`method.supervised`, `method.dpo`",
     "graders": "Graders",
     "tools": "Tools",
     "rows": "Rows",

@@ -127,19 +127,9 @@ def keys_that_nobody_knows(world: World) -> None:
 
 
 @check(
-    refused(
-        "create",
-        "`method` `supervised`, `dpo`",
-        "taken",
-        "only `reinforcement` is trained; `warm_start` is a supervised start",
-    ),
-    refused("create", "`hyperparameters`", "deprecated, of `supervised`", "they belong into `method.reinforcement`"),
     refused("create", "`integrations`", "Weights & Biases", "not there; null and an empty list are taken"),
 )
 def what_is_not_trained_here(world: World) -> None:
-    error = refusal(world, method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1}}})
-    assert error.code == "unsupported" and "warm_start" in str(error), error
-    assert refusal(world, hyperparameters={"n_epochs": 1}).param == "hyperparameters"
     assert refusal(world, integrations=[{"type": "wandb", "wandb": {"project": "p"}}]).param == "integrations"
     cancel(create(world, integrations=[]))
 
