@@ -38,6 +38,24 @@ def test_only_successes_are_kept_whole_and_as_they_were_sampled() -> None:
     assert Replay(0.9, seed=0).rows(1, 8) == []
 
 
+def test_what_a_holdout_takes_for_gamed_is_not_replayed() -> None:
+    some = group(0, [1.0, 1.0, 0.0])
+    for one, score in zip(some, (0.3, 0.6, 0.3), strict=True):
+        one.holdout_scores = {"judge": score}
+    with_threshold = {0.2: {7, 8}, 0.5: {8}, 0.7: set[int]()}
+    for threshold, kept in with_threshold.items():
+        found = set()
+        for seed in range(20):
+            replay = Replay(1.0, seed=seed, holdouts={"judge": threshold})
+            replay.note(1, some)
+            found |= {row.token_ids[3] for row in replay.rows(2, 8)}
+        assert found == kept
+    # Without a threshold it is held against the sample's other rollouts.
+    replay = Replay(1.0, seed=0, holdouts={"judge": None})
+    replay.note(1, some)
+    assert [row.token_ids[3] for row in replay.rows(2, 8)] == [8]
+
+
 def test_a_later_success_takes_the_place_of_an_earlier_one_of_its_sample() -> None:
     replay = Replay(1.0, seed=0)
     replay.note(1, group(0, [1.0, 0.0]))
@@ -127,7 +145,7 @@ def test_an_answer_that_was_right_is_lent_to_those_that_had_it_before_them() -> 
         searched(0, 3, "A", 0.0, "A x\nC z\nB y"),
         searched(0, 4, "A", 0.0, "A x"),
     ]
-    lessons = Replay(1.0, seed=0).lessons(1, [form_group("0", rollouts)])["0"]
+    lessons = Replay(1.0, seed=0, borrows=True).lessons(1, [form_group("0", rollouts)])["0"]
     # The second and the fourth had it among several, and gave another.
     assert sorted(row.token_ids for row in lessons) == [
         [1, 2, 51, 61, ord("B"), 9],
@@ -144,7 +162,7 @@ def test_no_place_is_taught_much_more_often_than_another() -> None:
         rollouts = [searched(sample, 0, "B", 1.0, lines)]
         rollouts += [searched(sample, index, "A", 0.0, lines) for index in range(1, 8)]
         groups.append(form_group(str(sample), rollouts))
-    lessons = Replay(1.0, seed=0).lessons(1, groups)
+    lessons = Replay(1.0, seed=0, borrows=True).lessons(1, groups)
     assert len(lessons["0"]) == 7
     assert sum(map(len, lessons.values())) == 7 + 14
 
@@ -152,4 +170,4 @@ def test_no_place_is_taught_much_more_often_than_another() -> None:
 def test_a_call_is_never_lent() -> None:
     right, wrong = searched(0, 0, "B", 1.0, "A x\nB y"), searched(0, 1, "A", 0.0, "A x\nB y")
     right.turns[-1].tool_calls = right.turns[0].tool_calls
-    assert Replay(1.0, seed=0).lessons(1, [form_group("0", [right, wrong])]) == {}
+    assert Replay(1.0, seed=0, borrows=True).lessons(1, [form_group("0", [right, wrong])]) == {}

@@ -4,7 +4,7 @@ Oh et al. 2018, "Self-Imitation Learning", arXiv:1806.05635. What is rare counts
 policy that is paid for an easy habit, such as to answer with a search's first item, unlearns the harder way long before
 it has stopped to be right that way.
 
-Beside whole successes there are borrowed answers. Where one rollout of a sample was right, its answer is right for the
+Beside whole successes there are, where the job asks for them, borrowed answers. Where one rollout of a sample was right, its answer is right for the
 sample's other rollouts, too, whatever they had searched for. So of those that had the answer before them, as an item of
 their last tool result, and gave another one, the answer that was right is learned in its place: only that turn, and
 token for token as the other rollout sampled it (hindsight, as in Andrychowicz et al. 2017, arXiv:1707.01495).
@@ -13,13 +13,14 @@ token for token as the other rollout sampled it (hindsight, as in Andrychowicz e
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agentrft.job.training_data import training_rows
 from agentrft.learner import TrainingRow
 from agentrft.report.behaviours import answered_item, place_in_last_result
-from agentrft.report.summary import reached
+from agentrft.report.averages import mean
+from agentrft.report.summary import SAME_REWARD, reached
 from agentrft.rollout import GroupResult, Rollout, by_sample
 
 # Samples of which something is kept, and borrowed answers of each.
@@ -49,24 +50,28 @@ class Replay:
 
     Args:
         pass_threshold: the reward of a success.
+        borrows: whether there are borrowed answers.
+        holdouts: the pass threshold of each holdout grader; None where it has none.
     """
 
     pass_threshold: float
     seed: int
+    borrows: bool = False
+    holdouts: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
     _kept: dict[str, list[_Kept]] = field(default_factory=dict[str, list[_Kept]])
 
     def note(self, step: int, rollouts: Sequence[Rollout]) -> None:
         """Keep what a step's groups got right, in place of what the same samples' earlier ones did."""
         rewarded = (one for one in rollouts if one.reward is not None and one.turns)
         for sample_id, group in by_sample(rewarded).items():
-            right = [one for one in group if reached(one, self.pass_threshold)]
+            right = self._right(group)
             if not right:
                 continue
             draw = random.Random(f"{self.seed}/replay/{step}/{sample_id}")
             chosen = draw.choice(right)
             rarity = max(LEAST_RARITY, 1 - len(right) / len(group))
             kept = [_Kept(sample_id, step, rarity, answered_item(chosen), training_rows(chosen, 0))]
-            borrowed = _all_borrowed(group, right, chosen)
+            borrowed = _all_borrowed(group, right, chosen) if self.borrows else []
             draw.shuffle(borrowed)
             for number, (row, place) in enumerate(borrowed[:BORROWED_PER_SAMPLE]):
                 kept.append(_Kept(f"{sample_id}/{number}", step, rarity, place, [row]))
@@ -78,10 +83,12 @@ class Replay:
     def lessons(self, step: int, groups: Sequence[GroupResult]) -> dict[str, list[TrainingRow]]:
         """Borrowed answers within the groups of a step itself, by sample: of no place among the items many more than of
         any other, so that none becomes a habit."""
+        if not self.borrows:
+            return {}
         found: list[tuple[str, TrainingRow, int]] = []
         for group in groups:
             draw = random.Random(f"{self.seed}/lessons/{step}/{group.sample_id}")
-            right = [one for one in group.kept if reached(one, self.pass_threshold)]
+            right = self._right(group.kept)
             if right:
                 borrowed = _all_borrowed(group.kept, right, draw.choice(right))
                 found += [(group.sample_id, row, place) for row, place in borrowed]
@@ -95,6 +102,20 @@ class Replay:
             if taken[place] <= most:
                 lessons.setdefault(sample_id, []).append(row)
         return lessons
+
+    def _right(self, group: Sequence[Rollout]) -> list[Rollout]:
+        """The successes of a sample's rollouts, without those that a holdout grader takes for gamed: it does not pass
+        them, or, where it has no threshold, finds them worse than the others."""
+        return [one for one in group if reached(one, self.pass_threshold) and not self._is_gamed(one, group)]
+
+    def _is_gamed(self, rollout: Rollout, group: Sequence[Rollout]) -> bool:
+        for name, score in rollout.holdout_scores.items():
+            least = self.holdouts.get(name)
+            if least is None:
+                least = mean([one.holdout_scores[name] for one in group if name in one.holdout_scores])
+            if score < least - SAME_REWARD:
+                return True
+        return False
 
     def rows(self, step: int, count: int) -> list[TrainingRow]:
         """Of `count` at most, drawn without replacement: rare ones and late ones first, and of kinds that are common

@@ -59,7 +59,12 @@ class Trainer:
             decay_steps=runtime.hyperparameters.max_steps,
         )
         self._source: GroupSource = LocalGroups(runtime, self._collector)
-        self._replay = Replay(runtime.spec.pass_threshold, runtime.spec.seed)
+        self._replay = Replay(
+            runtime.spec.pass_threshold,
+            runtime.spec.seed,
+            borrows=runtime.hyperparameters.borrow_answers,
+            holdouts=runtime.spec.holdout_thresholds,
+        )
         self._last = 0
         self._weights = reward_weights(runtime.grader)
         self._validated: dict[int, Validated] = {}
@@ -125,7 +130,7 @@ class Trainer:
         waited_s, spent = time.perf_counter() - started, self._source.spent(step)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         self._tell_of_dropped(step, groups, rollouts)
-        lessons = self._replay.lessons(step, groups) if runtime.hyperparameters.borrow_answers else {}
+        lessons = self._replay.lessons(step, groups)
         trainable = [
             training_group(group.kept, self._weights, lessons.get(group.sample_id, ()))
             for group in groups

@@ -175,6 +175,11 @@ class JobSpec(BaseJobSpec):
             return {}
         return {name: _threshold_of(one) for name, one in self.grader.graders.items()}
 
+    @property
+    def holdout_thresholds(self) -> dict[str, float | None]:
+        """The pass threshold of each holdout grader; None where it has none."""
+        return {name: getattr(one, "pass_threshold", None) for name, one in self.holdout_graders.items()}
+
     @model_validator(mode="after")
     def _tool_names_are_unique(self) -> "JobSpec":
         names = [tool.name if tool.type == "http" else tool.tool_name for tool in self.tools if tool.type != "mcp"]
