@@ -18,6 +18,8 @@ ROLLOUTS_PER_MULTIPLIER = 8
 # Of the training rollouts, what all validations cost together; how many there are at most; rollouts that one of several
 # has at least, and that a single one has; and rollouts of a sample at most.
 EVALUATION_SHARE, EVALUATIONS, ENOUGH_ROLLOUTS, LEAST_ROLLOUTS, MOST_EVAL_SAMPLES = 0.1, 4, 60, 8, 8
+# Optimizer steps of an update: docs/learning.md has what more and fewer came to.
+MINIBATCHES = 4
 # Successes that an update replays, and the weight of their likelihood.
 REPLAY_ROLLOUTS, REPLAY_WEIGHT = 0, 0.0
 # By how much of itself an update lowers and raises a token's probability, unless the algorithm's paper says otherwise.
@@ -164,7 +166,7 @@ class Hyperparameters(SpecModel):
             lora_experts=self.adapts_experts,
             max_grad_norm=chosen(self.max_grad_norm, 1.0),
             algorithm=algorithm,
-            minibatches=chosen(self.minibatches, 1),
+            minibatches=chosen(self.minibatches, min(MINIBATCHES, batch_size)),
             update_epochs=chosen(self.update_epochs, 1),
             clip_low=chosen(self.clip_low, CLIPS.get(algorithm, CLIP)[0]),
             clip_high=chosen(self.clip_high, CLIPS.get(algorithm, CLIP)[1]),
