@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from aiohttp import web
 from agentrft.data import Sample
 from agentrft.job.check import CheckReport, check_job
 from agentrft.job.check.attacks import Battery
+from agentrft.job.check.learning_rate import suggested_factor
 from agentrft.spec import load_job
 from agentrft.spec.graders import MultiGraderSpec, PythonGraderSpec, StringCheckGraderSpec
 from agentrft.traffic import endpoint as endpoint_module
@@ -391,3 +393,34 @@ async def test_a_reward_for_failing_that_pays_more_than_an_answer_is_named(
         (text,) = [one for one in said(await checked(paying), "warning", "grader") if "failing pays" in one]
         assert lowest in text
         assert not [one for one in said(await checked(usual), "warning", "grader") if "failing pays" in one]
+
+
+@pytest.mark.parametrize(("multiplier", "what"), [(3000.0, "so far that"), (0.3, "so little that")])
+async def test_a_learning_rate_that_takes_the_policy_too_far_or_nowhere_is_told_with_a_better_one(
+    tiny_model: Path, tmp_path: Path, multiplier: float, what: str
+) -> None:
+    told: list[str] = []
+    async with ChaosServer(default=ok("fine")) as server:
+        for _ in range(5):
+            hyperparameters = {"learning_rate_multiplier": multiplier}
+            report = await checked(write_job(tmp_path, tiny_model, server.url, hyperparameters=hyperparameters))
+            assert report.policy_change is not None and report.policy_change >= 0
+            warned = [one for one in report.findings if one.part == "learning rate" and one.level == "warning"]
+            if not warned:
+                break
+            told.append(warned[0].text)
+            found = re.search(r"multiplier to about ([0-9.e+-]*[0-9])", warned[0].remedy)
+            assert found
+            multiplier = float(found[1])
+    # Who does what is said gets where nothing more is said.
+    assert what in told[0] and len(told) < 5
+    assert said(report, "ok", "learning rate")
+
+
+def test_the_suggested_factor_leads_into_what_is_left_alone() -> None:
+    for change in (1e-6, 3e-5, 0.05, 0.4):
+        factor = suggested_factor(change)
+        assert factor is not None
+        assert suggested_factor(change * factor**2) is None or factor in (0.1, 10.0)
+    assert suggested_factor(float("inf")) == suggested_factor(float("nan")) == 0.1
+    assert suggested_factor(0.004) is None and suggested_factor(0.0) == 10.0

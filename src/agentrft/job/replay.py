@@ -4,10 +4,11 @@ Oh et al. 2018, "Self-Imitation Learning", arXiv:1806.05635. What is rare counts
 policy that is paid for an easy habit, such as to answer with a search's first item, unlearns the harder way long before
 it has stopped to be right that way.
 
-Beside whole successes there are, where the job asks for them, borrowed answers. Where one rollout of a sample was right, its answer is right for the
-sample's other rollouts, too, whatever they had searched for. So of those that had the answer before them, as an item of
-their last tool result, and gave another one, the answer that was right is learned in its place: only that turn, and
-token for token as the other rollout sampled it (hindsight, as in Andrychowicz et al. 2017, arXiv:1707.01495).
+Beside whole successes there are, where the job asks for them, borrowed answers. Where one rollout of a sample was
+right, its answer is right for the sample's other rollouts, too, whatever they had searched for. So of those that had the
+answer before them, as an item of their last tool result, and gave another one, the answer that was right is learned in
+its place: only that turn, and token for token as the other rollout sampled it (hindsight, as in Andrychowicz et al.
+2017, arXiv:1707.01495).
 """
 
 import math
@@ -18,8 +19,8 @@ from dataclasses import dataclass, field
 
 from agentrft.job.training_data import training_rows
 from agentrft.learner import TrainingRow
-from agentrft.report.behaviours import answered_item, place_in_last_result
 from agentrft.report.averages import mean
+from agentrft.report.behaviours import answered_item, place_in_last_result
 from agentrft.report.summary import SAME_REWARD, reached
 from agentrft.rollout import GroupResult, Rollout, by_sample
 

@@ -28,12 +28,14 @@ from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.best import FLOOR, Validated, chosen_step, validated
 from agentrft.report.bottleneck import bottleneck
+from agentrft.report.noise import samples_needed
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import FINE, verdict
 from agentrft.report.ways import Ways
 from agentrft.rollout import GroupResult, Rollout
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 from agentrft.store.layout import TEST, TRAIN, VALIDATION, rollouts_file, step_folder
+from agentrft.store.rows import as_mapping
 
 WARM_UP_STEPS = 2
 
@@ -213,7 +215,21 @@ class Trainer:
         if step == 0:
             k = runtime.spec.baseline.rollouts_per_sample
             return await self._measure(VALIDATION, step, runtime.baseline_samples, k)
-        return await self._measure(VALIDATION, step, runtime.validated, runtime.hyperparameters.eval_samples)
+        return await self._measure(VALIDATION, step, runtime.validated, self._eval_samples())
+
+    def _eval_samples(self) -> int:
+        """As many rollouts of each validation sample as the job says; where it leaves that open, no more than the
+        baseline's noise asks for."""
+        most, rows = self._runtime.hyperparameters.eval_samples, len(self._runtime.validated)
+        given = as_mapping(self._store.get_job(self._job_id).setting("hyperparameters")).get("eval_samples")
+        baseline = rollouts_file(self._folder, VALIDATION, 0)
+        if given != "auto" or most == 1 or not baseline.is_file():
+            return most
+        rewards: dict[str, list[float]] = {}
+        for rollout in self._stored_rollouts(VALIDATION, 0):
+            if rollout.reward is not None:
+                rewards.setdefault(rollout.sample_id, []).append(rollout.reward)
+        return min(most, samples_needed(rewards, rows=rows))
 
     async def _test(self, committed: Collection[tuple[str, int]]) -> None:
         """The test samples, once: by the model as it began and by the result."""

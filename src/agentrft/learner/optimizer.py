@@ -54,7 +54,7 @@ class PolicyOptimizer:
         self._updates = 0
         self._start: list[Tensor] | None = None
         on_cpu = policy.forward.device.type == "cpu"
-        self._max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
+        self.max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
 
     def keep_start(self, masters: Mapping[str, Tensor]) -> None:

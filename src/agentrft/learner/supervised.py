@@ -51,7 +51,7 @@ class SupervisedLearner(PolicyOptimizer):
     def _likelihood(self, rows: Sequence[TrainingRow], *, learn: bool) -> Likelihood:
         tokens = sum(len(row.sampled_positions) for row in rows)
         loss, hits = 0.0, 0
-        for some in rows_by_pass(rows, self._max_tokens):
+        for some in rows_by_pass(rows, self.max_tokens):
             sampled = tree_logprobs(self.policy.forward, build_token_tree(some), some, temperature=1.0)
             of_pass = -sampled.logprobs.sum() / tokens
             if learn:
@@ -99,7 +99,7 @@ class SupervisedLearner(PolicyOptimizer):
     def _answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], Tensor]]:
         """Pass by pass: the pairs' numbers, and the log-probabilities of their answers of shape [pairs, 2]."""
         number = {id(pair): index for index, pair in enumerate(pairs)}
-        for pack in packs_of(pairs, self._max_tokens):
+        for pack in packs_of(pairs, self.max_tokens):
             rows = rows_together(pack)
             sampled = tree_logprobs(self.policy.forward, build_token_tree(rows), rows, temperature=1.0)
             sums = torch.zeros(2 * len(pack), device=sampled.logprobs.device)

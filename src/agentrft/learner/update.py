@@ -110,7 +110,7 @@ class Learner(SupervisedLearner):
         if totals.gap_mean <= AGREES:
             return {group.number: _sampling_logprobs(group).to(self.policy.forward.device) for group in groups}
         before: dict[int, Tensor] = {}
-        for pack in packs_of(groups, self._max_tokens):
+        for pack in packs_of(groups, self.max_tokens):
             sampled = self._looked_at(pack, totals)
             totals.add_gap(sampled)
             before |= _by_group(pack, sampled.logprobs)
@@ -135,7 +135,7 @@ class Learner(SupervisedLearner):
         if self._start is None or not first:
             return {}
         everywhere = self._options.kl_weight > 0
-        packs = packs_of(plan.groups if everywhere else first, self._max_tokens)
+        packs = packs_of(plan.groups if everywhere else first, self.max_tokens)
         found: dict[int, Tensor] = {}
         with self.policy.holding(self._start):
             for pack in packs if everywhere else packs[:1]:
@@ -147,7 +147,7 @@ class Learner(SupervisedLearner):
     ) -> float:
         """Of the algorithm's loss; returns the loss."""
         total = 0.0
-        for pack in packs_of(minibatch.groups, self._max_tokens):
+        for pack in packs_of(minibatch.groups, self.max_tokens):
             lessons = [row for group in pack for row in group.lessons]
             tree, everything = self._computed([*rows_together(pack), *lessons])
             sampled = everything.first(sum(len(group.advantages) for group in pack))
@@ -195,7 +195,7 @@ class Learner(SupervisedLearner):
     def _add_replay(self, minibatch: Minibatch, totals: Totals) -> float:
         """Of the likelihood of rollouts that are replayed; returns its loss."""
         tokens, total = minibatch.learned_tokens, 0.0
-        for pack in packs_of([_Alone([row]) for row in minibatch.replay], self._max_tokens):
+        for pack in packs_of([_Alone([row]) for row in minibatch.replay], self.max_tokens):
             tree, sampled = self._computed(rows_together(pack))
             loss = -self._options.replay_weight * sampled.logprobs.sum() / tokens
             loss.backward()

@@ -163,7 +163,11 @@ class Estimate:
 
 @dataclass
 class CheckReport:
-    """All that `check_job` found; a part that could not be looked at is None or empty, and an error says why."""
+    """All that `check_job` found; a part that could not be looked at is None or empty, and an error says why.
+
+    Attributes:
+        policy_change: by how much an update at full learning rate moved the policy, in nats a token.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     data: RowsReport | None = None
@@ -171,6 +175,7 @@ class CheckReport:
     grader: GraderReport | None = None
     attacks: list[AttackReport] = field(default_factory=list)
     estimate: Estimate | None = None
+    policy_change: float | None = None
     seconds: float = 0.0
 
     @property

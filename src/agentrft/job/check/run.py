@@ -9,6 +9,7 @@ from agentrft.job.check.endpoints import check_tools
 from agentrft.job.check.estimate import estimate
 from agentrft.job.check.findings import CheckReport
 from agentrft.job.check.grading import check_grader, check_sources
+from agentrft.job.check.learning_rate import check_learning_rate
 from agentrft.job.check.rows import check_prompts, check_rows
 from agentrft.job.check.trial import roll_out
 from agentrft.job.references import ModelReference, starting_point
@@ -79,5 +80,7 @@ async def _check_with_model(
         await check_attacks(runtime, trial.rollouts, report)
         say("speed of an update")
         await estimate(runtime, trial, report)
+        say("learning rate")
+        await check_learning_rate(runtime, trial, report)
     finally:
         await runtime.close()

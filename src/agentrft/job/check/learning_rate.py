@@ -1,0 +1,98 @@
+"""Whether the job's learning rate suits its model: how far a single update takes the policy.
+
+An update whose rollouts are half as likely afterwards, or twice, has forgotten what it was made of; one that changes
+nothing wastes them. How far it goes depends on the model, on what of it is trained, and on how many optimizer steps it
+makes, so it is measured: one update at full learning rate on what was rolled out, with made-up rewards where all got
+the same.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agentrft.job.check.findings import CheckReport
+from agentrft.job.check.trial import Trial
+from agentrft.job.runtime import Runtime
+from agentrft.job.training_data import training_group
+from agentrft.learner import Learner, TrainingGroup, TrainingRow
+from agentrft.learner.algorithms import divergences
+from agentrft.learner.packing import rows_by_pass
+from agentrft.learner.token_tree import build_token_tree
+from agentrft.learner.tree_forward import tree_logprobs
+from agentrft.rollout import Rollout, by_sample
+
+# Divergence of the policy before an update from the one after it, in nats a token. In the runs of docs/learning.md
+# those that learned had 0.0005 to 0.01 at first; one with 0.03 and more lost its answers' form within fifteen steps.
+MOST, WANTED, LEAST = 0.03, 0.004, 0.0001
+# A change of the learning rate by less is within what the measurement varies.
+WORTH_SAYING = 1.5
+
+
+async def check_learning_rate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:
+    """Measure one update, and suggest another `learning_rate_multiplier` where it goes much too far, or nowhere. The
+    policy is another one afterwards."""
+    groups = _groups(trial.rollouts)
+    if not groups:
+        return
+    hyperparameters = runtime.hyperparameters
+    learner = runtime.new_learner(
+        learning_rate=hyperparameters.learning_rate, warm_up_steps=0, decay_steps=hyperparameters.max_steps
+    )
+    change = await runtime.compute(_change, learner, groups)
+    report.policy_change = change
+    rate = hyperparameters.learning_rate
+    told = f"an update at the full learning rate ({rate:.2g}) moves the policy by {change:.2g} nats a token"
+    factor = suggested_factor(change)
+    if factor is None:
+        report.ok("learning rate", f"{told}.")
+        return
+    multiplier = hyperparameters.learning_rate_multiplier * factor
+    what = "so far that what it does right may be lost" if factor < 1 else "so little that it will hardly learn"
+    report.warn(
+        "learning rate",
+        f"{told}: {what}.",
+        f"Set hyperparameters.learning_rate_multiplier to about {multiplier:.2g}"
+        + (", or lower `minibatches` or `update_epochs`." if factor < 1 else "."),
+    )
+
+
+def suggested_factor(change: float) -> float | None:
+    """By what to multiply the learning rate; None where it is well as it is. The divergence grows with its square.
+
+    Args:
+        change: nats a token.
+    """
+    if LEAST <= change <= MOST:
+        return None
+    if not math.isfinite(change):
+        return 0.1
+    factor = min(10.0, max(0.1, math.sqrt(WANTED / max(change, 1e-9))))
+    return factor if max(factor, 1 / factor) >= WORTH_SAYING else None
+
+
+def _groups(rollouts: Sequence[Rollout]) -> list[TrainingGroup]:
+    """With their rewards where these differ, else with every other one made up."""
+    found: list[TrainingGroup] = []
+    for group in by_sample(one for one in rollouts if one.reward is not None and one.turns).values():
+        if len(group) > 1:
+            made = training_group(group)
+            differ = max(made.rewards) > min(made.rewards)
+            rewards = made.rewards if differ else [float(number % 2) for number in range(len(group))]
+            found.append(TrainingGroup(made.rows, rewards))
+    return found
+
+
+def _change(learner: Learner, groups: Sequence[TrainingGroup]) -> float:
+    rows = [row for group in groups for row in group.rows]
+    before = _logprobs(learner, rows)
+    learner.update(learner.plan(groups))
+    return float(divergences(before, _logprobs(learner, rows)).mean())
+
+
+@torch.no_grad()
+def _logprobs(learner: Learner, rows: Sequence[TrainingRow]) -> Tensor:
+    passes = rows_by_pass(rows, learner.max_tokens)
+    found = [tree_logprobs(learner.policy.forward, build_token_tree(some), some, 1.0).logprobs for some in passes]
+    return torch.cat(found)
