@@ -56,7 +56,7 @@ def test_the_tiny_job_does_all_that_a_kill_could_spoil(uninterrupted: Ended) -> 
     assert [line["policy_version"] for line in trained] == [3, 4, 5]
 
 
-@pytest.mark.parametrize("moment", seldom([*FIVE_MOMENTS, "after a commit"], "during rollouts", "after a commit"))
+@pytest.mark.parametrize("moment", seldom([*FIVE_MOMENTS, "after a commit"], "during rollouts"))
 def test_a_killed_deterministic_job_ends_with_the_metrics_of_an_uninterrupted_one(
     moment: str, uninterrupted: Ended, tiny_model: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:

@@ -34,6 +34,9 @@ ENDED = ("succeeded", "failed", "cancelled")
 MODEL = "tiny"
 WORKER = "agentrft.server.workers.worker"
 PYTHON_GRADER = {"type": "python", "name": "length", "source": GRADER, "trusted": True}
+# Of a job's `extra_body`: in float32 as everywhere here; four rollouts of each sample in the baseline, which is the
+# default, would be most of these jobs' rollouts.
+QUICK: dict[str, Any] = {"dtype": "float32", "baseline": {"rollouts_per_sample": 1}}
 HYPERPARAMETERS = {
     "batch_size": 2,
     "compute_multiplier": 0.5,

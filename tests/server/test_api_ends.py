@@ -11,7 +11,7 @@ from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from safetensors.torch import load_file
 
 from tests.job.tiny_job import serving
-from tests.server.live import MODEL, Live, live, method, upload, wait_for
+from tests.server.live import MODEL, QUICK, Live, live, method, upload, wait_for
 from tests.traffic.chaos_server import ChaosServer, json_body, status
 
 ONE_STEP = {"max_steps": 1}
@@ -23,7 +23,7 @@ def create(client: OpenAI, files: dict[str, str], tool_url: str, **changes: Any)
         model=MODEL,
         training_file=files["train"],
         method=method(tool_url, **changes),  # type: ignore[arg-type]
-        extra_body={"dtype": "float32"},
+        extra_body=QUICK,
     )
     return job.id
 
@@ -136,7 +136,7 @@ def train_further(client: OpenAI, files: dict[str, str], tool_url: str, name: st
         model=name,
         training_file=files["train"],
         method=method(tool_url, hyperparameters=changed),  # type: ignore[arg-type]
-        extra_body={"dtype": "float32"},
+        extra_body=QUICK,
     )
 
 
@@ -149,7 +149,7 @@ def test_a_refused_baseline_tells_once_how_the_api_goes_on(
         training_file=files["train"],
         validation_file=files["validation"],
         method=method(tools.url, grader=grader),  # type: ignore[arg-type]
-        extra_body={"dtype": "float32"},
+        extra_body=QUICK,
     )
     failed: Any = wait_for(client, job.id, "failed")
     said = failed.error.message

@@ -19,7 +19,20 @@ from agentrft.server.records.rows import ServedJob
 from agentrft.server.workers.queues import MOST_CRASHES
 from agentrft.store import JobRow
 from tests.job.tiny_job import serving
-from tests.server.live import ENDED, MODEL, Live, live, lives, method, open_store, until, upload, wait_for, workers
+from tests.server.live import (
+    ENDED,
+    MODEL,
+    QUICK,
+    Live,
+    live,
+    lives,
+    method,
+    open_store,
+    until,
+    upload,
+    wait_for,
+    workers,
+)
 from tests.traffic.chaos_server import ChaosServer, hang, ok
 
 STEPS = 4
@@ -165,7 +178,7 @@ def create(client: OpenAI, files: dict[str, str], tool_url: str, **changes: Any)
         validation_file=files["validation"],
         seed=7,
         method=method(tool_url, hyperparameters=hyperparameters),  # type: ignore[arg-type]
-        extra_body={"dtype": "float32", "warm_start": warm_start, **changes},
+        extra_body={**QUICK, "warm_start": warm_start, **changes},
     ).id
 
 

@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from tests.job.tiny_job import TOOL, prompt
-from tests.server.live import MODEL, PYTHON_GRADER, method, wait_for
+from tests.server.live import MODEL, PYTHON_GRADER, QUICK, method, wait_for
 from tests.server.sdk_answers import checked
 from tests.traffic.chaos_server import ChaosServer
 
@@ -42,7 +42,7 @@ def job(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
         validation_file=files["validation"],
         method=given,  # type: ignore[arg-type]
         seed=7,
-        extra_body={"dtype": "float32"},
+        extra_body=QUICK,
     )
     return wait_for(client, made.id, "succeeded", timeout_s=120)
 

@@ -80,16 +80,6 @@ def test_from_a_file_to_chat(client: OpenAI, tuning_files: dict[str, str], metho
             assert choice.message.tool_calls, "as its demonstrations begin"
 
 
-def test_without_a_method_a_job_is_supervised_in_either_shape(client: OpenAI, tuning_files: dict[str, str]) -> None:
-    job = client.fine_tuning.jobs.create(
-        model=MODEL, training_file=tuning_files["supervised-train"], hyperparameters={"n_epochs": 1}
-    )
-    assert job.method is not None and job.method.type == "supervised"
-    job = wait_for(client, job.id, "succeeded", timeout_s=120)
-    assert job.hyperparameters.n_epochs == 1
-    assert [one.step_number for one in client.fine_tuning.jobs.checkpoints.list(job.id)] == [1]
-
-
 def test_a_model_that_was_tuned_is_tuned_further_and_by_another_method(
     client: OpenAI, tuning_files: dict[str, str]
 ) -> None:

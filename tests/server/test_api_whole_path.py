@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.job.tiny_job import TOOL, prompt, tool_calls
-from tests.server.live import MODEL, PYTHON_GRADER, Live, method, open_store, wait_for
+from tests.server.live import MODEL, PYTHON_GRADER, QUICK, Live, method, open_store, wait_for
 from tests.traffic.chaos_server import ChaosServer
 
 CHAT_TOOL = {"type": "function", "function": TOOL}
@@ -46,7 +46,7 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
         metadata={"team": "colours"},
         method=method(tools.url, hyperparameters={"max_steps": 4}),  # type: ignore[arg-type]
         extra_body={
-            "dtype": "float32",
+            **QUICK,
             "warm_start": {"training_file": files["demonstrations"], "batch_size": 2, "learning_rate": 1e-3},
         },
     )

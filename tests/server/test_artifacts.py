@@ -18,7 +18,7 @@ from openai import OpenAI
 from tests.cli.commands import ENVIRONMENT, run_alone
 from tests.job.tiny_job import PHASES, TOOL, prompt, serving
 from tests.server.buckets import BUCKET, SECRET, bucket, environment, flaky
-from tests.server.live import MODEL, Live, live, lives, method, open_store, until, upload, wait_for, workers
+from tests.server.live import MODEL, QUICK, Live, live, lives, method, open_store, until, upload, wait_for, workers
 from tests.traffic.chaos_server import ChaosServer, ok
 
 KEY = Fernet.generate_key().decode()
@@ -62,7 +62,7 @@ def create(client: OpenAI, files: dict[str, str], tool_url: str) -> str:
         validation_file=files["validation"],
         seed=7,
         method=method(tool_url),
-        extra_body={"dtype": "float32", "warm_start": warm_start},  # type: ignore[arg-type]
+        extra_body={**QUICK, "warm_start": warm_start},  # type: ignore[arg-type]
     ).id
 
 

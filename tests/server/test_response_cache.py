@@ -11,7 +11,7 @@ from openai import AuthenticationError
 
 from agentrft.server.cache.responses import ResponseCache, answer_from_cache
 from agentrft.store import JobStore
-from tests.server.live import database_of, live, method, open_store, upload
+from tests.server.live import QUICK, database_of, live, method, open_store, upload
 from tests.traffic.chaos_server import ChaosServer
 
 
@@ -158,7 +158,7 @@ def test_a_key_that_is_revoked_by_another_process_is_refused_at_once(
             model="tiny",
             training_file=files["train"],
             method=method(tools.url),
-            extra_body={"dtype": "float32"},  # type: ignore[arg-type]
+            extra_body=QUICK,  # type: ignore[arg-type]
         )
         polled = f"{server.url}/fine_tuning/jobs/{job.id}"
         for _ in range(3):

@@ -5,9 +5,9 @@ policy that is paid for an easy habit, such as to answer with a search's first i
 it has stopped to be right that way.
 
 Beside whole successes there are, where the job asks for them, borrowed answers. Where one rollout of a sample was
-right, its answer is right for the sample's other rollouts, too, whatever they had searched for. So of those that had the
-answer before them, as an item of their last tool result, and gave another one, the answer that was right is learned in
-its place: only that turn, and token for token as the other rollout sampled it (hindsight, as in Andrychowicz et al.
+right, its answer is right for the sample's other rollouts, too, whatever they had searched for. So of those that had
+the answer before them, as an item of their last tool result, and gave another one, the answer that was right is learned
+in its place: only that turn, and token for token as the other rollout sampled it (hindsight, as in Andrychowicz et al.
 2017, arXiv:1707.01495).
 """
 
