@@ -41,7 +41,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "lora_experts": True,
         "max_grad_norm": 1.0,
         "algorithm": "grpo",
-        "minibatches": 1,
+        "minibatches": 2,
         "update_epochs": 1,
         "clip_low": 0.2,
         "clip_high": 0.2,

@@ -154,8 +154,7 @@ def _show_losses(result: dict[str, Any], output: Output) -> None:
         lines.append(f"validation loss {first:.3f} at first, {last:.3f} at last")
     lines += [
         "Next:",
-        f"  agentrft serve {job}{where}",
-        f"  agentrft eval {job} --job job.yaml{where}",
+        f"  agentrft eval {job} --job JOB.YAML{where}      # JOB.YAML: a job with tools and a grader",
         f"  agentrft export {job} --format merged --out model{where}",
     ]
     output.console.print("\n".join(lines), soft_wrap=True)
