@@ -27,6 +27,6 @@ def with_rollouts(job: AnyJobSpec, source: str) -> JobSpec:
         return job
     raise UserError(
         f"{source}: a job of the method {job.method} has no tools and no grader, so there is nothing to roll out.",
-        "`agentrft train` trains it; to measure its weights give a job with tools and a grader, too: `agentrft eval JOB "
-        "--job job.yaml`.",
+        "`agentrft train` trains it; to measure its weights give a job with tools and a grader, too: "
+        "`agentrft eval JOB --job job.yaml`.",
     )
