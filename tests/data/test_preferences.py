@@ -8,6 +8,7 @@ import pytest
 
 from agentrft.data import each_preference, has_preferences
 from agentrft.errors import UserError
+from agentrft.tools import call_judge
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 RESULT = {"role": "tool", "tool_call_id": "c1", "content": "red"}
@@ -68,6 +69,10 @@ FAULTS = [
         {**ROW, "preferred_output": [{"role": "assistant", "tool_calls": [CALL]}, RESULT]},
         "preferred_output: an answer must end in an assistant's message",
     ),
+    (
+        {**ROW, "preferred_output": [{"role": "assistant", "content": "red", "weight": 0}]},
+        "preferred_output: every assistant's message has weight 0",
+    ),
     ({**ROW, "non_preferred_output": ROW["preferred_output"]}, "preferred_output: the same as non_preferred_output"),
     (
         {**ROW, "input": {"messages": [*ROW["input"]["messages"], {"role": "assistant", "content": "a"}]}},
@@ -93,3 +98,25 @@ def test_a_file_tells_by_its_first_row_what_it_has(tmp_path: Path) -> None:
     assert not has_preferences(tmp_path / "odd")
     (tmp_path / "empty").write_bytes(b"")
     assert not has_preferences(tmp_path / "empty")
+
+
+def test_what_a_judge_finds_is_named_as_the_row_has_it(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    wrong = {**CALL, "function": {"name": "find", "arguments": "{}"}}
+    row = {
+        **ROW,
+        "input": {**ROW["input"], "tools": [tool]},
+        "preferred_output": [
+            {"role": "assistant", "tool_calls": [wrong]},
+            RESULT,
+            {"role": "assistant", "content": "x"},
+        ],
+    }
+    with pytest.raises(UserError) as refused:
+        list(each_preference(written(tmp_path, row), call_judge()))
+    assert "line 1: preferred_output[0].tool_calls[0]" in refused.value.cause
+    row["input"]["tools"] = [{"type": "function", "function": {"name": "look", "parameters": {"type": "odd"}}}]
+    row["preferred_output"] = ROW["preferred_output"]
+    with pytest.raises(UserError) as refused:
+        list(each_preference(written(tmp_path, row), call_judge()))
+    assert "line 1: input.tools[0]" in refused.value.cause

@@ -52,6 +52,20 @@ def _in_a_tuning_step() -> None:
     PolicyOptimizer._count = count  # type: ignore[method-assign]
 
 
+def _before_a_tuning_record() -> None:
+    """When the second checkpoint of a job without rollouts is written, and its steps are not recorded yet."""
+    original = JobStore.commit_steps
+    calls: list[int] = []
+
+    def commit_steps(self: JobStore, job_id: str, phase: str, steps: Any) -> None:
+        calls.append(phase == "train")
+        if sum(calls) == 2:
+            _die()
+        original(self, job_id, phase, steps)
+
+    JobStore.commit_steps = commit_steps  # type: ignore[method-assign]
+
+
 def _during_rollouts() -> None:
     """When some rollouts of a step are on disk and others are under way."""
     original = JobStore.add_pending_rollouts
@@ -134,6 +148,7 @@ def _before_the_best_step() -> None:
 MOMENTS: dict[str, Callable[[], None]] = {
     "in the warm start": _in_warm_start,
     "in a tuning step": _in_a_tuning_step,
+    "before a tuning record": _before_a_tuning_record,
     "during rollouts": _during_rollouts,
     "in the update": _in_the_update,
     "in a checkpoint": _in_a_checkpoint,

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from aiohttp import web
 
 from agentrft.data import Sample
-from agentrft.job.check import CheckReport, check_job
+from agentrft.job.check import CheckReport, check_job, learning_rate
 from agentrft.job.check.attacks import Battery
 from agentrft.job.check.learning_rate import suggested_factor
 from agentrft.spec import load_job
@@ -424,3 +425,16 @@ def test_the_suggested_factor_leads_into_what_is_left_alone() -> None:
         assert suggested_factor(change * factor**2) is None or factor in (0.1, 10.0)
     assert suggested_factor(float("inf")) == suggested_factor(float("nan")) == 0.1
     assert suggested_factor(0.004) is None and suggested_factor(0.0) == 10.0
+
+
+def test_a_change_is_the_divergence_from_the_policy_that_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a token that becomes less likely by 2.2 nats: e^-2.2 - 1 + 2.2."""
+    seen = iter([torch.tensor([-1.0]), torch.tensor([-3.2])])
+    monkeypatch.setattr(learning_rate, "_logprobs", lambda *_: next(seen))
+
+    class Nothing:
+        def plan(self, groups: Any) -> Any: ...
+        def update(self, plan: Any) -> Any: ...
+
+    change = learning_rate._change(Nothing(), [], 1.0)  # type: ignore[arg-type]
+    assert change == pytest.approx(1.3108, abs=1e-4)

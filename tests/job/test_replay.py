@@ -56,6 +56,25 @@ def test_what_a_holdout_takes_for_gamed_is_not_replayed() -> None:
     assert [row.token_ids[3] for row in replay.rows(2, 8)] == [8]
 
 
+def test_a_gamed_success_counts_as_one_where_rarity_is_told_and_learns_nothing_of_others() -> None:
+    """A sample that is always right stays common, whatever a holdout says of half of it."""
+    easy, rare = group(0, [1.0] * 8), group(1, [1.0] + [0.0] * 7)
+    for index, one in enumerate(easy):
+        one.holdout_scores = {"judge": float(index % 2)}
+    replay = Replay(1.0, seed=0, holdouts={"judge": None})
+    replay.note(1, [*easy, *rare])
+    first = Counter(drawn(replay, step, 1)[0] for step in range(2, 202))
+    assert first[1] > 5 * first[0]
+    rollouts = [
+        searched(0, 0, "B", 1.0, "A x\nB y"),
+        searched(0, 1, "B", 1.0, "A x\nB y\nC z"),
+        searched(0, 2, "A", 0.0, "A x\nB y"),
+    ]
+    rollouts[0].holdout_scores, rollouts[1].holdout_scores = {"judge": 1.0}, {"judge": 0.0}
+    lessons = Replay(1.0, seed=0, borrows=True, holdouts={"judge": 0.5}).lessons(1, [form_group("0", rollouts)])["0"]
+    assert [row.token_ids[2] for row in lessons] == [52]
+
+
 def test_a_later_success_takes_the_place_of_an_earlier_one_of_its_sample() -> None:
     replay = Replay(1.0, seed=0)
     replay.note(1, group(0, [1.0, 0.0]))

@@ -9,16 +9,17 @@ import pytest
 import torch
 import yaml
 
-from agentrft.errors import Interrupted, UserError
+from agentrft.cli.overrides import load_job_with
+from agentrft.errors import Interrupted, JobFailedError, UserError
 from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
 from agentrft.job.checkpoint import load_state
 from agentrft.job.tuning import TuningRuntime
+from agentrft.job.tuning_examples import Demonstrations
 from agentrft.spec import TuningSpec, load_any_job, load_job
 from agentrft.store import JobStore
 from agentrft.store.layout import step_folder
 from tests.job.ended import Ended
 from tests.job.fork_server import ForkServer
-from tests.job.test_kill import seldom
 from tests.job.tiny_job import COLOURS, WORDS, demonstration, prompt, write_rows
 
 METHODS = ["supervised", "dpo"]
@@ -97,27 +98,54 @@ async def test_a_job_learns_and_leaves_its_checkpoints(tiny_model: Path, tmp_pat
         assert job.hyperparameters and job.hyperparameters["beta"] == (0.1 if method == "dpo" else None)
 
 
-@pytest.mark.parametrize("method", seldom(METHODS, "dpo"))
+# At which step the record is: the fifth step was under way, and the fourth had ended an epoch; or the checkpoint of the
+# fourth was written, and the third was the last that was recorded.
+KILLED = {"in a tuning step": 4, "before a tuning record": 3}
+
+
+@pytest.mark.parametrize(
+    ("method", "moments"), [("dpo", list(KILLED)), pytest.param("supervised", list(KILLED), marks=pytest.mark.slow)]
+)
 def test_a_killed_job_goes_on_as_if_nothing_had_been(
-    fork_server: ForkServer, tiny_model: Path, tmp_path: Path, method: str
+    fork_server: ForkServer, tiny_model: Path, tmp_path: Path, method: str, moments: list[str]
 ) -> None:
-    whole = write_tuning(tmp_path / "whole", tiny_model, method)
-    assert fork_server.run(whole) == 0, (whole.parent / "log.txt").read_text()
-    broken = write_tuning(tmp_path / "broken", tiny_model, method)
-    assert fork_server.run(broken, kill_at="in a tuning step") == -signal.SIGKILL
-    with JobStore(broken.parent / "runs", create=False) as store:
-        job = store.find_job("latest")
-        # The fifth step was under way; the fourth ended an epoch.
-        assert (job.status, job.step) == ("running", 4)
-    assert fork_server.run(broken, job_id=job.job_id) == 0, (broken.parent / "log.txt").read_text()
+    folders = [write_tuning(tmp_path / "whole", tiny_model, method).parent]
+    assert fork_server.run(folders[0] / "job.yaml") == 0, (folders[0] / "log.txt").read_text()
+    for number, moment in enumerate(moments):
+        broken = write_tuning(tmp_path / f"broken-{number}", tiny_model, method)
+        folders.append(broken.parent)
+        assert fork_server.run(broken, kill_at=moment) == -signal.SIGKILL
+        with JobStore(broken.parent / "runs", create=False) as store:
+            job = store.find_job("latest")
+            assert (job.status, job.step) == ("running", KILLED[moment])
+        assert fork_server.run(broken, job_id=job.job_id) == 0, (broken.parent / "log.txt").read_text()
     found = []
-    for folder in (whole.parent, broken.parent):
+    for folder in folders:
         with JobStore(folder / "runs", create=False) as store:
             job = store.find_job("latest")
             state = load_state(step_folder(store.job_folder(job.job_id), 8))
             found.append((timeless(store.metrics(job.job_id)), state["masters"]))
-    assert found[0][0] == found[1][0]
-    assert all(torch.equal(one, found[1][1][name]) for name, one in found[0][1].items())
+    for metrics, masters in found[1:]:
+        assert metrics == found[0][0]
+        assert all(torch.equal(one, masters[name]) for name, one in found[0][1].items())
+
+
+async def test_a_loss_that_is_no_number_ends_the_job_and_says_what_to_lower(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Demonstrations.measure
+    calls: list[int] = []
+
+    def broken(self: Demonstrations, *arguments: Any) -> dict[str, Any]:
+        calls.append(1)
+        return {**original(self, *arguments), **({"loss": float("nan")} if len(calls) == 2 else {})}
+
+    monkeypatch.setattr(Demonstrations, "measure", broken)
+    with pytest.raises(JobFailedError, match="validation, step 3: the loss is not finite"):
+        await run(write_tuning(tmp_path, tiny_model, "supervised"))
+    with JobStore(tmp_path / "runs", create=False) as store:
+        job = store.find_job("latest")
+        assert (job.status, job.step) == ("failed", 3)
 
 
 async def test_a_job_that_is_stopped_keeps_the_step_that_it_was_at(tiny_model: Path, tmp_path: Path) -> None:
@@ -201,3 +229,33 @@ def test_an_example_that_does_not_fit_is_named_before_the_model_is_loaded(
         TuningRuntime(spec)
     assert "training_file: 1 example(s) do not fit into 60 tokens: line 2: " in refused.value.cause
     assert "raise hyperparameters.max_context_tokens" in refused.value.remedy
+
+
+def test_an_example_without_a_turn_that_can_be_trained_on_is_named(tiny_model: Path, tmp_path: Path) -> None:
+    path = write_tuning(tmp_path, tiny_model, "supervised")
+    spec = load_any_job(path)
+    assert isinstance(spec, TuningSpec)
+
+    class Odd(TuningRuntime):
+        """As a template is that takes a turn before the first question for none."""
+
+        def read_tokenizer(self) -> None:
+            super().read_tokenizer()
+            original = self.codec.training_rows
+
+            def training_rows(messages: Any, tools: Any = ()) -> Any:
+                if messages[0]["content"] == "Colour of river?":
+                    raise UserError("A demonstration holds no token that the model would write.", "Give it one.")
+                return original(messages, tools)
+
+            self.codec.training_rows = training_rows  # type: ignore[method-assign]
+
+    with pytest.raises(UserError) as refused:
+        Odd(spec)
+    assert "training_file: 1 example(s) cannot be trained on: line 3: A demonstration holds" in refused.value.cause
+
+
+def test_a_field_can_be_set_where_a_method_has_none(tiny_model: Path, tmp_path: Path) -> None:
+    path = write_tuning(tmp_path, tiny_model, "supervised", method={"type": "supervised"})
+    spec = load_job_with(path, ["hyperparameters.n_epochs=2"])
+    assert isinstance(spec, TuningSpec) and spec.hyperparameters.n_epochs == 2

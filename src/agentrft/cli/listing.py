@@ -100,7 +100,9 @@ def _job(job: JobRow, best_reward: float | None) -> dict[str, Any]:
 def _best_reward(store: JobStore, job: JobRow) -> float | None:
     from agentrft.report.best import best_validation
 
-    validated = [row for row in store.metrics(job.job_id) if row["phase"] == "validation" and "reward_mean" in row]
+    if not job.has_rollouts:
+        return None
+    validated = [row for row in store.metrics(job.job_id) if row["phase"] == "validation"]
     return best_validation(validated)["reward_mean"] if validated else None
 
 

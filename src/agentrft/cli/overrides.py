@@ -7,7 +7,7 @@ from typing import Any
 
 from agentrft.errors import UserError
 from agentrft.spec import AnyJobSpec, load_any_job, parse_any_job
-from agentrft.spec.loading import read_job_file
+from agentrft.spec.loading import FIELDS, read_job_file
 from agentrft.spec.yaml_files import parse_yaml
 from agentrft.wire import is_object
 
@@ -50,12 +50,20 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     place: Any = raw
     if parts[0] in INNER_FIELDS and parts[0] not in raw:
         method = raw.get("method")
-        place = raw.get("rft") if method == "rft" else is_object(method) and method.get(method.get("type"))
+        place = raw.get("rft") if method == "rft" else is_object(method) and _inner(method)
         if not is_object(place):
             raise UserError(f"--set {override}: the job has no method to set this in.", "Set `method` to a whole one.")
     for part in parts[:-1]:
         place = _step_into(place, part, override)
     _step_into(place, parts[-1], override, value)
+
+
+def _inner(method: dict[str, Any]) -> Any:
+    """The fields of a method; those of methods that need none may be left out."""
+    kind = method.get("type")
+    if isinstance(kind, str) and kind in FIELDS and method.get(kind) is None:
+        method[kind] = {}
+    return method.get(kind)
 
 
 def _step_into(place: Any, part: str, override: str, *new: Any) -> Any:

@@ -3,6 +3,7 @@
 The format is OpenAI's: `input` with `messages` and `tools`, `preferred_output`, `non_preferred_output`.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from agentrft import wire
-from agentrft.data.messages import empty_turns, read_messages
+from agentrft.data.messages import empty_turns, is_trained_on, read_messages
 from agentrft.data.samples import Judge, Sample, each_row, tool_faults
 from agentrft.wire import WireError, is_object
 
+MESSAGE = re.compile(r"\bmessages\[(\d+)\]")
 PREFERRED, OTHER = "preferred_output", "non_preferred_output"
 
 
@@ -71,8 +73,21 @@ def _read(sample_id: str, row: dict[str, Any], *, judge: Judge | None) -> tuple[
     tools: list[dict[str, Any]] = given.get("tools") or []
     preferred, other = (Sample(sample_id, [*context, *answer], tools, row) for answer in answers)
     if judge is not None:
-        faults = list(dict.fromkeys([*judge(preferred), *judge(other)]))
+        for sample, field in ((preferred, PREFERRED), (other, OTHER)):
+            faults += [_placed(fault, len(context), field) for fault in judge(sample)]
+        # What is wrong with the prompt, or with its tools, both have.
+        faults = list(dict.fromkeys(faults))
     return (None if faults else Preference(sample_id, preferred, other)), faults
+
+
+def _placed(fault: str, n_context: int, field: str) -> str:
+    """A fault of a conversation, with the row's own name of its place."""
+
+    def name(found: re.Match[str]) -> str:
+        index = int(found[1])
+        return f"input.messages[{index}]" if index < n_context else f"{field}[{index - n_context}]"
+
+    return f"input.{fault}" if fault.startswith("tools") else MESSAGE.sub(name, fault)
 
 
 def _answer_faults(answer: Sequence[dict[str, Any]], field: str) -> list[str]:
@@ -80,4 +95,6 @@ def _answer_faults(answer: Sequence[dict[str, Any]], field: str) -> list[str]:
         return [f"{field}[0].role: expected 'assistant': an answer begins with what the agent writes"]
     if answer[-1]["role"] != "assistant":
         return [f"{field}: an answer must end in an assistant's message"]
+    if not any(is_trained_on(message) for message in answer):
+        return [f"{field}: every assistant's message has weight 0, so there is nothing to train on"]
     return empty_turns(answer, field)

@@ -70,9 +70,9 @@ class Replay:
                 continue
             draw = random.Random(f"{self.seed}/replay/{step}/{sample_id}")
             chosen = draw.choice(right)
-            rarity = max(LEAST_RARITY, 1 - len(right) / len(group))
+            rarity = max(LEAST_RARITY, 1 - sum(reached(one, self.pass_threshold) for one in group) / len(group))
             kept = [_Kept(sample_id, step, rarity, answered_item(chosen), training_rows(chosen, 0))]
-            borrowed = _all_borrowed(group, right, chosen) if self.borrows else []
+            borrowed = self._all_borrowed(group, chosen) if self.borrows else []
             draw.shuffle(borrowed)
             for number, (row, place) in enumerate(borrowed[:BORROWED_PER_SAMPLE]):
                 kept.append(_Kept(f"{sample_id}/{number}", step, rarity, place, [row]))
@@ -91,7 +91,7 @@ class Replay:
             draw = random.Random(f"{self.seed}/lessons/{step}/{group.sample_id}")
             right = self._right(group.kept)
             if right:
-                borrowed = _all_borrowed(group.kept, right, draw.choice(right))
+                borrowed = self._all_borrowed(group.kept, draw.choice(right))
                 found += [(group.sample_id, row, place) for row, place in borrowed]
         random.Random(f"{self.seed}/lessons/{step}").shuffle(found)
         of_place = Counter(place for _, _, place in found)
@@ -108,6 +108,11 @@ class Replay:
         """The successes of a sample's rollouts, without those that a holdout grader takes for gamed: it does not pass
         them, or, where it has no threshold, finds them worse than the others."""
         return [one for one in group if reached(one, self.pass_threshold) and not self._is_gamed(one, group)]
+
+    def _all_borrowed(self, group: Sequence[Rollout], lender: Rollout) -> list[tuple[TrainingRow, int]]:
+        """What the rollouts of a group that were graded and not right can borrow, with its place."""
+        others = (one for one in group if one.outcome == "graded" and not reached(one, self.pass_threshold))
+        return [one for one in (_borrowed(other, lender) for other in others) if one is not None]
 
     def _is_gamed(self, rollout: Rollout, group: Sequence[Rollout]) -> bool:
         for name, score in rollout.holdout_scores.items():
@@ -137,13 +142,6 @@ class Replay:
 
         drawn = sorted(everything, key=key, reverse=True)[:count]
         return [row for one in drawn for row in one.rows]
-
-
-def _all_borrowed(group: Sequence[Rollout], right: Sequence[Rollout], lender: Rollout) -> list[tuple[TrainingRow, int]]:
-    """What the rollouts of a group that were graded and not right can borrow, with its place."""
-    own = {id(one) for one in right}
-    found = (_borrowed(one, lender) for one in group if one.outcome == "graded" and id(one) not in own)
-    return [one for one in found if one is not None]
 
 
 def _borrowed(rollout: Rollout, right: Rollout) -> tuple[TrainingRow, int] | None:

@@ -17,7 +17,6 @@ from agentrft.job.tuning import TuningRuntime, tune
 from agentrft.job.warm_start import warm_start
 from agentrft.report.ways import Ways, cli_ways
 from agentrft.spec import AnyJobSpec, BaseJobSpec, JobSpec, ResolvedHyperparameters, ResolvedTuning, TuningSpec
-from agentrft.spec.any_job import REINFORCEMENT
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TRAIN, step_folder
 
@@ -138,7 +137,7 @@ def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
 
 def _best(job: JobRow) -> str:
     """Which step is the job's result, and by what."""
-    if job.setting("method") not in (None, REINFORCEMENT):
+    if not job.has_rollouts:
         return f"The result is step {job.total_steps}, the last one"
     if job.best_step is None:
         return f"The result is step {job.total_steps}, the last one: there are no validation rows to choose by"

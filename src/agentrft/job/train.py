@@ -67,6 +67,8 @@ class Trainer:
             borrows=runtime.hyperparameters.borrow_answers,
             holdouts=runtime.spec.holdout_thresholds,
         )
+        # Of a resumed job, what the record says.
+        self._eval_samples = runtime.hyperparameters.eval_samples
         self._last = 0
         self._weights = reward_weights(runtime.grader)
         self._validated: dict[int, Validated] = {}
@@ -120,6 +122,7 @@ class Trainer:
                 self._keep_best()
                 if step == 0:
                     self._judge_baseline(metrics)
+                    self._size_validations()
             await self._prune(step)
             self._watch.pause_if_asked(self._job_id)
             self._stop.check()
@@ -215,21 +218,24 @@ class Trainer:
         if step == 0:
             k = runtime.spec.baseline.rollouts_per_sample
             return await self._measure(VALIDATION, step, runtime.baseline_samples, k)
-        return await self._measure(VALIDATION, step, runtime.validated, self._eval_samples())
+        return await self._measure(VALIDATION, step, runtime.validated, self._eval_samples)
 
-    def _eval_samples(self) -> int:
-        """As many rollouts of each validation sample as the job says; where it leaves that open, no more than the
-        baseline's noise asks for."""
-        most, rows = self._runtime.hyperparameters.eval_samples, len(self._runtime.validated)
-        given = as_mapping(self._store.get_job(self._job_id).setting("hyperparameters")).get("eval_samples")
-        baseline = rollouts_file(self._folder, VALIDATION, 0)
-        if given != "auto" or most == 1 or not baseline.is_file():
-            return most
+    def _size_validations(self) -> None:
+        """Where the job leaves `eval_samples` open, no more than the baseline's noise asks for."""
+        job, most = self._store.get_job(self._job_id), self._eval_samples
+        if most == 1 or as_mapping(job.setting("hyperparameters")).get("eval_samples") != "auto":
+            return
         rewards: dict[str, list[float]] = {}
         for rollout in self._stored_rollouts(VALIDATION, 0):
             if rollout.reward is not None:
                 rewards.setdefault(rollout.sample_id, []).append(rollout.reward)
-        return min(most, samples_needed(rewards, rows=rows))
+        needed = samples_needed(rewards, rows=len(self._runtime.validated))
+        if needed < most:
+            self._eval_samples = needed
+            self._store.record_hyperparameters(
+                self._job_id, {**self._runtime.hyperparameters.as_dict(), "eval_samples": needed}
+            )
+            self._event("info", f"eval_samples={needed}, not {most}: attempts at the same sample differ that little")
 
     async def _test(self, committed: Collection[tuple[str, int]]) -> None:
         """The test samples, once: by the model as it began and by the result."""

@@ -4,19 +4,20 @@ A step is an update on one batch of examples. Steps are short, so a checkpoint i
 was learned since the last one is committed with the next: a process that is killed repeats some seconds.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from agentrft.errors import UserError
+from agentrft.errors import JobFailedError, UserError
 from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.progress import Progress
 from agentrft.job.schedule import samples_of_step
 from agentrft.job.stop import Stop
 from agentrft.job.token_limits import check_given
-from agentrft.job.tuning_examples import examples_of
+from agentrft.job.tuning_examples import examples_of, mean_of, parts_of
 from agentrft.learner import Policy, SupervisedLearner
 from agentrft.models.context import model_context_tokens
 from agentrft.models.load import load_config
@@ -49,7 +50,7 @@ class TuningRuntime(ModelRuntime):
         self.validation = self.examples.load(spec.validation_file) if spec.validation_file else []
         self.hyperparameters = spec.hyperparameters.resolve(spec.method, n_train=len(self.train))
         self.read_tokenizer()
-        self._check_lengths()
+        self._check_rows()
         self.policy = self.at_once(
             lambda: Policy(
                 self.load(),
@@ -60,19 +61,29 @@ class TuningRuntime(ModelRuntime):
             )
         )
 
-    def _check_lengths(self) -> None:
+    def _check_rows(self) -> None:
+        """Every example can be trained on, and fits."""
         most = model_context_tokens(load_config(self.source).to_dict())
         check_given(self.spec.hyperparameters, most)
         given = self.spec.hyperparameters.max_context_tokens
         most = most if given == "auto" else given
-        if most is None:
-            return
         for field, examples in (("training_file", self.train), ("validation_file", self.validation)):
-            too_long = [
-                f"line {self.examples.line(one)}: {tokens} tokens"
-                for one in examples
-                if (tokens := max(len(row.token_ids) for row in self.examples.rows(self.codec, one))) > most
-            ]
+            faults: list[str] = []
+            too_long: list[str] = []
+            for one in examples:
+                line = f"line {self.examples.line(one)}"
+                try:
+                    tokens = max(len(row.token_ids) for row in self.examples.rows(self.codec, one))
+                except UserError as error:
+                    faults.append(f"{line}: {error.cause}")
+                    continue
+                if most is not None and tokens > most:
+                    too_long.append(f"{line}: {tokens} tokens")
+            if faults:
+                shown = "; ".join(faults[:MAX_ROWS_SHOWN])
+                raise UserError(
+                    f"{field}: {len(faults)} example(s) cannot be trained on: {shown}", "Correct these rows."
+                )
             if too_long:
                 shown = "; ".join(too_long[:MAX_ROWS_SHOWN])
                 other = "take another model" if given == "auto" else "raise hyperparameters.max_context_tokens"
@@ -121,8 +132,9 @@ class _Tuning:
             await self._save(0)
         state = load_state(step_folder(self._folder, self._last))
         await self._runtime.compute(self._learner.load_state, state)
-        start = state if self._last == 0 else load_state(step_folder(self._folder, 0))
-        await self._runtime.compute(self._learner.keep_start, start["masters"])
+        if self._runtime.hyperparameters.beta is not None:
+            start = state if self._last == 0 else load_state(step_folder(self._folder, 0))
+            await self._runtime.compute(self._learner.keep_start, start["masters"])
 
     async def run(self) -> None:
         validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
@@ -141,33 +153,43 @@ class _Tuning:
         runtime, started = self._runtime, time.perf_counter()
         batch_size = runtime.hyperparameters.batch_size
         batch = samples_of_step(runtime.train, batch_size=batch_size, seed=runtime.spec.seed, step=step)
+        await self._prepare(batch)
         found = await runtime.compute(runtime.examples.update, self._learner, runtime.codec, batch)
-        return {**found, "examples": len(batch), **self._cost(batch, started)}
+        version = runtime.policy.version
+        return {**found, "examples": len(batch), "policy_version": version, "step_s": time.perf_counter() - started}
 
     async def _validate(self, step: int) -> None:
         runtime, started = self._runtime, time.perf_counter()
-        found = await runtime.compute(runtime.examples.measure, self._learner, runtime.codec, runtime.validation)
+        parts: list[tuple[dict[str, Any], int]] = []
+        for part in parts_of(runtime.validation):
+            await self._prepare(part)
+            found = await runtime.compute(runtime.examples.measure, self._learner, runtime.codec, part)
+            parts.append((found, len(part)))
+            self._stop.check()
+        found = mean_of(parts, by_token=runtime.hyperparameters.beta is None)
+        if not math.isfinite(found["loss"]):
+            raise JobFailedError(
+                f"validation, step {step}: the loss is not finite; the step before is kept.",
+                "Start a new job with a lower hyperparameters.learning_rate_multiplier or max_grad_norm.",
+            )
         metrics = {**found, "examples": len(runtime.validation), "step_s": time.perf_counter() - started}
         self._store.commit_step(self._job_id, VALIDATION, step, metrics)
         self._progress.committed(VALIDATION, step, metrics)
 
-    def _cost(self, batch: Sequence[Any], started: float) -> dict[str, Any]:
-        rows = (row for one in batch for row in self._runtime.examples.rows(self._runtime.codec, one))
-        return {
-            "total_tokens": sum(len(row.token_ids) for row in rows),
-            "policy_version": self._runtime.policy.version,
-            "step_s": time.perf_counter() - started,
-        }
+    async def _prepare(self, examples: Sequence[Any]) -> None:
+        runtime = self._runtime
+        while await runtime.compute(runtime.examples.prepare, self._learner, runtime.codec, examples):
+            self._stop.check()
 
     async def _keep(self, step: int) -> None:
         """The checkpoint, then the record of all steps up to it: a kill in between repeats them and no more."""
         if not self._waiting:
             return
         await self._save(step)
-        for number, metrics in self._waiting:
-            self._store.commit_step(self._job_id, TRAIN, number, metrics)
+        kept, self._waiting = self._waiting, []
+        self._store.commit_steps(self._job_id, TRAIN, kept)
+        for number, metrics in kept:
             self._progress.committed(TRAIN, number, metrics)
-        self._waiting = []
         self._kept_at = time.monotonic()
         validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
         ends = range(0, step + 1, self._runtime.hyperparameters.steps_per_epoch)

@@ -34,12 +34,16 @@ class Examples(Protocol[E]):
         """Of its file."""
         ...
 
+    def prepare(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[E]) -> bool:
+        """Compute a part of what has to be known of them beforehand; whether there is more."""
+        ...
+
     def update(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[E]) -> dict[str, Any]:
-        """Learn from them; the metrics of before it."""
+        """Learn from them; the metrics of before it, and `total_tokens` of their rows."""
         ...
 
     def measure(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[E]) -> dict[str, Any]:
-        """The metrics of all of them."""
+        """The metrics of some of them; `mean_of` of all."""
         ...
 
 
@@ -55,12 +59,15 @@ class Demonstrations(Examples[Sample]):
     def line(self, example: Sample) -> int:
         return example.line
 
+    def prepare(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Sample]) -> bool:
+        return False
+
     def update(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Sample]) -> dict[str, Any]:
-        return _of_likelihoods([learner.supervised_update(self._all_rows(codec, examples))])
+        rows = self._all_rows(codec, examples)
+        return {**_of_likelihood(learner.supervised_update(rows)), "total_tokens": _tokens(rows)}
 
     def measure(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Sample]) -> dict[str, Any]:
-        parts = _parts(examples)
-        return _of_likelihoods([learner.likelihood(self._all_rows(codec, part)) for part in parts])
+        return _of_likelihood(learner.likelihood(self._all_rows(codec, examples)))
 
     def _all_rows(self, codec: ChatCodec, examples: Sequence[Sample]) -> list[TrainingRow]:
         return [row for example in examples for row in self.rows(codec, example)]
@@ -82,7 +89,7 @@ class Preferences(Examples[Preference]):
 
     def load(self, path: Path) -> list[Preference]:
         loaded = list(each_preference(path, call_judge()))
-        for part in _parts(loaded):
+        for part in parts_of(loaded):
             self._beside |= dict.fromkeys((one.sample_id for one in part), part)
         return loaded
 
@@ -92,18 +99,22 @@ class Preferences(Examples[Preference]):
     def line(self, example: Preference) -> int:
         return example.preferred.line
 
+    def prepare(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Preference]) -> bool:
+        unknown = [one for one in examples if one.sample_id not in self._reference]
+        if unknown:
+            part = self._beside[unknown[0].sample_id]
+            found = learner.answer_logprobs([self._pair(codec, one) for one in part])
+            self._reference |= {one.sample_id: sums for one, sums in zip(part, found, strict=True)}
+        return any(one.sample_id not in self._reference for one in unknown)
+
     def update(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Preference]) -> dict[str, Any]:
         pairs = [self._pair(codec, one) for one in examples]
-        reference = self._known(learner, codec, examples)
-        return _of_preferences([(learner.preference_update(pairs, reference, self._beta), len(pairs))])
+        found = learner.preference_update(pairs, self._known(examples), self._beta)
+        return {**_of_preferences(found), "total_tokens": sum(_tokens(pair.rows) for pair in pairs)}
 
     def measure(self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Preference]) -> dict[str, Any]:
-        found: list[tuple[PreferenceMetrics, int]] = []
-        for part in _parts(examples):
-            pairs = [self._pair(codec, one) for one in part]
-            reference = self._known(learner, codec, part)
-            found.append((learner.preference(pairs, reference, self._beta), len(pairs)))
-        return _of_preferences(found)
+        pairs = [self._pair(codec, one) for one in examples]
+        return _of_preferences(learner.preference(pairs, self._known(examples), self._beta))
 
     def _pair(self, codec: ChatCodec, example: Preference) -> Pair:
         preferred, other = (
@@ -111,14 +122,7 @@ class Preferences(Examples[Preference]):
         )
         return Pair(preferred, other)
 
-    def _known(
-        self, learner: SupervisedLearner, codec: ChatCodec, examples: Sequence[Preference]
-    ) -> list[tuple[float, float]]:
-        for one in examples:
-            if one.sample_id not in self._reference:
-                part = self._beside[one.sample_id]
-                found = learner.answer_logprobs([self._pair(codec, other) for other in part])
-                self._reference |= {other.sample_id: sums for other, sums in zip(part, found, strict=True)}
+    def _known(self, examples: Sequence[Preference]) -> list[tuple[float, float]]:
         return [self._reference[one.sample_id] for one in examples]
 
 
@@ -127,31 +131,41 @@ def examples_of(beta: float | None) -> Examples[Any]:
     return Demonstrations() if beta is None else Preferences(beta)
 
 
-def _parts(examples: Sequence[E]) -> list[Sequence[E]]:
+def parts_of(examples: Sequence[E]) -> list[Sequence[E]]:
+    """Examples that are measured together."""
     return [examples[start : start + MEASURED_TOGETHER] for start in range(0, len(examples), MEASURED_TOGETHER)]
 
 
-def _of_likelihoods(found: Sequence[Likelihood]) -> dict[str, Any]:
-    tokens = sum(one.tokens for one in found)
-    return {
-        "loss": sum(one.loss * one.tokens for one in found) / tokens,
-        "token_accuracy": sum(one.accuracy * one.tokens for one in found) / tokens,
-        "learned_tokens": tokens,
+def mean_of(parts: Sequence[tuple[dict[str, Any], int]], *, by_token: bool) -> dict[str, Any]:
+    """The metrics of several parts as one.
+
+    Args:
+        parts: what `measure` gave, and of how many examples.
+        by_token: whether they are means over tokens that are learned, and not over examples.
+    """
+    weights = [found["learned_tokens"] if by_token else count for found, count in parts]
+    total = sum(weights)
+    mean = {
+        name: sum(found[name] * weight for (found, _), weight in zip(parts, weights, strict=True)) / total
+        for name in parts[0][0]
     }
+    return {**mean, "learned_tokens": sum(found["learned_tokens"] for found, _ in parts)}
 
 
-def _of_preferences(found: Sequence[tuple[PreferenceMetrics, int]]) -> dict[str, Any]:
-    """Args: found: of some pairs, and how many these were."""
-    pairs = sum(count for _, count in found)
+def _tokens(rows: Sequence[TrainingRow]) -> int:
+    return sum(len(row.token_ids) for row in rows)
 
-    def mean(name: str) -> float:
-        return sum(getattr(one, name) * count for one, count in found) / pairs
 
+def _of_likelihood(found: Likelihood) -> dict[str, Any]:
+    return {"loss": found.loss, "token_accuracy": found.accuracy, "learned_tokens": found.tokens}
+
+
+def _of_preferences(found: PreferenceMetrics) -> dict[str, Any]:
     return {
-        "loss": mean("loss"),
-        "preference_accuracy": mean("accuracy"),
-        "reward_margin": mean("margin"),
-        "preferred_reward": mean("preferred_reward"),
-        "other_reward": mean("other_reward"),
-        "learned_tokens": sum(one.tokens for one, _ in found),
+        "loss": found.loss,
+        "preference_accuracy": found.accuracy,
+        "reward_margin": found.margin,
+        "preferred_reward": found.preferred_reward,
+        "other_reward": found.other_reward,
+        "learned_tokens": found.tokens,
     }

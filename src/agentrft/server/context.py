@@ -17,7 +17,7 @@ from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.models.catalog import Catalog
 from agentrft.server.objects.grader_panels import grader_names
-from agentrft.server.objects.jobs import has_rollouts, job_object, steps_of
+from agentrft.server.objects.jobs import job_object, steps_of
 from agentrft.server.objects.result_csv import result_csv
 from agentrft.server.objects.tuning_metrics import tuning_csv
 from agentrft.server.offload.admission import Admission
@@ -122,7 +122,7 @@ class Context:
 
     def result_csv(self, job: JobRow) -> str:
         steps = steps_of(job, self.store.metrics(job.job_id))
-        return result_csv(steps, grader_names(job.setting("grader"))) if has_rollouts(job) else tuning_csv(steps)
+        return result_csv(steps, grader_names(job.setting("grader"))) if job.has_rollouts else tuning_csv(steps)
 
 
 def result_file_id(job_id: str) -> str:

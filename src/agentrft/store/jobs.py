@@ -251,20 +251,33 @@ class JobStore:
         Raises:
             ValueError: the step was committed before.
         """
-        values = {name: finite(metrics[name]) for name in sorted(metrics)}
+        self.commit_steps(job_id, phase, [(step, metrics)])
+
+    def commit_steps(self, job_id: str, phase: str, steps: Sequence[tuple[int, dict[str, Any]]]) -> None:
+        """As `commit_step`, for several steps in a row, all or none of them.
+
+        Args:
+            steps: their numbers and metrics, in order.
+        """
+        kept = [(step, {name: finite(metrics[name]) for name in sorted(metrics)}) for step, metrics in steps]
+        if not kept:
+            return
+        numbers = [step for step, _ in kept]
         pending = tables.pending_rollouts.c
-        where = (pending.job_id == job_id, pending.phase == phase, pending.step == step)
+        where = (pending.job_id == job_id, pending.phase == phase, pending.step.in_(numbers))
         try:
             with self.database.write() as connection:
-                row = {"job_id": job_id, "phase": phase, "step": step, "values": values}
-                connection.execute(insert(tables.metrics).values(row))
-                self._update(connection, job_id, phase=phase, step=step)
+                rows = [{"job_id": job_id, "phase": phase, "step": step, "values": values} for step, values in kept]
+                connection.execute(insert(tables.metrics), rows)
+                self._update(connection, job_id, phase=phase, step=numbers[-1])
                 connection.execute(delete(tables.pending_rollouts).where(*where))
         except IntegrityError as error:
             if not _is_duplicate(error):
                 raise
-            raise ValueError(f"{job_id}: step {step} of '{phase}' was committed before") from error
-        append_line(self.job_folder(job_id) / METRICS_FILE, _metrics_line(phase, step, values))
+            among = f"step {numbers[0]}" if len(numbers) == 1 else f"one of the steps {numbers[0]} to {numbers[-1]}"
+            raise ValueError(f"{job_id}: {among} of '{phase}' was committed before") from error
+        for step, values in kept:
+            append_line(self.job_folder(job_id) / METRICS_FILE, _metrics_line(phase, step, values))
 
     # --- metrics
 

@@ -5,6 +5,8 @@ from typing import Any, Literal, cast
 
 from agentrft.store.states import JobStatus
 
+# The method of jobs with rollouts, as `spec` has it.
+REINFORCEMENT = "reinforcement"
 EventLevel = Literal["info", "warning", "error"]
 
 
@@ -44,6 +46,11 @@ class JobRow:
     def setting(self, name: str) -> Any:
         """A field of the job as it was given; None where the record lacks it."""
         return as_mapping(self.spec.get("job")).get(name)
+
+    @property
+    def has_rollouts(self) -> bool:
+        """Whether its method is reinforcement; older records do not say it. Others have no tools and no grader."""
+        return self.setting("method") in (None, REINFORCEMENT)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,10 @@ async def check_learning_rate(runtime: Runtime, trial: Trial, report: CheckRepor
     learner = runtime.new_learner(
         learning_rate=hyperparameters.learning_rate, warm_up_steps=0, decay_steps=hyperparameters.max_steps
     )
-    change = await runtime.compute(_change, learner, groups)
+    change = await runtime.compute(_change, learner, groups, hyperparameters.temperature)
+    # Fewer groups than the job's steps have are fewer optimizer steps; the divergence grows with their square, too.
+    wanted = min(hyperparameters.minibatches, hyperparameters.batch_size)
+    change *= (wanted / min(wanted, len(groups))) ** 2
     report.policy_change = change
     rate = hyperparameters.learning_rate
     told = f"an update at the full learning rate ({rate:.2g}) moves the policy by {change:.2g} nats a token"
@@ -84,15 +87,18 @@ def _groups(rollouts: Sequence[Rollout]) -> list[TrainingGroup]:
     return found
 
 
-def _change(learner: Learner, groups: Sequence[TrainingGroup]) -> float:
+def _change(learner: Learner, groups: Sequence[TrainingGroup], temperature: float) -> float:
+    """The divergence of the policy after an update from the one before it, which sampled; nats a token."""
     rows = [row for group in groups for row in group.rows]
-    before = _logprobs(learner, rows)
+    before = _logprobs(learner, rows, temperature)
     learner.update(learner.plan(groups))
-    return float(divergences(before, _logprobs(learner, rows)).mean())
+    return float(divergences(_logprobs(learner, rows, temperature), before).mean())
 
 
 @torch.no_grad()
-def _logprobs(learner: Learner, rows: Sequence[TrainingRow]) -> Tensor:
-    passes = rows_by_pass(rows, learner.max_tokens)
-    found = [tree_logprobs(learner.policy.forward, build_token_tree(some), some, 1.0).logprobs for some in passes]
+def _logprobs(learner: Learner, rows: Sequence[TrainingRow], temperature: float) -> Tensor:
+    found = [
+        tree_logprobs(learner.policy.forward, build_token_tree(some), some, temperature).logprobs
+        for some in rows_by_pass(rows, learner.max_tokens)
+    ]
     return torch.cat(found)

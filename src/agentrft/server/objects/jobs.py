@@ -10,6 +10,7 @@ from agentrft.server.objects.metrics import checkpoint_metrics, told_steps
 from agentrft.server.objects.tuning_metrics import tuning_metrics
 from agentrft.server.records.rows import ServedJob
 from agentrft.store import Event, JobRow, JobStore
+from agentrft.store.rows import as_mapping
 
 # The hosted service knows no interruption: such a job goes on by itself.
 STATUSES = {"created": "validating_files", "interrupted": "queued"}
@@ -58,14 +59,9 @@ def job_object(
             "learning_rate_multiplier": chosen.get("learning_rate_multiplier", AUTO),
         },
         "error": _error(job),
-        "eval_id": eval_id(job.job_id) if has_rollouts(job) else None,
+        "eval_id": eval_id(job.job_id) if job.has_rollouts else None,
         "user_provided_suffix": request["suffix"],
     }
-
-
-def has_rollouts(job: JobRow) -> bool:
-    """Whether its method is reinforcement: others have no grader, and no validations that are an eval's runs."""
-    return job.setting("grader") is not None
 
 
 def model_name(job: JobRow, served: ServedJob, organization: str) -> str:
@@ -115,11 +111,11 @@ def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: s
     """A `fine_tuning.job.checkpoint` for each validated step that is kept, and each end of an epoch of a job without
     rollouts; newest first."""
     kept = store.checkpoints(job.job_id)
-    epoch = (job.hyperparameters or {}).get("steps_per_epoch")
+    epoch = as_mapping(job.hyperparameters).get("steps_per_epoch")
     found = []
     for one in steps_of(job, store.metrics(job.job_id)):
         step = one["step"]
-        is_end = step == job.total_steps or (epoch is not None and step % epoch == 0)
+        is_end = step == job.total_steps or (isinstance(epoch, int) and epoch > 0 and step % epoch == 0)
         if step > 0 and step in kept and (one["validation"] is not None or is_end):
             found.append(
                 {
@@ -129,7 +125,7 @@ def checkpoints(job: JobRow, served: ServedJob, store: JobStore, organization: s
                     "fine_tuned_model_checkpoint": f"{model_name(job, served, organization)}:ckpt-step-{step}",
                     "fine_tuning_job_id": job.job_id,
                     "step_number": step,
-                    "metrics": checkpoint_metrics(one) if has_rollouts(job) else tuning_metrics(one),
+                    "metrics": checkpoint_metrics(one) if job.has_rollouts else tuning_metrics(one),
                 }
             )
     return found[::-1]

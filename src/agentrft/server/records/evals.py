@@ -12,8 +12,8 @@ from typing import Any, Literal
 from sqlalchemy import and_, delete, func, insert, or_, select, union_all
 
 from agentrft.server.records.base import RecordsBase, new_id
-from agentrft.spec.any_job import REINFORCEMENT
 from agentrft.store import tables as t
+from agentrft.store.rows import REINFORCEMENT
 
 RunStatus = Literal["queued", "in_progress", "completed", "failed", "canceled"]
 ItemStatus = Literal["pass", "fail", "error"]

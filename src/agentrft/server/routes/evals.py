@@ -23,7 +23,7 @@ from agentrft.server.objects.job_evals import (
     with_threshold,
 )
 from agentrft.server.objects.jobs import eval_id as eval_id_of
-from agentrft.server.objects.jobs import has_rollouts, model_name
+from agentrft.server.objects.jobs import model_name
 from agentrft.server.objects.made_evals import groups_of, made_eval, made_item
 from agentrft.server.objects.pages import add_ends, page
 from agentrft.server.objects.report_page import ITEMS_PER_PAGE, mean_scores, report_url
@@ -168,7 +168,7 @@ def _job_id_of(an_eval_id: str) -> str:
 
 def _job_id(an_eval_id: str, context: Context) -> str:
     job_id = _job_id_of(an_eval_id)
-    if context.records.served(job_id) is None or not has_rollouts(context.job(job_id)[0]):
+    if context.records.served(job_id) is None or not context.job(job_id)[0].has_rollouts:
         raise no_eval(an_eval_id)
     return job_id
 

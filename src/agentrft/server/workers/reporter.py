@@ -9,7 +9,7 @@ from typing import Any
 
 from agentrft.job.progress import NoProgress
 from agentrft.server.objects.grader_panels import grader_names
-from agentrft.server.objects.jobs import has_rollouts, steps_of
+from agentrft.server.objects.jobs import steps_of
 from agentrft.server.objects.metrics import event_data, event_message
 from agentrft.server.objects.tuning_metrics import tuning_data, tuning_message
 from agentrft.server.records import Records
@@ -57,7 +57,7 @@ class JobReporter(NoProgress):
         total = job.total_steps or 0
         untold = [told for told in steps_of(job, self._metrics) if told["step"] not in self._told]
         self._told.update(told["step"] for told in untold)
-        if not has_rollouts(job):
+        if not job.has_rollouts:
             return [(tuning_message(told, total), tuning_data(told, total)) for told in untold]
         graders = grader_names(job.setting("grader"))
         return [(event_message(told, total), event_data(told, total, graders)) for told in untold]
