@@ -150,6 +150,18 @@ def test_a_committed_step_has_its_metrics_and_no_pending_rollouts(store: JobStor
     assert store.metrics(job_id) == [{"phase": "train", "step": 1, "loss": 0.5, "reward": 0.25}]
 
 
+def test_several_steps_are_committed_all_or_none(store: JobStore, job_id: str) -> None:
+    store.commit_steps(job_id, "train", [(1, {"loss": 0.5}), (2, {"loss": 0.25})])
+    assert [(row["step"], row["loss"]) for row in store.metrics(job_id)] == [(1, 0.5), (2, 0.25)]
+    assert store.get_job(job_id).step == 2
+    with pytest.raises(ValueError, match="one of the steps 2 to 3 of 'train' was committed before"):
+        store.commit_steps(job_id, "train", [(3, {"loss": 9.0}), (2, {"loss": 9.0})][::-1])
+    assert [row["step"] for row in store.metrics(job_id)] == [1, 2]
+    store.commit_steps(job_id, "train", [])
+    lines = (store.job_folder(job_id) / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2]
+
+
 def test_a_step_cannot_be_committed_twice_and_the_second_changes_nothing(store: JobStore, job_id: str) -> None:
     store.commit_step(job_id, "train", 1, {"reward": 0.25})
     store.add_pending_rollout(job_id, "train", 1, "a", {})

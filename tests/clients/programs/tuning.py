@@ -63,7 +63,7 @@ def metrics(job: Any) -> list[Any]:
         "tuning",
         "validation",
         "`valid_loss` of a batch each step, `full_valid_loss` of all rows each epoch",
-        "of all rows, eight times in a job and at step 0; `valid_loss` is the same number",
+        "of all rows, up to eight times in a job and at step 0; `valid_loss` is the same number",
     ),
     same("tuning", "checkpoints", "of each epoch's end; each is a model that answers"),
     same("tuning", "the result file", "`step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy` first"),
