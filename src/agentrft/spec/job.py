@@ -119,8 +119,8 @@ class JobSpec(BaseJobSpec):
         max_tool_calls: in one rollout; the model reads an error for those beyond.
         response_format: of the final answer; another one is a failure of the model.
         on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
-        holdout_graders: score every rollout, and are no reward: what they say shows whether `grader` is being gamed, and
-            keeps such rollouts from being replayed.
+        holdout_graders: score every rollout, and are no reward: what they say shows whether `grader` is being gamed,
+            and keeps such rollouts from being replayed.
         alarms: what is watched beside the reward, and whether to pause for it.
         model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer; "auto" is
             the lowest that the grader can give, or where it may give any number, the lowest in the rollout's group.
