@@ -213,7 +213,7 @@ def _make_model(folder: Path, setting: Setting) -> None:
             for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
                 positions = [position for position, sampled in enumerate(mask) if sampled]
                 rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
-        loss = learner.supervised_update(rows)
+        loss = learner.supervised_update(rows).loss
     say(f"the job's model has learned its conversations to a loss of {loss:.2f}")
     model.set_attn_implementation("sdpa")
     model.save_pretrained(folder)

@@ -188,7 +188,7 @@ REFUSED = [
     ({"method": {"type": "supervised", "supervised": {"hyperparameters": {"beta": 0.1}}}}, "with the method dpo alone"),
     ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}}, "beta"),
     ({"method": {"type": "dpo", "supervised": {}}}, "unknown field 'supervised'"),
-    ({"method": {"type": "sft"}}, "`type: reinforcement`, `supervised` or `dpo`, found the type 'sft'"),
+    ({"method": {"type": "sft"}}, "`type: reinforcement`, `supervised` or `dpo`, found a mapping with 'type'"),
     ({"test_file": "test.jsonl"}, "unknown field 'test_file'"),
     ({"method": {"type": "supervised", "supervised": 3}}, "method.supervised: expected a mapping"),
 ]

@@ -46,7 +46,7 @@ SECRET_FILE: Any = {"type": "python", "source_file": "secret.key"}
 HEADERS = {"X-Key": "${AGENTRFT_SECRET_KEY}"}
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"training_file": "file-none"}, "training_file", "no file 'file-none'"),
-    ({"method": {"type": "gut"}}, "method", "found the type 'gut'"),
+    ({"method": {"type": "gut"}}, "method", "`type: reinforcement`, `supervised` or `dpo`"),
     ({"method": {"type": "reinforcement", "reinforcement": {}}}, "method", "grader: Field required"),
     ({"method": {"type": "reinforcement", "reinforcement": {"grader": {"type": "gut"}}}}, "method", "grader"),
     ({"suffix": "x" * 65}, "method", "suffix"),

@@ -76,7 +76,7 @@ def test_a_mistyped_type_is_still_told_by_the_keys_that_are_there(client: TestCl
         "/v1/fine_tuning/jobs", json={"model": "smollm2-135m", "training_file": file_id, "method": method}
     )
     message = answer.json()["error"]["message"]
-    assert "expected a mapping with `type: reinforcement`, found a mapping with 'type', 'reinforcement'" in message
+    assert "`type: reinforcement`, `supervised` or `dpo`, found a mapping with 'type', 'reinforcement'" in message
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ class Work:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.read = self.rendered = self.alive = self.most_alive = 0
-        read_row, render = samples._read_row, registry.render_template
+        read_row, render = samples._read_sample, registry.render_template
 
-        def count_sample(*args: Any) -> tuple[Sample | None, list[str]]:
-            made, faults = read_row(*args)
+        def count_sample(*args: Any, **kwargs: Any) -> tuple[Sample | None, list[str]]:
+            made, faults = read_row(*args, **kwargs)
             self.read += 1
             if made is not None:
                 self.alive += 1
@@ -48,7 +48,7 @@ class Work:
             self.rendered += 1
             return render(*args, **kwargs)
 
-        monkeypatch.setattr(samples, "_read_row", count_sample)
+        monkeypatch.setattr(samples, "_read_sample", count_sample)
         monkeypatch.setattr(registry, "render_template", count_render)
 
     def forget(self) -> None:

@@ -149,9 +149,9 @@ def _flatten_method(raw: dict[str, Any], source: str, ignored: list[str] | None)
             # These have no field that must be given.
             inner = dict[str, Any]()
     else:
-        found = shown_value(method) if kind is None else f"the type {shown_value(kind)}"
         raise UserError(
-            f"{source}: method: expected a mapping with `type: reinforcement`, `supervised` or `dpo`, found {found}.",
+            f"{source}: method: expected a mapping with `type: reinforcement`, `supervised` or `dpo`, "
+            f"found {shown_value(method)}.",
             "Write `method: {type: reinforcement, reinforcement: {tools, grader, hyperparameters}}`, "
             "or `method: rft` with the same fields under `rft:`.",
         )
