@@ -61,9 +61,11 @@ def _apply(raw: dict[str, Any], override: str) -> None:
 def _inner(method: dict[str, Any]) -> Any:
     """The fields of a method; those of methods that need none may be left out."""
     kind = method.get("type")
-    if isinstance(kind, str) and kind in FIELDS and method.get(kind) is None:
+    if not isinstance(kind, str) or kind not in FIELDS:
+        return None
+    if method.get(kind) is None:
         method[kind] = {}
-    return method.get(kind)
+    return method[kind]
 
 
 def _step_into(place: Any, part: str, override: str, *new: Any) -> Any:
