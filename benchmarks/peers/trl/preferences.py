@@ -11,6 +11,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.peers.trl.settings import quiet_on_a_cpu
 from benchmarks.peers.trl.update import StepClock
 from benchmarks.protocol import Repetition, adapter_values, serve
 from trl import DPOConfig, DPOTrainer
@@ -33,12 +34,7 @@ def load(config: dict[str, Any]) -> Repetition:
             model=AutoModelForCausalLM.from_pretrained(config["model"], dtype=getattr(torch, config["dtype"])),
             args=DPOConfig(
                 output_dir=config.get("output_dir", "/tmp/trl-preferences"),
-                use_cpu=True,
-                bf16=config["dtype"] == "bfloat16",
-                gradient_checkpointing=False,
-                report_to="none",
-                disable_tqdm=True,
-                save_strategy="no",
+                **quiet_on_a_cpu(config),
                 logging_steps=1,
                 max_steps=1,
                 per_device_train_batch_size=len(pairs),

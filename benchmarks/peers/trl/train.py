@@ -12,6 +12,7 @@ from datasets import Dataset
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, TrainerCallback, TrainerControl, set_seed
 
+from benchmarks.peers.trl.settings import quiet_on_a_cpu
 from benchmarks.peers.trl.tool import HttpTool, load_tokenizer, stop_at_end_of_text
 from benchmarks.peers.trl.update import MICRO_BATCH
 from benchmarks.protocol import AfterStep, serve_training
@@ -94,12 +95,7 @@ def train(config: dict[str, Any], seed: int, after_step: AfterStep) -> dict[str,
     micro_batches = samples * rollouts // MICRO_BATCH
     args = GRPOConfig(
         output_dir=str(folder),
-        use_cpu=True,
-        bf16=config["dtype"] == "bfloat16",
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
+        **quiet_on_a_cpu(config),
         seed=seed,
         shuffle_dataset=False,
         max_steps=len(config["order"]),

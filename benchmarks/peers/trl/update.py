@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
+from benchmarks.peers.trl.settings import quiet_on_a_cpu
 from benchmarks.protocol import Repetition, serve
 from trl import GRPOConfig, GRPOTrainer
 
@@ -83,12 +84,7 @@ def load(config: dict[str, Any]) -> Repetition:
     clock = StepClock()
     args = GRPOConfig(
         output_dir=config.get("output_dir", "/tmp/trl-update"),
-        use_cpu=True,
-        bf16=config["dtype"] == "bfloat16",
-        gradient_checkpointing=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="no",
+        **quiet_on_a_cpu(config),
         logging_steps=1,
         max_steps=1,
         # A group is padded by itself, as if TRL had generated it alone. Generated with the other groups, it would

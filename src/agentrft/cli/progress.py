@@ -88,7 +88,7 @@ class ConsoleProgress:
         if phase == "warm_start":
             self._done = step
             self._line(f"warm start {step}/{self._total}", f"loss {metrics['loss']:.3f}")
-        elif "loss" in metrics and "reward_mean" not in metrics:
+        elif "reward_mean" not in metrics:
             self._tuned(phase, step, metrics)
         elif phase == "validation":
             self._line(f"validation at step {step}", self._validation_text(), _outcomes(metrics["outcomes"]))

@@ -32,7 +32,7 @@ from agentrft.report.noise import samples_needed
 from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import FINE, verdict
 from agentrft.report.ways import Ways
-from agentrft.rollout import GroupResult, Rollout
+from agentrft.rollout import GroupResult, Rollout, by_sample
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
 from agentrft.store.layout import TEST, TRAIN, VALIDATION, rollouts_file, step_folder
 from agentrft.store.rows import as_mapping
@@ -225,10 +225,8 @@ class Trainer:
         job, most = self._store.get_job(self._job_id), self._eval_samples
         if most == 1 or as_mapping(job.setting("hyperparameters")).get("eval_samples") != "auto":
             return
-        rewards: dict[str, list[float]] = {}
-        for rollout in self._stored_rollouts(VALIDATION, 0):
-            if rollout.reward is not None:
-                rewards.setdefault(rollout.sample_id, []).append(rollout.reward)
+        groups = by_sample(self._stored_rollouts(VALIDATION, 0))
+        rewards = {name: [one.reward for one in group if one.reward is not None] for name, group in groups.items()}
         needed = samples_needed(rewards, rows=len(self._runtime.validated))
         if needed < most:
             self._eval_samples = needed

@@ -121,13 +121,16 @@ class _Tuning:
             decay_steps=hyperparameters.max_steps,
         )
         self._last = 0
+        self._validated: set[int] = set()
         self._kept_at = time.monotonic()
         # Metrics of steps that no checkpoint has yet.
         self._waiting: list[tuple[int, dict[str, Any]]] = []
 
     async def prepare(self) -> None:
         """Load the last committed step; before the first, keep the policy as it is as step 0."""
-        self._last = max((row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == TRAIN), default=0)
+        committed = self._store.metrics(self._job_id)
+        self._last = max((row["step"] for row in committed if row["phase"] == TRAIN), default=0)
+        self._validated = {row["step"] for row in committed if row["phase"] == VALIDATION}
         if self._last == 0 and not step_folder(self._folder, 0).exists():
             await self._save(0)
         state = load_state(step_folder(self._folder, self._last))
@@ -137,7 +140,6 @@ class _Tuning:
             await self._runtime.compute(self._learner.keep_start, start["masters"])
 
     async def run(self) -> None:
-        validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
         most = self._runtime.hyperparameters.max_steps
         self._progress.phase(TRAIN, self._last, most)
         for step in range(self._last, most + 1):
@@ -146,7 +148,7 @@ class _Tuning:
             if self._stop.requested or self._is_due(step) or self._is_late:
                 await self._keep(step)
             self._stop.check()
-            if self._validation_is_due(step) and step not in validated:
+            if self._validation_is_due(step) and step not in self._validated:
                 await self._validate(step)
 
     async def _step(self, step: int) -> dict[str, Any]:
@@ -174,6 +176,7 @@ class _Tuning:
             )
         metrics = {**found, "examples": len(runtime.validation), "step_s": time.perf_counter() - started}
         self._store.commit_step(self._job_id, VALIDATION, step, metrics)
+        self._validated.add(step)
         self._progress.committed(VALIDATION, step, metrics)
 
     async def _prepare(self, examples: Sequence[Any]) -> None:
@@ -191,10 +194,9 @@ class _Tuning:
         for number, metrics in kept:
             self._progress.committed(TRAIN, number, metrics)
         self._kept_at = time.monotonic()
-        validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
         ends = range(0, step + 1, self._runtime.hyperparameters.steps_per_epoch)
         artifacts = self._store.artifacts
-        await artifacts.aside(prune, self._folder, {*validated, *ends, 0, step}, artifacts)
+        await artifacts.aside(prune, self._folder, {*self._validated, *ends, 0, step}, artifacts)
 
     async def _save(self, step: int) -> None:
         folder, artifacts = step_folder(self._folder, step), self._store.artifacts

@@ -2,16 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from agentrft.job.check.findings import CheckReport, Estimate
 from agentrft.job.check.trial import Trial
 from agentrft.job.runtime import Runtime
-from agentrft.job.training_data import training_group
 from agentrft.job.warm_start import demonstration_rows
 from agentrft.learner import TrainingGroup
 from agentrft.report import mean
-from agentrft.rollout import Rollout, by_sample
 
 NO_CHANGE = 1e-12
 
@@ -23,7 +20,7 @@ async def estimate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:
     hyperparameters, spec = runtime.hyperparameters, runtime.spec
     per_step = min(hyperparameters.batch_size, len(runtime.train)) * hyperparameters.rollouts_per_sample
     rollout_s = trial.seconds / len(trial.rollouts) * max(per_step, len(trial.rollouts))
-    update_s = await _update_s(runtime, trial.rollouts, per_step)
+    update_s = await _update_s(runtime, trial.groups, per_step)
     tried = _rollouts_of_warm_start(runtime)
     warm_start_s = await _warm_start_s(runtime) + tried * trial.seconds / len(trial.rollouts)
     validations = _validation_rollouts(runtime)
@@ -56,10 +53,8 @@ async def estimate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:
     )
 
 
-async def _update_s(runtime: Runtime, rollouts: Sequence[Rollout], per_step: int) -> float:
-    """Seconds of a step's update: one on what was rolled out, with made-up rewards, so that there is a loss."""
-    rewarded = by_sample(one for one in rollouts if one.reward is not None and one.turns)
-    groups = [_made_up(group) for group in rewarded.values() if len(group) > 1]
+async def _update_s(runtime: Runtime, groups: Sequence[TrainingGroup], per_step: int) -> float:
+    """Seconds of a step's update: one on what was rolled out."""
     if not groups:
         return 0.0
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)
@@ -68,10 +63,6 @@ async def _update_s(runtime: Runtime, rollouts: Sequence[Rollout], per_step: int
     await runtime.compute(learner.update, learner.plan(groups))
     trained = sum(len(group.rewards) for group in groups)
     return (time.perf_counter() - started) * max(1.0, per_step / trained)
-
-
-def _made_up(rollouts: Sequence[Rollout]) -> TrainingGroup:
-    return training_group([replace(rollout, reward=float(number % 2)) for number, rollout in enumerate(rollouts)])
 
 
 async def _warm_start_s(runtime: Runtime) -> float:

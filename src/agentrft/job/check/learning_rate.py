@@ -15,13 +15,11 @@ from torch import Tensor
 from agentrft.job.check.findings import CheckReport
 from agentrft.job.check.trial import Trial
 from agentrft.job.runtime import Runtime
-from agentrft.job.training_data import training_group
 from agentrft.learner import Learner, TrainingGroup, TrainingRow
 from agentrft.learner.algorithms import divergences
 from agentrft.learner.packing import rows_by_pass
 from agentrft.learner.token_tree import build_token_tree
 from agentrft.learner.tree_forward import tree_logprobs
-from agentrft.rollout import Rollout, by_sample
 
 # Divergence of the policy before an update from the one after it, in nats a token. In the runs of docs/learning.md
 # those that learned had 0.0005 to 0.01 at first; one with 0.03 and more lost its answers' form within fifteen steps.
@@ -33,7 +31,7 @@ WORTH_SAYING = 1.5
 async def check_learning_rate(runtime: Runtime, trial: Trial, report: CheckReport) -> None:
     """Measure one update, and suggest another `learning_rate_multiplier` where it goes much too far, or nowhere. The
     policy is another one afterwards."""
-    groups = _groups(trial.rollouts)
+    groups = trial.groups
     if not groups:
         return
     hyperparameters = runtime.hyperparameters
@@ -73,18 +71,6 @@ def suggested_factor(change: float) -> float | None:
         return 0.1
     factor = min(10.0, max(0.1, math.sqrt(WANTED / max(change, 1e-9))))
     return factor if max(factor, 1 / factor) >= WORTH_SAYING else None
-
-
-def _groups(rollouts: Sequence[Rollout]) -> list[TrainingGroup]:
-    """With their rewards where these differ, else with every other one made up."""
-    found: list[TrainingGroup] = []
-    for group in by_sample(one for one in rollouts if one.reward is not None and one.turns).values():
-        if len(group) > 1:
-            made = training_group(group)
-            differ = max(made.rewards) > min(made.rewards)
-            rewards = made.rewards if differ else [float(number % 2) for number in range(len(group))]
-            found.append(TrainingGroup(made.rows, rewards))
-    return found
 
 
 def _change(learner: Learner, groups: Sequence[TrainingGroup], temperature: float) -> float:

@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentrft.job.check.findings import CheckReport
 from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import samples_of_step
 from agentrft.job.tasks import rollout_tasks
-from agentrft.rollout import Rollout, RolloutTask
+from agentrft.job.training_data import training_group
+from agentrft.learner import TrainingGroup
+from agentrft.rollout import Rollout, RolloutTask, by_sample
 
 MOST_ROLLOUTS = 48
 DEADLINE_S = 25.0
@@ -25,6 +27,18 @@ class Trial:
     rollouts: list[Rollout]
     seconds: float
     is_trained: bool
+
+    @property
+    def groups(self) -> list[TrainingGroup]:
+        """What an update can be tried with: the rollouts by sample, every other one rewarded where all got the same."""
+        rewarded = by_sample(one for one in self.rollouts if one.reward is not None and one.turns)
+        return [_teaching(training_group(group)) for group in rewarded.values() if len(group) > 1]
+
+
+def _teaching(group: TrainingGroup) -> TrainingGroup:
+    if max(group.rewards) > min(group.rewards):
+        return group
+    return replace(group, rewards=[float(number % 2) for number in range(group.rollouts)])
 
 
 async def roll_out(runtime: Runtime, report: CheckReport, *, is_trained: bool) -> Trial:

@@ -24,7 +24,11 @@ def result_csv(told: Sequence[Mapping[str, Any]], graders: GraderNames) -> str:
     """
     trained = [one for one in told if one["train"] is not None]
     tools = sorted({name for one in trained for step in _phases(one) for name in step.get("tools", {}) if name})
-    rows = [_hosted(one, graders, tools) | _own(one) for one in trained]
+    return csv_of([_hosted(one, graders, tools) | _own(one) for one in trained])
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with the columns of all of them in the order in which they first occur."""
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")

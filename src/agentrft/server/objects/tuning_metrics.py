@@ -3,10 +3,10 @@
 Names are the hosted ones; what a preference job measures beside its loss has names of its own.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from agentrft.server.objects.result_csv import csv_of
 
 PREFERENCE = ("preference_accuracy", "reward_margin", "preferred_reward", "other_reward")
 
@@ -51,13 +51,7 @@ def tuning_data(told: Mapping[str, Any], total_steps: int) -> dict[str, Any]:
 
 def tuning_csv(told: Sequence[Mapping[str, Any]]) -> str:
     """The result file: a row for each training step."""
-    rows = [_row(one) for one in told if one["train"] is not None]
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_of([_row(one) for one in told if one["train"] is not None])
 
 
 def _row(told: Mapping[str, Any]) -> dict[str, Any]:
