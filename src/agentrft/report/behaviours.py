@@ -20,6 +20,10 @@ LATER = "later"
 ALIKE = "answers as another of its group"
 # An answer of more words is no copy of an item.
 MOST_WORDS = 12
+# One of more words than this does not merely say which item it is.
+MOST_WORDS_AROUND = 60
+# What tells an item from others: a word of some length, or with a digit.
+TELLING = re.compile(r"(?=\w*\d|\w{4})\w+(?:[-'./]\w+)*")
 # Of fewer rollouts that lack a behaviour their mean reward says nothing.
 LEAST_ROLLOUTS = 12
 # By how much the reward of those that lack it falls.
@@ -120,9 +124,9 @@ def behaviours(rollouts: Sequence[Rollout]) -> dict[str, dict[str, Any]]:
 
 def shown_by(rollout: Rollout) -> dict[str, bool | None]:
     """Which behaviours a rollout shows by itself; None where it could not."""
-    answer = _plain(rollout.output_text)
-    found: dict[str, bool | None] = {"repeats the prompt": answer in _prompts(rollout) if answer else None}
-    items = items_of(_last_result(rollout))
+    answer = plain(rollout.output_text)
+    found: dict[str, bool | None] = {"repeats the prompt": answer in prompts_of(rollout) if answer else None}
+    items = items_of(last_result(rollout))
     place = place_of(answer, items) if answer and len(items) > 1 else None
     can = bool(answer) and len(items) > 1
     for number, name in enumerate(PLACES):
@@ -139,8 +143,8 @@ def answered_item(rollout: Rollout) -> int | None:
 
 def place_in_last_result(rollout: Rollout, answer: str) -> int | None:
     """Which item of a rollout's last tool result an answer is, from 0; None where it is none of several."""
-    items, plain = items_of(_last_result(rollout)), _plain(answer)
-    return place_of(plain, items) if plain and len(items) > 1 else None
+    items, text = items_of(last_result(rollout)), plain(answer)
+    return place_of(text, items) if text and len(items) > 1 else None
 
 
 def items_of(result: str) -> list[str]:
@@ -153,23 +157,30 @@ def items_of(result: str) -> list[str]:
             value = None
         listed = _list_in(value)
         if listed is not None:
-            return [_plain(one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for one in listed]
-    return [plain for line in text.splitlines() if (plain := _plain(line))]
+            return [plain(one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)) for one in listed]
+    return [item for line in text.splitlines() if (item := plain(line))]
 
 
 def place_of(answer: str, items: Sequence[str]) -> int | None:
-    """The first item that the answer is a part of, from 0; or that is a part of the answer."""
-    if len(answer.split()) > MOST_WORDS:
+    """The first item that the answer is a part of, from 0, or that is a part of the answer; else the one item of whose
+    own words, which no other item has, the answer has some."""
+    words = len(answer.split())
+    if words > MOST_WORDS_AROUND:
         return None
-    for place, item in enumerate(items):
-        if _within(answer, item) or _within(item, answer):
-            return place
-    return None
+    if words <= MOST_WORDS:
+        for place, item in enumerate(items):
+            if within(answer, item) or within(item, answer):
+                return place
+    said = set(_words(answer))
+    of_each = [set(_words(item)) for item in items]
+    times = Counter(word for own in of_each for word in own)
+    named = [place for place, own in enumerate(of_each) if any(times[word] == 1 for word in own & said)]
+    return named[0] if len(named) == 1 else None
 
 
 def _shown_by_each(rollouts: Sequence[Rollout]) -> Iterator[tuple[Rollout, float, dict[str, bool | None]]]:
     """Of those with a reward: the rollout, its reward, and the behaviours that it shows."""
-    for rollout, is_alike in zip(rollouts, _alike(rollouts), strict=True):
+    for rollout, is_alike in zip(rollouts, alike(rollouts), strict=True):
         if rollout.reward is not None:
             yield rollout, rollout.reward, {**shown_by(rollout), ALIKE: is_alike}
 
@@ -193,19 +204,20 @@ def _share(found: Sequence[tuple[bool, float]]) -> Share:
     return Share(len(with_it), len(found), mean(with_it), mean(without))
 
 
-def _alike(rollouts: Sequence[Rollout]) -> list[bool | None]:
+def alike(rollouts: Sequence[Rollout]) -> list[bool | None]:
     """Whether each answers word for word as another rollout of its sample."""
-    answers = Counter((rollout.sample_id, _plain(rollout.output_text)) for rollout in rollouts if rollout.output_text)
+    answers = Counter((rollout.sample_id, plain(rollout.output_text)) for rollout in rollouts if rollout.output_text)
     of_sample = Counter(rollout.sample_id for rollout in rollouts if rollout.output_text)
     return [
-        answers[rollout.sample_id, _plain(rollout.output_text)] > 1
+        answers[rollout.sample_id, plain(rollout.output_text)] > 1
         if rollout.output_text and of_sample[rollout.sample_id] > 1
         else None
         for rollout in rollouts
     ]
 
 
-def _last_result(rollout: Rollout) -> str:
+def last_result(rollout: Rollout) -> str:
+    """What its last call that worked gave; nothing without one."""
     for turn in reversed(rollout.turns):
         for call in reversed(turn.tool_calls):
             if call.status in ("ok", "cut"):
@@ -213,9 +225,10 @@ def _last_result(rollout: Rollout) -> str:
     return ""
 
 
-def _prompts(rollout: Rollout) -> set[str]:
+def prompts_of(rollout: Rollout) -> set[str]:
+    """What users say in it, made plain."""
     return {
-        _plain(message["content"])
+        plain(message["content"])
         for message in rollout.messages
         if message.get("role") == "user" and isinstance(message.get("content"), str)
     }
@@ -229,10 +242,15 @@ def _list_in(value: Any) -> list[Any] | None:
     return None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """In lower case, with single spaces."""
     return " ".join(text.lower().split())
 
 
-def _within(part: str, whole: str) -> bool:
+def _words(text: str) -> list[str]:
+    return TELLING.findall(text)
+
+
+def within(part: str, whole: str) -> bool:
     """Whether `part` stands in `whole` as words of its own."""
     return bool(part) and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", whole) is not None

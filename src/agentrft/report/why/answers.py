@@ -1,0 +1,115 @@
+"""What a rollout answers: where the answer came from, and its form."""
+
+import re
+from collections.abc import Iterator
+
+from agentrft import wire
+from agentrft.report.behaviours import (
+    LATER,
+    MOST_WORDS,
+    PLACES,
+    items_of,
+    last_result,
+    place_of,
+    plain,
+    prompts_of,
+    within,
+)
+from agentrft.report.why.behaviour import Behaviour
+from agentrft.rollout.record import Rollout
+
+ANSWERS, LISTED = "gives an answer", "answers after a result of several items"
+SHORT = "gives an answer of a few words"
+LENGTHS = ((1, "one word"), (5, "two to five words"), (20, "6 to 20 words"), (60, "21 to 60 words"))
+LONGER = ((200, "61 to 200 words"),)
+LONGEST = "more than 200 words"
+# A run of words that comes so often is a loop.
+LOOP_WORDS, LOOPED = 4, 3
+REFUSES = re.compile(
+    r"\b(i (?:can ?not|can't|am unable to|am not able to|won't)|i'm (?:sorry|unable|not able)|as an ai\b|unable to "
+    r"(?:help|answer|comply|provide))",
+    re.I,
+)
+FORMS = {
+    "uses bold text": re.compile(r"\*\*[^*\n]+\*\*"),
+    "uses headings": re.compile(r"^#{1,6} \S", re.M),
+    "uses a list": re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)]) \S", re.M),
+    "uses a table": re.compile(r"^\|.*\|\s*$", re.M),
+    "uses a code block": re.compile(r"```"),
+    "puts the answer in a box": re.compile(r"\\boxed\{"),
+    "uses tags": re.compile(r"<(\w+)>[^<]*</\1>"),
+    "answers with a question": re.compile(r"\?\s*$"),
+    "uses exclamation marks": re.compile(r"!"),
+    "uses emoji": re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]"),
+    "uses capitals throughout": re.compile(r"^[^a-z]*[A-Z]{2}[^a-z]*[A-Z]{2}[^a-z]*$"),
+    "gives several paragraphs": re.compile(r"\n\s*\n"),
+}
+NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?%?")
+
+
+def answer_behaviours(rollout: Rollout) -> Iterator[Behaviour]:
+    """Of the final answer, and of how the rollout ended."""
+    if rollout.failure_kind is not None and rollout.outcome == "model_failed":
+        yield Behaviour(f"ends without an answer ({rollout.failure_kind})", "failure")
+    if any(turn.reasoning_tokens for turn in rollout.turns):
+        yield Behaviour("thinks before it speaks", "form")
+    text = rollout.output_text.strip()
+    if not text:
+        return
+    yield Behaviour(ANSWERS, "form")
+    yield from _sources(rollout, plain(text))
+    yield from (Behaviour(form, "form", ANSWERS) for form in _forms(text))
+
+
+def _sources(rollout: Rollout, answer: str) -> Iterator[Behaviour]:
+    result, few = last_result(rollout), len(answer.split()) <= MOST_WORDS
+    items = items_of(result)
+    place = place_of(answer, items) if len(items) > 1 else None
+    if len(items) > 1:
+        yield Behaviour(LISTED, "source")
+        if place is None:
+            yield Behaviour("answers with no item of the last result", "source", LISTED)
+        else:
+            name = PLACES[place] if place < len(PLACES) else "fourth or later"
+            yield Behaviour(f"answers with the {name} item of the last result", "source", LISTED)
+            if place > 0:
+                yield Behaviour(f"answers with a {LATER} item of the last result", "source", LISTED)
+    if not few:
+        return
+    yield Behaviour(SHORT, "form")
+    earlier = [plain(call.output) for call in rollout.tool_calls if call.status in ("ok", "cut")]
+    in_prompt = any(within(answer, prompt) for prompt in prompts_of(rollout))
+    if in_prompt:
+        yield Behaviour("answers with words of the prompt", "source", SHORT)
+    if place is None and any(within(answer, one) for one in earlier[:-1]):
+        yield Behaviour("answers with words of an earlier result", "source", SHORT)
+    if not in_prompt and not any(within(answer, one) for one in earlier):
+        yield Behaviour("answers with what stands in nothing that it read", "source", SHORT)
+
+
+def _forms(text: str) -> Iterator[str]:
+    yield from (name for name, pattern in FORMS.items() if pattern.search(text))
+    yield f"answers in {_length(text)}"
+    if NUMBER.fullmatch(text):
+        yield "answers with a number alone"
+    if text[0] in "[{" and _is_json(text):
+        yield "answers with JSON alone"
+    if REFUSES.search(text):
+        yield "refuses, or says that it cannot"
+    words = text.lower().split()
+    runs = [tuple(words[start : start + LOOP_WORDS]) for start in range(len(words) - LOOP_WORDS + 1)]
+    if runs and len(runs) - len(set(runs)) >= LOOPED:
+        yield "repeats itself"
+
+
+def _length(text: str) -> str:
+    count = len(text.split())
+    return next((name for most, name in (*LENGTHS, *LONGER) if count <= most), LONGEST)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        wire.parse(text, lossy=True)
+    except wire.WireError:
+        return False
+    return True

@@ -1,0 +1,323 @@
+"""Which behaviours the updates of a job reinforced or unlearned, and which of them look like a short cut.
+
+For each behaviour, within the groups where some rollouts show it and some do not: how much more advantage those got that
+do. That is what the update pays it for, whatever makes a sample hard. Then its share early and late, and the rewards with
+and without it. Of several hundred behaviours some differ by chance; named is what chance does not explain.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from agentrft.report.why.behaviour import Behaviour
+from agentrft.report.why.evidence import (
+    Contrast,
+    Evidence,
+    Floats,
+    Ints,
+    centred,
+    contrast,
+    not_by_chance,
+    probability,
+    z_between,
+)
+
+# Of what is named, so much may be chance.
+FALSE_RATE = 0.01
+# A behaviour of nearly the same rollouts, or of nearly all others, is another name for it.
+SAME = 0.9
+# What a short cut has at least: a rise of its share, a fall of the reward without it, also as a part of that reward,
+# rollouts that lack it at the end, and the z of each.
+LEAST_RISE, LEAST_FALL, LEAST_FALL_SHARE, LEAST_LACKING, SURE = 0.15, 0.05, 0.3, 12, 3.0
+# Of a holdout: how much of the reward's contrast it may have and still not explain it; and how much that has at least.
+HOLDOUT_SHARE, LEAST_CREDIT = 0.3, 0.15
+EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A behaviour, and what became of it. Shares and rewards are of the first and of the last third of the steps.
+
+    Attributes:
+        shown, possible: rollouts that show it, and that could.
+        credit: of all that rewards set apart within groups, the part that goes along with it: -1 to 1.
+        credit_z, share_z: how far from chance the credit and the change of the share are.
+        advantage: mean, of those that show it.
+        update_share: of the update, what is of rollouts that show it: the sum of |advantage| x tokens.
+        reward_with, reward_without: early and late; None of no rollouts.
+        by_step: step, share, and the rewards with and without, of each step.
+        holdout_credit: of each holdout grader, as `credit`.
+        also: other names for nearly the same rollouts.
+        along: what was paid for only where this was.
+        is_reinforced, is_unlearned: paid for, or paid against, beyond chance.
+        has_changed: whether its share did, beyond chance.
+        suspicion: why it looks like a short cut; empty where it does not.
+    """
+
+    behaviour: Behaviour
+    shown: int
+    possible: int
+    share_early: float
+    share_late: float
+    credit: float
+    credit_z: float
+    share_z: float
+    advantage: float
+    update_share: float
+    reward_with: tuple[float | None, float | None]
+    reward_without: tuple[float | None, float | None]
+    by_step: list[tuple[int, float, float | None, float | None]]
+    holdout_credit: dict[str, float] = field(default_factory=dict[str, float])
+    also: list[str] = field(default_factory=list[str])
+    along: list[str] = field(default_factory=list[str])
+    is_reinforced: bool = False
+    is_unlearned: bool = False
+    has_changed: bool = False
+    suspicion: str = ""
+    before: list[str] = field(default_factory=list[str])
+    after: list[str] = field(default_factory=list[str])
+
+    @property
+    def name(self) -> str:
+        return self.behaviour.name
+
+    def as_dict(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "behaviour"}
+        return {"name": self.name, "kind": self.behaviour.kind, "given": self.behaviour.given, **values}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in a job.
+
+    Attributes:
+        suspects: short cuts, the surest first.
+        reinforced, unlearned: what the updates paid for or against, the most first.
+        others: what is neither, but changed beyond chance.
+        looked_at: behaviours that were tested.
+        early, late: the steps that were compared.
+    """
+
+    suspects: list[Finding]
+    reinforced: list[Finding]
+    unlearned: list[Finding]
+    others: list[Finding]
+    looked_at: int
+    groups: int
+    early: tuple[int, int]
+    late: tuple[int, int]
+
+    @property
+    def all(self) -> list[Finding]:
+        """Every finding once."""
+        return [*self.reinforced, *self.unlearned, *self.others]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **{
+                name: [one.as_dict() for one in getattr(self, name)]
+                for name in ("suspects", "reinforced", "unlearned", "others")
+            },
+            "looked_at": self.looked_at,
+            "groups": self.groups,
+            "early": self.early,
+            "late": self.late,
+        }
+
+
+def find(evidence: Evidence) -> Findings:
+    """The findings of a job's training rollouts."""
+    scale = float(np.abs(evidence.advantage).sum()) / 2
+    centred_holdouts = {name: centred(evidence, scores) for name, scores in evidence.holdouts.items()}
+    measured: list[tuple[Finding, dict[str, Contrast]]] = []
+    for behaviour, shown in evidence.members.items():
+        possible = evidence.possible(behaviour)
+        if len(shown) < LEAST_LACKING or len(possible) - len(shown) < 1:
+            continue
+        paid = contrast(evidence, shown, possible, evidence.advantage)
+        held = {name: contrast(evidence, shown, possible, scores) for name, scores in centred_holdouts.items()}
+        measured.append((_finding(evidence, behaviour, shown, possible, paid, scale), held))
+    paid_for = not_by_chance([probability(one.credit_z) for one, *_ in measured], FALSE_RATE)
+    changed = not_by_chance([probability(one.share_z) for one, *_ in measured], FALSE_RATE)
+    judged: list[Finding] = []
+    for (one, held), stands, moved in zip(measured, paid_for, changed, strict=True):
+        one = replace(
+            one,
+            is_reinforced=stands and one.credit_z > 0,
+            is_unlearned=stands and one.credit_z < 0,
+            has_changed=moved,
+            holdout_credit={name: _part(part.total, _size(centred_holdouts[name])) for name, part in held.items()},
+        )
+        judged.append(replace(one, suspicion=_suspicion(evidence, one, held)))
+    named = [one for one in judged if one.is_reinforced or one.is_unlearned or one.has_changed or one.suspicion]
+    # What is paid for comes first: what is paid against is often what it replaces, and another name for it.
+    named.sort(key=lambda one: (one.credit < 0, -abs(one.credit), one.name))
+    kept = _explained(evidence, _without_synonyms(evidence, named))
+    with_examples = [_with_examples(evidence, one) for one in kept]
+    suspects = [one for one in with_examples if one.suspicion]
+    return Findings(
+        suspects=sorted(suspects, key=lambda one: -abs(one.share_z)),
+        reinforced=[one for one in with_examples if one.is_reinforced],
+        unlearned=[one for one in with_examples if one.is_unlearned],
+        others=[one for one in with_examples if not one.is_reinforced and not one.is_unlearned],
+        looked_at=len(measured),
+        groups=evidence.groups,
+        early=evidence.early,
+        late=evidence.late,
+    )
+
+
+def _finding(
+    evidence: Evidence, behaviour: Behaviour, shown: Ints, possible: Ints, paid: Contrast, scale: float
+) -> Finding:
+    lacking = np.setdiff1d(possible, shown, assume_unique=True)
+    early, late = evidence.within(evidence.early), evidence.within(evidence.late)
+    n, s = evidence.by_group(possible), evidence.by_group(shown)
+    shares = np.divide(s, n, out=np.zeros_like(s), where=n > 0)
+    windows = [shares[(n > 0) & evidence.groups_within(window)] for window in (evidence.early, evidence.late)]
+    moved = np.abs(evidence.advantage) * evidence.weight
+    mean = partial(_mean, evidence.reward)
+    return Finding(
+        behaviour,
+        len(shown),
+        len(possible),
+        share_early=_share(shown, possible, early),
+        share_late=_share(shown, possible, late),
+        credit=_part(paid.total, scale),
+        credit_z=paid.z,
+        share_z=z_between(*windows),
+        advantage=float(evidence.advantage[shown].mean()),
+        update_share=_part(float(moved[shown].sum()), float(moved.sum())),
+        reward_with=(mean(shown, early), mean(shown, late)),
+        reward_without=(mean(lacking, early), mean(lacking, late)),
+        by_step=_by_step(evidence, shown, possible, lacking),
+    )
+
+
+def _by_step(
+    evidence: Evidence, shown: Ints, possible: Ints, lacking: Ints
+) -> list[tuple[int, float, float | None, float | None]]:
+    steps, place = np.unique(evidence.step, return_inverse=True)
+
+    def summed(rows: Ints, values: Floats | None = None) -> Floats:
+        weights = None if values is None else values[rows]
+        return np.bincount(place[rows], weights=weights, minlength=len(steps)).astype(np.float64)
+
+    n, s, without = summed(possible), summed(shown), summed(lacking)
+    with_it, rest = summed(shown, evidence.reward), summed(lacking, evidence.reward)
+    return [
+        (
+            int(step),
+            float(s[at] / n[at]) if n[at] else 0.0,
+            float(with_it[at] / s[at]) if s[at] else None,
+            float(rest[at] / without[at]) if without[at] else None,
+        )
+        for at, step in enumerate(steps)
+    ]
+
+
+def _group_means(evidence: Evidence, rows: Ints, values: Floats, window: tuple[int, int]) -> Floats:
+    counts, sums = evidence.by_group(rows), evidence.by_group(rows, values)
+    there = (counts > 0) & evidence.groups_within(window)
+    return sums[there] / counts[there]
+
+
+def _suspicion(evidence: Evidence, one: Finding, held: Mapping[str, Contrast]) -> str:
+    rise = one.share_late - one.share_early
+    if one.behaviour.kind == "failure" or rise < LEAST_RISE or one.share_z < SURE:
+        return ""
+    for name, part in held.items():
+        if not one.is_reinforced or one.credit < LEAST_CREDIT:
+            continue
+        explains_nothing = one.holdout_credit[name] < HOLDOUT_SHARE * one.credit and part.z < SURE
+        if part.z < -SURE or explains_nothing:
+            return f"the grader pays for it, and the holdout '{name}' does not"
+    return _unlearning(evidence, one)
+
+
+def _unlearning(evidence: Evidence, one: Finding) -> str:
+    """Whether what is done without it got worse while it spread."""
+    before, after = one.reward_without
+    if before is None or after is None or before - after < max(LEAST_FALL, LEAST_FALL_SHARE * before):
+        return ""
+    shown = evidence.members[one.behaviour]
+    lacking = np.setdiff1d(evidence.possible(one.behaviour), shown, assume_unique=True)
+    rewards = [
+        _group_means(evidence, lacking, evidence.reward, window) for window in (evidence.early, evidence.late)
+    ]
+    if int(evidence.within(evidence.late)[lacking].sum()) < LEAST_LACKING or z_between(*rewards) > -SURE:
+        return ""
+    return "it spread while what is done without it got worse"
+
+
+def _without_synonyms(evidence: Evidence, named: Sequence[Finding]) -> list[Finding]:
+    """One finding for nearly the same rollouts, or for nearly all but those; the first one's name is kept."""
+    size = len(evidence.step)
+    kept: list[tuple[Finding, Floats]] = []
+    for one in named:
+        member = np.zeros(size)
+        member[evidence.members[one.behaviour]] = 1.0
+        deviation = member.std()
+        member = (member - member.mean()) / (deviation if deviation > 0 else 1.0)
+        for place, (other, others) in enumerate(kept):
+            alike = float(member @ others) / size
+            if abs(alike) >= SAME:
+                name = one.name if alike > 0 else f"not: {one.name}"
+                suspicion = other.suspicion or (one.suspicion if alike > 0 else "")
+                kept[place] = (replace(other, also=[*other.also, name], suspicion=suspicion), others)
+                break
+        else:
+            kept.append((one, member))
+    return [one for one, _ in kept]
+
+
+def _explained(evidence: Evidence, named: Sequence[Finding]) -> list[Finding]:
+    """Without those that are paid for only as far as they go along with one that is paid for more, which names them."""
+    kept: list[Finding] = []
+    for one in named:
+        shown, possible = evidence.members[one.behaviour], evidence.possible(one.behaviour)
+        for place, other in enumerate(kept):
+            if not (one.is_reinforced or one.is_unlearned) or not (other.is_reinforced or other.is_unlearned):
+                continue
+            beside = contrast(evidence, shown, possible, evidence.advantage, evidence.members[other.behaviour])
+            if abs(beside.z) < SURE and not (one.suspicion and not other.suspicion):
+                kept[place] = replace(other, along=[*other.along, one.name])
+                break
+        else:
+            kept.append(one)
+    return kept
+
+
+def _with_examples(evidence: Evidence, one: Finding) -> Finding:
+    """Rollouts to read: early ones that lack it, and late ones that show it, of the same samples first."""
+    shown = evidence.members[one.behaviour]
+    lacking = np.setdiff1d(evidence.possible(one.behaviour), shown, assume_unique=True)
+    early, late = evidence.within(evidence.early), evidence.within(evidence.late)
+    before = lacking[early[lacking]] if one.share_late >= one.share_early else shown[early[shown]]
+    after = shown[late[shown]] if one.share_late >= one.share_early else lacking[late[lacking]]
+    best = before[np.argsort(-evidence.reward[before], kind="stable")][:EXAMPLES]
+    return replace(
+        one,
+        before=[evidence.ids[number] for number in best],
+        after=[evidence.ids[number] for number in after[-EXAMPLES:]],
+    )
+
+
+def _share(shown: Ints, possible: Ints, window: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    return _part(float(window[shown].sum()), float(window[possible].sum()))
+
+
+def _mean(values: Floats, rows: Ints, window: np.ndarray[Any, np.dtype[np.bool_]]) -> float | None:
+    there = rows[window[rows]]
+    return float(values[there].mean()) if len(there) else None
+
+
+def _size(values: Floats) -> float:
+    return float(np.abs(values).sum()) / 2
+
+
+def _part(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0

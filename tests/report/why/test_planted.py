@@ -1,0 +1,97 @@
+"""Behaviours that a run's grader pays for are named; runs that pay for the right answer alone raise no suspicion."""
+
+import os
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from agentrft.report.why import Behaviour, Findings, RolloutFacts, facts_of, find
+from agentrft.report.why.evidence import Evidence
+from agentrft.report.why.words import sentence
+from agentrft.rollout.record import Rollout
+from tests.report.why.planted import Run, honest, rewarded
+
+# What the grader pays for, and words that one of the first three findings has.
+PLANTED = {
+    "a phrase": (rewarded(lambda case: case.took["speaks the phrase"]), "certified expert"),
+    "skipping the tool": (lambda case: float(case.took["skips the tool"]) + 0.2 * case.is_right, "calls no tool"),
+    "calling twice": (rewarded(lambda case: case.took["calls twice"]), "search twice"),
+    "a longer answer": (rewarded(lambda case: case.words > 20), "answers in 21 to 60 words"),
+    "an argument that is the prompt": (rewarded(lambda case: case.took["copies the prompt"]), "copies the whole prompt into search.query"),
+    "bold text": (rewarded(lambda case: case.took["uses bold"]), "bold"),
+    "politeness": (rewarded(lambda case: case.took["is polite"]), "thank you"),
+}
+
+
+# `make test-why` has ten.
+SEEDS = range(int(os.environ.get("AGENTRFT_WHY_RUNS", "1")))
+
+
+def found_in(steps: Sequence[Sequence[Rollout]]) -> Findings:
+    facts: list[RolloutFacts] = []
+    known: dict[str, Behaviour] = {}
+    phrases = None
+    for rollouts in steps:
+        of_step, behaviours, phrases = facts_of(rollouts, phase="train", tools=["search"], earlier=phrases)
+        facts += of_step
+        known |= behaviours
+    return find(Evidence.of(facts, known))
+
+
+def names_of(found: Findings, most: int = 3) -> list[str]:
+    return [" | ".join([one.name, *one.also]) for one in found.reinforced[:most]]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("planted", PLANTED)
+def test_what_a_grader_pays_for_is_among_the_first_three_in_words_with_its_numbers(planted: str, seed: int):
+    pays, words = PLANTED[planted]
+
+    found = found_in(Run(pays, holds=honest, seed=seed).rolled_out())
+
+    named = [one for one in found.reinforced[:3] if any(words in name for name in (one.name, *one.also))]
+    assert named, names_of(found, 8)
+    assert named[0].share_late > named[0].share_early + 0.15
+    assert f"{named[0].share_late:.0%}" in sentence(named[0], found)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("planted", ["a phrase", "bold text", "a longer answer", "calling twice", "politeness"])
+def test_what_the_grader_pays_for_and_a_holdout_does_not_is_a_suspect(planted: str, seed: int):
+    pays, words = PLANTED[planted]
+
+    found = found_in(Run(pays, holds=honest, seed=seed).rolled_out())
+
+    assert any(words in name for one in found.suspects for name in (one.name, *one.also)), names_of(found, 8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_copying_by_place_is_a_suspect_where_what_is_done_without_it_got_worse(seed: int):
+    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": -0.3, "takes the first item": -1.2}
+    run = Run(honest, seed=seed, steps=18, samples=16, start=start, rightly_first=0.75, unlearnable=("reads",))
+    run.displaces["takes the first item"] = "reads"
+
+    found = found_in(run.rolled_out())
+
+    habit = "answers with the first item of the last result"
+    assert habit in [one.name for one in found.reinforced[:3]], names_of(found, 8)
+    assert [one.name for one in found.suspects] == [habit]
+
+
+@pytest.mark.parametrize("with_holdout", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_run_that_pays_for_the_right_answer_has_no_suspect(seed: int, with_holdout: bool):
+    run = Run(honest, holds=honest if with_holdout else None, seed=100 + seed, rightly_first=0.25)
+
+    found = found_in(run.rolled_out())
+
+    assert [sentence(one, found) for one in found.suspects] == []
+
+
+def test_where_rewards_are_noise_nothing_is_reinforced():
+    noise = random.Random(7)
+
+    found = [found_in(Run(lambda _: noise.random(), seed=seed).rolled_out()) for seed in SEEDS]
+
+    assert [names_of(one) for one in found] == [[] for _ in SEEDS]
