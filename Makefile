@@ -22,11 +22,11 @@ run-tests: lint-code
 
 test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on PostgreSQL, with 2,000 generated requests
 	@scripts/system.sh
-	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 $(PYTHON_BIN) -m pytest -q -s tests/server
-	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s tests/server
+	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 $(PYTHON_BIN) -m pytest -q -s -m "not fresh" tests/server
+	AGENTRFT_ALL_KILLS=1 AGENTRFT_SCHEMA_EXAMPLES=84 scripts/with_postgres.sh $(PYTHON_BIN) -m pytest -q -s -m "not fresh" tests/server
 
 test-evals: setup ## an eval of a base and a fine-tuned model over 100 rows, equal to `agentrft eval`
-	AGENTRFT_EVAL_ROWS=100 AGENTRFT_EVAL_MODEL=smollm2-135m $(PYTHON_BIN) -m pytest -q -s tests/server/test_evals_sampled.py -k numbers
+	AGENTRFT_EVAL_ROWS=100 AGENTRFT_EVAL_MODEL=smollm2-135m $(PYTHON_BIN) -m pytest -q -s -m "" tests/server/test_evals_sampled.py -k numbers
 
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos

@@ -22,6 +22,7 @@ def tools() -> Iterator[ChaosServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_restored_copy_has_files_jobs_and_models_and_goes_on_with_what_ran(
     tools: ChaosServer, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_killed_deterministic_job_ends_with_the_metrics_of_an_uninterrupted_on
     assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_a_deterministic_job_is_the_same_after_a_kill_also_where_rollouts_broke(
     tiny_model: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:

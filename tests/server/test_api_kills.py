@@ -227,6 +227,7 @@ class Watched:
         self._told, self._metrics = told, metrics
 
 
+@pytest.mark.slow
 def test_two_jobs_end_whole_though_their_server_and_workers_are_killed_again_and_again(
     own_server: Live, own_files: dict[str, str], slow_tools: ChaosServer
 ) -> None:

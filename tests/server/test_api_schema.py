@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.server.live import Live
 from tests.server.schema_world import World, world
 
-EXAMPLES = int(os.environ.get("AGENTRFT_SCHEMA_EXAMPLES", "2"))
+EXAMPLES = int(os.environ.get("AGENTRFT_SCHEMA_EXAMPLES", "1"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 CREATE, EVENTS = "POST /v1/fine_tuning/jobs", "GET /v1/fine_tuning/jobs/{fine_tuning_job_id}/events"
 MERGED = "GET /v1/models/{model}/merged"

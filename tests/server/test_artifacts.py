@@ -131,6 +131,7 @@ def test_another_machine_answers_with_files_checkpoints_weights_and_rollouts_of_
         other.stop()
 
 
+@pytest.mark.slow
 def test_a_paused_job_goes_on_from_its_last_step_on_another_machine_though_the_store_fails_now_and_then(
     s3: str, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def numbers(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in comparable(summary).items() if name not in NOT_COMPARED}
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_base_and_a_fine_tuned_model_are_those_of_the_command_line(
     client: OpenAI, server: Live, tuned: Any, tools: ChaosServer, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import typer
 
 from agentrft import __version__
 from agentrft.cli.check import check
+from agentrft.cli.dashboard import dashboard
 from agentrft.cli.errors import Commands
 from agentrft.cli.export import export
 from agentrft.cli.grade import grade
@@ -48,6 +49,7 @@ app.command("eval")(evaluate)
 app.command("compare")(compare)
 app.command("rollouts")(rollouts)
 app.command("grade")(grade)
+app.command("dashboard")(dashboard)
 app.command("export")(export)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")

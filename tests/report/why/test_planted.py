@@ -68,7 +68,7 @@ def test_what_the_grader_pays_for_and_a_holdout_does_not_is_a_suspect(planted: s
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_copying_by_place_is_a_suspect_where_what_is_done_without_it_got_worse(seed: int):
-    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": -0.3, "takes the first item": -1.2}
+    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": 0.8, "takes the first item": -1.2}
     run = Run(honest, seed=seed, steps=18, samples=16, start=start, rightly_first=0.75, unlearnable=("reads",))
     run.displaces["takes the first item"] = "reads"
 

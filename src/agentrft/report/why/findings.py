@@ -245,10 +245,10 @@ def _unlearning(evidence: Evidence, one: Finding) -> str:
         return ""
     shown = evidence.members[one.behaviour]
     lacking = np.setdiff1d(evidence.possible(one.behaviour), shown, assume_unique=True)
-    rewards = [
-        _group_means(evidence, lacking, evidence.reward, window) for window in (evidence.early, evidence.late)
-    ]
-    if int(evidence.within(evidence.late)[lacking].sum()) < LEAST_LACKING or z_between(*rewards) > -SURE:
+    # Few are left in the last third without what has spread.
+    rest = (evidence.early[1] + 1, evidence.late[1])
+    rewards = [_group_means(evidence, lacking, evidence.reward, window) for window in (evidence.early, rest)]
+    if int(evidence.within(rest)[lacking].sum()) < LEAST_LACKING or z_between(*rewards) > -SURE:
         return ""
     return "it spread while what is done without it got worse"
 

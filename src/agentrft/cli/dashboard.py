@@ -1,0 +1,38 @@
+"""`agentrft dashboard`: web pages of a folder of runs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentrft.cli.output import DebugOption
+from agentrft.cli.targets import DEFAULT_OUTPUT_DIR, open_store
+from agentrft.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def dashboard(
+    runs: Annotated[Path, typer.Argument(help="The folder of jobs.", show_default="./runs")] = DEFAULT_OUTPUT_DIR,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On loopback; 0 takes a free one.")] = 8322,
+    debug: DebugOption = False,
+) -> None:
+    """Show how jobs go, and why their models changed, as pages on this machine."""
+    open_store(runs).close()
+    try:
+        _shown()(runs.absolute(), port=port)
+    except OSError as error:
+        raise UserError(f"--port {port}: {error.strerror or error}.", "Give another port; 0 takes a free one.") from error
+
+
+def _shown() -> "Callable[..., None]":
+    try:
+        from agentrft.dashboard.standalone import run_dashboard
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("agentrft"):
+            raise
+        raise UserError(
+            f"`agentrft dashboard` needs the package '{error.name}'.", "Run `pip install 'agentrft[dashboard]'`."
+        ) from error
+    return run_dashboard

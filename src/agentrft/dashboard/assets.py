@@ -1,0 +1,47 @@
+"""What pages load beside their HTML: a style, a script of our own, and Vega, which draws the charts.
+
+Vega's JavaScript comes out of `vl-convert-python`, which takes seconds and memory to bundle it: that is done once, in a
+process of its own, and kept in the user's cache folder.
+"""
+
+import importlib.metadata
+import logging
+import subprocess
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+
+from agentrft.models.catalog import cache_folder
+from agentrft.store.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+BUNDLE_S = 120
+MAKE = "import sys, vl_convert; open(sys.argv[1], 'w', encoding='utf-8').write(vl_convert.javascript_bundle())"
+_making = threading.Lock()
+
+
+@cache
+def text_of(name: str) -> str:
+    """A file of ours."""
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+def vega() -> str:
+    """The script that has `vegaEmbed`.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+        subprocess.SubprocessError: the bundle could not be made.
+    """
+    path = cache_folder() / f"vega-{importlib.metadata.version('vl-convert-python')}.js"
+    with _making:
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            making = path.with_suffix(".making")
+            subprocess.run([sys.executable, "-c", MAKE, str(making)], check=True, timeout=BUNDLE_S, capture_output=True)
+            replace_file(path, making.read_bytes())
+            making.unlink(missing_ok=True)
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,291 @@
+"""The pages by their addresses: each as HTML, and at the same address with `.json` as the data that it shows."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+import jinja2
+from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+
+from agentrft.dashboard import guide
+from agentrft.dashboard.assets import text_of, vega
+from agentrft.dashboard.charts import Chart
+from agentrft.dashboard.queries import SORTS, Filter
+from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.views import compare, data, jobs, overview, rollout, rollouts, tools, why
+from agentrft.errors import UserError
+from agentrft.store import JobRow
+from agentrft.store.numbers import finite
+
+TEMPLATES = Path(__file__).parent / "templates"
+# Nothing is loaded from elsewhere, and the pages stand in no frame. Vega makes functions of its expressions.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+CHARTS: dict[str, Chart] = {
+    chart.name: chart for chart in (*overview.CHARTS, *tools.CHARTS, why.COURSE)
+}
+# The views of one job, in the order in which they stand on top.
+TABS = (
+    ("", "Overview"),
+    ("groups", "Groups"),
+    ("rollouts", "Rollouts"),
+    ("why", "Why"),
+    ("compare", "Compare"),
+    ("data", "Data"),
+    ("tools", "Tools and graders"),
+)
+View = Literal["html", "json"]
+Step = Annotated[int | None, Query(ge=0)]
+Page = Annotated[int, Query(ge=1, le=10**6)]
+
+
+def dashboard_router(runs: Runs, *, prefix: str = "") -> APIRouter:
+    """All pages of some runs.
+
+    Args:
+        prefix: where they stand in the application that they are a part of.
+    """
+    router = APIRouter(prefix=prefix)
+    shown = _Shown(runs, prefix)
+
+    @router.get("/", include_in_schema=False)
+    @router.get("/index.json", include_in_schema=False)
+    def all_jobs(request: Request) -> Response:
+        return shown.page(request, "jobs.html", jobs.jobs(runs))
+
+    @router.get("/jobs/{job_id}", include_in_schema=False)
+    def one_job(request: Request, job_id: str, step: Step = None) -> Response:
+        job = shown.job(_plain(job_id))
+        return shown.job_page(request, "overview.html", job, overview.overview(runs, job, step), "", step)
+
+    @router.get("/jobs/{job_id}/{tab}", include_in_schema=False)
+    def one_tab(request: Request, job_id: str, tab: str, step: Step = None, page: Page = 1) -> Response:
+        make = _TABS.get(_plain(tab))
+        if make is None:
+            raise HTTPException(404, f"There is no page '{tab}'.")
+        job = shown.job(job_id)
+        name = _plain(tab)
+        return shown.job_page(request, f"{name}.html", job, make(runs, job, request, step, page), name, step)
+
+    @router.get("/jobs/{job_id}/rollouts/{trace_id}", include_in_schema=False)
+    def one_rollout(request: Request, job_id: str, trace_id: str) -> Response:
+        job = shown.job(job_id)
+        found = rollout.rollout(runs, job, _plain(trace_id))
+        if found is None:
+            raise HTTPException(404, f"There is no rollout '{_plain(trace_id)}' among those that were looked at.")
+        return shown.job_page(request, "rollout.html", job, found, "rollouts", found["rollout"]["step"])
+
+    @router.get("/static/{name}", include_in_schema=False)
+    def static(name: str, request: Request) -> Response:
+        return _static(name, request)
+
+    return router
+
+
+class _Shown:
+    """Pages of some runs."""
+
+    def __init__(self, runs: Runs, prefix: str) -> None:
+        self._runs = runs
+        self._prefix = prefix
+
+    def job(self, job_id: str) -> JobRow:
+        try:
+            return self._runs.store.get_job(job_id)
+        except UserError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def job_page(
+        self, request: Request, template: str, job: JobRow, values: dict[str, Any], tab: str, step: int | None
+    ) -> Response:
+        if request.url.path.endswith(".json"):
+            return _json(values)
+        metrics = self._runs.store.metrics(job.job_id)
+        about = {
+            "job_row": job,
+            "steps": overview.step_bar(metrics),
+            "tabs": TABS,
+            "tab": tab,
+            "step": step,
+            "base": f"{self._prefix}/jobs/{job.job_id}",
+            "is_live": job.status not in jobs.ENDED,
+        }
+        return self.page(request, template, values, **about)
+
+    def page(self, request: Request, template: str, values: dict[str, Any], **about: Any) -> Response:
+        if request.url.path.endswith(".json"):
+            return _json(values)
+        drawn = {
+            name: CHARTS[name].spec(rows) for name, rows in values.get("charts", {}).items() if name in CHARTS
+        }
+        if course := (values.get("chosen") or {}).get("course"):
+            drawn["course"] = why.COURSE.spec(course)
+        query = dict(request.query_params)
+        context = {
+            "root": self._prefix,
+            "specs": {name: json.dumps(finite(spec)).replace("<", "\\u003c") for name, spec in drawn.items()},
+            "chart_titles": CHARTS,
+            "json_url": f"{_json_path(request.url.path)}{'?' + urlencode(query) if query else ''}",
+            "query": query,
+            "state": hashlib.sha256(json.dumps(finite(_without_clock(values)), default=str).encode()).hexdigest()[:16],
+            "link": lambda **changes: _link(query, changes),
+            "now": time.time(),
+            **values,
+            **about,
+        }
+        return HTMLResponse(_environment().get_template(template).render(context), headers=HEADERS)
+
+
+def _without_clock(values: dict[str, Any]) -> dict[str, Any]:
+    """What is shown, without what changes by itself."""
+
+    def still(line: Any) -> Any:
+        return {name: value for name, value in line.items() if name != "seconds"} if isinstance(line, dict) else line
+
+    lines = [still(line) for line in values.get("jobs", [])]
+    return {**values, "job": still(values.get("job")), "jobs": lines}
+
+
+def _rollouts(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    query = request.query_params
+    sort = query.get("sort", "step")
+    order: Literal["asc", "desc"] = "desc" if query.get("order") == "desc" else "asc"
+    return rollouts.rollouts(
+        runs, job, _filter(request, step), sort=sort if sort in SORTS else "step", order=order, page=page
+    )
+
+
+def _groups(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    return rollouts.groups(runs, job, _filter(request, step), page=page)
+
+
+def _why(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    return why.why(runs, job, request.query_params.get("behaviour", ""))
+
+
+def _compare(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    query = request.query_params
+    try:
+        other = runs.store.get_job(query["with"]) if query.get("with") else job
+    except UserError as error:
+        raise HTTPException(404, str(error)) from error
+    phase = query.get("phase") or "validation"
+    return compare.compare(
+        runs,
+        job,
+        other,
+        phase=phase,
+        step_a=_number(query.get("a"), int),
+        step_b=_number(query.get("b"), int),
+        sample=query.get("sample", ""),
+    )
+
+
+def _data(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    query = request.query_params
+    return data.data(runs, job, phase=query.get("phase") or "train", state=query.get("state", ""))
+
+
+def _tools(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    return tools.tools(runs, job)
+
+
+_TABS: dict[str, Callable[[Runs, JobRow, Request, int | None, int], dict[str, Any]]] = {
+    "rollouts": _rollouts,
+    "groups": _groups,
+    "why": _why,
+    "compare": _compare,
+    "data": _data,
+    "tools": _tools,
+}
+
+
+def _filter(request: Request, step: int | None) -> Filter:
+    query = request.query_params
+    return Filter(
+        phase=query.get("phase") or "train",
+        step=step,
+        sample=query.get("sample", ""),
+        outcome=query.get("outcome", ""),
+        tool=query.get("tool", ""),
+        behaviour=query.get("behaviour", ""),
+        lacks=query.get("lacks", ""),
+        text=query.get("text", "")[:200],
+        low=_number(query.get("low"), float),
+        high=_number(query.get("high"), float),
+    )
+
+
+def _number(text: str | None, kind: Callable[[str], Any]) -> Any:
+    try:
+        return kind(text) if text else None
+    except ValueError:
+        raise HTTPException(400, f"'{(text or '')[:40]}' is no number.") from None
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(".json")
+
+
+def _json_path(path: str) -> str:
+    return f"{path}index.json" if path.endswith("/") else f"{path}.json"
+
+
+def _json(values: dict[str, Any]) -> Response:
+    return JSONResponse(finite(values), headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+
+
+def _link(query: dict[str, str], changes: dict[str, Any]) -> str:
+    """The page's own address with some parameters changed; those of None are left out, and the page begins anew."""
+    kept = {name: value for name, value in query.items() if name != "page" and name not in changes}
+    kept |= {name: str(value) for name, value in changes.items() if value is not None and value != ""}
+    return f"?{urlencode(kept)}"
+
+
+def _static(name: str, request: Request) -> Response:
+    kinds = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "vega.js": "text/javascript"}
+    if name not in kinds:
+        raise HTTPException(404, "There is no such file.")
+    content = vega() if name == "vega.js" else text_of(name)
+    tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:20]}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kinds[name], headers=headers)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "number": lambda value: "–" if value is None else guide.number(float(value)),
+        "share": lambda value: "–" if value is None else guide.share(float(value)),
+        "seconds": lambda value: "–" if value is None else guide.seconds(float(value)),
+        "clock": lambda value: time.strftime("%Y-%m-%d %H:%M", time.gmtime(value)),
+        "colour": colour,
+    }
+    return environment
+
+
+def colour(level: float | None) -> str:
+    """Of a reward between the lowest (0) and the highest (1), for `background`; told apart by lightness, too."""
+    if level is None:
+        return "var(--missing)"
+    return f"color-mix(in oklab, var(--high) {round(level * 100)}%, var(--low))"

@@ -1,0 +1,210 @@
+"""Questions about many rollouts, answered by DuckDB from their facts."""
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+
+MEMORY, THREADS = "128MB", 2
+# What rollouts may be sorted by, and how each is said in SQL.
+SORTS = {
+    "step": "step, sample_id, index",
+    "reward": "reward",
+    "advantage": "advantage",
+    "sample": "sample_id, step, index",
+    "calls": "calls",
+    "turns": "turns",
+    "tokens": "sampled_tokens",
+    "latency": "latency_s",
+}
+ROW = (
+    "trace_id, sample_id, phase, step, index, outcome, failure_kind, reward, advantage, left_out, turns, calls, tools, "
+    "sampled_tokens, reasoning_tokens, answer_words, latency_s, generation_s, tools_s, grade_s, attempt, left(answer, 200) AS answer"
+)
+Order = Literal["asc", "desc"]
+LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rollouts are asked for; None and the empty string ask for all.
+
+    Attributes:
+        low, high: bounds of the reward.
+        text: that was said, in any case.
+    """
+
+    phase: str = "train"
+    step: int | None = None
+    sample: str = ""
+    outcome: str = ""
+    tool: str = ""
+    behaviour: str = ""
+    lacks: str = ""
+    text: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    def conditions(self) -> tuple[str, list[Any]]:
+        """A WHERE clause and its parameters."""
+        parts, values = ["phase = ?"], [self.phase]
+        for clause, value in (
+            ("step = ?", self.step),
+            ("sample_id = ?", self.sample or None),
+            ("outcome = ?", self.outcome or None),
+            ("list_contains(tools, ?)", self.tool or None),
+            ("list_contains(behaviours, ?)", self.behaviour or None),
+            ("NOT list_contains(behaviours, ?)", self.lacks or None),
+            ("contains(text, ?)", " ".join(self.text.lower().split()) or None),
+            ("reward >= ?", self.low),
+            ("reward <= ?", self.high),
+        ):
+            if value is not None:
+                parts.append(clause)
+                values.append(value)
+        return " AND ".join(parts), values
+
+
+class Rollouts:
+    """The rollouts whose facts lie in some files. Safe across threads."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = [str(path) for path in files]
+
+    def page(
+        self, wanted: Filter, *, sort: str = "step", order: Order = "asc", limit: int = 50, offset: int = 0
+    ) -> tuple[list[dict[str, Any]], int]:
+        """The rollouts of one page, and how many there are in all."""
+        where, values = wanted.conditions()
+        by = ", ".join(f"{one.strip()} {order} NULLS LAST" for one in SORTS[sort].split(","))
+        rows = self._ask(
+            f"SELECT {ROW}, count(*) OVER () AS total FROM FILES WHERE {where} ORDER BY {by}, trace_id LIMIT ? OFFSET ?",
+            [*values, limit, offset],
+        )
+        total = rows[0]["total"] if rows else (self.count(wanted) if offset else 0)
+        return [{name: value for name, value in row.items() if name != "total"} for row in rows], total
+
+    def count(self, wanted: Filter) -> int:
+        where, values = wanted.conditions()
+        return self._ask(f"SELECT count(*) AS total FROM FILES WHERE {where}", values)[0]["total"]
+
+    def groups(self, wanted: Filter) -> list[dict[str, Any]]:
+        """The groups that have such a rollout: sample, step, and what each of their rollouts came to."""
+        where, values = wanted.conditions()
+        rows = self._ask(
+            "SELECT step, sample_id, list({'trace_id': trace_id, 'reward': reward, 'outcome': outcome, 'left_out': left_out, "
+            "'index': index} ORDER BY index) AS rollouts FROM FILES "
+            f"WHERE {where} GROUP BY step, sample_id "
+            "ORDER BY step, sample_id",
+            values,
+        )
+        return rows
+
+    def values(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """Of columns of names, what there is in them, the most frequent first."""
+        found: dict[str, list[str]] = {}
+        for name in names:
+            value = f"unnest({name})" if name in ("tools", "behaviours") else name
+            rows = self._ask(
+                f"SELECT value, count(*) AS n FROM (SELECT {value} AS value FROM FILES) WHERE value IS NOT NULL "
+                "GROUP BY value ORDER BY n DESC, value LIMIT 300",
+                [],
+            )
+            found[name] = [row["value"] for row in rows]
+        return found
+
+    def by_step(self, phase: str) -> list[dict[str, Any]]:
+        """Means of each step that the job's metrics lack."""
+        return self._ask(
+            "SELECT step, count(*) AS rollouts, avg(turns) AS turns, avg(calls) AS calls, avg(answer_words) AS answer_words, "
+            "avg(reasoning_tokens) AS reasoning_tokens, avg(sampled_tokens) AS sampled_tokens, avg(generation_s) AS generation_s, "
+            "avg(tools_s) AS tools_s, avg(grade_s) AS grade_s FROM FILES WHERE phase = ? GROUP BY step ORDER BY step",
+            [phase],
+        )
+
+    def by_sample(self, phase: str) -> list[dict[str, Any]]:
+        """Of each sample and step the mean reward."""
+        return self._ask(
+            "SELECT sample_id, step, avg(reward) AS reward, count(reward) AS rollouts, max(reward) AS best, min(reward) AS worst "
+            "FROM FILES WHERE phase = ? GROUP BY sample_id, step ORDER BY sample_id, step",
+            [phase],
+        )
+
+    def means(self, phase: str, step: int) -> dict[str, dict[str, float]]:
+        """Of each sample at a step the means that two steps are compared by."""
+        rows = self._ask(
+            "SELECT sample_id, avg(reward) AS reward, avg(calls) AS calls, avg(turns) AS turns, avg(sampled_tokens) AS tokens, "
+            "avg(latency_s) AS latency_s FROM FILES WHERE phase = ? AND step = ? AND reward IS NOT NULL GROUP BY sample_id",
+            [phase, step],
+        )
+        return {row.pop("sample_id"): row for row in rows}
+
+    def columns(self, phase: str) -> Any:
+        """Of the rollouts with a reward what findings are made of, as an Arrow table."""
+        with LOCK:
+            found = self._run(
+                "SELECT trace_id, sample_id, step, reward, advantage, answer_words, sampled_tokens, reasoning_tokens, calls, "
+                "holdout_scores, behaviours FROM FILES WHERE phase = ? AND reward IS NOT NULL",
+                [phase],
+            )
+            return found.to_arrow_table()
+
+    def find(self, trace_id: str) -> dict[str, Any] | None:
+        """Where a rollout is; None if it is not there."""
+        rows = self._ask(f"SELECT {ROW}, behaviours, sub_scores, holdout_scores FROM FILES WHERE trace_id = ?", [trace_id])
+        return rows[0] if rows else None
+
+    def some(self, trace_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """These rollouts by their ids, as far as they are there."""
+        if not trace_ids:
+            return {}
+        rows = self._ask(f"SELECT {ROW} FROM FILES WHERE list_contains(?, trace_id)", [list(trace_ids)])
+        return {row["trace_id"]: row for row in rows}
+
+    def _ask(self, query: str, values: list[Any]) -> list[dict[str, Any]]:
+        if not self._files:
+            return [{"total": 0}] if "count(*) AS total" in query else []
+        with LOCK:
+            found = self._run(query, values)
+            names = [one[0] for one in found.description or []]
+            return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in found.fetchall()]
+
+    def _run(self, query: str, values: list[Any]) -> duckdb.DuckDBPyConnection:
+        before, _, after = query.partition("FILES")
+        files = f"read_parquet([{', '.join('?' for _ in self._files)}])"
+        at = before.count("?")
+        return _connection().execute(f"{before}{files}{after}", [*values[:at], *self._files, *values[at:]])
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    """One for the process; whoever uses it holds the lock."""
+    return duckdb.connect(config={"memory_limit": MEMORY, "threads": THREADS})
+
+
+def record_of(source: Path, trace_id: str) -> dict[str, Any] | None:
+    """The whole record of a rollout, from a job's own file."""
+    with LOCK:
+        row = _connection().execute(
+            "SELECT record FROM read_parquet(?) WHERE trace_id = ?", [str(source), trace_id]
+        ).fetchone()
+    return None if row is None else json.loads(row[0])
+
+
+def records_of(source: Path, sample_id: str) -> list[dict[str, Any]]:
+    """The records of a group."""
+    with LOCK:
+        rows = _connection().execute(
+            "SELECT record FROM read_parquet(?) WHERE sample_id = ? ORDER BY index", [str(source), sample_id]
+        ).fetchall()
+    return [json.loads(row[0]) for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,87 @@
+// What links cannot do: charts, light and dark, shading, and pages of running jobs that stay current.
+(() => {
+  "use strict";
+  const REFRESH_MS = 1500;
+  const root = document.documentElement;
+
+  const chosen = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
+  const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+  if (chosen()) root.dataset.theme = chosen();
+
+  const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  const config = () => {
+    const text = colour("--text"), soft = colour("--soft"), line = colour("--line");
+    return {
+      background: "transparent", view: { stroke: null }, font: "system-ui, sans-serif",
+      axis: { labelColor: soft, titleColor: soft, gridColor: line, domainColor: line, tickColor: line },
+      legend: { labelColor: text }, title: { color: text },
+      range: { category: isDark()
+        ? ["#63c7e6", "#f0a35a", "#9bd67f", "#d69be0", "#f08787", "#c9c36a", "#8fa8f0", "#b7b7b7"]
+        : ["#1f6f8b", "#b4580a", "#3f7d2a", "#8a3f99", "#b3362b", "#77701a", "#3f55b5", "#666666"] },
+    };
+  };
+
+  // A chart is drawn again only where its rows changed.
+  const draw = async (scope, force = false) => {
+    if (!window.vegaEmbed) return;
+    for (const place of scope.querySelectorAll(".chart")) {
+      const spec = place.parentElement.querySelector("script[type='application/json']")?.textContent ?? "";
+      if (!spec || (place.drawn === spec && !force)) continue;
+      place.drawn = spec;
+      try { await vegaEmbed(place, JSON.parse(spec), { actions: false, renderer: "svg", config: config() }); }
+      catch (error) { place.textContent = "This chart cannot be drawn."; console.warn(error.message); }
+    }
+  };
+
+  const shade = (mode) => {
+    for (const one of document.querySelectorAll(".tokens")) one.classList.toggle("by-advantage", mode === "advantage");
+    for (const one of document.querySelectorAll("[data-shade]")) one.setAttribute("aria-pressed", String(one.dataset.shade === mode));
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (!button) return;
+    if (button.dataset.theme !== undefined) {
+      root.dataset.theme = isDark() ? "light" : "dark";
+      try { localStorage.setItem("theme", root.dataset.theme); } catch { /* a browser that keeps nothing */ }
+      draw(document, true);
+    }
+    if (button.dataset.shade) shade(button.dataset.shade);
+  });
+
+  // What a person is at stays: the focus, what is unfolded, what is typed.
+  const isBusy = () => {
+    const active = document.activeElement;
+    return active && ["INPUT", "SELECT", "TEXTAREA"].includes(active.tagName);
+  };
+  const replaced = (fresh) => {
+    const old = document.querySelector("main");
+    const open = new Set([...old.querySelectorAll("details[open]")].map((one) => one.id));
+    const focus = document.activeElement?.id;
+    for (const place of old.querySelectorAll(".chart")) {
+      const same = fresh.querySelector(`#${CSS.escape(place.id)}`);
+      const spec = same?.parentElement.querySelector("script[type='application/json']")?.textContent;
+      if (same && spec === place.drawn) same.replaceWith(place);
+    }
+    old.replaceWith(fresh);
+    for (const one of fresh.querySelectorAll("details")) if (open.has(one.id)) one.open = true;
+    if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
+    draw(fresh);
+  };
+  const refresh = async () => {
+    if (document.hidden || isBusy()) return;
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    if (!answer.ok) return;
+    const text = await answer.text();
+    const main = new DOMParser().parseFromString(text, "text/html").querySelector("main");
+    if (main && main.dataset.state !== document.querySelector("main").dataset.state) replaced(main);
+    if (main && main.dataset.live !== "yes") clearInterval(timer);
+  };
+  let timer = 0;
+  const begin = () => {
+    draw(document);
+    if (document.querySelector("main")?.dataset.live === "yes")
+      timer = setInterval(() => refresh().catch(() => { /* the server is gone; the page stays as it is */ }), REFRESH_MS);
+  };
+  document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", begin) : begin();
+})();

@@ -1,0 +1,50 @@
+"""Token ids as text, one by one, from the tokenizer's own file: what was recorded is shown, and nothing is rendered again."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from huggingface_hub import try_to_load_from_cache
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+from agentrft.errors import UserError
+from agentrft.models import resolve_model
+from agentrft.models.catalog import BUILT_IN, built_in_folder
+
+FILE = "tokenizer.json"
+TOKENIZERS_KEPT = 4
+
+
+def token_texts(model: str, ids: Sequence[int]) -> list[str] | None:
+    """What each token adds to the text before it; None where the model's tokenizer is not on this machine.
+
+    A character of several tokens is added by the last of them.
+    """
+    tokenizer = _tokenizer(model)
+    if tokenizer is None:
+        return None
+    stream = DecodeStream(skip_special_tokens=False)
+    return [stream.step(tokenizer, number) or "" for number in ids]
+
+
+@lru_cache(maxsize=TOKENIZERS_KEPT)
+def _tokenizer(model: str) -> Tokenizer | None:
+    path = _file(model)
+    try:
+        return None if path is None or not path.is_file() else Tokenizer.from_file(str(path))
+    except Exception:  # tokenizers raises nothing more special for a file that it cannot read
+        return None
+
+
+def _file(model: str) -> Path | None:
+    try:
+        source = resolve_model(model)
+    except UserError:
+        return None
+    if source.name in BUILT_IN:
+        return built_in_folder(source.name) / FILE
+    if source.is_local:
+        return Path(source.path_or_id) / FILE
+    found = try_to_load_from_cache(source.path_or_id, FILE)
+    return Path(found) if isinstance(found, str) else None

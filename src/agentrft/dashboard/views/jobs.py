@@ -1,0 +1,57 @@
+"""All jobs, newest first."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agentrft.dashboard.charts import sparkline
+from agentrft.dashboard.runs import Runs
+from agentrft.report.averages import mean
+from agentrft.store import JobRow
+from agentrft.store.layout import TEST, TRAIN, VALIDATION
+
+ENDED = ("succeeded", "failed", "cancelled")
+# The time that is left is told from so many of the last steps.
+RECENT = 5
+
+
+def jobs(runs: Runs) -> dict[str, Any]:
+    """The page of all jobs."""
+    return {"jobs": [job_line(job, runs.store.metrics(job.job_id)) for job in runs.store.list_jobs()]}
+
+
+def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A job in a line.
+
+    Args:
+        metrics: all that it committed.
+    """
+    train = [row for row in metrics if row["phase"] == TRAIN]
+    validated = [row for row in metrics if row["phase"] == VALIDATION]
+    tested = [row for row in metrics if row["phase"] == TEST]
+    rewards = [row.get("reward_mean") for row in train]
+    done = train[-1]["step"] if train else 0
+    left = [row.get("step_s") or 0.0 for row in train[-RECENT:]]
+    is_running = job.status not in ENDED
+    return {
+        "job_id": job.job_id,
+        "name": job.setting("suffix") or job.job_id,
+        "status": job.status,
+        "phase": job.phase,
+        "model": job.model,
+        "method": job.setting("method") or "reinforcement",
+        "step": done if job.has_rollouts else job.step,
+        "total_steps": job.total_steps,
+        "created_at": job.created_at,
+        "seconds": (job.finished_at or time.time()) - job.created_at,
+        "seconds_left": mean(left) * max(0, (job.total_steps or 0) - done) if is_running and left else None,
+        "reward": rewards[-1] if rewards else None,
+        "validation_first": validated[0].get("reward_mean") if validated else None,
+        "validation_last": validated[-1].get("reward_mean") if validated else None,
+        "test": [row.get("reward_mean") for row in tested],
+        "sparkline": sparkline(rewards),
+        "rollouts": sum(row.get("rollouts") or 0 for row in metrics),
+        "sampled_tokens": sum((row.get("sampled_tokens_mean") or 0) * (row.get("rollouts") or 0) for row in metrics),
+        "judge_tokens": sum(sum((row.get("judge_tokens") or {}).values()) for row in metrics),
+        "error": job.error,
+    }

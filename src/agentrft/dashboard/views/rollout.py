@@ -1,0 +1,97 @@
+"""One rollout from its record: the conversation token by token, its calls, its times, its grade, and its group's tree."""
+
+import json
+import math
+from typing import Any
+
+from agentrft.dashboard.queries import record_of, records_of
+from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.token_texts import token_texts
+from agentrft.dashboard.views.tree import tree
+from agentrft.store import JobRow
+
+# Of a turn so many tokens are drawn one by one.
+MOST_TOKENS = 4000
+
+
+def rollout(runs: Runs, job: JobRow, trace_id: str) -> dict[str, Any] | None:
+    """The page of a rollout; None where there is none of this id."""
+    known, _ = runs.rollouts(job)
+    row = known.find(trace_id)
+    source = None if row is None else runs.source(job, row["phase"], row["step"])
+    record = None if source is None else record_of(source, trace_id)
+    if row is None or source is None or record is None:
+        return None
+    siblings = records_of(source, row["sample_id"])
+    return {
+        "rollout": row,
+        "turns": [_turn(turn, job.model) for turn in record["turns"]],
+        "messages": record["messages"],
+        "answer": record["output_text"],
+        "grade": record["grade"],
+        "holdout_scores": record.get("holdout_scores") or {},
+        "failure": record.get("failure_message"),
+        "faults": record.get("faults") or {},
+        "forks": record.get("forks") or {},
+        "waterfall": _waterfall(record),
+        "group": [
+            {"trace_id": one["trace_id"], "reward": one["reward"], "outcome": one["outcome"], "index": one["index"]}
+            for one in siblings
+        ],
+        "tree": tree(siblings, trace_id),
+    }
+
+
+def _turn(turn: dict[str, Any], model: str) -> dict[str, Any]:
+    sampled, logprobs = turn["sampled_ids"][:MOST_TOKENS], turn["sampled_logprobs"][:MOST_TOKENS]
+    texts = token_texts(model, sampled)
+    given = token_texts(model, turn["prompt_ids"])
+    return {
+        "given": None if given is None else "".join(given),
+        "given_tokens": len(turn["prompt_ids"]),
+        "tokens": [
+            {"text": f"{number} " if texts is None else texts[place], "id": number, "logprob": logprob, "surprise": _surprise(logprob)}
+            for place, (number, logprob) in enumerate(zip(sampled, logprobs, strict=False))
+        ],
+        "not_shown": len(turn["sampled_ids"]) - len(sampled),
+        "has_text": texts is not None,
+        "finish_reason": turn["finish_reason"],
+        "policy_version": turn["policy_version"],
+        "generation_s": turn.get("generation_s", 0.0),
+        "reasoning_tokens": turn.get("reasoning_tokens", 0),
+        "calls": [{**call, "arguments_shown": _pretty(call["arguments"])} for call in turn["tool_calls"]],
+    }
+
+
+def _surprise(logprob: float) -> float:
+    """0 for a token that was sure, towards 1 for one that was not."""
+    return round(1 - math.exp(max(-20.0, min(0.0, logprob))), 3)
+
+
+def _waterfall(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """When what ran, in seconds from the beginning; calls of a turn run side by side."""
+    bars: list[dict[str, Any]] = []
+    at = 0.0
+    for number, turn in enumerate(record["turns"], 1):
+        length = turn.get("generation_s", 0.0)
+        bars.append({"name": f"turn {number}", "kind": "generation", "start": at, "seconds": length})
+        at += length
+        longest = 0.0
+        for call in turn["tool_calls"]:
+            bars.append({"name": call["name"], "kind": "tool", "start": at, "seconds": call["latency_s"]})
+            longest = max(longest, call["latency_s"])
+        at += longest
+    if record["grade"] is not None:
+        bars.append({"name": "grade", "kind": "grade", "start": at, "seconds": record["grade"]["latency_s"]})
+        at += record["grade"]["latency_s"]
+    whole = max(at, 1e-9)
+    for bar in bars:
+        bar["left"], bar["width"] = round(100 * bar["start"] / whole, 2), max(0.4, round(100 * bar["seconds"] / whole, 2))
+    return bars
+
+
+def _pretty(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), indent=1, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return arguments

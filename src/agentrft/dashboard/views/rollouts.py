@@ -1,0 +1,69 @@
+"""Rollouts of a job: filtered and sorted, or group by group."""
+
+from typing import Any
+
+from agentrft.dashboard.queries import SORTS, Filter, Order
+from agentrft.dashboard.runs import Runs
+from agentrft.store import JobRow
+
+PER_PAGE, GROUPS_PER_PAGE = 50, 60
+
+
+def rollouts(
+    runs: Runs, job: JobRow, wanted: Filter, *, sort: str = "step", order: Order = "asc", page: int = 1
+) -> dict[str, Any]:
+    """The page of rollouts.
+
+    Args:
+        page: from 1.
+    """
+    known, missing = runs.rollouts(job)
+    rows, total = known.page(wanted, sort=sort, order=order, limit=PER_PAGE, offset=(page - 1) * PER_PAGE)
+    return {
+        "rollouts": rows,
+        "total": total,
+        "page": page,
+        "pages": max(1, -(-total // PER_PAGE)),
+        "sort": sort,
+        "order": order,
+        "sorts": list(SORTS),
+        "filter": vars(wanted),
+        "choices": known.values(["phase", "outcome", "tools", "behaviours"]),
+        "steps_missing": missing,
+    }
+
+
+def groups(runs: Runs, job: JobRow, wanted: Filter, *, page: int = 1) -> dict[str, Any]:
+    """The page of groups: a row of rollouts for each, and why the update left out what it left out."""
+    known, missing = runs.rollouts(job)
+    found = known.groups(wanted)
+    shown = found[(page - 1) * GROUPS_PER_PAGE : page * GROUPS_PER_PAGE]
+    rewards = [one["reward"] for group in found for one in group["rollouts"] if one["reward"] is not None]
+    low, high = min(rewards, default=0.0), max(rewards, default=1.0)
+    for group in shown:
+        own = [one["reward"] for one in group["rollouts"] if one["reward"] is not None]
+        group["reward"] = sum(own) / len(own) if own else None
+        group["left_out"] = _left_out(group["rollouts"])
+        for one in group["rollouts"]:
+            reward = one["reward"]
+            one["level"] = None if reward is None else round((reward - low) / ((high - low) or 1.0), 3)
+    return {
+        "groups": shown,
+        "total": len(found),
+        "page": page,
+        "pages": max(1, -(-len(found) // GROUPS_PER_PAGE)),
+        "low": low,
+        "high": high,
+        "filter": vars(wanted),
+        "choices": known.values(["phase", "outcome", "tools"]),
+        "steps_missing": missing,
+    }
+
+
+def _left_out(rollouts: list[dict[str, Any]]) -> str:
+    """In words what of a group the update did not see."""
+    broken = sum(one["left_out"] == "infrastructure" for one in rollouts)
+    parts = [f"{broken} broke on infrastructure"] if broken else []
+    if any(one["left_out"] == "alike" for one in rollouts):
+        parts.append("all rewards alike: nothing to learn")
+    return "; ".join(parts)

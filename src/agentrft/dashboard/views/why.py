@@ -1,0 +1,63 @@
+"""Why the model changed: behaviours by how much the updates paid for them, suspects on top."""
+
+from typing import Any
+
+from agentrft.dashboard.charts import Chart
+from agentrft.dashboard.runs import Runs
+from agentrft.report.why import Finding, Findings
+from agentrft.report.why.words import sentence
+from agentrft.store import JobRow
+
+COURSE = Chart("course", "Share and rewards by step", "How many show it, and the mean reward with and without it.", form=".2~f")
+KINDS = {
+    "calls": "its calls",
+    "arguments": "their arguments",
+    "source": "where the answer came from",
+    "form": "the answer's form",
+    "phrase": "phrases",
+    "failure": "how it failed",
+    "amount": "how much",
+}
+
+
+def why(runs: Runs, job: JobRow, behaviour: str = "") -> dict[str, Any]:
+    """The page.
+
+    Args:
+        behaviour: the one that is shown whole.
+    """
+    found, missing = runs.findings(job)
+    chosen = next((one for one in found.all if behaviour in (one.name, *one.also, *one.along)), None)
+    return {
+        "suspects": [_line(one, found) for one in found.suspects],
+        "reinforced": [_line(one, found) for one in found.reinforced],
+        "unlearned": [_line(one, found) for one in found.unlearned],
+        "others": [_line(one, found) for one in found.others],
+        "looked_at": found.looked_at,
+        "groups": found.groups,
+        "early": found.early,
+        "late": found.late,
+        "kinds": KINDS,
+        "chosen": None if chosen is None else _whole(runs, job, chosen, found),
+        "steps_missing": missing,
+    }
+
+
+def _line(one: Finding, found: Findings) -> dict[str, Any]:
+    return {**one.as_dict(), "text": sentence(one, found)}
+
+
+def _whole(runs: Runs, job: JobRow, one: Finding, found: Findings) -> dict[str, Any]:
+    known, _ = runs.rollouts(job)
+    rows = known.some([*one.before, *one.after])
+    return {
+        **_line(one, found),
+        "course": [
+            {"step": step, "series": name, "value": value}
+            for step, *values in one.by_step
+            for name, value in zip(("share", "reward with it", "reward without it"), values, strict=True)
+            if value is not None
+        ],
+        "rollouts_before": [rows[name] for name in one.before if name in rows],
+        "rollouts_after": [rows[name] for name in one.after if name in rows],
+    }
