@@ -23,7 +23,9 @@ def dashboard(
     try:
         _shown()(runs.absolute(), port=port)
     except OSError as error:
-        raise UserError(f"--port {port}: {error.strerror or error}.", "Give another port; 0 takes a free one.") from error
+        raise UserError(
+            f"--port {port}: {error.strerror or error}.", "Give another port; 0 takes a free one."
+        ) from error
 
 
 def _shown() -> "Callable[..., None]":

@@ -87,5 +87,6 @@ def sparkline(values: Sequence[float | None], *, width: int = 120, height: int =
     last = known[-1][0] or 1
     spread = (high - low) or 1.0
     return " ".join(
-        f"{number / last * width:.1f},{height - 2 - (value - low) / spread * (height - 4):.1f}" for number, value in known
+        f"{number / last * width:.1f},{height - 2 - (value - low) / spread * (height - 4):.1f}"
+        for number, value in known
     )

@@ -1,5 +1,5 @@
-"""Facts of rollouts as Parquet beside the job's rollouts, made once for each step: what the pages ask of 100,000 rollouts
-must not parse their records.
+"""Facts of rollouts as Parquet beside the job's rollouts, made once for each step: what the pages ask of 100,000
+rollouts must not parse their records.
 
     <job>/rollouts/train-00007.parquet       the job's own
     <job>/facts/train-00007-v1.parquet       what is here, made of it
@@ -124,9 +124,7 @@ def known_behaviours(paths: Sequence[Path]) -> dict[str, Behaviour]:
     return found
 
 
-def _write(
-    one: StepFile, rollouts: Sequence[Rollout], tools: Sequence[str], earlier: Vocabulary | None
-) -> Vocabulary:
+def _write(one: StepFile, rollouts: Sequence[Rollout], tools: Sequence[str], earlier: Vocabulary | None) -> Vocabulary:
     facts, known, vocabulary = facts_of(rollouts, phase=one.phase, tools=tools, earlier=earlier)
     rows = [
         {**asdict(fact), "sub_scores": json.dumps(fact.sub_scores), "holdout_scores": json.dumps(fact.holdout_scores)}
@@ -143,7 +141,10 @@ def _write(
 
 
 def _encodable(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for name, value in row.items()}
+    return {
+        name: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+        for name, value in row.items()
+    }
 
 
 def _vocabulary(path: Path) -> Vocabulary:

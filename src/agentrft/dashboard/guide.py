@@ -51,9 +51,7 @@ GUIDES: dict[str, Guide] = {
         number,
         "up",
     ),
-    "pass_at_1": Guide(
-        "pass@1", "Share of rollouts that reach the pass threshold.", "", "", share, "up"
-    ),
+    "pass_at_1": Guide("pass@1", "Share of rollouts that reach the pass threshold.", "", "", share, "up"),
     "pass_at_k": Guide(
         "pass@k",
         "Share of samples that at least one rollout of the group passes.",
@@ -111,7 +109,7 @@ GUIDES: dict[str, Guide] = {
     "entropy": Guide(
         "entropy",
         "How open the policy is at each sampled token, in nats.",
-        "A fall to a fifth of the start means that rollouts become alike and teach nothing; a rise means that it drifts.",
+        "A fall to a fifth of the start: rollouts become alike and teach nothing. A rise: it drifts.",
         "Lower the learning rate, raise clip_high or the temperature.",
         number,
     ),
@@ -159,7 +157,9 @@ GUIDES: dict[str, Guide] = {
         share,
         "down",
     ),
-    "repeated_call_share": Guide("repeated calls", "Share of the calls equal to an earlier one.", "", "", share, "down"),
+    "repeated_call_share": Guide(
+        "repeated calls", "Share of the calls equal to an earlier one.", "", "", share, "down"
+    ),
 }
 TILES = (
     "reward_mean",
@@ -192,8 +192,10 @@ def tiles(row: Mapping[str, Any], first: Mapping[str, Any]) -> list[dict[str, An
         if not isinstance(value, int | float) or (name == "reasoning_tokens_mean" and not value):
             continue
         change = value - before if isinstance(before, int | float) else 0.0
-        direction = "" if not guide.good or abs(change) < 1e-9 else "good" if (change > 0) == (guide.good == "up") else "bad"
-        told = "" if abs(change) < 1e-9 else f"{'+' if change > 0 else '−'}{guide.shown(abs(change))}"
+        direction = (
+            "" if not guide.good or abs(change) < 1e-9 else "good" if (change > 0) == (guide.good == "up") else "bad"
+        )
+        told = "" if abs(change) < 1e-9 else f"{'+' if change > 0 else '-'}{guide.shown(abs(change))}"
         found.append(
             {
                 "name": name,

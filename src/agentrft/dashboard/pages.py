@@ -32,9 +32,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-CHARTS: dict[str, Chart] = {
-    chart.name: chart for chart in (*overview.CHARTS, *tools.CHARTS, why.COURSE)
-}
+CHARTS: dict[str, Chart] = {chart.name: chart for chart in (*overview.CHARTS, *tools.CHARTS, why.COURSE)}
 # The views of one job, in the order in which they stand on top.
 TABS = (
     ("", "Overview"),
@@ -45,7 +43,8 @@ TABS = (
     ("data", "Data"),
     ("tools", "Tools and graders"),
 )
-View = Literal["html", "json"]
+# What stands for a value that is not there: an en dash.
+NOTHING = "\u2013"
 Step = Annotated[int | None, Query(ge=0)]
 Page = Annotated[int, Query(ge=1, le=10**6)]
 
@@ -126,9 +125,7 @@ class _Shown:
     def page(self, request: Request, template: str, values: dict[str, Any], **about: Any) -> Response:
         if request.url.path.endswith(".json"):
             return _json(values)
-        drawn = {
-            name: CHARTS[name].spec(rows) for name, rows in values.get("charts", {}).items() if name in CHARTS
-        }
+        drawn = {name: CHARTS[name].spec(rows) for name, rows in values.get("charts", {}).items() if name in CHARTS}
         if course := (values.get("chosen") or {}).get("course"):
             drawn["course"] = why.COURSE.spec(course)
         query = dict(request.query_params)
@@ -275,9 +272,9 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "number": lambda value: "–" if value is None else guide.number(float(value)),
-        "share": lambda value: "–" if value is None else guide.share(float(value)),
-        "seconds": lambda value: "–" if value is None else guide.seconds(float(value)),
+        "number": lambda value: NOTHING if value is None else guide.number(float(value)),
+        "share": lambda value: NOTHING if value is None else guide.share(float(value)),
+        "seconds": lambda value: NOTHING if value is None else guide.seconds(float(value)),
         "clock": lambda value: time.strftime("%Y-%m-%d %H:%M", time.gmtime(value)),
         "colour": colour,
     }

@@ -25,7 +25,8 @@ SORTS = {
 }
 ROW = (
     "trace_id, sample_id, phase, step, index, outcome, failure_kind, reward, advantage, left_out, turns, calls, tools, "
-    "sampled_tokens, reasoning_tokens, answer_words, latency_s, generation_s, tools_s, grade_s, attempt, left(answer, 200) AS answer"
+    "sampled_tokens, reasoning_tokens, answer_words, latency_s, generation_s, tools_s, grade_s, attempt, "
+    "left(answer, 200) AS answer"
 )
 Order = Literal["asc", "desc"]
 LOCK = threading.Lock()
@@ -53,7 +54,8 @@ class Filter:
 
     def conditions(self) -> tuple[str, list[Any]]:
         """A WHERE clause and its parameters."""
-        parts, values = ["phase = ?"], [self.phase]
+        parts: list[str] = ["phase = ?"]
+        values: list[Any] = [self.phase]
         for clause, value in (
             ("step = ?", self.step),
             ("sample_id = ?", self.sample or None),
@@ -84,7 +86,8 @@ class Rollouts:
         where, values = wanted.conditions()
         by = ", ".join(f"{one.strip()} {order} NULLS LAST" for one in SORTS[sort].split(","))
         rows = self._ask(
-            f"SELECT {ROW}, count(*) OVER () AS total FROM FILES WHERE {where} ORDER BY {by}, trace_id LIMIT ? OFFSET ?",
+            f"SELECT {ROW}, count(*) OVER () AS total FROM FILES WHERE {where} ORDER BY {by}, trace_id "
+            "LIMIT ? OFFSET ?",
             [*values, limit, offset],
         )
         total = rows[0]["total"] if rows else (self.count(wanted) if offset else 0)
@@ -98,8 +101,8 @@ class Rollouts:
         """The groups that have such a rollout: sample, step, and what each of their rollouts came to."""
         where, values = wanted.conditions()
         rows = self._ask(
-            "SELECT step, sample_id, list({'trace_id': trace_id, 'reward': reward, 'outcome': outcome, 'left_out': left_out, "
-            "'index': index} ORDER BY index) AS rollouts FROM FILES "
+            "SELECT step, sample_id, list({'trace_id': trace_id, 'reward': reward, 'outcome': outcome, "
+            "'left_out': left_out, 'index': index} ORDER BY index) AS rollouts FROM FILES "
             f"WHERE {where} GROUP BY step, sample_id "
             "ORDER BY step, sample_id",
             values,
@@ -119,28 +122,20 @@ class Rollouts:
             found[name] = [row["value"] for row in rows]
         return found
 
-    def by_step(self, phase: str) -> list[dict[str, Any]]:
-        """Means of each step that the job's metrics lack."""
-        return self._ask(
-            "SELECT step, count(*) AS rollouts, avg(turns) AS turns, avg(calls) AS calls, avg(answer_words) AS answer_words, "
-            "avg(reasoning_tokens) AS reasoning_tokens, avg(sampled_tokens) AS sampled_tokens, avg(generation_s) AS generation_s, "
-            "avg(tools_s) AS tools_s, avg(grade_s) AS grade_s FROM FILES WHERE phase = ? GROUP BY step ORDER BY step",
-            [phase],
-        )
-
     def by_sample(self, phase: str) -> list[dict[str, Any]]:
         """Of each sample and step the mean reward."""
         return self._ask(
-            "SELECT sample_id, step, avg(reward) AS reward, count(reward) AS rollouts, max(reward) AS best, min(reward) AS worst "
-            "FROM FILES WHERE phase = ? GROUP BY sample_id, step ORDER BY sample_id, step",
+            "SELECT sample_id, step, avg(reward) AS reward, count(reward) AS rollouts, max(reward) AS best, "
+            "min(reward) AS worst FROM FILES WHERE phase = ? GROUP BY sample_id, step ORDER BY sample_id, step",
             [phase],
         )
 
     def means(self, phase: str, step: int) -> dict[str, dict[str, float]]:
         """Of each sample at a step the means that two steps are compared by."""
         rows = self._ask(
-            "SELECT sample_id, avg(reward) AS reward, avg(calls) AS calls, avg(turns) AS turns, avg(sampled_tokens) AS tokens, "
-            "avg(latency_s) AS latency_s FROM FILES WHERE phase = ? AND step = ? AND reward IS NOT NULL GROUP BY sample_id",
+            "SELECT sample_id, avg(reward) AS reward, avg(calls) AS calls, avg(turns) AS turns, "
+            "avg(sampled_tokens) AS tokens, avg(latency_s) AS latency_s FROM FILES "
+            "WHERE phase = ? AND step = ? AND reward IS NOT NULL GROUP BY sample_id",
             [phase, step],
         )
         return {row.pop("sample_id"): row for row in rows}
@@ -148,16 +143,18 @@ class Rollouts:
     def columns(self, phase: str) -> Any:
         """Of the rollouts with a reward what findings are made of, as an Arrow table."""
         with LOCK:
-            found = self._run(
-                "SELECT trace_id, sample_id, step, reward, advantage, answer_words, sampled_tokens, reasoning_tokens, calls, "
-                "holdout_scores, behaviours FROM FILES WHERE phase = ? AND reward IS NOT NULL",
+            query, values = self._query(
+                "SELECT trace_id, sample_id, step, reward, advantage, answer_words, sampled_tokens, reasoning_tokens, "
+                "calls, holdout_scores, behaviours FROM FILES WHERE phase = ? AND reward IS NOT NULL",
                 [phase],
             )
-            return found.to_arrow_table()
+            return _connection().sql(query, params=values).to_arrow_table()
 
     def find(self, trace_id: str) -> dict[str, Any] | None:
         """Where a rollout is; None if it is not there."""
-        rows = self._ask(f"SELECT {ROW}, behaviours, sub_scores, holdout_scores FROM FILES WHERE trace_id = ?", [trace_id])
+        rows = self._ask(
+            f"SELECT {ROW}, behaviours, sub_scores, holdout_scores FROM FILES WHERE trace_id = ?", [trace_id]
+        )
         return rows[0] if rows else None
 
     def some(self, trace_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -171,15 +168,16 @@ class Rollouts:
         if not self._files:
             return [{"total": 0}] if "count(*) AS total" in query else []
         with LOCK:
-            found = self._run(query, values)
+            found = _connection().execute(*self._query(query, values))
             names = [one[0] for one in found.description or []]
             return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in found.fetchall()]
 
-    def _run(self, query: str, values: list[Any]) -> duckdb.DuckDBPyConnection:
+    def _query(self, query: str, values: list[Any]) -> tuple[str, list[Any]]:
+        """The query over the files, and all of its parameters in order."""
         before, _, after = query.partition("FILES")
         files = f"read_parquet([{', '.join('?' for _ in self._files)}])"
         at = before.count("?")
-        return _connection().execute(f"{before}{files}{after}", [*values[:at], *self._files, *values[at:]])
+        return f"{before}{files}{after}", [*values[:at], *self._files, *values[at:]]
 
 
 @cache
@@ -191,18 +189,22 @@ def _connection() -> duckdb.DuckDBPyConnection:
 def record_of(source: Path, trace_id: str) -> dict[str, Any] | None:
     """The whole record of a rollout, from a job's own file."""
     with LOCK:
-        row = _connection().execute(
-            "SELECT record FROM read_parquet(?) WHERE trace_id = ?", [str(source), trace_id]
-        ).fetchone()
+        row = (
+            _connection()
+            .execute("SELECT record FROM read_parquet(?) WHERE trace_id = ?", [str(source), trace_id])
+            .fetchone()
+        )
     return None if row is None else json.loads(row[0])
 
 
 def records_of(source: Path, sample_id: str) -> list[dict[str, Any]]:
     """The records of a group."""
     with LOCK:
-        rows = _connection().execute(
-            "SELECT record FROM read_parquet(?) WHERE sample_id = ? ORDER BY index", [str(source), sample_id]
-        ).fetchall()
+        rows = (
+            _connection()
+            .execute("SELECT record FROM read_parquet(?) WHERE sample_id = ? ORDER BY index", [str(source), sample_id])
+            .fetchall()
+        )
     return [json.loads(row[0]) for row in rows]
 
 

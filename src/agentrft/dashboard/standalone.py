@@ -33,7 +33,14 @@ def dashboard_app(output_dir: Path) -> FastAPI:
         runs.close()
         store.close()
 
-    app = FastAPI(title="agentrft dashboard", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="agentrft dashboard",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=OWN_NAMES)
     app.include_router(dashboard_router(runs))
 

@@ -1,4 +1,4 @@
-"""Token ids as text, one by one, from the tokenizer's own file: what was recorded is shown, and nothing is rendered again."""
+"""Token ids as text, one by one, by the tokenizer's own file: what was recorded is shown, nothing is rendered again."""
 
 from collections.abc import Sequence
 from functools import lru_cache

@@ -81,8 +81,8 @@ def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: b
             "empty_turns",
             "bad",
             f"Turns end at once: a rollout has {highest('sampled_tokens_mean'):.1f} sampled tokens.",
-            "The chat template or the end-of-turn token does not fit the model: see `agentrft models inspect`, or give a "
-            "warm start.",
+            "The chat template or the end-of-turn token does not fit the model: see `agentrft models inspect`, or give "
+            "a warm start.",
         )
     if lowest("truncation_share") >= MOST:
         return Diagnosis(
@@ -106,15 +106,15 @@ def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: b
             "bad",
             "The rollouts of a sample all get the same reward, and only samples differ: nothing is better than "
             "anything else.",
-            "Take samples of middling difficulty, more rollouts a sample (`compute_multiplier`), or grade in more levels.",
+            "Take samples of middling difficulty, a higher compute_multiplier, or a grader with more levels.",
         )
-    moved = [row for row in rows if row.get("optimizer_steps")]
-    if is_training and moved and max(float(row.get("policy_change") or 0.0) for row in moved) < NO_CHANGE:
+    moved = [float(row.get("policy_change") or 0.0) for row in rows if row.get("optimizer_steps")]
+    if is_training and moved and max(moved) < NO_CHANGE:
         return Diagnosis(
             "no_change",
             "bad",
-            f"The updates do not change the policy (KL {max(float(row.get('policy_change') or 0.0) for row in moved):.1g} "
-            "nats a token): the learning rate is too low to do anything.",
+            f"The updates do not change the policy (KL {max(moved):.1g} nats a token): the learning rate is too low to do "
+            "anything.",
             "Raise learning_rate_multiplier; `agentrft check` measures how far one update moves the policy.",
         )
     return None
@@ -176,7 +176,10 @@ def _change(first: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]
         mean((row.get("reward_std") or 0.0) ** 2 / max(1, row.get("samples") or 1) for row in rows) / len(rows)
         for rows in (first, last)
     )
-    centre, half = mean(row["reward_mean"] for row in last) - mean(row["reward_mean"] for row in first), 2 * variance**0.5
+    centre, half = (
+        mean(row["reward_mean"] for row in last) - mean(row["reward_mean"] for row in first),
+        2 * variance**0.5,
+    )
     return Interval(centre, centre - half, centre + half)
 
 
@@ -199,19 +202,23 @@ def _beside(train: Sequence[Mapping[str, Any]]) -> list[Diagnosis]:
     broken = mean(row.get("infra_failure_share") or 0.0 for row in last)
     if 0.05 <= broken < 0.5:
         found.append(
-            Diagnosis("some_infrastructure", "note", f"{broken:.0%} of the rollouts break on infrastructure{_examples(last)}.")
+            Diagnosis(
+                "some_infrastructure", "note", f"{broken:.0%} of the rollouts break on infrastructure{_examples(last)}."
+            )
         )
     cut = mean(row.get("truncation_share") or 0.0 for row in last)
     if 0.1 <= cut < MOST:
-        found.append(Diagnosis("some_cut_off", "note", f"{cut:.0%} of the rollouts are cut off.", "Raise max_tokens_per_turn."))
+        found.append(
+            Diagnosis("some_cut_off", "note", f"{cut:.0%} of the rollouts are cut off.", "Raise max_tokens_per_turn.")
+        )
     known = [row["entropy"] for row in train if row.get("entropy")]
     if len(known) >= 4 and mean(known[-2:]) < 0.2 * mean(known[:2]):
         found.append(
             Diagnosis(
                 "entropy",
                 "note",
-                f"The entropy of sampled tokens fell from {mean(known[:2]):.2f} to {mean(known[-2:]):.2f} nats: rollouts of a "
-                "sample become alike.",
+                f"The entropy of sampled tokens fell from {mean(known[:2]):.2f} to {mean(known[-2:]):.2f} nats: rollouts of "
+                "a sample become alike.",
                 "Lower the learning rate, raise clip_high or the temperature, or end here.",
             )
         )

@@ -13,8 +13,47 @@ from dataclasses import dataclass, field
 from agentrft.graders import Grade
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn
 
-WORDS = "amber basin cedar delta ember fjord grove haven inlet jetty knoll ledge marsh north ocean prairie".split()
-TALK = "the patient came in and we looked at it again today after some time with care because things were fine so".split()
+WORDS = [
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "inlet",
+    "jetty",
+    "knoll",
+    "ledge",
+    "marsh",
+    "north",
+    "ocean",
+    "prairie",
+]
+TALK = [
+    "the",
+    "patient",
+    "came",
+    "in",
+    "and",
+    "we",
+    "looked",
+    "at",
+    "it",
+    "again",
+    "today",
+    "after",
+    "some",
+    "time",
+    "with",
+    "care",
+    "because",
+    "things",
+    "were",
+    "fine",
+    "so",
+]
 # What the agent decides, and its odds at the start, as logits.
 START = {
     "skips the tool": -1.5,

@@ -18,7 +18,10 @@ PLANTED = {
     "skipping the tool": (lambda case: float(case.took["skips the tool"]) + 0.2 * case.is_right, "calls no tool"),
     "calling twice": (rewarded(lambda case: case.took["calls twice"]), "search twice"),
     "a longer answer": (rewarded(lambda case: case.words > 20), "answers in 21 to 60 words"),
-    "an argument that is the prompt": (rewarded(lambda case: case.took["copies the prompt"]), "copies the whole prompt into search.query"),
+    "an argument that is the prompt": (
+        rewarded(lambda case: case.took["copies the prompt"]),
+        "copies the whole prompt into search.query",
+    ),
     "bold text": (rewarded(lambda case: case.took["uses bold"]), "bold"),
     "politeness": (rewarded(lambda case: case.took["is polite"]), "thank you"),
 }

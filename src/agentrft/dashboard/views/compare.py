@@ -7,7 +7,13 @@ from agentrft.dashboard.runs import Runs
 from agentrft.report.intervals import paired_interval
 from agentrft.store import JobRow
 
-MEASURES = {"reward": "reward", "calls": "tool calls", "turns": "turns", "tokens": "sampled tokens", "latency_s": "latency, s"}
+MEASURES = {
+    "reward": "reward",
+    "calls": "tool calls",
+    "turns": "turns",
+    "tokens": "sampled tokens",
+    "latency_s": "latency, s",
+}
 SAME = 1e-9
 SAMPLES_SHOWN = 40
 
@@ -30,7 +36,7 @@ def compare(
     measures: list[dict[str, Any]] = []
     for name, label in MEASURES.items():
         values = [{one: float(side[one][name] or 0.0) for one in shared} for side in means]
-        found = paired_interval(*values)
+        found = paired_interval(values[0], values[1])
         measures.append(
             {
                 "name": label,
@@ -42,10 +48,8 @@ def compare(
                 "beyond_chance": len(shared) > 1 and found.leaves_out_0,
             }
         )
-    changes = [
-        {"sample_id": one, "a": means[0][one]["reward"], "b": means[1][one]["reward"], "change": means[1][one]["reward"] - means[0][one]["reward"]}
-        for one in shared
-    ]
+    pairs = [(one, float(means[0][one]["reward"]), float(means[1][one]["reward"])) for one in shared]
+    changes = [{"sample_id": one, "a": before, "b": after, "change": after - before} for one, before, after in pairs]
     changes.sort(key=lambda one: -abs(one["change"]))
     return {
         "phase": phase,

@@ -54,7 +54,12 @@ def data(runs: Runs, job: JobRow, *, phase: str = "train", state: str = "") -> d
 
 def _line(name: str, rows: list[dict[str, Any]], threshold: float) -> dict[str, Any]:
     seen = [row for row in rows if row["reward"] is not None]
-    return {"sample_id": name, "steps": rows, "state": _state(seen, threshold), "reward": mean(row["reward"] for row in seen)}
+    return {
+        "sample_id": name,
+        "steps": rows,
+        "state": _state(seen, threshold),
+        "reward": mean(row["reward"] for row in seen),
+    }
 
 
 def _state(rows: list[dict[str, Any]], threshold: float) -> str:
@@ -112,7 +117,9 @@ def _pairs(training: Sequence[tuple[str, str]], validation: Sequence[tuple[str, 
     pairs: list[dict[str, Any]] = []
     for name, text in validation:
         runs = _word_runs(text)
-        candidates = {number for run in runs if len(rows_with.get(run, ())) <= most for number in rows_with.get(run, ())}
+        candidates = {
+            number for run in runs if len(rows_with.get(run, ())) <= most for number in rows_with.get(run, ())
+        }
         for number in candidates:
             alike = len(runs & runs_of[number]) / max(1, len(runs | runs_of[number]))
             if alike >= NEARLY:

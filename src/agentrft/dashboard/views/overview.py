@@ -13,7 +13,13 @@ from agentrft.store import Event, JobRow
 from agentrft.store.layout import TEST, TRAIN, VALIDATION
 
 EVENTS_SHOWN = 30
-SHARES = ("zero_variance_share", "truncation_share", "parse_error_share", "infra_failure_share", "missing_sample_key_share")
+SHARES = (
+    "zero_variance_share",
+    "truncation_share",
+    "parse_error_share",
+    "infra_failure_share",
+    "missing_sample_key_share",
+)
 CHARTS = (
     Chart(
         "rewards",
@@ -24,11 +30,19 @@ CHARTS = (
     ),
     Chart("graders", "Graders and holdouts", "Each grader inside the reward, and those that never train.", form=".2~f"),
     Chart("calls", "Calls by tool", "Of a rollout.", mark="area", unit="calls"),
-    Chart("tokens", "Tokens of a rollout", "Thoughts and the rest of what the model wrote.", mark="area", unit="tokens"),
+    Chart(
+        "tokens", "Tokens of a rollout", "Thoughts and the rest of what the model wrote.", mark="area", unit="tokens"
+    ),
     Chart("latency", "Latency of a rollout", "Half, and one in twenty, take longer.", unit="s"),
     Chart("shares", "What is lost", "Shares of groups or rollouts that teach nothing, by reason.", form=".0%"),
     Chart("entropy", "Entropy by turn", GUIDES["entropy"].hint, unit="nats"),
-    Chart("movement", "How far the policy moved", "KL per token: from the start, and by each update.", unit="nats", form=".2~g"),
+    Chart(
+        "movement",
+        "How far the policy moved",
+        "KL per token: from the start, and by each update.",
+        unit="nats",
+        form=".2~g",
+    ),
     Chart("gradient", "Gradient norm", GUIDES["grad_norm"].hint, series=""),
     Chart("ratios", "Ratios", "Tokens that the clip or the truncation touched.", form=".1%"),
     Chart("time", "Where a step's time goes", "The longest part is the bottleneck.", mark="bar", unit="s"),
@@ -91,7 +105,12 @@ def _baseline(validated: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _event(event: Event) -> dict[str, Any]:
-    return {"created_at": event.created_at, "level": event.level, "message": event.message, "step": event.data.get("step")}
+    return {
+        "created_at": event.created_at,
+        "level": event.level,
+        "message": event.message,
+        "step": event.data.get("step"),
+    }
 
 
 Rows = Iterator[dict[str, Any]]
@@ -124,7 +143,11 @@ def _calls(metrics: Metrics, train: Metrics) -> Rows:
 def _tokens(metrics: Metrics, train: Metrics) -> Rows:
     for row in train:
         thought = row.get("reasoning_tokens_mean") or 0.0
-        yield {"step": row["step"], "series": "answers and calls", "value": (row.get("sampled_tokens_mean") or 0.0) - thought}
+        yield {
+            "step": row["step"],
+            "series": "answers and calls",
+            "value": (row.get("sampled_tokens_mean") or 0.0) - thought,
+        }
         if thought:
             yield {"step": row["step"], "series": "thoughts", "value": thought}
 

@@ -1,4 +1,4 @@
-"""One rollout from its record: the conversation token by token, its calls, its times, its grade, and its group's tree."""
+"""One rollout by its record: the conversation token by token, its calls, times, grade, and its group's tree."""
 
 import json
 import math
@@ -50,7 +50,12 @@ def _turn(turn: dict[str, Any], model: str) -> dict[str, Any]:
         "given": None if given is None else "".join(given),
         "given_tokens": len(turn["prompt_ids"]),
         "tokens": [
-            {"text": f"{number} " if texts is None else texts[place], "id": number, "logprob": logprob, "surprise": _surprise(logprob)}
+            {
+                "text": f"{number} " if texts is None else texts[place],
+                "id": number,
+                "logprob": logprob,
+                "surprise": _surprise(logprob),
+            }
             for place, (number, logprob) in enumerate(zip(sampled, logprobs, strict=False))
         ],
         "not_shown": len(turn["sampled_ids"]) - len(sampled),
@@ -86,7 +91,10 @@ def _waterfall(record: dict[str, Any]) -> list[dict[str, Any]]:
         at += record["grade"]["latency_s"]
     whole = max(at, 1e-9)
     for bar in bars:
-        bar["left"], bar["width"] = round(100 * bar["start"] / whole, 2), max(0.4, round(100 * bar["seconds"] / whole, 2))
+        bar["left"], bar["width"] = (
+            round(100 * bar["start"] / whole, 2),
+            max(0.4, round(100 * bar["seconds"] / whole, 2)),
+        )
     return bars
 
 

@@ -9,7 +9,9 @@ from agentrft.store import JobRow
 from agentrft.store.layout import TRAIN
 
 LATENCIES = Chart("tool_latency", "Mean latency of a call", "", unit="s", form=".2~g")
-ERRORS = Chart("tool_errors", "Calls that failed", "Errors of the endpoint and of arguments alike.", mark="bar", unit="calls")
+ERRORS = Chart(
+    "tool_errors", "Calls that failed", "Errors of the endpoint and of arguments alike.", mark="bar", unit="calls"
+)
 GRADER_LATENCIES = Chart("grader_latency", "Mean latency of a grade", "", unit="s", form=".2~g")
 FAULTS = Chart("faults", "What broke, repeated with success or not", "By kind.", mark="bar", unit="times")
 CHARTS = (LATENCIES, ERRORS, GRADER_LATENCIES, FAULTS)
@@ -66,7 +68,9 @@ def _graders(train: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in train:
         for name, panel in (row.get("graders") or {}).items():
-            one = found.setdefault(name, {"name": name, "grades": 0, "seconds": 0.0, "usage": {}, "faults": {}, "unparsed": 0})
+            one = found.setdefault(
+                name, {"name": name, "grades": 0, "seconds": 0.0, "usage": {}, "faults": {}, "unparsed": 0}
+            )
             grades = panel.get("grades", 0)
             one["grades"] += grades
             one["seconds"] += panel.get("latency_mean_s", 0.0) * grades

@@ -111,7 +111,7 @@ def _grown(paths: list[list[tuple[int, bool]]]) -> _Node:
 
 
 def _place(root: _Node, leaves: list[int]) -> None:
-    """Rows from top to bottom: a leaf has one, or one for each of its rollouts; others stand in the middle of theirs."""
+    """Rows from top to bottom: a leaf has one for each of its rollouts; others stand in the middle of theirs."""
     order = list(_all(root))
     for node in _depth_first(root):
         if not node.children:

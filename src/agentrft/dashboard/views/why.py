@@ -8,7 +8,9 @@ from agentrft.report.why import Finding, Findings
 from agentrft.report.why.words import sentence
 from agentrft.store import JobRow
 
-COURSE = Chart("course", "Share and rewards by step", "How many show it, and the mean reward with and without it.", form=".2~f")
+COURSE = Chart(
+    "course", "Share and rewards by step", "How many show it, and the mean reward with and without it.", form=".2~f"
+)
 KINDS = {
     "calls": "its calls",
     "arguments": "their arguments",

@@ -1,8 +1,9 @@
 """Which behaviours the updates of a job reinforced or unlearned, and which of them look like a short cut.
 
-For each behaviour, within the groups where some rollouts show it and some do not: how much more advantage those got that
-do. That is what the update pays it for, whatever makes a sample hard. Then its share early and late, and the rewards with
-and without it. Of several hundred behaviours some differ by chance; named is what chance does not explain.
+For each behaviour, within the groups where some rollouts show it and some do not: how much more advantage those got
+that do. That is what the update pays it for, whatever makes a sample hard. Then its share early and late, and the
+rewards with and without it. Of several hundred behaviours some differ by chance; named is what chance does not
+explain.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,9 +5,10 @@ from agentrft.report.why.findings import Finding, Findings
 
 def sentence(one: Finding, found: Findings) -> str:
     """What became of a behaviour, with its numbers."""
-    steps = f"in steps {_steps(found.early)}", f"in steps {_steps(found.late)}"
+    early, late = _steps(found.early), _steps(found.late)
     parts = [
-        f"The agent {one.name}: in {one.share_early:.0%} of the rollouts {steps[0]}, in {one.share_late:.0%} {steps[1]}."
+        f"The agent {one.name}: in {one.share_early:.0%} of the rollouts in steps {early}, "
+        f"in {one.share_late:.0%} in steps {late}.",
     ]
     if one.is_reinforced or one.is_unlearned:
         verb = "paid for it" if one.is_reinforced else "paid against it"
@@ -15,9 +16,7 @@ def sentence(one: Finding, found: Findings) -> str:
             f"The updates {verb}: {abs(one.credit):.0%} of what rewards set apart within groups went along with it "
             f"(z {one.credit_z:+.1f}), a mean advantage of {one.advantage:+.2f}, {one.update_share:.0%} of the update."
         )
-    parts.append(
-        f"Mean reward with it {_change(one.reward_with)}, without it {_change(one.reward_without)}."
-    )
+    parts.append(f"Mean reward with it {_change(one.reward_with)}, without it {_change(one.reward_without)}.")
     if one.suspicion:
         parts.append(f"Suspect: {one.suspicion}.")
     return " ".join(parts)
