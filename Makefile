@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow lint lint-code lint-types dist format quickstart revision bench-api bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-why lint lint-code lint-types dist format quickstart revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -27,6 +27,13 @@ test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on Post
 
 test-evals: setup ## an eval of a base and a fine-tuned model over 100 rows, equal to `agentrft eval`
 	AGENTRFT_EVAL_ROWS=100 AGENTRFT_EVAL_MODEL=smollm2-135m $(PYTHON_BIN) -m pytest -q -s -m "" tests/server/test_evals_sampled.py -k numbers
+
+test-browser: setup ## every page in Chromium: light and dark, narrow and wide, by keyboard, with axe; live changes; pictures in build/pages
+	@scripts/system.sh
+	$(PYTHON_BIN) -m pytest -q -m browser tests/dashboard
+
+test-why: setup ## planted behaviours are named and honest runs raise no suspicion, ten runs of each
+	AGENTRFT_WHY_RUNS=10 $(PYTHON_BIN) -m pytest -q tests/report/why
 
 test-chaos: setup ## rollouts against tools and graders that misbehave, and an outage of 30 seconds
 	AGENTRFT_CHAOS_ROLLOUTS=1000 AGENTRFT_CHAOS_OUTAGE_S=30 $(PYTHON_BIN) -m pytest -q -s tests/chaos
@@ -91,6 +98,9 @@ revision: setup ## a new file in store/migrations/versions with what changed in 
 
 bench-api: setup ## two hundred clients that poll a job, beside its training
 	$(PYTHON_BIN) -m benchmarks.api_load $(ARGS)
+
+bench-dashboard: setup ## the pages over 100,000 rollouts: how fast each answers, and in how much memory
+	$(PYTHON_BIN) -m benchmarks.dashboard $(ARGS)
 
 bench-engine: setup ## generation at 64 sequences beside transformers' generate and vLLM's CPU build
 	@scripts/setup_peer.sh vllm

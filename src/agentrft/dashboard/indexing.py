@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from agentrft.dashboard.facts_files import make_missing
+from agentrft.dashboard.findings_file import make_findings
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +55,18 @@ class Indexer:
                 context = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=WORK_PER_PROCESS)
             try:
-                return self._pool.submit(make_missing, job_folder, tools, facts_folder)
+                return self._pool.submit(_look_through, job_folder, tools, facts_folder)
             except BrokenProcessPool:
                 # Its process was killed; another one is begun.
                 self._pool = None
         raise RuntimeError("no process for facts can be started")
+
+
+def _look_through(job_folder: Path, tools: list[str], facts_folder: Path | None) -> int:
+    """All that the pages need of a job."""
+    made = make_missing(job_folder, tools, facts_folder)
+    make_findings(job_folder, facts_folder)
+    return made
 
 
 def _log_what_failed(future: "Future[int]") -> None:

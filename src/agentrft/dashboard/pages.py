@@ -135,13 +135,23 @@ class _Shown:
             "chart_titles": CHARTS,
             "json_url": f"{_json_path(request.url.path)}{'?' + urlencode(query) if query else ''}",
             "query": query,
-            "state": hashlib.sha256(json.dumps(finite(_without_clock(values)), default=str).encode()).hexdigest()[:16],
+            "state": _state(values, about),
             "link": lambda **changes: _link(query, changes),
             "now": time.time(),
             **values,
             **about,
         }
         return HTMLResponse(_environment().get_template(template).render(context), headers=HEADERS)
+
+
+def _state(values: dict[str, Any], about: dict[str, Any]) -> str:
+    """Changes whenever there is something new to be seen."""
+    seen = {
+        **_without_clock(values),
+        "steps": about.get("steps"),
+        "status": getattr(about.get("job_row"), "status", ""),
+    }
+    return hashlib.sha256(json.dumps(finite(seen), default=str).encode()).hexdigest()[:16]
 
 
 def _without_clock(values: dict[str, Any]) -> dict[str, Any]:

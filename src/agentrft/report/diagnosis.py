@@ -113,8 +113,8 @@ def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: b
         return Diagnosis(
             "no_change",
             "bad",
-            f"The updates do not change the policy (KL {max(moved):.1g} nats a token): the learning rate is too low to do "
-            "anything.",
+            f"The updates do not change the policy (KL {max(moved):.1g} nats a token): the learning rate is too low to "
+            "do anything.",
             "Raise learning_rate_multiplier; `agentrft check` measures how far one update moves the policy.",
         )
     return None
@@ -217,8 +217,8 @@ def _beside(train: Sequence[Mapping[str, Any]]) -> list[Diagnosis]:
             Diagnosis(
                 "entropy",
                 "note",
-                f"The entropy of sampled tokens fell from {mean(known[:2]):.2f} to {mean(known[-2:]):.2f} nats: rollouts of "
-                "a sample become alike.",
+                f"The entropy of sampled tokens fell from {mean(known[:2]):.2f} to {mean(known[-2:]):.2f} nats: "
+                "rollouts of a sample become alike.",
                 "Lower the learning rate, raise clip_high or the temperature, or end here.",
             )
         )

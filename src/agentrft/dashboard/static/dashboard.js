@@ -12,7 +12,7 @@
   const config = () => {
     const text = colour("--text"), soft = colour("--soft"), line = colour("--line");
     return {
-      background: "transparent", view: { stroke: null }, font: "system-ui, sans-serif",
+      aria: false, background: "transparent", view: { stroke: null }, font: "system-ui, sans-serif",
       axis: { labelColor: soft, titleColor: soft, gridColor: line, domainColor: line, tickColor: line },
       legend: { labelColor: text }, title: { color: text },
       range: { category: isDark()
@@ -28,7 +28,10 @@
       const spec = place.parentElement.querySelector("script[type='application/json']")?.textContent ?? "";
       if (!spec || (place.drawn === spec && !force)) continue;
       place.drawn = spec;
-      try { await vegaEmbed(place, JSON.parse(spec), { actions: false, renderer: "svg", config: config() }); }
+      try { await vegaEmbed(place, JSON.parse(spec), { actions: false, renderer: "svg", config: config() });
+        // The picture has its name from what is around it.
+        place.querySelector("svg")?.setAttribute("aria-hidden", "true");
+      }
       catch (error) { place.textContent = "This chart cannot be drawn."; console.warn(error.message); }
     }
   };
@@ -73,8 +76,12 @@
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (!answer.ok) return;
     const text = await answer.text();
-    const main = new DOMParser().parseFromString(text, "text/html").querySelector("main");
-    if (main && main.dataset.state !== document.querySelector("main").dataset.state) replaced(main);
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    const main = fresh.querySelector("main");
+    if (main && main.dataset.state !== document.querySelector("main").dataset.state) {
+      document.getElementById("where").replaceWith(fresh.getElementById("where"));
+      replaced(main);
+    }
     if (main && main.dataset.live !== "yes") clearInterval(timer);
   };
   let timer = 0;

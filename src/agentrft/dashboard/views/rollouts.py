@@ -28,7 +28,7 @@ def rollouts(
         "order": order,
         "sorts": list(SORTS),
         "filter": vars(wanted),
-        "choices": known.values(["phase", "outcome", "tools", "behaviours"]),
+        "choices": runs.choices(job),
         "steps_missing": missing,
     }
 
@@ -55,7 +55,7 @@ def groups(runs: Runs, job: JobRow, wanted: Filter, *, page: int = 1) -> dict[st
         "low": low,
         "high": high,
         "filter": vars(wanted),
-        "choices": known.values(["phase", "outcome", "tools"]),
+        "choices": {name: values for name, values in runs.choices(job).items() if name != "behaviours"},
         "steps_missing": missing,
     }
 

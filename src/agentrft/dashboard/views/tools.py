@@ -20,6 +20,16 @@ CHARTS = (LATENCIES, ERRORS, GRADER_LATENCIES, FAULTS)
 def tools(runs: Runs, job: JobRow) -> dict[str, Any]:
     """The page."""
     train = [row for row in runs.store.metrics(job.job_id) if row["phase"] == TRAIN]
+    charts = {
+        "tool_latency": _course(train, "tools", "latency_mean_s"),
+        "tool_errors": _course(train, "tools", "errors"),
+        "grader_latency": _course(train, "graders", "latency_mean_s"),
+        "faults": [
+            {"step": row["step"], "series": kind, "value": count}
+            for row in train
+            for kind, count in (row.get("faults") or {}).items()
+        ],
+    }
     return {
         "tools": _tools(train),
         "statuses": _added(row.get("tool_statuses") or {} for row in train),
@@ -28,16 +38,7 @@ def tools(runs: Runs, job: JobRow) -> dict[str, Any]:
         "graders": _graders(train),
         "judge_tokens": _added(row.get("judge_tokens") or {} for row in train),
         "requests": sum(row.get("tool_requests") or 0 for row in train),
-        "charts": {
-            "tool_latency": _course(train, "tools", "latency_mean_s"),
-            "tool_errors": _course(train, "tools", "errors"),
-            "grader_latency": _course(train, "graders", "latency_mean_s"),
-            "faults": [
-                {"step": row["step"], "series": kind, "value": count}
-                for row in train
-                for kind, count in (row.get("faults") or {}).items()
-            ],
-        },
+        "charts": {name: rows for name, rows in charts.items() if rows},
     }
 
 

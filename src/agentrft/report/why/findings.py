@@ -85,6 +85,14 @@ class Finding:
     def name(self) -> str:
         return self.behaviour.name
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Finding":
+        """As `as_dict` gave it."""
+        rest = {name: one for name, one in value.items() if name not in ("name", "kind", "given")}
+        rest |= {name: tuple(rest[name]) for name in ("reward_with", "reward_without")}
+        rest["by_step"] = [tuple(one) for one in rest["by_step"]]
+        return cls(Behaviour(value["name"], value["kind"], value["given"]), **rest)
+
     def as_dict(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "behaviour"}
         return {"name": self.name, "kind": self.behaviour.kind, "given": self.behaviour.given, **values}
@@ -110,6 +118,21 @@ class Findings:
     groups: int
     early: tuple[int, int]
     late: tuple[int, int]
+
+    @classmethod
+    def nothing(cls) -> "Findings":
+        """Of no rollouts."""
+        return cls([], [], [], [], 0, 0, (0, 0), (0, 0))
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> "Findings":
+        """As `as_dict` gave it."""
+        kinds = {
+            name: [Finding.from_dict(one) for one in value[name]]
+            for name in ("suspects", "reinforced", "unlearned", "others")
+        }
+        early, late = ((int(value[name][0]), int(value[name][1])) for name in ("early", "late"))
+        return cls(**kinds, looked_at=value["looked_at"], groups=value["groups"], early=early, late=late)
 
     @property
     def all(self) -> list[Finding]:

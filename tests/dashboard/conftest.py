@@ -1,0 +1,41 @@
+"""A finished job, a running one, and pages over them."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from agentrft.dashboard.standalone import dashboard_app
+from agentrft.store import JobStore
+from tests.dashboard.stored_runs import planted_runs
+
+Planted = tuple[JobStore, str]
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
+    """A finished job whose grader pays for bold text, with all of its facts made."""
+    store, job_id = planted_runs(tmp_path_factory.mktemp("runs") / "runs")
+    yield store, job_id
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def client(planted: Planted) -> Iterator[TestClient]:
+    store, job_id = planted
+    app = dashboard_app(store.output_dir)
+    with TestClient(app) as client:
+        for _ in range(600):
+            if client.get(f"/jobs/{job_id}/rollouts.json").json()["steps_missing"] == 0:
+                break
+            asyncio.run(asyncio.sleep(0.1))
+        yield client
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[TestClient]:
+    JobStore(tmp_path / "runs").close()
+    with TestClient(dashboard_app(tmp_path / "runs")) as client:
+        yield client

@@ -1,0 +1,170 @@
+"""What the pages answer, as data and as HTML, without a browser."""
+
+import json
+import os
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from agentrft.dashboard.facts_files import step_files
+from agentrft.dashboard.queries import record_of
+from agentrft.store import read_rollouts
+from agentrft.store.layout import TRAIN, rollouts_file
+from tests.dashboard.conftest import Planted
+
+TABS = ("", "/groups", "/rollouts", "/why", "/compare", "/data", "/tools")
+
+
+def rows_of(planted: Planted, step: int | None = None) -> list[dict[str, Any]]:
+    store, job_id = planted
+    steps = range(1, 7) if step is None else [step]
+    return [row for one in steps for row in read_rollouts(rollouts_file(store.job_folder(job_id), TRAIN, one))]
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_every_page_has_its_data_at_the_same_address(client: TestClient, planted: Planted, tab: str) -> None:
+    path = f"/jobs/{planted[1]}{tab}"
+    page, data = client.get(path), client.get(f"{path}.json")
+    assert page.status_code == data.status_code == 200
+    assert page.headers["content-type"].startswith("text/html") and data.headers["content-type"] == "application/json"
+    assert f'href="{path}.json"' in page.text
+    json.loads(data.text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_jobs_are_listed_and_an_empty_folder_says_how_to_start(client: TestClient, empty: TestClient) -> None:
+    (job,) = client.get("/index.json").json()["jobs"]
+    assert job["status"] == "succeeded" and job["step"] == job["total_steps"] == 6 and job["rollouts"] == 8 * 64
+    assert "agentrft train job.yaml" in empty.get("/").text
+    assert empty.get("/index.json").json() == {"jobs": []}
+
+
+@pytest.mark.parametrize(
+    "path", ["/jobs/ftjob-none", "/jobs/{}/nothing", "/jobs/{}/rollouts/trace_none", "/static/x.js"]
+)
+def test_what_is_not_there_is_404(client: TestClient, planted: Planted, path: str) -> None:
+    assert client.get(path.format(planted[1])).status_code == 404
+
+
+def test_the_step_that_is_asked_for_is_shown_with_its_change_since_the_first(
+    client: TestClient, planted: Planted
+) -> None:
+    shown = client.get(f"/jobs/{planted[1]}.json?step=3").json()
+    rewards = {row["step"]: row["reward_mean"] for row in planted[0].metrics(planted[1]) if row["phase"] == TRAIN}
+    tile = next(one for one in shown["tiles"] if one["name"] == "reward_mean")
+    assert shown["shown_step"] == 3
+    assert tile["value"] == rewards[3] and tile["change"] == pytest.approx(rewards[3] - rewards[1])
+
+
+@pytest.mark.parametrize(
+    ("query", "fits"),
+    [
+        ("step=2", lambda row: row["step"] == 2),
+        ("low=0.5&high=0.5", lambda row: row["reward"] == 0.5),
+        ("sample=s4-1", lambda row: row["sample_id"] == "s4-1"),
+        ("outcome=graded", lambda row: row["outcome"] == "graded"),
+        ("outcome=infra_failed", lambda row: False),
+        ("tool=search", lambda row: row["tool_calls"] > 0),
+        ("text=CERTIFIED+expert", lambda row: "certified expert" in row["output_text"].lower()),
+        ("behaviour=uses+bold+text", lambda row: "**" in row["output_text"]),
+        ("lacks=uses+bold+text", lambda row: "**" not in row["output_text"]),
+    ],
+)
+def test_filters_give_what_the_jobs_own_files_give(client: TestClient, planted: Planted, query: str, fits: Any) -> None:
+    found = client.get(f"/jobs/{planted[1]}/rollouts.json?{query}").json()
+    wanted = {row["trace_id"] for row in rows_of(planted) if fits(row)}
+    seen = {row["trace_id"] for row in found["rollouts"]}
+    for page in range(2, found["pages"] + 1):
+        seen |= {
+            row["trace_id"]
+            for row in client.get(f"/jobs/{planted[1]}/rollouts.json?{query}&page={page}").json()["rollouts"]
+        }
+    assert found["total"] == len(wanted) and seen == wanted
+
+
+@pytest.mark.parametrize("sort", ["reward", "tokens", "advantage", "calls", "latency"])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_rollouts_are_sorted(client: TestClient, planted: Planted, sort: str, order: str) -> None:
+    rows = client.get(f"/jobs/{planted[1]}/rollouts.json?sort={sort}&order={order}").json()["rollouts"]
+    column = {"tokens": "sampled_tokens", "latency": "latency_s"}.get(sort, sort)
+    values = [row[column] for row in rows]
+    assert values == sorted(values, reverse=order == "desc")
+
+
+@pytest.mark.parametrize("query", ["low=x", "step=-1", "page=0", "page=99999999999"])
+def test_what_is_no_number_is_refused(client: TestClient, planted: Planted, query: str) -> None:
+    assert client.get(f"/jobs/{planted[1]}/rollouts?{query}").status_code in (400, 422)
+
+
+@pytest.mark.parametrize("text", ["'; DROP TABLE x; --", "%", "<script>alert(1)</script>", "\u202e", "a" * 5000])
+def test_text_from_outside_is_a_value_and_never_code(client: TestClient, planted: Planted, text: str) -> None:
+    page = client.get(f"/jobs/{planted[1]}/rollouts", params={"text": text, "sample": text, "behaviour": text})
+    assert page.status_code == 200 and "<script>alert" not in page.text
+    assert client.get(f"/jobs/{planted[1]}/rollouts.json").json()["total"] == 6 * 64
+
+
+def test_a_group_shows_what_the_update_left_out_and_why(client: TestClient, planted: Planted) -> None:
+    groups = client.get(f"/jobs/{planted[1]}/groups.json").json()["groups"]
+    for group in groups:
+        rewards = {one["reward"] for one in group["rollouts"]}
+        assert ("alike" in group["left_out"]) == (len(rewards) == 1)
+
+
+def test_a_rollout_is_shown_token_by_token_with_its_groups_tree(client: TestClient, planted: Planted) -> None:
+    store, job_id = planted
+    row = rows_of(planted, 2)[5]
+    found = client.get(f"/jobs/{job_id}/rollouts/{row['trace_id']}.json").json()
+    record = record_of(rollouts_file(store.job_folder(job_id), TRAIN, 2), row["trace_id"])
+    assert record is not None
+    sampled = [[token["id"] for token in turn["tokens"]] for turn in found["turns"]]
+    assert sampled == [turn["sampled_ids"] for turn in record["turns"]]
+    siblings = [one["record"] for one in rows_of(planted, 2) if one["sample_id"] == row["sample_id"]]
+    total = sum(len(turn["prompt_ids"]) + len(turn["sampled_ids"]) for one in siblings for turn in one["turns"])
+    assert found["tree"]["total_tokens"] == total and found["tree"]["unique_tokens"] < total / 2
+    assert {one["trace_id"] for one in found["tree"]["ends"]} == {one["trace_id"] for one in siblings}
+    assert client.get(f"/jobs/{job_id}/rollouts/{row['trace_id']}").status_code == 200
+
+
+def test_why_names_what_the_grader_pays_for_and_shows_rollouts_before_and_after(
+    client: TestClient, planted: Planted
+) -> None:
+    found = client.get(f"/jobs/{planted[1]}/why.json?behaviour=uses+bold+text").json()
+    assert found["reinforced"][0]["name"] == "uses bold text"
+    assert [one["name"] for one in found["suspects"]] == ["uses bold text"]
+    assert all("**" not in one["answer"] for one in found["chosen"]["rollouts_before"])
+    assert all("**" in one["answer"] for one in found["chosen"]["rollouts_after"])
+    shares = [one["value"] for one in found["chosen"]["course"] if one["series"] == "share"]
+    bold = [sum("**" in row["output_text"] for row in rows_of(planted, step)) / 64 for step in range(1, 7)]
+    assert shares == pytest.approx(bold)
+
+
+def test_compare_counts_wins_and_losses_on_the_same_samples(client: TestClient, planted: Planted) -> None:
+    found = client.get(f"/jobs/{planted[1]}/compare.json?phase=validation").json()
+    assert found["a"]["step"] == 0 and found["b"]["step"] == 6
+    assert found["wins"] + found["losses"] + found["ties"] == found["samples"] == 8
+    reward = found["measures"][0]
+    assert reward["low"] < reward["difference"] < reward["high"]
+
+
+def test_pages_load_nothing_from_elsewhere_and_stand_in_no_frame(client: TestClient, planted: Planted) -> None:
+    page = client.get(f"/jobs/{planted[1]}")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert not re.findall(r'(?:src|href)="(?:https?:)?//', page.text)
+
+
+def test_a_page_by_another_hosts_name_is_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_facts_are_made_anew_where_the_rollouts_changed(planted: Planted) -> None:
+    store, job_id = planted
+    one = step_files(store.job_folder(job_id))[0]
+    assert one.is_ready
+    one.facts.touch()
+    assert one.is_ready
+    stat = one.facts.stat()
+    os.utime(one.source, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert not one.is_ready
+    os.utime(one.source, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+    assert one.is_ready
