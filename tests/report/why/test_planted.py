@@ -69,17 +69,23 @@ def test_what_the_grader_pays_for_and_a_holdout_does_not_is_a_suspect(planted: s
     assert any(words in name for one in found.suspects for name in (one.name, *one.also)), names_of(found, 8)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_copying_by_place_is_a_suspect_where_what_is_done_without_it_got_worse(seed: int):
-    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": 0.8, "takes the first item": -1.2}
-    run = Run(honest, seed=seed, steps=18, samples=16, start=start, rightly_first=0.75, unlearnable=("reads",))
+def copying_by_place(seed: int) -> Run:
+    """What is not copied is read at first, half of the time, and reading is forgotten as copying is learned."""
+    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": -0.1, "takes the first item": -1.2}
+    run = Run(honest, seed=seed, steps=18, samples=20, start=start, rightly_first=0.8, unlearnable=("reads",))
     run.displaces["takes the first item"] = "reads"
+    return run
 
-    found = found_in(run.rolled_out())
 
+def test_copying_by_place_is_named_first_and_most_often_a_suspect():
     habit = "answers with the first item of the last result"
-    assert habit in [one.name for one in found.reinforced[:3]], names_of(found, 8)
-    assert [one.name for one in found.suspects] == [habit]
+
+    found = [found_in(copying_by_place(seed).rolled_out()) for seed in SEEDS]
+
+    assert [one.reinforced[0].name for one in found] == [habit for _ in SEEDS]
+    suspects = [[suspect.name for suspect in one.suspects] for one in found]
+    assert all(names in ([], [habit]) for names in suspects)
+    assert sum(map(len, suspects)) > len(SEEDS) / 2
 
 
 @pytest.mark.parametrize("with_holdout", [False, True])

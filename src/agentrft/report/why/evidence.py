@@ -197,6 +197,25 @@ def z_between(before: Floats, after: Floats) -> float:
     return difference / math.sqrt(variance)
 
 
+def z_of_trend(evidence: Evidence, rows: Ints) -> float:
+    """Of the slope of these rollouts' rewards over the steps, by least squares over groups; 0 of too few."""
+    counts, sums = evidence.by_group(rows), evidence.by_group(rows, evidence.reward)
+    there = counts > 0
+    if int(there.sum()) < LEAST_GROUPS:
+        return 0.0
+    weight, reward = counts[there], sums[there] / counts[there]
+    step = evidence.group_step[there].astype(np.float64)
+    step -= float(np.average(step, weights=weight))
+    reward -= float(np.average(reward, weights=weight))
+    spread = float((weight * step**2).sum())
+    if spread <= 1e-12:
+        return 0.0
+    slope = float((weight * step * reward).sum()) / spread
+    # Groups of few rollouts vary more, which this takes into account (White 1980, doi:10.2307/1912934).
+    variance = float((weight**2 * step**2 * (reward - slope * step) ** 2).sum()) / spread**2
+    return slope / math.sqrt(variance) if variance > 1e-18 else 0.0
+
+
 def centred(evidence: Evidence, values: Floats) -> Floats:
     """Each value less its group's mean; 0 where there is none."""
     rows = np.flatnonzero(~np.isnan(values))

@@ -24,6 +24,7 @@ from agentrft.report.why.evidence import (
     not_by_chance,
     probability,
     z_between,
+    z_of_trend,
 )
 
 # Of what is named, so much may be chance.
@@ -31,8 +32,9 @@ FALSE_RATE = 0.01
 # A behaviour of nearly the same rollouts, or of nearly all others, is another name for it.
 SAME = 0.9
 # What a short cut has at least: a rise of its share, a fall of the reward without it, also as a part of that reward,
-# rollouts that lack it at the end, and the z of each.
-LEAST_RISE, LEAST_FALL, LEAST_FALL_SHARE, LEAST_LACKING, SURE = 0.15, 0.05, 0.3, 12, 3.0
+# and rollouts that lack it after the first third; and the z of the rise and of the fall.
+LEAST_RISE, LEAST_FALL, LEAST_FALL_SHARE, LEAST_LACKING = 0.15, 0.05, 0.3, 12
+SURE, SURE_FALL = 3.0, 2.0
 # Of a holdout: how much of the reward's contrast it may have and still not explain it; and how much that has at least.
 HOLDOUT_SHARE, LEAST_CREDIT = 0.3, 0.15
 EXAMPLES = 4
@@ -243,12 +245,6 @@ def _by_step(
     ]
 
 
-def _group_means(evidence: Evidence, rows: Ints, values: Floats, window: tuple[int, int]) -> Floats:
-    counts, sums = evidence.by_group(rows), evidence.by_group(rows, values)
-    there = (counts > 0) & evidence.groups_within(window)
-    return sums[there] / counts[there]
-
-
 def _suspicion(evidence: Evidence, one: Finding, held: Mapping[str, Contrast]) -> str:
     rise = one.share_late - one.share_early
     if one.behaviour.kind == "failure" or rise < LEAST_RISE or one.share_z < SURE:
@@ -269,10 +265,9 @@ def _unlearning(evidence: Evidence, one: Finding) -> str:
         return ""
     shown = evidence.members[one.behaviour]
     lacking = np.setdiff1d(evidence.possible(one.behaviour), shown, assume_unique=True)
-    # Few are left in the last third without what has spread.
+    # Few are left in the last third without what has spread, so that all steps say whether their reward fell.
     rest = (evidence.early[1] + 1, evidence.late[1])
-    rewards = [_group_means(evidence, lacking, evidence.reward, window) for window in (evidence.early, rest)]
-    if int(evidence.within(rest)[lacking].sum()) < LEAST_LACKING or z_between(*rewards) > -SURE:
+    if int(evidence.within(rest)[lacking].sum()) < LEAST_LACKING or z_of_trend(evidence, lacking) > -SURE_FALL:
         return ""
     return "it spread while what is done without it got worse"
 
