@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from agentrft.dashboard.standalone import dashboard_app
+from agentrft.dashboard.standalone import own_pages, runs_of
 from agentrft.store import JobStore
 from tests.dashboard.stored_runs import planted_runs
 
@@ -25,17 +25,20 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
 @pytest.fixture(scope="session")
 def client(planted: Planted) -> Iterator[TestClient]:
     store, job_id = planted
-    app = dashboard_app(store.output_dir)
-    with TestClient(app) as client:
+    runs = runs_of(store.output_dir)
+    with TestClient(own_pages(runs)) as client:
         for _ in range(600):
             if client.get(f"/jobs/{job_id}/rollouts.json").json()["steps_missing"] == 0:
                 break
             asyncio.run(asyncio.sleep(0.1))
         yield client
+    runs.close()
 
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Iterator[TestClient]:
     JobStore(tmp_path / "runs").close()
-    with TestClient(dashboard_app(tmp_path / "runs")) as client:
+    runs = runs_of(tmp_path / "runs")
+    with TestClient(own_pages(runs)) as client:
         yield client
+    runs.close()

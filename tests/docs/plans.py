@@ -40,6 +40,10 @@ PLANS: dict[str, Runs | Needs] = {
     "README.md#from-openais-fine-tuning-api": Runs(),
     # The targets are what CI and contributors run; `test_documents` holds that each is there.
     "CONTRIBUTING.md#working-on-agentrft": Needs("make setup", "tests/docs/test_documents.py"),
+    "README.md#see-why-it-changed": Needs("agentrft dashboard", "tests/dashboard/test_report_file.py"),
+    "docs/dashboard.md#pages-that-say-how-a-job-goes-and-why-its-model-changed": Needs(
+        "With `runs` being the folder of your jobs", "tests/dashboard/test_report_file.py"
+    ),
     "docs/benchmarks.md#benchmarks": Needs("Peers are installed into environments of their own", ""),  # hours
     "docs/benchmarks.md#on-a-gpu": Needs("A machine with one H100", "tests/benchmarks/test_gpu_check.py"),
     "docs/job.md#before-training-agentrft-check": Needs("agentrft check", "tests/job/test_check.py"),

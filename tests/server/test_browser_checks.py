@@ -144,6 +144,22 @@ def test_a_browser_may_give_the_key_as_a_password_for_reports_alone(tmp_path: Pa
             assert answer.status_code == 401 and "www-authenticate" not in answer.headers
 
 
+def test_the_pages_are_behind_the_same_checks_and_take_the_key_as_a_password(tmp_path: Path) -> None:
+    with client(tmp_path) as one:
+        assert "There are no jobs here yet" in one.get("/dashboard/").text
+        assert one.get("/dashboard/", headers=OPENED).status_code == 200
+        assert one.get("/dashboard/index.json", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert one.get("/dashboard/jobs/ftjob-none").status_code == 404
+        assert one.post("/dashboard/").status_code == 405
+        _, key = make_key(tmp_path)
+        asked = one.get("/dashboard/")
+        assert asked.status_code == 401 and asked.headers["www-authenticate"].startswith("Basic ")
+        assert one.get("/dashboard/static/dashboard.css").status_code == 401
+        for path in ("/dashboard/", "/dashboard/index.json", "/dashboard/static/dashboard.css"):
+            assert one.get(path, auth=("me", key)).status_code == 200
+        assert one.post("/dashboard/", auth=("me", key)).status_code == 401
+
+
 def test_there_are_no_websockets(keyless: TestClient) -> None:
     with pytest.raises(WebSocketDisconnect), keyless.websocket_connect("/v1/models"):
         pass

@@ -14,6 +14,7 @@ from agentrft.cli.init import init
 from agentrft.cli.inspecting import inspect
 from agentrft.cli.listing import events, jobs, models
 from agentrft.cli.measure import baseline, compare, evaluate
+from agentrft.cli.report import report
 from agentrft.cli.rollouts import rollouts
 from agentrft.cli.serve import add_model, keys, serve
 from agentrft.cli.train import train
@@ -50,6 +51,7 @@ app.command("compare")(compare)
 app.command("rollouts")(rollouts)
 app.command("grade")(grade)
 app.command("dashboard")(dashboard)
+app.command("report")(report)
 app.command("export")(export)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import jinja2
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
 from agentrft.dashboard import guide
 from agentrft.dashboard.assets import text_of, vega
@@ -49,14 +49,25 @@ Step = Annotated[int | None, Query(ge=0)]
 Page = Annotated[int, Query(ge=1, le=10**6)]
 
 
-def dashboard_router(runs: Runs, *, prefix: str = "") -> APIRouter:
-    """All pages of some runs.
+def dashboard_app(runs: Runs, *, root: str = "") -> FastAPI:
+    """All pages of some runs, as an application of their own.
 
     Args:
-        prefix: where they stand in the application that they are a part of.
+        root: the path that it is mounted at in another one.
     """
-    router = APIRouter(prefix=prefix)
-    shown = _Shown(runs, prefix)
+    app = FastAPI(title="agentrft dashboard", openapi_url=None)
+    app.include_router(_router(runs, root))
+
+    @app.exception_handler(404)
+    async def not_found(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(str(getattr(error, "detail", "There is no such page.")), status_code=404)
+
+    return app
+
+
+def _router(runs: Runs, root: str) -> APIRouter:
+    router = APIRouter()
+    shown = _Shown(runs, root)
 
     @router.get("/", include_in_schema=False)
     @router.get("/index.json", include_in_schema=False)
@@ -95,9 +106,9 @@ def dashboard_router(runs: Runs, *, prefix: str = "") -> APIRouter:
 class _Shown:
     """Pages of some runs."""
 
-    def __init__(self, runs: Runs, prefix: str) -> None:
+    def __init__(self, runs: Runs, root: str) -> None:
         self._runs = runs
-        self._prefix = prefix
+        self._root = root
 
     def job(self, job_id: str) -> JobRow:
         try:
@@ -117,7 +128,7 @@ class _Shown:
             "tabs": TABS,
             "tab": tab,
             "step": step,
-            "base": f"{self._prefix}/jobs/{job.job_id}",
+            "base": f"{self._root}/jobs/{job.job_id}",
             "is_live": job.status not in jobs.ENDED,
         }
         return self.page(request, template, values, **about)
@@ -130,7 +141,7 @@ class _Shown:
             drawn["course"] = why.COURSE.spec(course)
         query = dict(request.query_params)
         context = {
-            "root": self._prefix,
+            "root": self._root,
             "specs": {name: json.dumps(finite(spec)).replace("<", "\\u003c") for name, spec in drawn.items()},
             "chart_titles": CHARTS,
             "json_url": f"{_json_path(request.url.path)}{'?' + urlencode(query) if query else ''}",
@@ -141,7 +152,7 @@ class _Shown:
             **values,
             **about,
         }
-        return HTMLResponse(_environment().get_template(template).render(context), headers=HEADERS)
+        return HTMLResponse(environment().get_template(template).render(context), headers=HEADERS)
 
 
 def _state(values: dict[str, Any], about: dict[str, Any]) -> str:
@@ -273,7 +284,8 @@ def _static(name: str, request: Request) -> Response:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates, and how numbers are written in them."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

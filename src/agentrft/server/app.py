@@ -15,6 +15,7 @@ from agentrft.server.background.expiry import clean
 from agentrft.server.background.validation import left_over
 from agentrft.server.background.webhooks import deliver
 from agentrft.server.context import Context
+from agentrft.server.dashboard import ROOT, Dashboard
 from agentrft.server.encryption.rotation import seal_old_urls, use_key
 from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.errors import install_handlers
@@ -72,11 +73,13 @@ def create_app(settings: Settings) -> Application:
     )
     app.state.context = context
     app.state.answered = Counter()
+    app.state.dashboard = Dashboard(store)
     install_handlers(app)
     describe(app)
     app.guard = Guard(super(Application, app).__call__, context, app.state.answered)
     for group in (files, jobs, graders, models, evals, eval_runs, reports, health):
         app.include_router(group.router)
+    app.mount(ROOT, app.state.dashboard)
     return app
 
 
@@ -103,6 +106,7 @@ def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[s
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
+            app.state.dashboard.close()
             await context.close()
             await app.state.inference.close()
             context.store.close()

@@ -31,7 +31,7 @@ CLIENT_CLOSED_REQUEST = 499
 # What clients ask for again and again, and what only the database says.
 POLLED = re.compile(r"/v1/fine_tuning/jobs/[^/]+(/events)?")
 # What people open in a browser, by a link from anywhere: to look at, and nothing else.
-PAGES = re.compile(r"/evals/[^/]+/runs/[^/]+")
+PAGES = re.compile(r"/evals/[^/]+/runs/[^/]+|/dashboard(/.*)?", re.DOTALL)
 NO_WEBSOCKETS = {"type": "websocket.close", "code": 1008, "reason": "There are no WebSockets here."}
 
 

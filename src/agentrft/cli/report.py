@@ -1,0 +1,51 @@
+"""`agentrft report`: a job in one HTML file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agentrft.cli.output import DebugOption, JsonOption, Output
+from agentrft.cli.targets import OutputDirOption, open_store
+from agentrft.errors import UserError
+
+
+def report(
+    name: Annotated[str, typer.Argument(metavar="JOB", help="Its id, the beginning of it, or `latest`.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The file to write.", show_default="report.html in the job's folder")
+    ] = None,
+    charts: Annotated[
+        Path | None, typer.Option("--charts", help="Also write every chart as a PNG to this folder.")
+    ] = None,
+    output_dir: OutputDirOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write what a job did, and why its model changed, into one HTML file that needs nothing around it."""
+    output = Output(as_json=as_json)
+    with open_store(output_dir) as store:
+        job = store.find_job(name)
+        try:
+            from agentrft.dashboard.report_file import report_html, report_of, write_charts
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("agentrft"):
+                raise
+            raise UserError(
+                f"`agentrft report` needs the package '{error.name}'.", "Run `pip install 'agentrft[dashboard]'`."
+            ) from error
+        path = out or store.job_folder(job.job_id) / "report.html"
+        values = report_of(store, job)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(report_html(values), encoding="utf-8")
+            pictures = [] if charts is None else write_charts(values, charts)
+        except OSError as error:
+            raise UserError(f"{error.filename or path}: {error.strerror or error}.", "Name another place.") from error
+    suspects = [one["name"] for one in values["why"]["suspects"]]
+    output.emit({"job": job.job_id, "file": str(path), "charts": [str(one) for one in pictures], "suspects": suspects})
+    for one in values["overview"]["said"]:
+        output.console.print(one["text"], soft_wrap=True)
+    for one in values["why"]["suspects"]:
+        output.console.print(f"[bold]Suspect[/]: {one['text']}", soft_wrap=True)
+    output.console.print(f"Written: {path}", soft_wrap=True)
