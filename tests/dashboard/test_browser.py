@@ -199,6 +199,13 @@ def test_a_running_job_is_followed_and_what_is_unfolded_stays_so(page: Page, sho
     page.wait_for_selector(".status.succeeded", timeout=5000)
 
 
+def test_a_page_follows_as_long_as_rollouts_are_being_looked_through(page: Page, shown: Shown) -> None:
+    job_id = stored_job(shown.store, Run(honest, seed=4, steps=3).rolled_out(), name="fresh", validation=False)
+    page.goto(f"{shown.url}/jobs/{job_id}/why")
+    page.wait_for_selector("text=behaviours were found", timeout=30_000)
+    assert page.locator("main").get_attribute("data-live") == "no"
+
+
 def test_an_empty_folder_has_a_page(chromium: Browser, tmp_path: Path) -> None:
     JobStore(tmp_path / "runs").close()
     command = [sys.executable, "-m", "agentrft.cli", "dashboard", str(tmp_path / "runs"), "--port", "0"]

@@ -18,6 +18,7 @@ from agentrft.cli.report import report
 from agentrft.cli.rollouts import rollouts
 from agentrft.cli.serve import add_model, keys, serve
 from agentrft.cli.train import train
+from agentrft.cli.watch import watch
 
 app = typer.Typer(
     cls=Commands,
@@ -51,6 +52,7 @@ app.command("compare")(compare)
 app.command("rollouts")(rollouts)
 app.command("grade")(grade)
 app.command("dashboard")(dashboard)
+app.command("watch")(watch)
 app.command("report")(report)
 app.command("export")(export)
 app.command("serve")(serve)

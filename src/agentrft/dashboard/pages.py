@@ -129,7 +129,8 @@ class _Shown:
             "tab": tab,
             "step": step,
             "base": f"{self._root}/jobs/{job.job_id}",
-            "is_live": job.status not in jobs.ENDED,
+            # Also of a job that has ended, as long as its rollouts are being looked through.
+            "is_live": job.status not in jobs.ENDED or bool(values.get("steps_missing")),
         }
         return self.page(request, template, values, **about)
 

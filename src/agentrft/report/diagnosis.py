@@ -76,6 +76,13 @@ def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: b
             f"infrastructure{_examples(rows)}.",
             "Mend the endpoint; what broke is never trained on.",
         )
+    if lowest("truncation_share") >= MOST:
+        return Diagnosis(
+            "cut_off",
+            "bad",
+            f"{lowest('truncation_share'):.0%} of the rollouts or more are cut off before they answer.",
+            "Raise max_tokens_per_turn or max_context_tokens, or let the model think less.",
+        )
     if highest("sampled_tokens_mean") <= EMPTY_TOKENS:
         return Diagnosis(
             "empty_turns",
@@ -83,13 +90,6 @@ def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: b
             f"Turns end at once: a rollout has {highest('sampled_tokens_mean'):.1f} sampled tokens.",
             "The chat template or the end-of-turn token does not fit the model: see `agentrft models inspect`, or give "
             "a warm start.",
-        )
-    if lowest("truncation_share") >= MOST:
-        return Diagnosis(
-            "cut_off",
-            "bad",
-            f"{lowest('truncation_share'):.0%} of the rollouts or more are cut off before they answer.",
-            "Raise max_tokens_per_turn or max_context_tokens, or let the model think less.",
         )
     if (broken := min(_failing_calls(row) for row in rows)) >= MOST:
         return Diagnosis(
