@@ -1,13 +1,14 @@
-"""One real conversion of the built-in model for all tests here, into a cache of their own."""
+"""One real conversion of the built-in model for the tests of conversion; the others have what `make setup` converted."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from agentrft.models.convert import ensure_smollm2
 
 CONVERT = "from agentrft.models.convert import ensure_smollm2; print(ensure_smollm2())"
 
@@ -36,10 +37,14 @@ def conversion(tmp_path_factory: pytest.TempPathFactory) -> Conversion:
 
 
 @pytest.fixture
-def cache(conversion: Conversion, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The cache with the converted model, in use."""
-    monkeypatch.setenv("AGENTRFT_CACHE", str(conversion.cache))
-    yield conversion.cache
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache with the converted model alone, in use."""
+    converted = ensure_smollm2()
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "models").mkdir()
+    (folder / "models" / converted.name).symlink_to(converted)
+    monkeypatch.setenv("AGENTRFT_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -312,6 +312,7 @@ def cancel(client: OpenAI, record: Record) -> None:
     assert record.messages().count("The job was cancelled") == 1
 
 
+@pytest.mark.slow
 def test_a_cancel_ends_jobs_that_wait_warm_up_or_hang_in_a_tool_within_ten_seconds(
     server: Live, client: OpenAI, files: dict[str, str], tools: ChaosServer
 ) -> None:
