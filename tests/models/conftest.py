@@ -1,4 +1,4 @@
-"""One real conversion of the built-in model for the tests of conversion; the others have what `make setup` converted."""
+"""One real conversion of the built-in model for the tests of that; others have what `make setup` converted."""
 
 import os
 import subprocess
@@ -41,8 +41,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     """A cache with the converted model alone, in use."""
     converted = ensure_smollm2()
     folder = tmp_path_factory.mktemp("cache")
-    (folder / "models").mkdir()
-    (folder / "models" / converted.name).symlink_to(converted)
+    own = folder / "models" / converted.name
+    own.mkdir(parents=True)
+    for path in converted.iterdir():
+        (own / path.name).symlink_to(path)
     monkeypatch.setenv("AGENTRFT_CACHE", str(folder))
     return folder
 
