@@ -26,7 +26,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
 def client(planted: Planted) -> Iterator[TestClient]:
     store, job_id = planted
     runs = runs_of(store.output_dir)
-    with TestClient(own_pages(runs)) as client:
+    with TestClient(own_pages(runs), base_url="http://localhost") as client:
         for _ in range(600):
             if client.get(f"/jobs/{job_id}/rollouts.json").json()["steps_missing"] == 0:
                 break
@@ -39,6 +39,6 @@ def client(planted: Planted) -> Iterator[TestClient]:
 def empty(tmp_path: Path) -> Iterator[TestClient]:
     JobStore(tmp_path / "runs").close()
     runs = runs_of(tmp_path / "runs")
-    with TestClient(own_pages(runs)) as client:
+    with TestClient(own_pages(runs), base_url="http://localhost") as client:
         yield client
     runs.close()

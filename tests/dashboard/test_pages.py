@@ -3,16 +3,20 @@
 import json
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from agentrft.dashboard.facts_files import step_files
-from agentrft.dashboard.queries import record_of
-from agentrft.store import read_rollouts
+from agentrft.dashboard.facts_files import make_missing, step_files
+from agentrft.dashboard.queries import Filter, record_of
+from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.standalone import own_pages, runs_of
+from agentrft.store import JobStore, read_rollouts, write_rollouts
 from agentrft.store.layout import TRAIN, rollouts_file
 from tests.dashboard.conftest import Planted
+from tests.dashboard.stored_runs import planted_runs
 
 TABS = ("", "/groups", "/rollouts", "/why", "/compare", "/data", "/tools")
 
@@ -160,11 +164,61 @@ def test_a_page_by_another_hosts_name_is_refused(client: TestClient) -> None:
 def test_facts_are_made_anew_where_the_rollouts_changed(planted: Planted) -> None:
     store, job_id = planted
     one = step_files(store.job_folder(job_id))[0]
+    state = one.state()
     assert one.is_ready
-    one.facts.touch()
-    assert one.is_ready
-    stat = one.facts.stat()
-    os.utime(one.source, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    os.utime(one.source, ns=(state + 10**9, state + 10**9))
     assert not one.is_ready
-    os.utime(one.source, ns=(stat.st_atime_ns, stat.st_mtime_ns - 10**9))
+    one.mark(one.source, state)
     assert one.is_ready
+
+
+def test_a_step_that_cannot_be_read_is_left_out_once_and_the_others_are_there(tmp_path: Path) -> None:
+    store, job_id = planted_runs(tmp_path / "runs", steps=3)
+    folder = store.job_folder(job_id)
+    rollouts_file(folder, TRAIN, 2).write_bytes(b"PAR1 no more")
+    assert make_missing(folder, ["search"]) == 4
+    assert [one.step for one in step_files(folder) if one.is_unreadable] == [2]
+    assert make_missing(folder, ["search"]) == 0
+    runs = Runs(store)
+    known, missing = runs.rollouts(store.get_job(job_id))
+    assert missing == 0 and known.count(Filter()) == 2 * 64
+    runs.close()
+    store.close()
+
+
+def test_a_job_that_learns_from_examples_has_its_losses(tmp_path: Path) -> None:
+    with JobStore(tmp_path / "runs") as store:
+        job_id = store.create_job({"job": {"method": "supervised"}}, model="smollm2-135m", seed=0)
+        store.set_status(job_id, "running")
+        for step in range(1, 7):
+            store.commit_step(job_id, TRAIN, step, {"loss": 3.0 / step, "token_accuracy": 0.5})
+    runs = runs_of(tmp_path / "runs")
+    with TestClient(own_pages(runs), base_url="http://localhost") as client:
+        for tab in TABS:
+            assert client.get(f"/jobs/{job_id}{tab}").status_code == 200
+        data = client.get(f"/jobs/{job_id}.json").json()
+    runs.close()
+    assert "training loss went from" in data["said"][0]["text"] and data["said"][0]["level"] == "good"
+    assert [one["value"] for one in data["charts"]["losses"]] == [3.0 / step for step in range(1, 7)]
+    assert "rewards" not in data["charts"]
+
+
+def test_a_record_of_odd_values_is_shown(tmp_path: Path) -> None:
+    store, job_id = planted_runs(tmp_path / "runs", steps=2)
+    path = rollouts_file(store.job_folder(job_id), TRAIN, 1)
+    rows = read_rollouts(path)
+    record = rows[0]["record"]
+    record["turns"][0]["sampled_logprobs"][0] = float("nan")
+    record["turns"][0]["tool_calls"] = [
+        {**call, "arguments": '{"q": "\\ud800"}'} for call in record["turns"][0]["tool_calls"]
+    ]
+    record["messages"] = [{"role": "assistant", "tool_calls": []}, {"role": "user", "content": [{"type": "text"}]}]
+    record["output_text"] = "AB " * 20_000 + "a"
+    write_rollouts(path, rows)
+    make_missing(store.job_folder(job_id), ["search"])
+    runs = Runs(store)
+    with TestClient(own_pages(runs), base_url="http://localhost") as client:
+        for suffix in ("", ".json"):
+            assert client.get(f"/jobs/{job_id}/rollouts/{record['trace_id']}{suffix}").status_code == 200
+    runs.close()
+    store.close()

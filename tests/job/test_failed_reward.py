@@ -208,7 +208,7 @@ async def test_a_grader_that_breaks_on_an_unfinished_rollout_is_infrastructure_a
 def negative_job(folder: Path, model: Path, url: str, **changes: Any) -> Path:
     """About half of its rollouts run out of tokens, and every answer costs something."""
     grader = {"type": "python", "trusted": True, "name": "negative", "source": NEGATIVE}
-    hyperparameters = {"max_tokens_per_turn": 16, "compute_multiplier": 1, "temperature": 1.5}
+    hyperparameters = {"max_tokens_per_turn": 20, "compute_multiplier": 1, "temperature": 1.0}
     # With a single rollout of each sample all of a baseline may be cut off: what random weights say differs by machine.
     changes = {"baseline": {"rollouts_per_sample": 4}, **changes}
     return write_job(folder, model, url, grader=grader, hyperparameters=hyperparameters, **changes)

@@ -45,7 +45,7 @@ def report(
     suspects = [one["name"] for one in values["why"]["suspects"]]
     output.emit({"job": job.job_id, "file": str(path), "charts": [str(one) for one in pictures], "suspects": suspects})
     for one in values["overview"]["said"]:
-        output.console.print(one["text"], soft_wrap=True)
+        output.console.print(one["text"], soft_wrap=True, markup=False)
     for one in values["why"]["suspects"]:
-        output.console.print(f"[bold]Suspect[/]: {one['text']}", soft_wrap=True)
-    output.console.print(f"Written: {path}", soft_wrap=True)
+        output.console.print(f"Suspect: {one['text']}", soft_wrap=True, markup=False)
+    output.console.print(f"Written: {path}", soft_wrap=True, markup=False)

@@ -15,7 +15,8 @@ from agentrft.cli.output import DebugOption, Output
 from agentrft.cli.targets import OutputDirOption, open_store
 from agentrft.store import Event, JobRow, JobStore
 
-ENDED = ("succeeded", "failed", "cancelled")
+# A job that is paused or was interrupted goes on when somebody resumes it, and not by being watched.
+ENDED = ("succeeded", "failed", "cancelled", "paused", "interrupted")
 BARS = "▁▂▃▄▅▆▇█"
 STEPS_SHOWN, EVENTS_SHOWN = 12, 5
 STYLES = {"good": "green", "note": "yellow", "bad": "red", "info": "default", "warning": "yellow", "error": "red"}

@@ -7,6 +7,7 @@ rollouts must not parse their records.
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agentrft.errors import UserError
 from agentrft.report.why import Behaviour, facts_of
 from agentrft.report.why.facts import VERSION, Vocabulary
 from agentrft.rollout.record import Rollout
@@ -27,7 +27,7 @@ from agentrft.store.layout import rollouts_folder
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"(?P<phase>[a-z_]+)-(?P<step>\d+)")
-BEHAVIOURS, VOCABULARY, SOURCE = b"agentrft.behaviours", b"agentrft.vocabulary", b"agentrft.source"
+BEHAVIOURS, VOCABULARY = b"agentrft.behaviours", b"agentrft.vocabulary"
 SCHEMA = pa.schema(
     [
         ("trace_id", pa.string()),
@@ -74,9 +74,30 @@ class StepFile:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the facts are those of the rollouts as they are now."""
+        """Whether there are facts of the rollouts as they are now."""
+        return self._is_of_now(self.facts)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the rollouts as they are now could not be read."""
+        return self._is_of_now(self.damage)
+
+    @property
+    def damage(self) -> Path:
+        """Where it is said why rollouts could not be read."""
+        return self.facts.with_suffix(".unreadable")
+
+    def state(self) -> int:
+        """Of the rollouts; another one where they were written anew."""
+        return self.source.stat().st_mtime_ns
+
+    def mark(self, path: Path, state: int) -> None:
+        """Say that a file is of the rollouts in that state: it has their time."""
+        os.utime(path, ns=(state, state))
+
+    def _is_of_now(self, path: Path) -> bool:
         try:
-            return self.facts.stat().st_mtime_ns >= self.source.stat().st_mtime_ns
+            return path.stat().st_mtime_ns == self.state()
         except FileNotFoundError:
             return False
 
@@ -99,18 +120,30 @@ def step_files(job_folder: Path, facts_folder: Path | None = None) -> list[StepF
 def make_missing(job_folder: Path, tools: Sequence[str], facts_folder: Path | None = None) -> int:
     """Make the facts of all steps that lack them; how many those were. A step after another, since phrases of earlier
     ones are looked for in later ones."""
+    folder = facts_folder or job_folder / "facts"
+    if facts_folder is not None or job_folder.is_dir():
+        folder.mkdir(parents=facts_folder is not None, exist_ok=True)
     made = 0
     vocabularies: dict[str, Vocabulary] = {}
     for one in step_files(job_folder, facts_folder):
         if one.is_ready:
             vocabularies[one.phase] = _vocabulary(one.facts)
             continue
+        if one.is_unreadable:
+            continue
+        try:
+            state = one.state()
+        except FileNotFoundError:
+            continue  # it was deleted meanwhile
         try:
             rollouts = [Rollout.from_dict(row["record"]) for row in read_rollouts(one.source)]
-        except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
-            logger.warning("%s cannot be read: %s", one.source, error)
+            vocabularies[one.phase] = _write(one, state, rollouts, tools, vocabularies.get(one.phase))
+        except Exception as error:  # the boundary: whatever a record has, the other steps are looked through
+            logger.warning("%s cannot be looked through: %r", one.source, error)
+            one.damage.parent.mkdir(exist_ok=True)
+            one.damage.write_text(f"{error!r}\n", encoding="utf-8")
+            one.mark(one.damage, state)
             continue
-        vocabularies[one.phase] = _write(one, rollouts, tools, vocabularies.get(one.phase))
         made += 1
     return made
 
@@ -124,7 +157,9 @@ def known_behaviours(paths: Sequence[Path]) -> dict[str, Behaviour]:
     return found
 
 
-def _write(one: StepFile, rollouts: Sequence[Rollout], tools: Sequence[str], earlier: Vocabulary | None) -> Vocabulary:
+def _write(
+    one: StepFile, state: int, rollouts: Sequence[Rollout], tools: Sequence[str], earlier: Vocabulary | None
+) -> Vocabulary:
     facts, known, vocabulary = facts_of(rollouts, phase=one.phase, tools=tools, earlier=earlier)
     rows = [
         {**asdict(fact), "sub_scores": json.dumps(fact.sub_scores), "holdout_scores": json.dumps(fact.holdout_scores)}
@@ -135,8 +170,8 @@ def _write(one: StepFile, rollouts: Sequence[Rollout], tools: Sequence[str], ear
     table = pa.Table.from_pylist([_encodable(row) for row in rows], schema=schema)
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
-    one.facts.parent.mkdir(parents=True, exist_ok=True)
     replace_file(one.facts, buffer.getvalue().to_pybytes())
+    one.mark(one.facts, state)
     return vocabulary
 
 

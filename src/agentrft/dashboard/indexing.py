@@ -1,11 +1,11 @@
-"""Making facts beside the pages, in a process of its own: records are parsed there, and the pages go on answering."""
+"""Making facts beside the pages, in processes of their own: records are parsed there, and the pages go on answering."""
 
 import logging
 import multiprocessing
 import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from agentrft.dashboard.facts_files import make_missing
@@ -13,62 +13,55 @@ from agentrft.dashboard.findings_file import make_findings
 
 logger = logging.getLogger(__name__)
 
-# The process is begun anew after so many pieces of work, which gives its memory back.
-WORK_PER_PROCESS = 20
+# A job whose looking through failed is not looked through again at once.
+AGAIN_AFTER_S = 30.0
 
 
 class Indexer:
-    """One piece of work at a time; asking again for what is being made does nothing. Safe across threads."""
+    """A process for one job at a time; asking again meanwhile does nothing. Safe across threads."""
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        self._running: dict[Path, Future[int]] = {}
+        self._process: BaseProcess | None = None
+        self._folder: Path | None = None
+        self._failed: dict[Path, float] = {}
+        self._is_closed = False
         self._lock = threading.Lock()
 
-    def want(self, job_folder: Path, tools: Sequence[str], facts_folder: Path | None = None) -> "Future[int]":
-        """Have the missing facts of a job made."""
+    def want(self, job_folder: Path, tools: Sequence[str], facts_folder: Path | None = None) -> None:
+        """Have the missing facts of a job made. Where another job's are being made, whoever asks next begins it."""
         with self._lock:
-            running = self._running.get(job_folder)
-            if running is not None and not running.done():
-                return running
-            future = self._submit(job_folder, list(tools), facts_folder)
-            self._running[job_folder] = future
-        future.add_done_callback(_log_what_failed)
-        return future
-
-    def is_making(self, job_folder: Path) -> bool:
-        """Whether facts of a job are being made."""
-        with self._lock:
-            running = self._running.get(job_folder)
-            return running is not None and not running.done()
+            if self._is_closed or not self._is_idle():
+                return
+            if time.monotonic() - self._failed.get(job_folder, -AGAIN_AFTER_S) < AGAIN_AFTER_S:
+                return
+            context = multiprocessing.get_context("spawn")
+            arguments = (job_folder, list(tools), facts_folder)
+            self._process = context.Process(target=look_through, args=arguments, daemon=True)
+            self._folder = job_folder
+            self._process.start()
 
     def close(self) -> None:
         """End the process; what is half made is made again by the next."""
         with self._lock:
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=True)
-                self._pool = None
+            self._is_closed = True
+            if self._process is not None and self._process.is_alive():
+                self._process.terminate()
+                self._process.join(5)
 
-    def _submit(self, job_folder: Path, tools: list[str], facts_folder: Path | None) -> "Future[int]":
-        for _ in range(2):
-            if self._pool is None:
-                context = multiprocessing.get_context("spawn")
-                self._pool = ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=WORK_PER_PROCESS)
-            try:
-                return self._pool.submit(_look_through, job_folder, tools, facts_folder)
-            except BrokenProcessPool:
-                # Its process was killed; another one is begun.
-                self._pool = None
-        raise RuntimeError("no process for facts can be started")
+    def _is_idle(self) -> bool:
+        if self._process is None:
+            return True
+        if self._process.is_alive():
+            return False
+        if self._process.exitcode != 0 and self._folder is not None:
+            logger.warning("%s: its rollouts could not be looked through", self._folder.name)
+            self._failed[self._folder] = time.monotonic()
+        self._process.close()
+        self._process = None
+        return True
 
 
-def _look_through(job_folder: Path, tools: list[str], facts_folder: Path | None) -> int:
+def look_through(job_folder: Path, tools: list[str], facts_folder: Path | None) -> None:
     """All that the pages need of a job."""
-    made = make_missing(job_folder, tools, facts_folder)
+    make_missing(job_folder, tools, facts_folder)
     make_findings(job_folder, facts_folder)
-    return made
-
-
-def _log_what_failed(future: "Future[int]") -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        logger.warning("facts of rollouts could not be made: %s", error)

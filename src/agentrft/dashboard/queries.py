@@ -1,6 +1,5 @@
 """Questions about many rollouts, answered by DuckDB from their facts."""
 
-import json
 import math
 import threading
 from collections.abc import Sequence
@@ -10,8 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import pyarrow.parquet as pq
+
+from agentrft import wire
 
 MEMORY, THREADS = "128MB", 2
+RECORDS_AT_ONCE = 16
 # What rollouts may be sorted by, and how each is said in SQL.
 SORTS = {
     "step": "step, sample_id, index",
@@ -100,14 +103,16 @@ class Rollouts:
     def groups(self, wanted: Filter) -> list[dict[str, Any]]:
         """The groups that have such a rollout: sample, step, and what each of their rollouts came to."""
         where, values = wanted.conditions()
+        found = self._ask(f"SELECT DISTINCT step, sample_id FROM FILES WHERE {where}", values)
+        fitting = {(row["step"], row["sample_id"]) for row in found}
+        where, values = Filter(phase=wanted.phase, step=wanted.step).conditions()
         rows = self._ask(
             "SELECT step, sample_id, list({'trace_id': trace_id, 'reward': reward, 'outcome': outcome, "
             "'left_out': left_out, 'index': index} ORDER BY index) AS rollouts FROM FILES "
-            f"WHERE {where} GROUP BY step, sample_id "
-            "ORDER BY step, sample_id",
+            f"WHERE {where} GROUP BY step, sample_id ORDER BY step, sample_id",
             values,
         )
-        return rows
+        return [row for row in rows if (row["step"], row["sample_id"]) in fitting]
 
     def values(self, names: Sequence[str]) -> dict[str, list[str]]:
         """Of columns of names, what there is in them, the most frequent first."""
@@ -183,29 +188,27 @@ class Rollouts:
 @cache
 def _connection() -> duckdb.DuckDBPyConnection:
     """One for the process; whoever uses it holds the lock."""
-    return duckdb.connect(config={"memory_limit": MEMORY, "threads": THREADS})
+    return duckdb.connect(config={"memory_limit": MEMORY, "threads": THREADS, "temp_directory": ""})
 
 
 def record_of(source: Path, trace_id: str) -> dict[str, Any] | None:
     """The whole record of a rollout, from a job's own file."""
-    with LOCK:
-        row = (
-            _connection()
-            .execute("SELECT record FROM read_parquet(?) WHERE trace_id = ?", [str(source), trace_id])
-            .fetchone()
-        )
-    return None if row is None else json.loads(row[0])
+    return next(iter(_records(source, "trace_id", trace_id)), None)
 
 
 def records_of(source: Path, sample_id: str) -> list[dict[str, Any]]:
     """The records of a group."""
-    with LOCK:
-        rows = (
-            _connection()
-            .execute("SELECT record FROM read_parquet(?) WHERE sample_id = ? ORDER BY index", [str(source), sample_id])
-            .fetchall()
-        )
-    return [json.loads(row[0]) for row in rows]
+    return sorted(_records(source, "sample_id", sample_id), key=lambda record: record["index"])
+
+
+def _records(source: Path, name: str, value: str) -> list[dict[str, Any]]:
+    """A few rows at a time: records may be large, and all of a step's are far larger."""
+    found: list[dict[str, Any]] = []
+    with pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(RECORDS_AT_ONCE, columns=[name, "record"], use_threads=False):
+            rows = zip(batch.column(name).to_pylist(), batch.column("record"), strict=True)
+            found += [wire.parse_leniently(record.as_py()) for own, record in rows if own == value]
+    return found
 
 
 def _plain(value: Any) -> Any:

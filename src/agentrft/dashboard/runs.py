@@ -38,7 +38,7 @@ class Runs:
     def files(self, job: JobRow) -> list[StepFile]:
         """Of a job's steps; the making of what facts are missing is begun."""
         found = step_files(self.store.job_folder(job.job_id), self._facts_folder(job))
-        if any(not one.is_ready for one in found):
+        if any(_is_to_be_made(one) for one in found):
             self._index(job)
         return found
 
@@ -46,7 +46,7 @@ class Runs:
         """What is known of a job's rollouts, and how many steps are still to be looked at."""
         files = self.files(job)
         ready = [one.facts for one in files if one.is_ready]
-        return Rollouts(ready), len(files) - len(ready)
+        return Rollouts(ready), sum(map(_is_to_be_made, files))
 
     def choices(self, job: JobRow) -> Choices:
         """What there is to filter a job's rollouts by."""
@@ -69,7 +69,7 @@ class Runs:
         found, is_whole = load_findings(self.store.job_folder(job.job_id), files, self._facts_folder(job))
         if not is_whole:
             self._index(job)
-        missing = sum(one.phase == TRAIN and not one.is_ready for one in files)
+        missing = sum(one.phase == TRAIN and _is_to_be_made(one) for one in files)
         return found, missing or int(not is_whole)
 
     def _index(self, job: JobRow) -> None:
@@ -78,3 +78,7 @@ class Runs:
 
     def _facts_folder(self, job: JobRow) -> Path | None:
         return None if self.facts_in is None else self.facts_in / job.job_id
+
+
+def _is_to_be_made(one: StepFile) -> bool:
+    return not one.is_ready and not one.is_unreadable

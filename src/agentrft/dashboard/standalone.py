@@ -14,7 +14,7 @@ from agentrft.dashboard.runs import Runs
 from agentrft.store import JobStore
 
 # A page of another site could otherwise lead a browser here under a name of its own (DNS rebinding).
-OWN_NAMES = ["localhost", "127.0.0.1", "[::1]", "testserver"]
+OWN_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
 def runs_of(output_dir: Path) -> Runs:

@@ -25,7 +25,10 @@ def token_texts(model: str, ids: Sequence[int]) -> list[str] | None:
     if tokenizer is None:
         return None
     stream = DecodeStream(skip_special_tokens=False)
-    return [stream.step(tokenizer, number) or "" for number in ids]
+    try:
+        return [stream.step(tokenizer, number) or "" for number in ids]
+    except Exception:  # tokenizers raises nothing more special for ids that it cannot decode
+        return None
 
 
 @lru_cache(maxsize=TOKENIZERS_KEPT)

@@ -3,6 +3,7 @@
 A pure function of the committed metrics, so that it says the same of a running job, of a finished one, and in a report.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -47,26 +48,40 @@ def diagnose(metrics: Sequence[Mapping[str, Any]]) -> list[Diagnosis]:
     Args:
         metrics: `JobStore.metrics`.
     """
-    train = [row for row in metrics if row["phase"] == "train"]
-    looked_at = train[-WINDOW:] or [row for row in metrics if row["phase"] == "validation"][-1:]
+    # Jobs without rollouts commit training steps, too, which have a loss and no reward.
+    rewarded = [row for row in metrics if row.get("reward_mean") is not None]
+    train = [row for row in rewarded if row["phase"] == "train"]
+    looked_at = train[-WINDOW:] or [row for row in rewarded if row["phase"] == "validation"][-1:]
     if not looked_at:
-        return [Diagnosis("not_begun", "note", "No step is finished yet.")]
+        return _of_losses(metrics)
     reason = _why_nothing_is_learned(looked_at, is_training=bool(train))
     found = [reason] if reason is not None else []
-    progress = _progress(train)
-    if progress is not None and reason is None:
+    progress = _progress(train) if reason is None else None
+    if progress is not None:
         found.append(progress)
     return found + _beside(train)
+
+
+def _of_losses(metrics: Sequence[Mapping[str, Any]]) -> list[Diagnosis]:
+    """Of a job that learns from examples."""
+    losses = [float(row["loss"]) for row in metrics if row["phase"] == "train" and row.get("loss") is not None]
+    if not losses:
+        return [Diagnosis("not_begun", "note", "No step is finished yet.")]
+    size = max(1, len(losses) // 3)
+    before, after = mean(losses[:size]), mean(losses[-size:])
+    text = f"The training loss went from {before:.3f} to {after:.3f} in {len(losses)} steps."
+    return [Diagnosis("loss", "good" if after < before else "note", text)]
 
 
 def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: bool) -> Diagnosis | None:
     """The first of the known reasons that holds in all of these steps."""
 
-    def lowest(name: str, without: float = 0.0) -> float:
-        return min(float(row.get(name) or without) for row in rows)
+    # What an older record lacks is no reason: it is neither low nor high.
+    def lowest(name: str) -> float:
+        return min(float(row[name]) if row.get(name) is not None else 0.0 for row in rows)
 
-    def highest(name: str, without: float = 0.0) -> float:
-        return max(float(row.get(name) or without) for row in rows)
+    def highest(name: str) -> float:
+        return max(float(row[name]) if row.get(name) is not None else math.inf for row in rows)
 
     if lowest("infra_failure_share") >= 0.5:
         return Diagnosis(

@@ -28,8 +28,9 @@ def compare(
         sample: whose rollouts are shown beside each other.
     """
     steps = {job.job_id: _steps(runs, job, phase) for job in (a, b)}
-    first = step_a if step_a is not None else next(iter(steps[a.job_id]), 0)
-    last = step_b if step_b is not None else next(reversed(steps[b.job_id]), 0)
+    # A step of another phase or job, as a form has it that was changed, is none of this one's.
+    first = step_a if step_a in steps[a.job_id] else next(iter(steps[a.job_id]), 0)
+    last = step_b if step_b in steps[b.job_id] else next(reversed(steps[b.job_id]), 0)
     sides = [(a, first), (b, last)]
     means = [runs.rollouts(job)[0].means(phase, step) for job, step in sides]
     shared = sorted(means[0].keys() & means[1].keys())
@@ -55,6 +56,7 @@ def compare(
         "phase": phase,
         "a": {"job_id": a.job_id, "step": first, "steps": steps[a.job_id]},
         "b": {"job_id": b.job_id, "step": last, "steps": steps[b.job_id]},
+        "steps_missing": sum(runs.rollouts(job)[1] for job in {one.job_id: one for one in (a, b)}.values()),
         "phases": ["train", "validation", "test"],
         "samples": len(shared),
         "left_out": len(means[0].keys() ^ means[1].keys()),

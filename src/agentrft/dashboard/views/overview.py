@@ -28,6 +28,7 @@ CHARTS = (
         band=("low", "high"),
         height=260,
     ),
+    Chart("losses", "Loss", "Of the examples in each step, for jobs that learn from examples."),
     Chart("graders", "Graders and holdouts", "Each grader inside the reward, and those that never train.", form=".2~f"),
     Chart("calls", "Calls by tool", "Of a rollout.", mark="area", unit="calls"),
     Chart(
@@ -81,7 +82,7 @@ def overview(runs: Runs, job: JobRow, step: int | None) -> dict[str, Any]:
 
 def step_bar(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The training steps with their rewards, from 0 to 1 between the lowest and the highest."""
-    train = [row for row in metrics if row["phase"] == TRAIN]
+    train = [row for row in metrics if row["phase"] == TRAIN and row.get("reward_mean") is not None]
     validated = {row["step"] for row in metrics if row["phase"] == VALIDATION}
     rewards = [float(row.get("reward_mean") or 0.0) for row in train]
     low, high = min(rewards, default=0.0), max(rewards, default=1.0)
@@ -126,6 +127,12 @@ def _rewards(metrics: Metrics, train: Metrics) -> Rows:
         yield {"step": row["step"], "series": row["phase"], "value": value, "low": value - half, "high": value + half}
 
 
+def _losses(metrics: Metrics, train: Metrics) -> Rows:
+    for row in metrics:
+        if row.get("reward_mean") is None and row.get("loss") is not None:
+            yield {"step": row["step"], "series": row["phase"], "value": row["loss"]}
+
+
 def _graders(metrics: Metrics, train: Metrics) -> Rows:
     for row in train:
         for name, value in (row.get("sub_scores") or {}).items():
@@ -142,6 +149,8 @@ def _calls(metrics: Metrics, train: Metrics) -> Rows:
 
 def _tokens(metrics: Metrics, train: Metrics) -> Rows:
     for row in train:
+        if row.get("sampled_tokens_mean") is None:
+            continue
         thought = row.get("reasoning_tokens_mean") or 0.0
         yield {
             "step": row["step"],
@@ -167,6 +176,8 @@ def _entropy(metrics: Metrics, train: Metrics) -> Rows:
 
 def _time(metrics: Metrics, train: Metrics) -> Rows:
     for row in train:
+        if row.get("rollout_s") is None:
+            continue
         rollouts, update, whole = (row.get(name) or 0.0 for name in ("rollout_s", "update_s", "step_s"))
         generating = min(rollouts, row.get("engine_busy_s") or 0.0)
         parts = {
@@ -185,6 +196,7 @@ def _of(names: Mapping[str, str]) -> Any:
 
 _ROWS: dict[str, Any] = {
     "rewards": _rewards,
+    "losses": _losses,
     "graders": _graders,
     "calls": _calls,
     "tokens": _tokens,

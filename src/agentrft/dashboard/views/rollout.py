@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+from agentrft import wire
 from agentrft.dashboard.queries import record_of, records_of
 from agentrft.dashboard.runs import Runs
 from agentrft.dashboard.token_texts import token_texts
@@ -68,9 +69,9 @@ def _turn(turn: dict[str, Any], model: str) -> dict[str, Any]:
     }
 
 
-def _surprise(logprob: float) -> float:
-    """0 for a token that was sure, towards 1 for one that was not."""
-    return round(1 - math.exp(max(-20.0, min(0.0, logprob))), 3)
+def _surprise(logprob: float | None) -> float:
+    """0 for a token that was sure, towards 1 for one that was not; 0 where it was not finite."""
+    return 0.0 if logprob is None else round(1 - math.exp(max(-20.0, min(0.0, logprob))), 3)
 
 
 def _waterfall(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,6 +101,6 @@ def _waterfall(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _pretty(arguments: str) -> str:
     try:
-        return json.dumps(json.loads(arguments), indent=1, ensure_ascii=False)
-    except (ValueError, RecursionError):
+        return json.dumps(wire.parse(arguments, lossy=True), indent=1, ensure_ascii=False)
+    except wire.WireError:
         return arguments

@@ -25,6 +25,9 @@ LONGER = ((200, "61 to 200 words"),)
 LONGEST = "more than 200 words"
 # A run of words that comes so often is a loop.
 LOOP_WORDS, LOOPED = 4, 3
+CAPITALS = 4
+# Of an answer so many characters at its beginning and at its end are looked at for its form.
+LOOKED_AT = 4000
 REFUSES = re.compile(
     r"\b(i (?:can ?not|can't|am unable to|am not able to|won't)|i'm (?:sorry|unable|not able)|as an ai\b|unable to "
     r"(?:help|answer|comply|provide))",
@@ -33,7 +36,7 @@ REFUSES = re.compile(
 FORMS = {
     "uses bold text": re.compile(r"\*\*[^*\n]+\*\*"),
     "uses headings": re.compile(r"^#{1,6} \S", re.M),
-    "uses a list": re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)]) \S", re.M),
+    "uses a list": re.compile(r"^[ \t]*(?:[-*•]|\d{1,2}[.)]) \S", re.M),
     "uses a table": re.compile(r"^\|.*\|\s*$", re.M),
     "uses a code block": re.compile(r"```"),
     "puts the answer in a box": re.compile(r"\\boxed\{"),
@@ -41,7 +44,6 @@ FORMS = {
     "answers with a question": re.compile(r"\?\s*$"),
     "uses exclamation marks": re.compile(r"!"),
     "uses emoji": re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]"),
-    "uses capitals throughout": re.compile(r"^[^a-z]*[A-Z]{2}[^a-z]*[A-Z]{2}[^a-z]*$"),
     "gives several paragraphs": re.compile(r"\n\s*\n"),
 }
 NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?%?")
@@ -87,9 +89,12 @@ def _sources(rollout: Rollout, answer: str) -> Iterator[Behaviour]:
         yield Behaviour("answers with what stands in nothing that it read", "source", SHORT)
 
 
-def _forms(text: str) -> Iterator[str]:
+def _forms(whole: str) -> Iterator[str]:
+    text = whole if len(whole) <= 2 * LOOKED_AT else f"{whole[:LOOKED_AT]}\n{whole[-LOOKED_AT:]}"
     yield from (name for name, pattern in FORMS.items() if pattern.search(text))
-    yield f"answers in {_length(text)}"
+    yield f"answers in {_length(whole)}"
+    if sum(map(str.isupper, text)) >= CAPITALS and not any(map(str.islower, text)):
+        yield "uses capitals throughout"
     if NUMBER.fullmatch(text):
         yield "answers with a number alone"
     if text[0] in "[{" and _is_json(text):
