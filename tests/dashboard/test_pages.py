@@ -180,8 +180,8 @@ def test_a_step_that_cannot_be_read_is_left_out_once_and_the_others_are_there(tm
     assert [one.step for one in step_files(folder) if one.is_unreadable] == [2]
     assert make_missing(folder, ["search"]) == 0
     runs = Runs(store)
-    known, missing = runs.rollouts(store.get_job(job_id))
-    assert missing == 0 and known.count(Filter()) == 2 * 64
+    job = runs.job(job_id)
+    assert job.steps_missing == 0 and job.rollouts.count(Filter()) == 2 * 64
     runs.close()
     store.close()
 

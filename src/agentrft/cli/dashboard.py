@@ -1,16 +1,14 @@
 """`agentrft dashboard`: web pages of a folder of runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from agentrft.cli.errors import needing
 from agentrft.cli.output import DebugOption
 from agentrft.cli.targets import DEFAULT_OUTPUT_DIR, open_store
 from agentrft.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def dashboard(
@@ -20,21 +18,11 @@ def dashboard(
 ) -> None:
     """Show how jobs go, and why their models changed, as pages on this machine."""
     open_store(runs).close()
+    with needing("dashboard", "dashboard"):
+        from agentrft.dashboard.standalone import run_dashboard
     try:
-        _shown()(runs.absolute(), port=port)
+        run_dashboard(runs.absolute(), port=port)
     except OSError as error:
         raise UserError(
             f"--port {port}: {error.strerror or error}.", "Give another port; 0 takes a free one."
         ) from error
-
-
-def _shown() -> "Callable[..., None]":
-    try:
-        from agentrft.dashboard.standalone import run_dashboard
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("agentrft"):
-            raise
-        raise UserError(
-            f"`agentrft dashboard` needs the package '{error.name}'.", "Run `pip install 'agentrft[dashboard]'`."
-        ) from error
-    return run_dashboard

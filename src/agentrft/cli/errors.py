@@ -3,7 +3,8 @@
 import logging
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -19,6 +20,23 @@ LABELS: dict[type[AgentRFTError], tuple[str, str]] = {
     JobPaused: ("Paused", "yellow"),
 }
 DISK_REMEDY = "Correct the path, its permissions, or the free space, and run the command again."
+
+
+@contextmanager
+def needing(command: str, extra: str) -> Iterator[None]:
+    """What is imported inside may need packages that an extra of ours brings.
+
+    Raises:
+        UserError: one of them is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("agentrft"):
+            raise
+        raise UserError(
+            f"`agentrft {command}` needs the package '{error.name}'.", f"Run `pip install 'agentrft[{extra}]'`."
+        ) from error
 
 
 class CommandFailed(AgentRFTError):

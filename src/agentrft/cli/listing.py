@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 
 from agentrft.cli.output import DebugOption, JsonOption, Output
-from agentrft.cli.targets import DEFAULT_OUTPUT_DIR, OutputDirOption, open_store, open_store_if_there
+from agentrft.cli.targets import DEFAULT_OUTPUT_DIR, OutputDirOption, StoredJobArgument, open_store, open_store_if_there
 from agentrft.models import list_models
 from agentrft.store import JobRow, JobStore
 
@@ -38,7 +38,7 @@ def jobs(output_dir: OutputDirOption = None, as_json: JsonOption = False, debug:
 
 
 def events(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Id, prefix or `latest`.")] = "latest",
+    job: StoredJobArgument = "latest",
     output_dir: OutputDirOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
+from agentrft.cli.errors import needing
 from agentrft.cli.output import DebugOption, JsonOption, Output
-from agentrft.cli.targets import OutputDirOption, open_store
+from agentrft.cli.targets import OutputDirOption, StoredJobArgument, open_store
 from agentrft.errors import UserError
 
 
 def report(
-    name: Annotated[str, typer.Argument(metavar="JOB", help="Its id, the beginning of it, or `latest`.")],
+    job: StoredJobArgument,
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write.", show_default="report.html in the job's folder")
     ] = None,
@@ -25,17 +26,11 @@ def report(
     """Write what a job did, and why its model changed, into one HTML file that needs nothing around it."""
     output = Output(as_json=as_json)
     with open_store(output_dir) as store:
-        job = store.find_job(name)
-        try:
+        row = store.find_job(job)
+        with needing("report", "dashboard"):
             from agentrft.dashboard.report_file import report_html, report_of, write_charts
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("agentrft"):
-                raise
-            raise UserError(
-                f"`agentrft report` needs the package '{error.name}'.", "Run `pip install 'agentrft[dashboard]'`."
-            ) from error
-        path = out or store.job_folder(job.job_id) / "report.html"
-        values = report_of(store, job)
+        path = out or store.job_folder(row.job_id) / "report.html"
+        values = report_of(store, row)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(report_html(values), encoding="utf-8")
@@ -43,7 +38,7 @@ def report(
         except OSError as error:
             raise UserError(f"{error.filename or path}: {error.strerror or error}.", "Name another place.") from error
     suspects = [one["name"] for one in values["why"]["suspects"]]
-    output.emit({"job": job.job_id, "file": str(path), "charts": [str(one) for one in pictures], "suspects": suspects})
+    output.emit({"job": row.job_id, "file": str(path), "charts": [str(one) for one in pictures], "suspects": suspects})
     for one in values["overview"]["said"]:
         output.console.print(one["text"], soft_wrap=True, markup=False)
     for one in values["why"]["suspects"]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from agentrft.cli.errors import needing
 from agentrft.cli.output import DebugOption, JsonOption, Output
 from agentrft.errors import UserError
 from agentrft.models import resolve_model
@@ -201,13 +202,7 @@ def _records(data_dir: Path, database: str | None) -> "Records":
 
 
 def _server() -> "tuple[type[Settings], Callable[..., None]]":
-    try:
+    with needing("serve", "server"):
         from agentrft.server.serve import serve as run
         from agentrft.server.settings import Settings
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("agentrft"):
-            raise
-        raise UserError(
-            f"`agentrft serve` needs the package '{error.name}'.", "Run `pip install 'agentrft[server]'`."
-        ) from error
     return Settings, run

@@ -16,6 +16,7 @@ from agentrft.store import JobStore
 DEFAULT_OUTPUT_DIR = Path("runs")
 JOB_NAME = re.compile(r"[A-Za-z0-9-]+")
 
+StoredJobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id, prefix or `latest`.")]
 OutputDirOption = Annotated[
     Path | None, typer.Option("--output-dir", help="The folder of jobs.", show_default="the job file's, else ./runs")
 ]

@@ -12,14 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from agentrft.cli.output import DebugOption, Output
-from agentrft.cli.targets import OutputDirOption, open_store
+from agentrft.cli.progress import STYLES
+from agentrft.cli.targets import OutputDirOption, StoredJobArgument, open_store
+from agentrft.report.averages import level
 from agentrft.store import Event, JobRow, JobStore
+from agentrft.store.states import ENDED
 
 # A job that is paused or was interrupted goes on when somebody resumes it, and not by being watched.
-ENDED = ("succeeded", "failed", "cancelled", "paused", "interrupted")
+STANDS = (*ENDED, "paused", "interrupted")
 BARS = "▁▂▃▄▅▆▇█"
 STEPS_SHOWN, EVENTS_SHOWN = 12, 5
-STYLES = {"good": "green", "note": "yellow", "bad": "red", "info": "default", "warning": "yellow", "error": "red"}
+LEVELS = {"good": "green", "note": "yellow", "bad": "red"}
 COLUMNS = {
     "step": "step",
     "reward_mean": "reward",
@@ -35,7 +38,7 @@ COLUMNS = {
 
 
 def watch(
-    name: Annotated[str, typer.Argument(metavar="JOB", help="Its id, the beginning of it, or `latest`.")] = "latest",
+    job: StoredJobArgument = "latest",
     every: Annotated[float, typer.Option("--every", min=0.2, help="Seconds between two looks.")] = 1.0,
     output_dir: OutputDirOption = None,
     debug: DebugOption = False,
@@ -43,39 +46,37 @@ def watch(
     """Watch a job that another process runs, until it ends: its steps, how it goes in words, and its events."""
     console = Output(as_json=False).console
     with open_store(output_dir) as store:
-        job = store.find_job(name)
-        if console.is_terminal:
-            _draw(store, job, console, every)
-        else:
-            _tell(store, job, console, every)
+        job_id = store.find_job(job).job_id
+        show = _draw if console.is_terminal else _tell
+        show(store, job_id, console, every)
 
 
-def _draw(store: JobStore, job: JobRow, console: Console, every: float) -> None:
+def _draw(store: JobStore, job_id: str, console: Console, every: float) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            job = store.get_job(job.job_id)
-            live.update(_picture(job, store.metrics(job.job_id), store.events(job.job_id)), refresh=True)
-            if job.status in ENDED:
+            job = store.get_job(job_id)
+            live.update(_picture(job, store.metrics(job_id), store.events(job_id)), refresh=True)
+            if job.status in STANDS:
                 return
             time.sleep(every)
 
 
-def _tell(store: JobStore, job: JobRow, console: Console, every: float) -> None:
+def _tell(store: JobStore, job_id: str, console: Console, every: float) -> None:
     """A line for each step and event, where nobody draws."""
     steps = last = 0
     while True:
-        job = store.get_job(job.job_id)
-        metrics = store.metrics(job.job_id)
+        job = store.get_job(job_id)
+        metrics = store.metrics(job_id)
         for row in metrics[steps:]:
             reward = row.get("reward_mean")
             told = "" if reward is None else f": reward {reward:.3f}"
             console.print(f"{row['phase']}, step {row['step']}{told}", soft_wrap=True, markup=False)
         steps = len(metrics)
-        for event in store.events(job.job_id, after=last):
+        for event in store.events(job_id, after=last):
             console.print(f"{event.level}: {event.message}", soft_wrap=True, markup=False)
             last = event.number
-        if job.status in ENDED:
-            console.print(f"{job.job_id} {job.status}", soft_wrap=True)
+        if job.status in STANDS:
+            console.print(f"{job_id} {job.status}", soft_wrap=True)
             return
         time.sleep(every)
 
@@ -91,7 +92,7 @@ def _picture(job: JobRow, metrics: Sequence[Mapping[str, Any]], events: Sequence
     head = Text(f"{job.job_id}  {job.status}  {job.model}  step {train[-1]['step'] if train else 0}{total}", "bold")
     rewards = Text(bars([float(row.get("reward_mean") or 0.0) for row in train]), "cyan")
     said = [
-        Text.from_markup(f"[{STYLES[one.level]}]{escape(one.text)}[/] {escape(one.remedy)}")
+        Text.from_markup(f"[{LEVELS[one.level]}]{escape(one.text)}[/] {escape(one.remedy)}")
         for one in diagnose(metrics)
     ]
     told = [Text(one.message, STYLES[one.level]) for one in events[-EVENTS_SHOWN:]]
@@ -101,8 +102,7 @@ def _picture(job: JobRow, metrics: Sequence[Mapping[str, Any]], events: Sequence
 def bars(values: Sequence[float]) -> str:
     """A character for each value, between the lowest and the highest."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    spread = (high - low) or 1.0
-    return "".join(BARS[min(len(BARS) - 1, int((value - low) / spread * len(BARS)))] for value in values)
+    return "".join(BARS[min(len(BARS) - 1, int(level(value, low, high) * len(BARS)))] for value in values)
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,6 @@ process of its own, and kept in the user's cache folder.
 """
 
 import importlib.metadata
-import logging
 import subprocess
 import sys
 import threading
@@ -15,11 +14,9 @@ from pathlib import Path
 from agentrft.models.catalog import cache_folder
 from agentrft.store.files import replace_file
 
-logger = logging.getLogger(__name__)
-
 STATIC = Path(__file__).parent / "static"
 BUNDLE_S = 120
-MAKE = "import sys, vl_convert; open(sys.argv[1], 'w', encoding='utf-8').write(vl_convert.javascript_bundle())"
+MAKE = "import sys, vl_convert; sys.stdout.buffer.write(vl_convert.javascript_bundle().encode())"
 _making = threading.Lock()
 
 
@@ -40,8 +37,6 @@ def vega() -> str:
     with _making:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            making = path.with_suffix(".making")
-            subprocess.run([sys.executable, "-c", MAKE, str(making)], check=True, timeout=BUNDLE_S, capture_output=True)
-            replace_file(path, making.read_bytes())
-            making.unlink(missing_ok=True)
+            made = subprocess.run([sys.executable, "-c", MAKE], check=True, timeout=BUNDLE_S, capture_output=True)
+            replace_file(path, made.stdout)
     return path.read_text(encoding="utf-8")

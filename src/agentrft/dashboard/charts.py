@@ -1,11 +1,15 @@
 """Charts as Vega-Lite specifications, made with Altair once for each kind; the rows are put in when a page is made."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 import altair
+
+from agentrft.report.averages import level
+from agentrft.store.numbers import finite
 
 Mark = Literal["line", "bar", "area"]
 HEIGHT = 180
@@ -40,6 +44,11 @@ class Chart:
         """What Vega-Embed draws."""
         made = _spec(self)
         return {**made, "data": {"values": list(rows)}}
+
+
+def embedded(spec: Mapping[str, Any]) -> str:
+    """A specification as JSON that may stand in a page's script element."""
+    return json.dumps(finite(spec)).replace("<", "\\u003c")
 
 
 @cache
@@ -85,8 +94,7 @@ def sparkline(values: Sequence[float | None], *, width: int = 120, height: int =
         return ""
     low, high = min(value for _, value in known), max(value for _, value in known)
     last = known[-1][0] or 1
-    spread = (high - low) or 1.0
     return " ".join(
-        f"{number / last * width:.1f},{height - 2 - (value - low) / spread * (height - 4):.1f}"
+        f"{number / last * width:.1f},{height - 2 - level(value, low, high) * (height - 4):.1f}"
         for number, value in known
     )

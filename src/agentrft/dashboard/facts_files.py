@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def make_missing(job_folder: Path, tools: Sequence[str], facts_folder: Path | No
     vocabularies: dict[str, Vocabulary] = {}
     for one in step_files(job_folder, facts_folder):
         if one.is_ready:
-            vocabularies[one.phase] = _vocabulary(one.facts)
+            vocabularies[one.phase] = _metadata(one.facts, VOCABULARY)
             continue
         if one.is_unreadable:
             continue
@@ -140,7 +140,6 @@ def make_missing(job_folder: Path, tools: Sequence[str], facts_folder: Path | No
             vocabularies[one.phase] = _write(one, state, rollouts, tools, vocabularies.get(one.phase))
         except Exception as error:  # the boundary: whatever a record has, the other steps are looked through
             logger.warning("%s cannot be looked through: %r", one.source, error)
-            one.damage.parent.mkdir(exist_ok=True)
             one.damage.write_text(f"{error!r}\n", encoding="utf-8")
             one.mark(one.damage, state)
             continue
@@ -182,21 +181,11 @@ def _encodable(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _vocabulary(path: Path) -> Vocabulary:
-    return _metadata(path, VOCABULARY)
-
-
 def _metadata(path: Path, key: bytes) -> dict[str, Any]:
     return json.loads((pq.read_schema(path).metadata or {}).get(key, b"{}"))
 
 
-def tools_of(spec: Any) -> list[str]:
-    """Names of the tools of a stored job."""
-    tools: Any = spec if isinstance(spec, list) else []
-    return list(_names(tools))
-
-
-def _names(tools: Sequence[Any]) -> Iterator[str]:
-    for tool in tools:
-        if isinstance(tool, dict) and isinstance(tool.get("name"), str):
-            yield tool["name"]
+def tools_of(tools: Any) -> list[str]:
+    """Names of the tools of a stored job, as its record has them."""
+    listed: list[Any] = tools if isinstance(tools, list) else []
+    return [tool["name"] for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]

@@ -60,9 +60,6 @@ GUIDES: dict[str, Guide] = {
         share,
         "up",
     ),
-    "reward_std": Guide(
-        "spread of rewards", "Standard deviation over all rollouts.", "0: the grader tells nothing apart.", "", number
-    ),
     "zero_variance_share": Guide(
         "groups alike",
         "Share of the groups in which all rewards are alike: they teach nothing.",
@@ -130,9 +127,6 @@ GUIDES: dict[str, Guide] = {
     "clipped_share": Guide(
         "clipped", "Share of tokens whose gradient the clip took away.", "A third or more.", "A lower rate.", share
     ),
-    "truncated_ratio_share": Guide(
-        "weights cut", "Share of tokens whose weight against the sampling policy was cut.", "", "", share
-    ),
     "grad_norm": Guide("gradient norm", "Before clipping, mean of the optimizer steps.", "Spikes.", "", number),
     "logprob_gap_mean": Guide(
         "engine and learner apart",
@@ -143,12 +137,6 @@ GUIDES: dict[str, Guide] = {
         "down",
     ),
     "step_s": Guide("a step", "Seconds of the whole step.", "", "", seconds, "down"),
-    "rollout_s": Guide("rollouts", "Seconds of the step's rollouts.", "", "", seconds, "down"),
-    "update_s": Guide("update", "Seconds of the update.", "", "", seconds, "down"),
-    "unique_tokens": Guide(
-        "tokens computed", "Tokens that the update ran through the model, shared prefixes once.", "", "", number
-    ),
-    "total_tokens": Guide("tokens in all", "What a computation row by row would have run through it.", "", "", number),
     "missing_sample_key_share": Guide(
         "lacks what is graded",
         "Share of the rollouts that lack something that the grader reads, such as JSON.",
@@ -156,9 +144,6 @@ GUIDES: dict[str, Guide] = {
         "Ask for the format in the prompt, or set response_format.",
         share,
         "down",
-    ),
-    "repeated_call_share": Guide(
-        "repeated calls", "Share of the calls equal to an earlier one.", "", "", share, "down"
     ),
 }
 TILES = (

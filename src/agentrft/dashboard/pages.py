@@ -15,13 +15,13 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 
 from agentrft.dashboard import guide
 from agentrft.dashboard.assets import text_of, vega
-from agentrft.dashboard.charts import Chart
+from agentrft.dashboard.charts import Chart, embedded
 from agentrft.dashboard.queries import SORTS, Filter
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData, Runs
 from agentrft.dashboard.views import compare, data, jobs, overview, rollout, rollouts, tools, why
 from agentrft.errors import UserError
-from agentrft.store import JobRow
 from agentrft.store.numbers import finite
+from agentrft.store.states import ENDED
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Nothing is loaded from elsewhere, and the pages stand in no frame. Vega makes functions of its expressions.
@@ -77,7 +77,7 @@ def _router(runs: Runs, root: str) -> APIRouter:
     @router.get("/jobs/{job_id}", include_in_schema=False)
     def one_job(request: Request, job_id: str, step: Step = None) -> Response:
         job = shown.job(_plain(job_id))
-        return shown.job_page(request, "overview.html", job, overview.overview(runs, job, step), "", step)
+        return shown.job_page(request, "overview.html", job, overview.overview(job, step), "", step)
 
     @router.get("/jobs/{job_id}/{tab}", include_in_schema=False)
     def one_tab(request: Request, job_id: str, tab: str, step: Step = None, page: Page = 1) -> Response:
@@ -86,12 +86,12 @@ def _router(runs: Runs, root: str) -> APIRouter:
             raise HTTPException(404, f"There is no page '{tab}'.")
         job = shown.job(job_id)
         name = _plain(tab)
-        return shown.job_page(request, f"{name}.html", job, make(runs, job, request, step, page), name, step)
+        return shown.job_page(request, f"{name}.html", job, make(job, request, step, page), name, step)
 
     @router.get("/jobs/{job_id}/rollouts/{trace_id}", include_in_schema=False)
     def one_rollout(request: Request, job_id: str, trace_id: str) -> Response:
         job = shown.job(job_id)
-        found = rollout.rollout(runs, job, _plain(trace_id))
+        found = rollout.rollout(job, _plain(trace_id))
         if found is None:
             raise HTTPException(404, f"There is no rollout '{_plain(trace_id)}' among those that were looked at.")
         return shown.job_page(request, "rollout.html", job, found, "rollouts", found["rollout"]["step"])
@@ -110,27 +110,26 @@ class _Shown:
         self._runs = runs
         self._root = root
 
-    def job(self, job_id: str) -> JobRow:
+    def job(self, job_id: str) -> JobData:
         try:
-            return self._runs.store.get_job(job_id)
+            return self._runs.job(job_id)
         except UserError as error:
             raise HTTPException(404, str(error)) from error
 
     def job_page(
-        self, request: Request, template: str, job: JobRow, values: dict[str, Any], tab: str, step: int | None
+        self, request: Request, template: str, job: JobData, values: dict[str, Any], tab: str, step: int | None
     ) -> Response:
         if request.url.path.endswith(".json"):
             return _json(values)
-        metrics = self._runs.store.metrics(job.job_id)
         about = {
-            "job_row": job,
-            "steps": overview.step_bar(metrics),
+            "job_row": job.row,
+            "steps": overview.step_bar(job.metrics),
             "tabs": TABS,
             "tab": tab,
             "step": step,
             "base": f"{self._root}/jobs/{job.job_id}",
             # Also of a job that has ended, as long as its rollouts are being looked through.
-            "is_live": job.status not in jobs.ENDED or bool(values.get("steps_missing")),
+            "is_live": job.row.status not in ENDED or bool(values.get("steps_missing")),
         }
         return self.page(request, template, values, **about)
 
@@ -143,13 +142,12 @@ class _Shown:
         query = dict(request.query_params)
         context = {
             "root": self._root,
-            "specs": {name: json.dumps(finite(spec)).replace("<", "\\u003c") for name, spec in drawn.items()},
+            "specs": {name: embedded(spec) for name, spec in drawn.items()},
             "chart_titles": CHARTS,
             "json_url": f"{_json_path(request.url.path)}{'?' + urlencode(query) if query else ''}",
             "query": query,
             "state": _state(values, about),
             "link": lambda **changes: _link(query, changes),
-            "now": time.time(),
             **values,
             **about,
         }
@@ -176,32 +174,31 @@ def _without_clock(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "job": still(values.get("job")), "jobs": lines}
 
 
-def _rollouts(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+def _rollouts(job: JobData, request: Request, step: int | None, page: int) -> dict[str, Any]:
     query = request.query_params
     sort = query.get("sort", "step")
     order: Literal["asc", "desc"] = "desc" if query.get("order") == "desc" else "asc"
     return rollouts.rollouts(
-        runs, job, _filter(request, step), sort=sort if sort in SORTS else "step", order=order, page=page
+        job, _filter(request, step), sort=sort if sort in SORTS else "step", order=order, page=page
     )
 
 
-def _groups(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
-    return rollouts.groups(runs, job, _filter(request, step), page=page)
+def _groups(job: JobData, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    return rollouts.groups(job, _filter(request, step), page=page)
 
 
-def _why(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
-    return why.why(runs, job, request.query_params.get("behaviour", ""))
+def _why(job: JobData, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    return why.why(job, request.query_params.get("behaviour", ""))
 
 
-def _compare(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+def _compare(job: JobData, request: Request, step: int | None, page: int) -> dict[str, Any]:
     query = request.query_params
     try:
-        other = runs.store.get_job(query["with"]) if query.get("with") else job
+        other = job.runs.job(query["with"]) if query.get("with") else job
     except UserError as error:
         raise HTTPException(404, str(error)) from error
     phase = query.get("phase") or "validation"
     return compare.compare(
-        runs,
         job,
         other,
         phase=phase,
@@ -211,16 +208,16 @@ def _compare(runs: Runs, job: JobRow, request: Request, step: int | None, page: 
     )
 
 
-def _data(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
+def _data(job: JobData, request: Request, step: int | None, page: int) -> dict[str, Any]:
     query = request.query_params
-    return data.data(runs, job, phase=query.get("phase") or "train", state=query.get("state", ""))
+    return data.data(job, phase=query.get("phase") or "train", state=query.get("state", ""))
 
 
-def _tools(runs: Runs, job: JobRow, request: Request, step: int | None, page: int) -> dict[str, Any]:
-    return tools.tools(runs, job)
+def _tools(job: JobData, request: Request, step: int | None, page: int) -> dict[str, Any]:
+    return tools.tools(job)
 
 
-_TABS: dict[str, Callable[[Runs, JobRow, Request, int | None, int], dict[str, Any]]] = {
+_TABS: dict[str, Callable[[JobData, Request, int | None, int], dict[str, Any]]] = {
     "rollouts": _rollouts,
     "groups": _groups,
     "why": _why,

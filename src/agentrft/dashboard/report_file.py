@@ -7,17 +7,16 @@ from typing import Any
 import yaml
 
 from agentrft.dashboard.assets import text_of, vega
+from agentrft.dashboard.charts import embedded
 from agentrft.dashboard.facts_files import make_missing, tools_of
 from agentrft.dashboard.findings_file import make_findings
 from agentrft.dashboard.pages import CHARTS, environment
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData, Runs
 from agentrft.dashboard.views import compare, overview, tools, why
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TEST, VALIDATION
 from agentrft.store.numbers import finite
 
-# Of a comparison so many samples are listed.
-CHANGES_SHOWN = 12
 PNG_SCALE = 2.0
 # What the pictures of charts lack of a page.
 PNG_WIDTH, PNG_BACKGROUND = 640, "white"
@@ -30,20 +29,18 @@ def report_of(store: JobStore, job: JobRow) -> dict[str, Any]:
     make_findings(folder)
     runs = Runs(store)
     try:
-        metrics = store.metrics(job.job_id)
-        phases = {row["phase"] for row in metrics}
+        data = JobData(runs, job)
+        phases = {row["phase"] for row in data.metrics}
         measured = TEST if TEST in phases else VALIDATION
         return {
-            "job": job,
-            "overview": overview.overview(runs, job, None),
-            "compared": compare.compare(runs, job, job, phase=measured, step_a=None, step_b=None)
+            "overview": overview.overview(data, None),
+            "compared": compare.compare(data, data, phase=measured, step_a=None, step_b=None)
             if measured in phases
             else None,
-            "why": why.why(runs, job),
-            "tools": tools.tools(runs, job),
+            "why": why.why(data),
+            "tools": tools.tools(data),
             "settings": yaml.safe_dump(job.spec.get("job") or {}, sort_keys=False, allow_unicode=True),
             "files": job.spec.get("files") or {},
-            "changes_shown": CHANGES_SHOWN,
         }
     finally:
         runs.close()
@@ -51,8 +48,7 @@ def report_of(store: JobStore, job: JobRow) -> dict[str, Any]:
 
 def report_html(values: dict[str, Any]) -> str:
     """The file's content."""
-    charts = {**values["overview"]["charts"], **values["tools"]["charts"]}
-    specs = {name: json.dumps(finite(CHARTS[name].spec(rows))).replace("<", "\\u003c") for name, rows in charts.items()}
+    specs = {name: embedded(spec) for name, spec in _specs(values).items()}
     scripts = [vega().replace("</script", "<\\/script"), text_of("dashboard.js")]
     style = text_of("dashboard.css")
     template = environment().get_template("report.html")
@@ -65,10 +61,14 @@ def write_charts(values: dict[str, Any], folder: Path) -> list[Path]:
 
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for name, rows in {**values["overview"]["charts"], **values["tools"]["charts"]}.items():
-        spec = {**CHARTS[name].spec(rows), "width": PNG_WIDTH, "background": PNG_BACKGROUND}
-        spec["title"] = CHARTS[name].title
+    for name, spec in _specs(values).items():
+        drawn = {**spec, "width": PNG_WIDTH, "background": PNG_BACKGROUND, "title": CHARTS[name].title}
         path = folder / f"{name}.png"
-        path.write_bytes(vl_convert.vegalite_to_png(json.dumps(finite(spec)), scale=PNG_SCALE))
+        path.write_bytes(vl_convert.vegalite_to_png(json.dumps(finite(drawn)), scale=PNG_SCALE))
         written.append(path)
     return written
+
+
+def _specs(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    charts = {**values["overview"]["charts"], **values["tools"]["charts"]}
+    return {name: CHARTS[name].spec(rows) for name, rows in charts.items()}

@@ -1,8 +1,11 @@
 """The jobs that the pages are about: their records, their rollouts' facts, and what was found in them."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from agentrft.dashboard.facts_files import StepFile, step_files, tools_of
 from agentrft.dashboard.findings_file import load_findings
@@ -35,49 +38,92 @@ class Runs:
     def close(self) -> None:
         self.indexer.close()
 
-    def files(self, job: JobRow) -> list[StepFile]:
-        """Of a job's steps; the making of what facts are missing is begun."""
-        found = step_files(self.store.job_folder(job.job_id), self._facts_folder(job))
-        if any(_is_to_be_made(one) for one in found):
-            self._index(job)
-        return found
+    def job(self, job_id: str) -> "JobData":
+        """A job as it is now.
 
-    def rollouts(self, job: JobRow) -> tuple[Rollouts, int]:
-        """What is known of a job's rollouts, and how many steps are still to be looked at."""
-        files = self.files(job)
-        ready = [one.facts for one in files if one.is_ready]
-        return Rollouts(ready), sum(map(_is_to_be_made, files))
+        Raises:
+            UserError: there is no such job.
+        """
+        return JobData(self, self.store.get_job(job_id))
 
-    def choices(self, job: JobRow) -> Choices:
-        """What there is to filter a job's rollouts by."""
-        ready = [one.facts for one in self.files(job) if one.is_ready]
+    def choices(self, job_id: str, facts: Sequence[Path]) -> Choices:
+        """What there is to filter a job's rollouts by; of the facts that there are."""
         with self._lock:
-            kept = self._choices.get(job.job_id)
-            if kept is None or kept[0] != ready:
+            kept = self._choices.get(job_id)
+            if kept is None or kept[0] != facts:
                 while len(self._choices) >= MOST_KEPT:
                     self._choices.pop(next(iter(self._choices)))
-                kept = self._choices[job.job_id] = (ready, Rollouts(ready).values(CHOICES))
+                kept = self._choices[job_id] = (list(facts), Rollouts(facts).values(CHOICES))
             return kept[1]
 
-    def source(self, job: JobRow, phase: str, step: int) -> Path | None:
-        """The file of a step's rollouts."""
-        return next((one.source for one in self.files(job) if (one.phase, one.step) == (phase, step)), None)
 
-    def findings(self, job: JobRow) -> tuple[Findings, int]:
-        """What was found in a job's training rollouts, and how many steps are still to be looked at."""
-        files = self.files(job)
-        found, is_whole = load_findings(self.store.job_folder(job.job_id), files, self._facts_folder(job))
+class JobData:
+    """A job as one page shows it: what the page needs of the store and of the disk is read once."""
+
+    def __init__(self, runs: Runs, row: JobRow) -> None:
+        self.runs = runs
+        self.row = row
+        self.job_id = row.job_id
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """`JobStore.metrics`."""
+        return self.runs.store.metrics(self.job_id)
+
+    @cached_property
+    def files(self) -> list[StepFile]:
+        """Of its steps; the making of what facts are missing is begun."""
+        found = step_files(self._folder, self._facts_folder)
+        if any(map(_is_to_be_made, found)):
+            self._index()
+        return found
+
+    @cached_property
+    def steps_missing(self) -> int:
+        """How many steps are still to be looked at."""
+        return sum(map(_is_to_be_made, self.files))
+
+    @cached_property
+    def rollouts(self) -> Rollouts:
+        """What is known of its rollouts."""
+        return Rollouts(self._ready)
+
+    @property
+    def choices(self) -> Choices:
+        """What there is to filter its rollouts by."""
+        return self.runs.choices(self.job_id, self._ready)
+
+    @cached_property
+    def findings(self) -> tuple[Findings, int]:
+        """What was found in its training rollouts, and how many steps are still to be looked at."""
+        found, is_whole = load_findings(self._folder, self.files, self._facts_folder)
         if not is_whole:
-            self._index(job)
-        missing = sum(one.phase == TRAIN and _is_to_be_made(one) for one in files)
+            self._index()
+        missing = sum(one.phase == TRAIN and _is_to_be_made(one) for one in self.files)
         return found, missing or int(not is_whole)
 
-    def _index(self, job: JobRow) -> None:
-        folder = self.store.job_folder(job.job_id)
-        self.indexer.want(folder, tools_of(job.setting("tools")), self._facts_folder(job))
+    def source(self, phase: str, step: int) -> Path | None:
+        """The file of a step's rollouts."""
+        return next((one.source for one in self.files if (one.phase, one.step) == (phase, step)), None)
 
-    def _facts_folder(self, job: JobRow) -> Path | None:
-        return None if self.facts_in is None else self.facts_in / job.job_id
+    def steps(self, phase: str) -> list[int]:
+        """The steps of a phase, rising."""
+        return [one.step for one in self.files if one.phase == phase]
+
+    @cached_property
+    def _ready(self) -> list[Path]:
+        return [one.facts for one in self.files if one.is_ready]
+
+    @property
+    def _folder(self) -> Path:
+        return self.runs.store.job_folder(self.job_id)
+
+    @property
+    def _facts_folder(self) -> Path | None:
+        return None if self.runs.facts_in is None else self.runs.facts_in / self.job_id
+
+    def _index(self) -> None:
+        self.runs.indexer.want(self._folder, tools_of(self.row.setting("tools")), self._facts_folder)
 
 
 def _is_to_be_made(one: StepFile) -> bool:

@@ -14,3 +14,8 @@ def quantile(values: Sequence[float], share: float) -> float:
     """Nearest-rank quantile; 0 of nothing."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
+
+
+def level(value: float, low: float, high: float) -> float:
+    """Where a value lies between two others, from 0 to 1; 0 where these are the same."""
+    return (value - low) / ((high - low) or 1.0)

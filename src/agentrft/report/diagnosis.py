@@ -155,7 +155,7 @@ def _one_reward(rows: Sequence[Mapping[str, Any]]) -> Diagnosis:
         "constant_grader",
         "bad",
         f"The grader gives {value:g} whatever the agent does.",
-        "Try it on answers that are right and wrong: `agentrft grade`, or the playground of the page of graders.",
+        "Try it on answers that are right and wrong: `agentrft grade`.",
     )
 
 

@@ -21,7 +21,7 @@ from agentrft.store.layout import checkpoints_folder, step_folder
 from agentrft.store.numbers import finite
 from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout, as_mapping
 from agentrft.store.shared import Artifacts
-from agentrft.store.states import JobStatus, check_transition
+from agentrft.store.states import ENDED, JobStatus, check_transition
 
 ID_PREFIX = "ftjob-"
 ID_CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -132,7 +132,7 @@ class JobStore:
         with self.database.write() as connection:
             check_transition(self._job(connection, job_id).status, new)
             running = new == "running"
-            finished_at = time.time() if new in ("succeeded", "failed", "cancelled") else None
+            finished_at = time.time() if new in ENDED else None
             pid = os.getpid() if running else None
             self._update(connection, job_id, status=new, pid=pid, finished_at=finished_at, error=error)
             for level, message in events:

@@ -14,6 +14,8 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "cancelled": frozenset(),
     "succeeded": frozenset(),
 }
+# A job in one of these is done; a failed one may be resumed.
+ENDED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 
 
 def check_transition(old: JobStatus, new: JobStatus) -> None:

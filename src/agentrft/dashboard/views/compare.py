@@ -3,9 +3,8 @@
 from typing import Any
 
 from agentrft.dashboard.queries import Filter
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData
 from agentrft.report.intervals import paired_interval
-from agentrft.store import JobRow
 
 MEASURES = {
     "reward": "reward",
@@ -19,7 +18,7 @@ SAMPLES_SHOWN = 40
 
 
 def compare(
-    runs: Runs, a: JobRow, b: JobRow, *, phase: str, step_a: int | None, step_b: int | None, sample: str = ""
+    a: JobData, b: JobData, *, phase: str, step_a: int | None, step_b: int | None, sample: str = ""
 ) -> dict[str, Any]:
     """The page.
 
@@ -27,12 +26,12 @@ def compare(
         step_a, step_b: of the phase; its first and its last step without them.
         sample: whose rollouts are shown beside each other.
     """
-    steps = {job.job_id: _steps(runs, job, phase) for job in (a, b)}
+    steps_of_a, steps_of_b = a.steps(phase), b.steps(phase)
     # A step of another phase or job, as a form has it that was changed, is none of this one's.
-    first = step_a if step_a in steps[a.job_id] else next(iter(steps[a.job_id]), 0)
-    last = step_b if step_b in steps[b.job_id] else next(reversed(steps[b.job_id]), 0)
+    first = step_a if step_a in steps_of_a else next(iter(steps_of_a), 0)
+    last = step_b if step_b in steps_of_b else next(reversed(steps_of_b), 0)
     sides = [(a, first), (b, last)]
-    means = [runs.rollouts(job)[0].means(phase, step) for job, step in sides]
+    means = [job.rollouts.means(phase, step) for job, step in sides]
     shared = sorted(means[0].keys() & means[1].keys())
     measures: list[dict[str, Any]] = []
     for name, label in MEASURES.items():
@@ -54,9 +53,9 @@ def compare(
     changes.sort(key=lambda one: -abs(one["change"]))
     return {
         "phase": phase,
-        "a": {"job_id": a.job_id, "step": first, "steps": steps[a.job_id]},
-        "b": {"job_id": b.job_id, "step": last, "steps": steps[b.job_id]},
-        "steps_missing": sum(runs.rollouts(job)[1] for job in {one.job_id: one for one in (a, b)}.values()),
+        "a": {"job_id": a.job_id, "step": first, "steps": steps_of_a},
+        "b": {"job_id": b.job_id, "step": last, "steps": steps_of_b},
+        "steps_missing": a.steps_missing + (b.steps_missing if b is not a else 0),
         "phases": ["train", "validation", "test"],
         "samples": len(shared),
         "left_out": len(means[0].keys() ^ means[1].keys()),
@@ -67,12 +66,8 @@ def compare(
         "changes": changes[:SAMPLES_SHOWN],
         "sample": sample,
         "traces": [
-            runs.rollouts(job)[0].page(Filter(phase=phase, step=step, sample=sample), limit=8)[0] if sample else []
+            job.rollouts.page(Filter(phase=phase, step=step, sample=sample), limit=8)[0] if sample else []
             for job, step in sides
         ],
-        "jobs": [job.job_id for job in runs.store.list_jobs()],
+        "jobs": [job.job_id for job in a.runs.store.list_jobs()],
     }
-
-
-def _steps(runs: Runs, job: JobRow, phase: str) -> list[int]:
-    return [one.step for one in runs.files(job) if one.phase == phase]

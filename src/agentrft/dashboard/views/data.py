@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData
 from agentrft.data import load_samples
 from agentrft.errors import UserError
-from agentrft.report.averages import mean
+from agentrft.report.averages import level, mean
 from agentrft.store import JobRow
 
 SAMPLES_SHOWN = 300
@@ -19,16 +19,15 @@ NEARLY = 0.8
 WORD = re.compile(r"\w+")
 
 
-def data(runs: Runs, job: JobRow, *, phase: str = "train", state: str = "") -> dict[str, Any]:
+def data(job: JobData, *, phase: str = "train", state: str = "") -> dict[str, Any]:
     """The page.
 
     Args:
         state: only samples of this one: see `_state`.
     """
-    known, missing = runs.rollouts(job)
-    threshold = _threshold(job, runs)
+    threshold = next((row["pass_threshold"] for row in job.metrics if "pass_threshold" in row), 1.0)
     samples: dict[str, list[dict[str, Any]]] = {}
-    for row in known.by_sample(phase):
+    for row in job.rollouts.by_sample(phase):
         samples.setdefault(row.pop("sample_id"), []).append(row)
     lines = [_line(name, rows, threshold) for name, rows in samples.items()]
     counts: dict[str, int] = {}
@@ -39,7 +38,7 @@ def data(runs: Runs, job: JobRow, *, phase: str = "train", state: str = "") -> d
     low, high = min(rewards, default=0.0), max(rewards, default=1.0)
     for line in shown[:SAMPLES_SHOWN]:
         for one in line["steps"]:
-            one["level"] = None if one["reward"] is None else round((one["reward"] - low) / ((high - low) or 1.0), 3)
+            one["level"] = None if one["reward"] is None else round(level(one["reward"], low, high), 3)
     return {
         "phase": phase,
         "state": state,
@@ -47,8 +46,8 @@ def data(runs: Runs, job: JobRow, *, phase: str = "train", state: str = "") -> d
         "samples": shown[:SAMPLES_SHOWN],
         "total": len(shown),
         "pass_threshold": threshold,
-        "duplicates": _duplicates(job),
-        "steps_missing": missing,
+        "duplicates": _duplicates(job.row),
+        "steps_missing": job.steps_missing,
     }
 
 
@@ -80,10 +79,6 @@ def _state(rows: list[dict[str, Any]], threshold: float) -> str:
         if abs(last - first) > 0.25:
             return "better" if last > first else "worse"
     return "sometimes solved"
-
-
-def _threshold(job: JobRow, runs: Runs) -> float:
-    return next((row["pass_threshold"] for row in runs.store.metrics(job.job_id) if "pass_threshold" in row), 1.0)
 
 
 def _duplicates(job: JobRow) -> dict[str, Any]:

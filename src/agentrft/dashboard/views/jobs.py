@@ -9,8 +9,8 @@ from agentrft.dashboard.runs import Runs
 from agentrft.report.averages import mean
 from agentrft.store import JobRow
 from agentrft.store.layout import TEST, TRAIN, VALIDATION
+from agentrft.store.states import ENDED
 
-ENDED = ("succeeded", "failed", "cancelled")
 # The time that is left is told from so many of the last steps.
 RECENT = 5
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.guide import GUIDES, tiles
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.views.jobs import job_line
+from agentrft.report.averages import level
 from agentrft.report.diagnosis import diagnose
-from agentrft.store import Event, JobRow
+from agentrft.store import Event
 from agentrft.store.layout import TEST, TRAIN, VALIDATION
 
 EVENTS_SHOWN = 30
@@ -51,23 +52,23 @@ CHARTS = (
 )
 
 
-def overview(runs: Runs, job: JobRow, step: int | None) -> dict[str, Any]:
+def overview(job: JobData, step: int | None) -> dict[str, Any]:
     """The page of a job.
 
     Args:
         step: whose numbers are shown; the last one without it.
     """
-    metrics = runs.store.metrics(job.job_id)
-    events = runs.store.events(job.job_id)
+    metrics, row = job.metrics, job.row
+    events = job.runs.store.events(job.job_id)
     train = [row for row in metrics if row["phase"] == TRAIN]
     shown = next((row for row in train if row["step"] == step), train[-1] if train else {})
     validated = [row for row in metrics if row["phase"] == VALIDATION]
     return {
-        "job": job_line(job, metrics),
+        "job": job_line(row, metrics),
         "said": [one.as_dict() for one in diagnose(metrics)],
         "alarms": [_event(one) for one in events if "alarm" in one.data],
         "baseline": _baseline(validated),
-        "result": job.best_step,
+        "result": row.best_step,
         "shown_step": shown.get("step"),
         "tiles": tiles(shown, train[0] if train else {}),
         "bottleneck": shown.get("bottleneck"),
@@ -76,7 +77,7 @@ def overview(runs: Runs, job: JobRow, step: int | None) -> dict[str, Any]:
         "failure_examples": shown.get("failure_examples", {}),
         "behaviours": shown.get("behaviours", {}),
         "events": [_event(one) for one in reversed(events[-EVENTS_SHOWN:])],
-        "hyperparameters": job.hyperparameters or {},
+        "hyperparameters": row.hyperparameters or {},
     }
 
 
@@ -90,7 +91,7 @@ def step_bar(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "step": row["step"],
             "reward": reward,
-            "level": round((reward - low) / ((high - low) or 1.0), 3),
+            "level": round(level(reward, low, high), 3),
             "is_validated": row["step"] in validated,
         }
         for row, reward in zip(train, rewards, strict=True)

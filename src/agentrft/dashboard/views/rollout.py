@@ -6,27 +6,25 @@ from typing import Any
 
 from agentrft import wire
 from agentrft.dashboard.queries import record_of, records_of
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.token_texts import token_texts
 from agentrft.dashboard.views.tree import tree
-from agentrft.store import JobRow
 
 # Of a turn so many tokens are drawn one by one.
 MOST_TOKENS = 4000
 
 
-def rollout(runs: Runs, job: JobRow, trace_id: str) -> dict[str, Any] | None:
+def rollout(job: JobData, trace_id: str) -> dict[str, Any] | None:
     """The page of a rollout; None where there is none of this id."""
-    known, _ = runs.rollouts(job)
-    row = known.find(trace_id)
-    source = None if row is None else runs.source(job, row["phase"], row["step"])
+    row = job.rollouts.find(trace_id)
+    source = None if row is None else job.source(row["phase"], row["step"])
     record = None if source is None else record_of(source, trace_id)
     if row is None or source is None or record is None:
         return None
     siblings = records_of(source, row["sample_id"])
     return {
         "rollout": row,
-        "turns": [_turn(turn, job.model) for turn in record["turns"]],
+        "turns": [_turn(turn, job.row.model) for turn in record["turns"]],
         "messages": record["messages"],
         "answer": record["output_text"],
         "grade": record["grade"],

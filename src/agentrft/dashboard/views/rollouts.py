@@ -3,22 +3,21 @@
 from typing import Any
 
 from agentrft.dashboard.queries import SORTS, Filter, Order
-from agentrft.dashboard.runs import Runs
-from agentrft.store import JobRow
+from agentrft.dashboard.runs import JobData
+from agentrft.report.averages import level
 
 PER_PAGE, GROUPS_PER_PAGE = 50, 60
 
 
 def rollouts(
-    runs: Runs, job: JobRow, wanted: Filter, *, sort: str = "step", order: Order = "asc", page: int = 1
+    job: JobData, wanted: Filter, *, sort: str = "step", order: Order = "asc", page: int = 1
 ) -> dict[str, Any]:
     """The page of rollouts.
 
     Args:
         page: from 1.
     """
-    known, missing = runs.rollouts(job)
-    rows, total = known.page(wanted, sort=sort, order=order, limit=PER_PAGE, offset=(page - 1) * PER_PAGE)
+    rows, total = job.rollouts.page(wanted, sort=sort, order=order, limit=PER_PAGE, offset=(page - 1) * PER_PAGE)
     return {
         "rollouts": rows,
         "total": total,
@@ -28,15 +27,14 @@ def rollouts(
         "order": order,
         "sorts": list(SORTS),
         "filter": vars(wanted),
-        "choices": runs.choices(job),
-        "steps_missing": missing,
+        "choices": job.choices,
+        "steps_missing": job.steps_missing,
     }
 
 
-def groups(runs: Runs, job: JobRow, wanted: Filter, *, page: int = 1) -> dict[str, Any]:
+def groups(job: JobData, wanted: Filter, *, page: int = 1) -> dict[str, Any]:
     """The page of groups: a row of rollouts for each, and why the update left out what it left out."""
-    known, missing = runs.rollouts(job)
-    found = known.groups(wanted)
+    found = job.rollouts.groups(wanted)
     shown = found[(page - 1) * GROUPS_PER_PAGE : page * GROUPS_PER_PAGE]
     rewards = [one["reward"] for group in found for one in group["rollouts"] if one["reward"] is not None]
     low, high = min(rewards, default=0.0), max(rewards, default=1.0)
@@ -46,7 +44,7 @@ def groups(runs: Runs, job: JobRow, wanted: Filter, *, page: int = 1) -> dict[st
         group["left_out"] = _left_out(group["rollouts"])
         for one in group["rollouts"]:
             reward = one["reward"]
-            one["level"] = None if reward is None else round((reward - low) / ((high - low) or 1.0), 3)
+            one["level"] = None if reward is None else round(level(reward, low, high), 3)
     return {
         "groups": shown,
         "total": len(found),
@@ -55,8 +53,8 @@ def groups(runs: Runs, job: JobRow, wanted: Filter, *, page: int = 1) -> dict[st
         "low": low,
         "high": high,
         "filter": vars(wanted),
-        "choices": {name: values for name, values in runs.choices(job).items() if name != "behaviours"},
-        "steps_missing": missing,
+        "choices": {name: values for name, values in job.choices.items() if name != "behaviours"},
+        "steps_missing": job.steps_missing,
     }
 
 

@@ -1,11 +1,11 @@
 """Tools and graders: calls, times, errors by kind, and what judges took."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agentrft.dashboard.charts import Chart
-from agentrft.dashboard.runs import Runs
-from agentrft.store import JobRow
+from agentrft.dashboard.runs import JobData
+from agentrft.graders.uses import added_counts
 from agentrft.store.layout import TRAIN
 
 LATENCIES = Chart("tool_latency", "Mean latency of a call", "", unit="s", form=".2~g")
@@ -17,9 +17,9 @@ FAULTS = Chart("faults", "What broke, repeated with success or not", "By kind.",
 CHARTS = (LATENCIES, ERRORS, GRADER_LATENCIES, FAULTS)
 
 
-def tools(runs: Runs, job: JobRow) -> dict[str, Any]:
+def tools(job: JobData) -> dict[str, Any]:
     """The page."""
-    train = [row for row in runs.store.metrics(job.job_id) if row["phase"] == TRAIN]
+    train = [row for row in job.metrics if row["phase"] == TRAIN]
     charts = {
         "tool_latency": _course(train, "tools", "latency_mean_s"),
         "tool_errors": _course(train, "tools", "errors"),
@@ -91,9 +91,6 @@ def _course(train: Sequence[Mapping[str, Any]], of: str, name: str) -> list[dict
     ]
 
 
-def _added(several: Any) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for one in several:
-        for name, count in one.items():
-            total[name] = total.get(name, 0) + count
-    return dict(sorted(total.items(), key=lambda pair: -pair[1]))
+def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums, the largest first."""
+    return dict(sorted(added_counts(several).items(), key=lambda pair: -pair[1]))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrft.report.averages import mean
+from agentrft.report.averages import level, mean
 
 WIDTH, ROW = 900, 18
 LEAST_WIDTH = 2.0
@@ -39,7 +39,7 @@ def tree(records: list[dict[str, Any]], shown: str) -> dict[str, Any]:
     scale = WIDTH / max(1, depth)
     segments: list[dict[str, Any]] = []
     links: list[dict[str, Any]] = []
-    for node in _all(root):
+    for node in _depth_first(root):
         own = [one for number in node.rollouts if (one := rewards[number]) is not None]
         reward = mean(own) if own else None
         for start, length, is_sampled in _runs(node):
@@ -52,7 +52,7 @@ def tree(records: list[dict[str, Any]], shown: str) -> dict[str, Any]:
                     "tokens": length,
                     "rollouts": len(node.rollouts),
                     "reward": reward,
-                    "level": None if reward is None else round((reward - low) / ((high - low) or 1.0), 3),
+                    "level": None if reward is None else round(level(reward, low, high), 3),
                     "marked": bool(marked & set(node.rollouts)),
                 }
             )
@@ -68,7 +68,7 @@ def tree(records: list[dict[str, Any]], shown: str) -> dict[str, Any]:
             {"trace_id": records[number]["trace_id"], "reward": rewards[number], "y": round(row * ROW + 14, 1)}
             for row, number in enumerate(leaves)
         ],
-        "unique_tokens": sum(len(node.tokens) for node in _all(root)),
+        "unique_tokens": sum(len(node.tokens) for node in _depth_first(root)),
         "total_tokens": sum(map(len, paths)),
     }
 
@@ -112,8 +112,8 @@ def _grown(paths: list[list[tuple[int, bool]]]) -> _Node:
 
 def _place(root: _Node, leaves: list[int]) -> None:
     """Rows from top to bottom: a leaf has one for each of its rollouts; others stand in the middle of theirs."""
-    order = list(_all(root))
-    for node in _depth_first(root):
+    order = _depth_first(root)
+    for node in order:
         if not node.children:
             first = len(leaves)
             leaves += node.rollouts
@@ -124,17 +124,13 @@ def _place(root: _Node, leaves: list[int]) -> None:
 
 
 def _depth_first(root: _Node) -> list[_Node]:
+    """Parents before their children, from top to bottom."""
     found, waiting = [], [root]
     while waiting:
         node = waiting.pop()
         found.append(node)
         waiting += reversed(node.children)
     return found
-
-
-def _all(root: _Node) -> list[_Node]:
-    """Parents before their children."""
-    return _depth_first(root)
 
 
 def _runs(node: _Node) -> list[tuple[int, int, bool]]:

@@ -3,10 +3,9 @@
 from typing import Any
 
 from agentrft.dashboard.charts import Chart
-from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.runs import JobData
 from agentrft.report.why import Finding, Findings
 from agentrft.report.why.words import sentence
-from agentrft.store import JobRow
 
 COURSE = Chart(
     "course", "Share and rewards by step", "How many show it, and the mean reward with and without it.", form=".2~f"
@@ -22,13 +21,13 @@ KINDS = {
 }
 
 
-def why(runs: Runs, job: JobRow, behaviour: str = "") -> dict[str, Any]:
+def why(job: JobData, behaviour: str = "") -> dict[str, Any]:
     """The page.
 
     Args:
         behaviour: the one that is shown whole.
     """
-    found, missing = runs.findings(job)
+    found, missing = job.findings
     chosen = next((one for one in found.all if behaviour in (one.name, *one.also, *one.along)), None)
     return {
         "suspects": [_line(one, found) for one in found.suspects],
@@ -40,7 +39,7 @@ def why(runs: Runs, job: JobRow, behaviour: str = "") -> dict[str, Any]:
         "early": found.early,
         "late": found.late,
         "kinds": KINDS,
-        "chosen": None if chosen is None else _whole(runs, job, chosen, found),
+        "chosen": None if chosen is None else _whole(job, chosen, found),
         "steps_missing": missing,
     }
 
@@ -49,9 +48,8 @@ def _line(one: Finding, found: Findings) -> dict[str, Any]:
     return {**one.as_dict(), "text": sentence(one, found)}
 
 
-def _whole(runs: Runs, job: JobRow, one: Finding, found: Findings) -> dict[str, Any]:
-    known, _ = runs.rollouts(job)
-    rows = known.some([*one.before, *one.after])
+def _whole(job: JobData, one: Finding, found: Findings) -> dict[str, Any]:
+    rows = job.rollouts.some([*one.before, *one.after])
     return {
         **_line(one, found),
         "course": [

@@ -15,13 +15,13 @@ from agentrft.report.behaviours import (
     prompts_of,
     within,
 )
-from agentrft.report.why.behaviour import Behaviour
+from agentrft.report.why.behaviour import Behaviour, length_in_words
 from agentrft.rollout.record import Rollout
 
 ANSWERS, LISTED = "gives an answer", "answers after a result of several items"
 SHORT = "gives an answer of a few words"
 LENGTHS = ((1, "one word"), (5, "two to five words"), (20, "6 to 20 words"), (60, "21 to 60 words"))
-LONGER = ((200, "61 to 200 words"),)
+LENGTHS += ((200, "61 to 200 words"),)
 LONGEST = "more than 200 words"
 # A run of words that comes so often is a loop.
 LOOP_WORDS, LOOPED = 4, 3
@@ -92,7 +92,7 @@ def _sources(rollout: Rollout, answer: str) -> Iterator[Behaviour]:
 def _forms(whole: str) -> Iterator[str]:
     text = whole if len(whole) <= 2 * LOOKED_AT else f"{whole[:LOOKED_AT]}\n{whole[-LOOKED_AT:]}"
     yield from (name for name, pattern in FORMS.items() if pattern.search(text))
-    yield f"answers in {_length(whole)}"
+    yield f"answers in {length_in_words(whole, LENGTHS, LONGEST)}"
     if sum(map(str.isupper, text)) >= CAPITALS and not any(map(str.islower, text)):
         yield "uses capitals throughout"
     if NUMBER.fullmatch(text):
@@ -105,11 +105,6 @@ def _forms(whole: str) -> Iterator[str]:
     runs = [tuple(words[start : start + LOOP_WORDS]) for start in range(len(words) - LOOP_WORDS + 1)]
     if runs and len(runs) - len(set(runs)) >= LOOPED:
         yield "repeats itself"
-
-
-def _length(text: str) -> str:
-    count = len(text.split())
-    return next((name for most, name in (*LENGTHS, *LONGER) if count <= most), LONGEST)
 
 
 def _is_json(text: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from agentrft import wire
 from agentrft.report.behaviours import plain, prompts_of, within
-from agentrft.report.why.behaviour import Behaviour
+from agentrft.report.why.behaviour import Behaviour, length_in_words
 from agentrft.rollout.record import Rollout
 
 WORD = re.compile(r"\w+(?:[-'./]\w+)*")
@@ -32,7 +32,7 @@ def argument_behaviours(rollout: Rollout) -> Iterator[Behaviour]:
                 if isinstance(value, str) and text:
                     origins = _origins(text, before, prompt_words, results)
                     yield from (Behaviour(f"{origin.format(about)}", "arguments", given) for origin in origins)
-                    yield Behaviour(f"asks with {about} of {_length(text)}", "arguments", given)
+                    yield Behaviour(f"asks with {about} of {length_in_words(text, LENGTHS, LONG)}", "arguments", given)
         results += " ".join(plain(call.output) for call in turn.tool_calls) + " "
 
 
@@ -56,11 +56,6 @@ def _origins(text: str, prompt: str, prompt_words: set[str], results: str) -> It
         yield "makes {} of single words of the prompt"
     elif any(word not in prompt_words and word not in results for word in words):
         yield "asks with words in {} that nothing before has"
-
-
-def _length(text: str) -> str:
-    count = len(text.split())
-    return next((name for most, name in LENGTHS if count <= most), LONG)
 
 
 def _arguments(text: str) -> Mapping[str, Any]:

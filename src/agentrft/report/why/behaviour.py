@@ -1,5 +1,6 @@
 """What a behaviour is: something that a rollout does or does not do, named in words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,17 @@ def counted(count: int, noun: str) -> str:
     if count >= MOST_COUNTED:
         return f"four {noun}s or more"
     return f"{COUNTS[count]} {noun}{'' if count == 1 else 's'}"
+
+
+def length_in_words(text: str, sizes: Sequence[tuple[int, str]], longer: str) -> str:
+    """How long a text is, in words for it.
+
+    Args:
+        sizes: the most words of each size, and its name; rising.
+        longer: the name of what is longer than all.
+    """
+    count = len(text.split())
+    return next((name for most, name in sizes if count <= most), longer)
 
 
 def times(count: int) -> str:

@@ -5,7 +5,8 @@ Rollouts of a group are alike, so that everything is first added up within group
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,19 +49,6 @@ class Evidence:
     holdouts: dict[str, Floats]
     members: dict[Behaviour, Ints]
     ids: Sequence[str]
-    group_step: Ints = field(init=False)
-    early: tuple[int, int] = field(init=False)
-    late: tuple[int, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        of_group = np.zeros(int(self.group.max(initial=-1)) + 1, dtype=np.int64)
-        of_group[self.group] = self.step
-        object.__setattr__(self, "group_step", of_group)
-        steps = np.unique(self.step)
-        count = max(1, round(len(steps) * WINDOW_SHARE))
-        first, last = (steps[:count], steps[-count:]) if len(steps) else (np.zeros(1), np.zeros(1))
-        object.__setattr__(self, "early", (int(first[0]), int(first[-1])))
-        object.__setattr__(self, "late", (int(last[0]), int(last[-1])))
 
     @classmethod
     def of(cls, facts: Iterable[RolloutFacts], known: Mapping[str, Behaviour]) -> "Evidence":
@@ -112,6 +100,31 @@ class Evidence:
     def groups(self) -> int:
         return len(self.group_step)
 
+    @cached_property
+    def group_step(self) -> Ints:
+        """The step of each group."""
+        steps = np.zeros(int(self.group.max(initial=-1)) + 1, dtype=np.int64)
+        steps[self.group] = self.step
+        return steps
+
+    @property
+    def early(self) -> tuple[int, int]:
+        """The first and the last of the first third of the steps."""
+        return self._windows[0]
+
+    @property
+    def late(self) -> tuple[int, int]:
+        """The first and the last of the last third of the steps."""
+        return self._windows[1]
+
+    @cached_property
+    def _windows(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        steps = np.unique(self.step)
+        if not len(steps):
+            return (0, 0), (0, 0)
+        count = max(1, round(len(steps) * WINDOW_SHARE))
+        return (int(steps[0]), int(steps[count - 1])), (int(steps[-count]), int(steps[-1]))
+
     def within(self, window: tuple[int, int]) -> NDArray[np.bool_]:
         """Which rollouts are of a window of steps."""
         return (self.step >= window[0]) & (self.step <= window[1])
@@ -121,8 +134,7 @@ class Evidence:
 
     def by_group(self, rows: Ints, values: Floats | None = None) -> Floats:
         """The number of these rollouts in each group, or the sum of their values."""
-        weights = None if values is None else values[rows]
-        return np.bincount(self.group[rows], weights=weights, minlength=self.groups).astype(np.float64)
+        return added(self.group, self.groups, rows, values)
 
     def possible(self, behaviour: Behaviour) -> Ints:
         """The rollouts that could show it."""
@@ -130,6 +142,10 @@ class Evidence:
             return np.arange(len(self.step))
         given = next((rows for one, rows in self.members.items() if one.name == behaviour.given), None)
         return np.arange(len(self.step)) if given is None else given
+
+    def lacking(self, behaviour: Behaviour) -> Ints:
+        """The rollouts that could show it and do not."""
+        return np.setdiff1d(self.possible(behaviour), self.members[behaviour], assume_unique=True)
 
     def _amounts(self, amounts: Mapping[str, Floats]) -> dict[Behaviour, Ints]:
         found: dict[Behaviour, Ints] = {}
@@ -141,6 +157,12 @@ class Evidence:
             middle = float(np.median(values[early]))
             found[Behaviour(words.format(f"{middle:.0f}"), "amount")] = np.flatnonzero(values > middle)
         return found
+
+
+def added(place: Ints, places: int, rows: Ints, values: Floats | None = None) -> Floats:
+    """The number of these rollouts at each of so many places, or the sum of their values."""
+    weights = None if values is None else values[rows]
+    return np.bincount(place[rows], weights=weights, minlength=places).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -169,10 +191,7 @@ def contrast(evidence: Evidence, shown: Ints, possible: Ints, values: Floats, ap
     if apart is not None:
         stratum, strata = 2 * stratum, 2 * strata
         stratum[apart] += 1
-
-    def summed(rows: Ints, of: Floats | None = None) -> Floats:
-        return np.bincount(stratum[rows], weights=None if of is None else of[rows], minlength=strata).astype(np.float64)
-
+    summed = partial(added, stratum, strata)
     n, s = summed(possible), summed(shown)
     mixed = (s > 0) & (s < n)
     if not mixed.any():

@@ -19,6 +19,7 @@ from agentrft.report.why.evidence import (
     Evidence,
     Floats,
     Ints,
+    added,
     centred,
     contrast,
     not_by_chance,
@@ -156,7 +157,7 @@ class Findings:
 
 def find(evidence: Evidence) -> Findings:
     """The findings of a job's training rollouts."""
-    scale = float(np.abs(evidence.advantage).sum()) / 2
+    scale = _size(evidence.advantage)
     centred_holdouts = {name: centred(evidence, scores) for name, scores in evidence.holdouts.items()}
     measured: list[tuple[Finding, dict[str, Contrast]]] = []
     for behaviour, shown in evidence.members.items():
@@ -199,7 +200,7 @@ def find(evidence: Evidence) -> Findings:
 def _finding(
     evidence: Evidence, behaviour: Behaviour, shown: Ints, possible: Ints, paid: Contrast, scale: float
 ) -> Finding:
-    lacking = np.setdiff1d(possible, shown, assume_unique=True)
+    lacking = evidence.lacking(behaviour)
     early, late = evidence.within(evidence.early), evidence.within(evidence.late)
     n, s = evidence.by_group(possible), evidence.by_group(shown)
     shares = np.divide(s, n, out=np.zeros_like(s), where=n > 0)
@@ -227,11 +228,7 @@ def _by_step(
     evidence: Evidence, shown: Ints, possible: Ints, lacking: Ints
 ) -> list[tuple[int, float, float | None, float | None]]:
     steps, place = np.unique(evidence.step, return_inverse=True)
-
-    def summed(rows: Ints, values: Floats | None = None) -> Floats:
-        weights = None if values is None else values[rows]
-        return np.bincount(place[rows], weights=weights, minlength=len(steps)).astype(np.float64)
-
+    summed = partial(added, place, len(steps))
     n, s, without = summed(possible), summed(shown), summed(lacking)
     with_it, rest = summed(shown, evidence.reward), summed(lacking, evidence.reward)
     return [
@@ -263,8 +260,7 @@ def _unlearning(evidence: Evidence, one: Finding) -> str:
     before, after = one.reward_without
     if before is None or after is None or before - after < max(LEAST_FALL, LEAST_FALL_SHARE * before):
         return ""
-    shown = evidence.members[one.behaviour]
-    lacking = np.setdiff1d(evidence.possible(one.behaviour), shown, assume_unique=True)
+    lacking = evidence.lacking(one.behaviour)
     # Few are left in the last third without what has spread, so that all steps say whether their reward fell.
     rest = (evidence.early[1] + 1, evidence.late[1])
     if int(evidence.within(rest)[lacking].sum()) < LEAST_LACKING or z_of_trend(evidence, lacking) > -SURE_FALL:
@@ -313,7 +309,7 @@ def _explained(evidence: Evidence, named: Sequence[Finding]) -> list[Finding]:
 def _with_examples(evidence: Evidence, one: Finding) -> Finding:
     """Rollouts to read: early ones that lack it, and late ones that show it, of the same samples first."""
     shown = evidence.members[one.behaviour]
-    lacking = np.setdiff1d(evidence.possible(one.behaviour), shown, assume_unique=True)
+    lacking = evidence.lacking(one.behaviour)
     early, late = evidence.within(evidence.early), evidence.within(evidence.late)
     before = lacking[early[lacking]] if one.share_late >= one.share_early else shown[early[shown]]
     after = shown[late[shown]] if one.share_late >= one.share_early else lacking[late[lacking]]

@@ -17,7 +17,7 @@ from standardwebhooks import Webhook
 
 from agentrft.errors import UserError
 from agentrft.server.background.loop import keep_doing
-from agentrft.server.records.job_lists import ENDED
+from agentrft.store.states import ENDED
 from agentrft.traffic import public_url
 
 if TYPE_CHECKING:

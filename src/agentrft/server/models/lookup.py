@@ -8,8 +8,9 @@ from agentrft.server.context import Context
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.models.catalog import fine_tuned_name, split_step
 from agentrft.server.objects.jobs import shown_status
-from agentrft.server.records.job_lists import ENDED, TunedJob
+from agentrft.server.records.job_lists import TunedJob
 from agentrft.store.layout import ADAPTER, MODEL, step_folder
+from agentrft.store.states import ENDED
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from agentrft.server.records.rows import UNKNOWN_MODEL
 from agentrft.store import JobStatus
 from agentrft.store import tables as t
 from agentrft.store.database import Database
+from agentrft.store.states import ENDED
 
-ENDED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 Metadata = Mapping[str, str] | Literal["any", "none"]
 # Rows that are read at once where a filter is applied here.
 CHUNK = 500

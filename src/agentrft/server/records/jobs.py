@@ -11,7 +11,7 @@ from agentrft.server.records.rows import ServedJob
 from agentrft.store import EventLevel, JobStatus
 from agentrft.store import tables as t
 from agentrft.store.jobs import event_values
-from agentrft.store.states import check_transition
+from agentrft.store.states import ENDED, check_transition
 
 RUNNABLE: tuple[JobStatus, ...] = ("queued", "running", "interrupted")
 # Which jobs a wish moves, and where to, once nobody runs them; without a wish they wait to go on.
@@ -228,7 +228,7 @@ def _status(connection: Connection, job_id: str) -> JobStatus:
 
 
 def _set_status(connection: Connection, job_id: str, new: JobStatus, error: str | None = None) -> None:
-    finished = time.time() if new in ("succeeded", "failed", "cancelled") else None
+    finished = time.time() if new in ENDED else None
     values = {"status": new, "error": error, "finished_at": finished, "pid": None}
     connection.execute(update(t.jobs).where(t.jobs.c.job_id == job_id).values(**values))
 

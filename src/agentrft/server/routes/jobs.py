@@ -23,12 +23,12 @@ from agentrft.server.models.catalog import FINE_TUNED
 from agentrft.server.models.lookup import find_start, has_model, template_variables
 from agentrft.server.objects.jobs import checkpoints, event_number, event_object, status_of
 from agentrft.server.objects.pages import page
-from agentrft.server.records.job_lists import ENDED
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage
 from agentrft.store import JobRow, JobStatus
+from agentrft.store.states import ENDED
 
 logger = logging.getLogger(__name__)
 router = APIRouter(route_class=WireRoute)
