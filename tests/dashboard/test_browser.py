@@ -1,8 +1,6 @@
 """The pages as people see them, in Chromium: light and dark, narrow and wide, by keyboard and by pointer, and live."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -12,19 +10,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from agentrft.store import JobStore
 from agentrft.store.layout import TRAIN
+from tests.dashboard.browsing import drawn, listen, serious_findings, take_picture, until
 from tests.dashboard.conftest import Planted
 from tests.dashboard.stored_runs import commit, stored_job
 from tests.report.why.planted import Run, honest
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PICTURES = Path("build/pages")
 NAMES = ("jobs", "overview", "groups", "rollouts", "rollout", "why", "compare", "data", "tools")
 LIVE_S = 2.0
 
@@ -58,17 +54,6 @@ def shown(planted: Planted) -> Iterator[Shown]:
         process.terminate()
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium")
-    with sync_playwright() as playwright:
-        flags = ["--disable-gpu", "--disable-background-networking", *(["--no-sandbox"] if os.getuid() == 0 else [])]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
     """A page of 1,280 pixels that may not say anything on its console."""
@@ -77,25 +62,6 @@ def page(chromium: Browser) -> Iterator[Page]:
         said = listen(opened)
         yield opened
         assert said == []
-
-
-def listen(page: Page) -> list[str]:
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    return said
-
-
-def until(is_so, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.1)
-
-
-def drawn(page: Page) -> None:
-    """Wait for all charts of the page."""
-    page.wait_for_function("[...document.querySelectorAll('.chart')].every((one) => one.querySelector('svg'))")
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -110,14 +76,8 @@ def test_every_page_is_whole_readable_and_as_wide_as_its_window(
         page.goto(shown.path(name))
         drawn(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        serious = [
-            (one["id"], one["nodes"][0]["html"][:200])
-            for one in Axe().run(page).response["violations"]
-            if one["impact"] in ("serious", "critical")
-        ]
-        assert serious == [] and said == []
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=PICTURES / f"{name}-{scheme}-{width}.png", full_page=True)
+        assert serious_findings(page) == [] and said == []
+        take_picture(page, f"{name}-{scheme}-{width}")
 
 
 @pytest.mark.parametrize("name", NAMES)

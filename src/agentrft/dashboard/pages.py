@@ -18,7 +18,20 @@ from agentrft.dashboard.assets import text_of, vega
 from agentrft.dashboard.charts import Chart, embedded
 from agentrft.dashboard.queries import SORTS, Filter
 from agentrft.dashboard.runs import JobData, Runs
-from agentrft.dashboard.views import compare, data, jobs, overview, rollout, rollouts, tools, why
+from agentrft.dashboard.server_side import Action, ServerSide
+from agentrft.dashboard.views import (
+    chat,
+    compare,
+    data,
+    jobs,
+    new_job,
+    overview,
+    playground,
+    rollout,
+    rollouts,
+    tools,
+    why,
+)
 from agentrft.errors import UserError
 from agentrft.store.numbers import finite
 from agentrft.store.states import ENDED
@@ -42,21 +55,28 @@ TABS = (
     ("compare", "Compare"),
     ("data", "Data"),
     ("tools", "Tools and graders"),
+    ("playground", "Playground"),
+    ("chat", "Chat"),
 )
+# What people type on these would be lost if they were drawn anew.
+STILL = frozenset({"playground", "chat"})
+SCRIPTS = ("dashboard", "api", "actions", "new_job", "playground", "chat")
 # What stands for a value that is not there: an en dash.
 NOTHING = "\u2013"
+NO_SERVER = "Jobs are created by the pages of a server: `agentrft serve`."
 Step = Annotated[int | None, Query(ge=0)]
 Page = Annotated[int, Query(ge=1, le=10**6)]
 
 
-def dashboard_app(runs: Runs, *, root: str = "") -> FastAPI:
+def dashboard_app(runs: Runs, *, root: str = "", server: ServerSide | None = None) -> FastAPI:
     """All pages of some runs, as an application of their own.
 
     Args:
         root: the path that it is mounted at in another one.
+        server: what is around the pages; None where they only look.
     """
     app = FastAPI(title="agentrft dashboard", openapi_url=None)
-    app.include_router(_router(runs, root))
+    app.include_router(_router(runs, root, server))
 
     @app.exception_handler(404)
     async def not_found(request: Request, error: Exception) -> Response:
@@ -65,14 +85,22 @@ def dashboard_app(runs: Runs, *, root: str = "") -> FastAPI:
     return app
 
 
-def _router(runs: Runs, root: str) -> APIRouter:
+def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     router = APIRouter()
-    shown = _Shown(runs, root)
+    shown = _Shown(runs, root, server)
 
     @router.get("/", include_in_schema=False)
     @router.get("/index.json", include_in_schema=False)
     def all_jobs(request: Request) -> Response:
-        return shown.page(request, "jobs.html", jobs.jobs(runs))
+        return shown.page(request, "jobs.html", jobs.jobs(runs), is_live=True)
+
+    @router.get("/new", include_in_schema=False)
+    @router.get("/new.json", include_in_schema=False)
+    def new(request: Request, source: Annotated[str, Query(alias="from", max_length=200)] = "") -> Response:
+        page = None if server is None else new_job.new_job(server, source)
+        if page is None:
+            raise HTTPException(404, "There is no such job here to begin from." if server else NO_SERVER)
+        return shown.page(request, "new_job.html", page)
 
     @router.get("/jobs/{job_id}", include_in_schema=False)
     def one_job(request: Request, job_id: str, step: Step = None) -> Response:
@@ -81,12 +109,18 @@ def _router(runs: Runs, root: str) -> APIRouter:
 
     @router.get("/jobs/{job_id}/{tab}", include_in_schema=False)
     def one_tab(request: Request, job_id: str, tab: str, step: Step = None, page: Page = 1) -> Response:
-        make = _TABS.get(_plain(tab))
-        if make is None:
-            raise HTTPException(404, f"There is no page '{tab}'.")
-        job = shown.job(job_id)
         name = _plain(tab)
-        return shown.job_page(request, f"{name}.html", job, make(job, request, step, page), name, step)
+        job = shown.job(job_id)
+        if name == "playground":
+            values = _playground(job, server, request, step)
+        elif name == "chat":
+            query = request.query_params
+            values = chat.chat(job, server, a=query.get("a", ""), b=query.get("b", ""), sample=query.get("sample", ""))
+        elif name in _TABS:
+            values = _TABS[name](job, request, step, page)
+        else:
+            raise HTTPException(404, f"There is no page '{tab}'.")
+        return shown.job_page(request, f"{name}.html", job, values, name, step)
 
     @router.get("/jobs/{job_id}/rollouts/{trace_id}", include_in_schema=False)
     def one_rollout(request: Request, job_id: str, trace_id: str) -> Response:
@@ -106,9 +140,10 @@ def _router(runs: Runs, root: str) -> APIRouter:
 class _Shown:
     """Pages of some runs."""
 
-    def __init__(self, runs: Runs, root: str) -> None:
+    def __init__(self, runs: Runs, root: str, server: ServerSide | None) -> None:
         self._runs = runs
         self._root = root
+        self._server = server
 
     def job(self, job_id: str) -> JobData:
         try:
@@ -129,9 +164,13 @@ class _Shown:
             "step": step,
             "base": f"{self._root}/jobs/{job.job_id}",
             # Also of a job that has ended, as long as its rollouts are being looked through.
-            "is_live": job.row.status not in ENDED or bool(values.get("steps_missing")),
+            "is_live": tab not in STILL and (job.row.status not in ENDED or bool(values.get("steps_missing"))),
+            "actions": self.actions(job.job_id),
         }
         return self.page(request, template, values, **about)
+
+    def actions(self, job_id: str) -> list[Action]:
+        return [] if self._server is None else self._server.actions(job_id)
 
     def page(self, request: Request, template: str, values: dict[str, Any], **about: Any) -> Response:
         if request.url.path.endswith(".json"):
@@ -142,6 +181,8 @@ class _Shown:
         query = dict(request.query_params)
         context = {
             "root": self._root,
+            "has_server": self._server is not None,
+            "actions_of": self.actions,
             "specs": {name: embedded(spec) for name, spec in drawn.items()},
             "chart_titles": CHARTS,
             "json_url": f"{_json_path(request.url.path)}{'?' + urlencode(query) if query else ''}",
@@ -160,6 +201,7 @@ def _state(values: dict[str, Any], about: dict[str, Any]) -> str:
         **_without_clock(values),
         "steps": about.get("steps"),
         "status": getattr(about.get("job_row"), "status", ""),
+        "actions": about.get("actions"),
     }
     return hashlib.sha256(json.dumps(finite(seen), default=str).encode()).hexdigest()[:16]
 
@@ -217,6 +259,12 @@ def _tools(job: JobData, request: Request, step: int | None, page: int) -> dict[
     return tools.tools(job)
 
 
+def _playground(job: JobData, server: ServerSide | None, request: Request, step: int | None) -> dict[str, Any]:
+    query = request.query_params
+    count = _number(query.get("count"), int) or playground.ROLLOUTS
+    return playground.playground(job, server, phase=query.get("phase", ""), step=step, count=count)
+
+
 _TABS: dict[str, Callable[[JobData, Request, int | None, int], dict[str, Any]]] = {
     "rollouts": _rollouts,
     "groups": _groups,
@@ -270,7 +318,7 @@ def _link(query: dict[str, str], changes: dict[str, Any]) -> str:
 
 
 def _static(name: str, request: Request) -> Response:
-    kinds = {"dashboard.css": "text/css", "dashboard.js": "text/javascript", "vega.js": "text/javascript"}
+    kinds = {f"{script}.js": "text/javascript" for script in (*SCRIPTS, "vega")} | {"dashboard.css": "text/css"}
     if name not in kinds:
         raise HTTPException(404, "There is no such file.")
     content = vega() if name == "vega.js" else text_of(name)

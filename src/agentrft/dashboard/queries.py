@@ -31,6 +31,8 @@ ROW = (
     "sampled_tokens, reasoning_tokens, answer_words, latency_s, generation_s, tools_s, grade_s, attempt, "
     "left(answer, 200) AS answer"
 )
+# Of a job's own file.
+SHORT = ["trace_id", "sample_id", "score", "output_text"]
 Order = Literal["asc", "desc"]
 LOCK = threading.Lock()
 
@@ -194,6 +196,13 @@ def _connection() -> duckdb.DuckDBPyConnection:
 def record_of(source: Path, trace_id: str) -> dict[str, Any] | None:
     """The whole record of a rollout, from a job's own file."""
     return next(iter(_records(source, "trace_id", trace_id)), None)
+
+
+def answers_of(source: Path, limit: int) -> tuple[list[dict[str, Any]], int]:
+    """The first rollouts of a step in short, and how many it has: from the job's own file, whatever is known of it."""
+    with pq.ParquetFile(source) as file:
+        batch = next(file.iter_batches(limit, columns=SHORT, use_threads=False), None)
+        return [] if batch is None else batch.to_pylist(), file.metadata.num_rows
 
 
 def records_of(source: Path, sample_id: str) -> list[dict[str, Any]]:

@@ -94,6 +94,14 @@ def load_samples(path: Path, judge: Judge | None = None) -> list[Sample]:
     return list(each_sample(path, judge))
 
 
+def find_sample(path: Path, sample_id: str) -> Sample | None:
+    """A row of a file by its sample's id; None where it is not there, or rows cannot be read."""
+    try:
+        return next((sample for sample in each_sample(path) if sample.sample_id == sample_id), None)
+    except UserError:
+        return None
+
+
 def load_demonstrations(path: Path, judge: Judge | None = None) -> list[Sample]:
     """Read a warm-start file: whole conversations, each ending in an assistant's message.
 

@@ -39,16 +39,35 @@ def restored_spec(stored: dict[str, Any]) -> AnyJobSpec:
         UserError: secrets are needed and the file is gone, or no longer has them for the same part.
     """
     job = stored_job(stored["job"]).model_dump(mode="json")
-    hiding = [part for part in _parts(job) if part.hides_something]
-    if hiding:
+    if has_hidden(job):
         source = stored["source"]
         if source is None:
             raise UserError("the job's header values are not stored, and it came from no file.", "Start it anew.")
-        current = {part.identity: part for part in _parts(load_any_job(Path(source)).model_dump(mode="json"))}
-        for part in hiding:
-            now = current.get(part.identity)
-            _restore(part, {} if now is None else now.fields, source)
+        current = load_any_job(Path(source)).model_dump(mode="json")
+        fill_secrets(job, current, source, "Put them back, or start a new job.")
     return stored_job(job)
+
+
+def has_hidden(job: dict[str, Any]) -> bool:
+    """Whether any secret of a dumped spec is hidden; of its headers one that is `***` is enough."""
+    return any(part.hides_something for part in _parts(job))
+
+
+def fill_secrets(job: dict[str, Any], known: dict[str, Any], source: str, remedy: str) -> None:
+    """Put the secrets that a dumped spec hides back in place.
+
+    Args:
+        known: a dumped spec that has them; a value goes only to the part that has it there.
+        source: where that is from, and what to do where it lacks one: for messages.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    parts = {part.identity: part for part in _parts(known)}
+    for part in _parts(job):
+        if part.hides_something:
+            found = parts.get(part.identity)
+            _restore(part, {} if found is None else found.fields, source, remedy)
 
 
 @dataclass
@@ -83,28 +102,26 @@ class _Part:
 
     @property
     def hides_something(self) -> bool:
-        return bool(self.mappings) or any(self.fields[field].endswith(HIDDEN_QUERY) for field in self.urls)
+        return any(HIDDEN in self.fields[field].values() for field in self.mappings) or any(
+            self.fields[field].endswith(HIDDEN_QUERY) for field in self.urls
+        )
 
 
-def _restore(part: _Part, current: dict[str, Any], source: str) -> None:
+def _restore(part: _Part, known: dict[str, Any], source: str, remedy: str) -> None:
     for field in part.mappings:
-        values = current.get(field) or {}
-        missing = sorted(part.fields[field].keys() - values.keys())
+        values = known.get(field) or {}
+        hidden = [name for name, value in part.fields[field].items() if value == HIDDEN]
+        missing = sorted(hidden - values.keys())
         if missing:
             raise UserError(
-                f"{source} no longer has the {field} {missing} of '{part.name}' at {part.place}, "
-                "which the job was started with.",
-                "Put them back, or start a new job.",
+                f"{source} has no {field} {missing} of '{part.name}' at {part.place}, whose values are needed.", remedy
             )
-        part.fields[field] = {name: values[name] for name in part.fields[field]}
+        part.fields[field] |= {name: values[name] for name in hidden}
     for field in part.urls:
         if part.fields[field].endswith(HIDDEN_QUERY):
-            if not current:
-                raise UserError(
-                    f"{source} no longer has '{part.name}' at {part.place}, whose URL the job was started with.",
-                    "Put it back, or start a new job.",
-                )
-            part.fields[field] = current[field]
+            if not known:
+                raise UserError(f"{source} has no '{part.name}' at {part.place}, whose URL is needed.", remedy)
+            part.fields[field] = known[field]
 
 
 def _parts(job: dict[str, Any]) -> Iterator[_Part]:

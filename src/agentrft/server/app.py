@@ -25,7 +25,7 @@ from agentrft.server.json_bodies import WireResponse
 from agentrft.server.models.catalog import load_catalog
 from agentrft.server.private_files import keep_private
 from agentrft.server.records import Records
-from agentrft.server.routes import eval_runs, evals, files, graders, health, jobs, models, reports
+from agentrft.server.routes import eval_runs, evals, files, graders, health, jobs, models, reports, tool_calls
 from agentrft.server.schemas.answers import ERRORS, describe
 from agentrft.server.settings import Settings
 from agentrft.server.workers.queues import EvalQueue, JobQueue
@@ -73,11 +73,11 @@ def create_app(settings: Settings) -> Application:
     )
     app.state.context = context
     app.state.answered = Counter()
-    app.state.dashboard = Dashboard(store)
+    app.state.dashboard = Dashboard(context)
     install_handlers(app)
     describe(app)
     app.guard = Guard(super(Application, app).__call__, context, app.state.answered)
-    for group in (files, jobs, graders, models, evals, eval_runs, reports, health):
+    for group in (files, jobs, graders, tool_calls, models, evals, eval_runs, reports, health):
         app.include_router(group.router)
     app.mount(ROOT, app.state.dashboard)
     return app

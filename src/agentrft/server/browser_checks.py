@@ -14,6 +14,9 @@ from starlette.datastructures import Headers
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 FROM_OTHER_SITES = frozenset({"cross-site", "same-site"})
+# What the scripts of this server's own pages send along. A page of another origin cannot: a browser would first ask the
+# server whether it may send a header of that name, and gets no answer that says so.
+PAGE_HEADER = "X-AgentRFT-Page"
 REMEDY = "Make an API key with `agentrft keys create NAME` and send it, or name the host with --trusted-host."
 
 
@@ -46,6 +49,15 @@ def refusal(headers: Headers, trusted_hosts: Collection[str], *, opens_from_anyw
     if sites & FROM_OTHER_SITES and not (is_own or is_followed):
         return Refusal("cross_origin", f"Pages of other sites may not use a server that takes no key. {REMEDY}")
     return None
+
+
+def is_from_own_page(headers: Headers) -> bool:
+    """Whether a script of this server's own pages sent it, so that what the browser adds by itself is meant."""
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    host = _split(hosts[0]) if len(hosts) == 1 else None
+    sites = {value.strip().lower() for value in headers.getlist("sec-fetch-site")}
+    is_own = all(host is not None and _is_origin_of(origin, host) for origin in origins)
+    return PAGE_HEADER in headers and is_own and not sites & FROM_OTHER_SITES
 
 
 def is_loopback_name(host: str) -> bool:

@@ -1,6 +1,7 @@
 """What every route of the API works with."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,10 @@ class Context:
                 f"There is no fine-tuning job '{job_id}'.", param="fine_tuning_job_id", code="fine_tune_not_found"
             )
         return served
+
+    def secrets_of(self, job_id: str) -> dict[str, Any]:
+        """The whole dumped spec of a job, with its secrets. Raises ApiError if the server has no such job."""
+        return json.loads(self.sealer.open(self.records.sealed_spec(self.served(job_id).job_id)))
 
     def job_object(self, job_id: str) -> dict[str, Any]:
         return self.object_of(*self.job(job_id))

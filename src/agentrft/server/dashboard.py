@@ -6,7 +6,8 @@ import threading
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agentrft.store import JobStore
+from agentrft.server.context import Context
+from agentrft.server.page_actions import PageActions
 
 ROOT = "/dashboard"
 MISSING = "The pages need packages that are not installed here: run `pip install 'agentrft[dashboard]'`.\n"
@@ -15,8 +16,8 @@ MISSING = "The pages need packages that are not installed here: run `pip install
 class Dashboard:
     """The pages of a server's jobs."""
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._app: ASGIApp | None = None
         self._close = lambda: None
         self._lock = threading.Lock()
@@ -40,6 +41,6 @@ class Dashboard:
                         raise
                     self._app = PlainTextResponse(MISSING, status_code=501)
                 else:
-                    runs = Runs(self._store)
-                    self._app, self._close = dashboard_app(runs, root=ROOT), runs.close
+                    runs, actions = Runs(self._context.store), PageActions(self._context)
+                    self._app, self._close = dashboard_app(runs, root=ROOT, server=actions), runs.close
             return self._app

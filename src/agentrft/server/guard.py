@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentrft.graders.own_server import TOKEN_HEADER, OwnServer
 from agentrft.server.azure_paths import use_plain_path
-from agentrft.server.browser_checks import refusal
+from agentrft.server.browser_checks import is_from_own_page, refusal
 from agentrft.server.cache.responses import CachedState, ResponseCache, answer_from_cache
 from agentrft.server.context import Context
 from agentrft.server.errors import REQUEST_ID, broken_response, error_response
@@ -107,7 +107,7 @@ class Guard:
         if settings.needs_key or (settings.key_on_loopback and await self._had_keys(known)):
             if await _has_key(scope, self._context, known):
                 return None
-            headers = ASK_FOR_KEY if _is_page(scope) else {}
+            headers = ASK_FOR_KEY if _may_give_password(scope) else {}
             return error_response(
                 401,
                 "Give an API key of this server as `Authorization: Bearer …` or `api-key: …`; `agentrft keys create` "
@@ -154,16 +154,21 @@ def _is_page(scope: Scope) -> bool:
     return scope["method"] == "GET" and PAGES.fullmatch(scope["path"]) is not None
 
 
+def _may_give_password(scope: Scope) -> bool:
+    """Whether a browser may send the key as the password that it asked a person for."""
+    return _is_page(scope) or is_from_own_page(Headers(scope=scope))
+
+
 def _given_keys(scope: Scope) -> list[str]:
     """The key of `Authorization: Bearer`, and that of `api-key`, which Azure's clients send.
 
-    Of a page it may be the password that a browser asked for. Browsers send that along with whatever a page of another
-    site makes them ask, so it counts nowhere else.
+    Of a page, and of what a script of our own pages asks for, it may be the password that a browser asked for. Browsers
+    send that along with whatever a page of another site makes them ask, so it counts nowhere else.
     """
     headers = Headers(scope=scope)
     scheme, _, value = headers.get("authorization", "").partition(" ")
     given = [value if scheme.lower() == "bearer" else "", headers.get("api-key", "")]
-    if scheme.lower() == "basic" and _is_page(scope):
+    if scheme.lower() == "basic" and _may_give_password(scope):
         given.append(_password(value))
     return [key.strip() for key in given if key.strip()]
 

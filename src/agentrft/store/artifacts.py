@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("record", pa.string()),
     ]
 )
+RECORDS_AT_ONCE = 16
 OTHER_FILE = "Give a file that a job or `agentrft eval --out` wrote."
 RECORD_KEYS = frozenset({"trace_id", "sample_id", "turns", "messages", "outcome"})
 COPIED = ("trace_id", "sample_id", "step", "index", "outcome", "failure_kind", "reward", "latency_s", "output_text")
@@ -92,6 +93,25 @@ def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
     except (pa.ArrowException, OSError) as error:  # a damaged file is an OSError
         raise UserError(f"{path}: no Parquet file: {error}.", OTHER_FILE) from error
     return [{**row, "record": _record(path, number, row)} for number, row in enumerate(rows)]
+
+
+def read_rollout(path: Path, trace_id: str) -> dict[str, Any] | None:
+    """The record of one rollout of a step; None where the file has none of this id.
+
+    A few rows at a time: records may be large, and all of a step's are far larger.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(RECORDS_AT_ONCE, columns=["trace_id", "record"], use_threads=False):
+                for number, own in enumerate(batch.column("trace_id").to_pylist()):
+                    if own == trace_id:
+                        return _record(path, number, {"record": batch.column("record")[number].as_py()})
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: no Parquet file: {error}.", OTHER_FILE) from error
+    return None
 
 
 def _record(path: Path | str, number: int, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from pathlib import Path
 WARM_START, TRAIN, VALIDATION, TEST = "warm_start", "train", "validation", "test"
 # Of a warm start on the model's own successes: the rollouts of a round.
 WARM_ROLLOUTS = "warm_rollouts"
+# The data that the rollouts of a phase are of, by the job's field that names its file.
+DATA_FILES = {TRAIN: "training_file", VALIDATION: "validation_file", TEST: "test_file"}
 STATE, ADAPTER, MODEL = "state.pt", "adapter", "model"
 
 

@@ -84,6 +84,7 @@
     }
     if (main && main.dataset.live !== "yes") clearInterval(timer);
   };
+  document.addEventListener("agentrft:refresh", () => refresh());
   let timer = 0;
   const begin = () => {
     draw(document);

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentrft.errors import UserError
-from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS
+from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS, fill_secrets, has_hidden
 from agentrft.models.local_files import known_variables
 from agentrft.server.creation.hosts import check_host
 from agentrft.server.creation.judges import with_own_judges
@@ -22,7 +22,7 @@ from agentrft.server.records import Records
 from agentrft.server.records.rows import FileRow
 from agentrft.server.settings import Settings
 from agentrft.spec import AnyJobSpec, JobSpec, TuningSpec, expand_variables, parse_any_job
-from agentrft.spec.any_job import REINFORCEMENT
+from agentrft.spec.any_job import REINFORCEMENT, stored_job
 from agentrft.spec.hyperparameters import EFFORT, HOSTED_ALONE
 from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
@@ -44,6 +44,9 @@ OURS = (
     "chat_template_kwargs",
     "priority",
 )
+# Of a request that was shown again, with `***` for secrets: the job whose secrets are meant.
+SECRETS_FROM = "secrets_from"
+HIDDEN_REMEDY = f"Give the value itself, or name the job that has it as `{SECRETS_FROM}`."
 # The files that a warm start names.
 OF_WARM_START = ("training_file", "examples_file")
 MOST_METADATA, LONGEST_KEY, LONGEST_VALUE = 16, 64, 512
@@ -61,7 +64,7 @@ class NewJob:
 
     Attributes:
         spec: `${NAME}` in headers is not replaced yet: that is done where the job runs.
-        request: what the API shows of it again, without secrets.
+        request: what the API shows of it again, without secrets; and as `ours` what only we take, to begin from anew.
         ignored: fields that have no effect, which are warned of; those inside the method are shown again.
     """
 
@@ -79,11 +82,13 @@ def read_request(
     *,
     inherited: Mapping[str, Any] | None = None,
     is_here: Callable[[str], bool],
+    secrets_of: Callable[[str], dict[str, Any]],
 ) -> NewJob:
     """Check a create request.
 
     Args:
         is_here: whether the server has a model of that name, for judges.
+        secrets_of: the whole dumped spec of a job; raises ApiError where there is none of that id.
         start: the fine-tuned model that it names, to be trained further.
         inherited: the variables of its chat template that this was trained with; those of the request go before.
 
@@ -129,6 +134,9 @@ def read_request(
         )
     except UserError as error:
         raise ApiError(400, f"{error.cause} {error.remedy}", param="method", code="invalid_value") from error
+    dumped = spec.model_dump(mode="json")
+    if with_secrets(dumped, body.get(SECRETS_FROM), secrets_of):
+        spec = stored_job(dumped)
     spec = _with_variables(spec, raw, inherited or {}, ignored)
     if isinstance(spec, JobSpec):
         spec = with_own_judges(spec, is_here)
@@ -141,8 +149,32 @@ def read_request(
         "metadata": body.get("metadata"),
         "method": shown_method(method),
         "priority": priority,
+        "ours": {name: body[name] for name in ("seed", *OURS) if body.get(name) is not None},
     }
     return NewJob(spec, shown, ignored)
+
+
+def with_secrets(
+    job: dict[str, Any], source: Any, secrets_of: Callable[[str], dict[str, Any]], *, param: str = "method"
+) -> bool:
+    """Put into a dumped spec, or into parts of one, what it has as `***`, from a job that has it for the same part;
+    whether there was any.
+
+    Raises:
+        ApiError: there is no such job, it has none of these, or none is named: what is hidden is never sent.
+    """
+    if source is not None and not isinstance(source, str):
+        raise ApiError(400, f"{SECRETS_FROM}: the id of a job is needed.", param=SECRETS_FROM, code="invalid_value")
+    if not has_hidden(job):
+        return False
+    if source is None:
+        message = f"{param}: it has `{HIDDEN}` where a value was hidden. {HIDDEN_REMEDY}"
+        raise ApiError(400, message, param=param, code="hidden_value")
+    try:
+        fill_secrets(job, secrets_of(source), source, HIDDEN_REMEDY)
+    except UserError as error:
+        raise ApiError(400, f"{error.cause} {error.remedy}", param=SECRETS_FROM, code="hidden_value") from error
+    return True
 
 
 def request_digest(body: Any) -> str:
@@ -210,7 +242,7 @@ def _check_fields(body: dict[str, Any]) -> None:
         )
     if body.get("hyperparameters") and (body.get("method") is not None or body.get("rft") is not None):
         raise ApiError(400, "hyperparameters: belongs into the method.", param="hyperparameters", code="invalid_value")
-    known = {*OF_THE_API, *OURS, *OF_AZURE, "integrations", "hyperparameters"}
+    known = {*OF_THE_API, *OURS, *OF_AZURE, "integrations", "hyperparameters", SECRETS_FROM}
     unknown = sorted(set(body) - known)
     if unknown:
         raise ApiError(

@@ -33,6 +33,7 @@ class TriedGrade:
 
     score: float = 0.0
     sub_scores: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
     usage: dict[str, dict[str, int]] = field(default_factory=dict)
     failure: dict[str, str] | None = None
     missing: list[str] = field(default_factory=list)
@@ -67,6 +68,13 @@ class GradingProcesses:
     ) -> TriedGrade:
         """Grade an answer, and the calls that were made before it. Raises ApiError as `check`."""
         told = {"spec": spec, "text": text, "output_tools": output_tools, "item": item, "trace_id": trace_id}
+        return TriedGrade(**await _given(self._grades, {**told, **told_of(self._own_server())}, GRADE_S))
+
+    async def grade_rollout(
+        self, spec: Mapping[str, Any], record: Mapping[str, Any], item: Mapping[str, Any]
+    ) -> TriedGrade:
+        """Grade a rollout by its record, as its job did. Raises ApiError as `check`."""
+        told = {"spec": spec, "record": record, "item": item, "trace_id": record["trace_id"]}
         return TriedGrade(**await _given(self._grades, {**told, **told_of(self._own_server())}, GRADE_S))
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from agentrft.errors import UserError
 from agentrft.graders import Grade, GraderFailure, GraderUse, create_grader, dry_run, given_sample
 from agentrft.graders.own_server import grading_for_told
+from agentrft.rollout import Rollout, grader_sample
 from agentrft.server.offload.child import Told
 from agentrft.spec import GraderSpec
 from agentrft.traffic.addresses import refusing_link_local
@@ -40,10 +41,13 @@ async def _do(request: Mapping[str, Any]) -> dict[str, Any]:
     with refusing_link_local(), grading_for_told(request):
         grader = create_grader(spec)
     try:
-        if "text" not in request:
+        if "record" in request:
+            sample = grader_sample(Rollout.from_dict(request["record"]))
+        elif "text" in request:
+            sample = given_sample(request["text"], request["output_tools"])
+        else:
             await dry_run(spec)
             return {}
-        sample = given_sample(request["text"], request["output_tools"])
         try:
             grade = await grader.grade(sample, item=request["item"], trace_id=request["trace_id"])
         except GraderFailure as failure:
@@ -59,6 +63,7 @@ def _given(grade: Grade, name: str) -> dict[str, Any]:
     return {
         "score": grade.score,
         "sub_scores": grade.sub_scores,
+        "reason": grade.reason,
         "usage": _usage(uses),
         "missing": grade.missing,
         "is_cut": any(use.faults.get("cut_text") for use in uses.values()),

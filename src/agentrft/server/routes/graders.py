@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any
@@ -18,21 +18,24 @@ from agentrft.graders.uses import added_counts
 from agentrft.server.context import Context
 from agentrft.server.creation.hosts import check_host, guarded
 from agentrft.server.creation.judges import own_judge
-from agentrft.server.creation.request import check_safety, shown_method
+from agentrft.server.creation.request import SECRETS_FROM, check_safety, shown_method, with_secrets
 from agentrft.server.errors import ApiError
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.lookup import has_model
 from agentrft.server.objects.grader_errors import JUDGES, KINDS, error_kind
+from agentrft.server.objects.stored_rollouts import stored_rollout
 from agentrft.server.offload.admission import unless_gone
 from agentrft.server.offload.grading import TriedGrade
 from agentrft.server.routes.files import InContext
+from agentrft.server.routes.tool_calls import text_field, tried_call
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.graders import GraderRun, ToolRun, ValidatedGrader
 from agentrft.server.settings import Settings
 from agentrft.spec import GraderSpec, HttpToolSpec, expand_variables
 from agentrft.spec.field_errors import describe_errors
 from agentrft.spec.shown import plain_key, shown_key
-from agentrft.tools import HttpTool, ToolCall, ToolFailure
+from agentrft.spec.yaml_files import parse_yaml
+from agentrft.tools import HttpTool
 
 router = APIRouter(route_class=WireRoute)
 
@@ -46,6 +49,8 @@ LONGEST_SAMPLE = 1024 * 1024
 # What a tool gets beside its own fields, as the hosted format has it.
 FUNCTION_CALL = "function_call"
 OF_THE_CALL = ("id", "call_id", "arguments", "trace_id", "item")
+# What a grader is given to grade where it is no stored rollout.
+OF_THE_ANSWER = ("model_sample", "item", "output_tools", "trace_id")
 
 
 @router.post("/v1/fine_tuning/alpha/graders/validate", **answers(ValidatedGrader))
@@ -53,34 +58,23 @@ async def validate_grader(
     request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]
 ) -> dict[str, Any]:
     """The grader as it was given, if a job could use it."""
-    grader = body.get("grader")
-    spec = await asyncio.to_thread(_grader, grader, context)
+    spec = await asyncio.to_thread(_grader, body, context)
     with of_grader():
         await unless_gone(request, context.grading.check(spec.model_dump(mode="json")))
-    return {"grader": shown_method(grader)}
+    return {"grader": shown_method(_as_object(body.get("grader")))}
 
 
 @router.post("/v1/fine_tuning/alpha/graders/run", **answers(GraderRun))
 async def run_grader(request: Request, context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
     """Grade one answer: the reward, its parts, and what went wrong by kind. A grader that fails has the reward 0 here,
     and its error; in a job its rollout would have none. `output_tools` beside `model_sample` are the calls that the
-    agent made before it, in Chat Completions shape.
+    agent made before it, in Chat Completions shape. In place of all three a stored `rollout` of a job can be named.
     """
-    spec = await asyncio.to_thread(_grader, body.get("grader"), context)
-    text, item = body.get("model_sample"), body.get("item") or {}
-    if not isinstance(text, str) or len(text) > LONGEST_SAMPLE:
-        raise ApiError(
-            400, "model_sample: a string of up to 1 MB is needed.", param="model_sample", code="invalid_value"
-        )
-    if not isinstance(item, dict):
-        raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
-    calls = _output_tools(body)
-    trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
+    spec = await asyncio.to_thread(_grader, body, context)
     started = time.perf_counter()
     errors: dict[str, Any] = {**dict.fromkeys(KINDS, False), **dict.fromkeys(DETAILS)}
     with of_grader():
-        grading = context.grading.grade(spec.model_dump(mode="json"), text, calls, item, trace_id)
-        grade = await unless_gone(request, grading)
+        grade = await unless_gone(request, await _grading(spec.model_dump(mode="json"), body, context))
     errors |= _missing(grade) if grade.failure is None else _flags(spec, grade.failure)
     if grade.is_cut:
         errors["truncated_observation_error"] = True
@@ -97,6 +91,7 @@ async def run_grader(request: Request, context: InContext, body: Annotated[dict[
             "name": spec.name,
             "type": spec.type,
             "execution_time": time.perf_counter() - started,
+            "reason": grade.reason,
             "scores": grade.sub_scores or {spec.name: grade.score},
             "sampled_model_name": next(iter(judges.values()), None),
             "token_usage": total.get("total_tokens") or None,
@@ -111,28 +106,12 @@ async def run_tool(context: InContext, body: Annotated[dict[str, Any], Body()]) 
     the tool itself gets them.
     """
     spec = _tool(body, context.settings)
-    arguments, item = body.get("arguments", "{}"), body.get("item") or {}
-    if not isinstance(item, dict):
-        raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    trace_id = _text(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
-    call = ToolCall(_text(body, "call_id") or f"call_{uuid.uuid4().hex[:24]}", spec.name, text)
     with guarded():
         tool = HttpTool(spec)
     try:
-        result = await tool.call(call, trace_id=trace_id, attempt=1, item=item)
-    except ToolFailure as failure:
-        raise ApiError(424, str(failure), code=f"tool_{failure.kind}") from failure
+        return await tried_call(tool, body)
     finally:
         await tool.close()
-    return {
-        "type": "function_call_output",
-        "call_id": call.call_id,
-        "output": result.output,
-        "status": result.status,
-        "trace_id": trace_id,
-        "execution_time": result.latency_s,
-    }
 
 
 def _tool(body: Mapping[str, Any], settings: Settings) -> HttpToolSpec:
@@ -172,17 +151,32 @@ def _output_tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return calls
 
 
-def _text(body: Mapping[str, Any], name: str) -> str | None:
-    value = body.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ApiError(400, f"{name}: a string is needed.", param=name, code="invalid_value")
-    return value
+async def _grading(spec: dict[str, Any], body: Mapping[str, Any], context: Context) -> Awaitable[TriedGrade]:
+    """What gives the grade, once what it is of was looked at."""
+    given = [name for name in OF_THE_ANSWER if body.get(name) is not None]
+    if body.get("rollout") is not None:
+        if given:
+            message = f"{given[0]}: a `rollout` has its own."
+            raise ApiError(400, message, param=given[0], code="invalid_value")
+        record, item = await asyncio.to_thread(stored_rollout, body["rollout"], context)
+        return context.grading.grade_rollout(spec, record, item)
+    text, item = body.get("model_sample"), body.get("item") or {}
+    if not isinstance(text, str) or len(text) > LONGEST_SAMPLE:
+        raise ApiError(
+            400, "model_sample: a string of up to 1 MB is needed.", param="model_sample", code="invalid_value"
+        )
+    if not isinstance(item, dict):
+        raise ApiError(400, "item: an object is needed.", param="item", code="invalid_value")
+    calls = _output_tools(body)
+    trace_id = text_field(body, "trace_id") or f"trace_{uuid.uuid4().hex}"
+    return context.grading.grade(spec, text, calls, item, trace_id)
 
 
-def _grader(given: Any, context: Context) -> Any:
+def _grader(body: Mapping[str, Any], context: Context) -> Any:
     """Raises ApiError unless it is a grader that a job here could use."""
+    given = _as_object(body.get("grader"))
     if not isinstance(given, dict):
-        raise ApiError(400, "grader: an object is needed.", param="grader", code="invalid_value")
+        raise ApiError(400, "grader: an object, or one as YAML, is needed.", param="grader", code="invalid_value")
     settings = context.settings
     try:
         expanded = expand_variables({"grader": given}, "grader", allowed=settings.allowed_env)
@@ -195,8 +189,20 @@ def _grader(given: Any, context: Context) -> Any:
     if any(one.source_file is not None for one in files):
         raise ApiError(400, "grader: give the code as `source`.", param="grader", code="invalid_grader")
     spec = own_judge(spec, partial(has_model, context=context))
-    check_safety({"grader": spec.model_dump(mode="json")}, settings)
+    dumped = {"grader": spec.model_dump(mode="json")}
+    if with_secrets(dumped, body.get(SECRETS_FROM), context.secrets_of, param="grader"):
+        dumped = expand_variables(dumped, "grader", allowed=settings.allowed_env)
+        spec = GRADERS.validate_python(dumped["grader"])
+    check_safety(dumped, settings)
     return spec
+
+
+def _as_object(given: Any) -> Any:
+    """What text in YAML stands for; anything else as it is."""
+    if not isinstance(given, str) or len(given) > LONGEST_SAMPLE:
+        return given
+    with of_grader():
+        return parse_yaml(given, "grader")
 
 
 @contextmanager

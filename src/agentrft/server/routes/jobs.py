@@ -11,11 +11,12 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse
 
 from agentrft import wire
+from agentrft.errors import UserError
 from agentrft.job.secrets import stored_spec
 from agentrft.server.background.validation import validate_job
 from agentrft.server.background.webhooks import tell_webhook
 from agentrft.server.context import Context, check_limit, quick
-from agentrft.server.creation.request import read_request, request_digest
+from agentrft.server.creation.request import NewJob, read_request, request_digest
 from agentrft.server.errors import ApiError
 from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.json_bodies import WireRoute
@@ -26,7 +27,8 @@ from agentrft.server.objects.pages import page
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers
-from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage
+from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage, ValidatedJob
+from agentrft.spec.yaml_files import parse_yaml
 from agentrft.store import JobRow, JobStatus
 from agentrft.store.states import ENDED
 
@@ -35,6 +37,7 @@ router = APIRouter(route_class=WireRoute)
 
 STREAM_LOOK_S = 0.5
 LONGEST_IDEMPOTENCY_KEY = 255
+LONGEST_TEXT = 1024 * 1024
 METADATA_PREFIX = "metadata["
 RESUMED = "The job was resumed"
 
@@ -61,17 +64,7 @@ def create_job(
             message = "This Idempotency-Key was used with another request."
             raise ApiError(400, message, code="idempotency_key_in_use")
         return context.job_object(job_id)
-    model = body.get("model")
-    start = find_start(model, context) if isinstance(model, str) and model.startswith(FINE_TUNED) else None
-    new = read_request(
-        body,
-        context.records,
-        context.catalog,
-        context.settings,
-        start,
-        inherited={} if start is None else template_variables(start, context),
-        is_here=partial(has_model, context=context),
-    )
+    new = _checked(body, context)
     record = {**stored_spec(new.spec, None), "files": {}}
     job_id = context.records.create_job(
         record,
@@ -81,11 +74,30 @@ def create_job(
         model=new.spec.model,
         digest=digest,
         idempotency_key=idempotency_key,
-        warnings=[f"{name}: has no meaning here, and changes nothing" for name in new.ignored],
+        warnings=_warnings(new),
     )
     response.headers.update(ignored_header(new.ignored))
     background.add_task(validate_job, context, job_id)
     return context.job_object(job_id)
+
+
+@router.post("/v1/fine_tuning/alpha/jobs/validate", **answers(ValidatedJob))
+def validate_request(context: InContext, body: Annotated[dict[str, Any], Body()]) -> dict[str, Any]:
+    """What `create` would say to a request, given as `job`: an object, or the same as text in YAML or JSON. Its files
+    and graders are looked at once it is created.
+    """
+    job = body.get("job")
+    if isinstance(job, str):
+        if len(job) > LONGEST_TEXT:
+            raise ApiError(400, "job: at most 1 MB of text is taken.", param="job", code="invalid_value")
+        try:
+            job = parse_yaml(job, "job")
+        except UserError as error:
+            raise ApiError(400, f"{error.cause} {error.remedy}", param="job", code="invalid_value") from error
+    if not isinstance(job, dict):
+        raise ApiError(400, "job: an object, or one as YAML, is needed.", param="job", code="invalid_value")
+    new = _checked(job, context)
+    return {"job": job, "type": new.spec.method, "warnings": _warnings(new)}
 
 
 @router.get("/v1/fine_tuning/jobs", **answers(JobPage))
@@ -166,6 +178,25 @@ def list_checkpoints(
     job, served = context.job(fine_tuning_job_id)
     items = checkpoints(job, served, context.store, context.settings.organization)
     return page(items, after=after, limit=check_limit(limit, 100), with_ends=True)
+
+
+def _checked(body: dict[str, Any], context: Context) -> NewJob:
+    model = body.get("model")
+    start = find_start(model, context) if isinstance(model, str) and model.startswith(FINE_TUNED) else None
+    return read_request(
+        body,
+        context.records,
+        context.catalog,
+        context.settings,
+        start,
+        inherited={} if start is None else template_variables(start, context),
+        is_here=partial(has_model, context=context),
+        secrets_of=context.secrets_of,
+    )
+
+
+def _warnings(new: NewJob) -> list[str]:
+    return [f"{name}: has no meaning here, and changes nothing" for name in new.ignored]
 
 
 def _polled(text: str) -> Response:

@@ -31,11 +31,12 @@ class GraderErrors(Answer):
 
 
 class GraderMetadata(Answer):
-    """`execution_time` in seconds; `token_usage` of all judges, in all."""
+    """`execution_time` in seconds; `reason` where the grader gives one; `token_usage` of all judges, in all."""
 
     name: str
     type: str
     execution_time: float
+    reason: str | None
     scores: dict[str, float]
     sampled_model_name: str | None
     token_usage: int | None
@@ -60,3 +61,10 @@ class ToolRun(Answer):
     status: str
     trace_id: str
     execution_time: float
+
+
+class JobTools(Answer):
+    """In Chat Completions shape."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]

@@ -70,6 +70,14 @@ class Job(Answer):
     user_provided_suffix: str | None
 
 
+class ValidatedJob(Answer):
+    """`job` is the request as an object; `warnings` name what of it has no effect."""
+
+    job: dict[str, Any]
+    type: Literal["reinforcement", "supervised", "dpo"]
+    warnings: list[str]
+
+
 class JobPage(Page[Job]):
     pass
 

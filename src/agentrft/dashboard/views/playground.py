@@ -1,0 +1,77 @@
+"""The playground: a call of a tool, a grade of an answer, and a changed grader on rollouts that are there already."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from agentrft.dashboard.queries import answers_of, record_of
+from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.server_side import ServerSide, as_yaml
+from agentrft.data import Sample, each_sample, find_sample
+from agentrft.errors import UserError
+from agentrft.store.layout import DATA_FILES, TEST, TRAIN, VALIDATION
+
+ROLLOUTS, MOST_ROLLOUTS = 32, 256
+SAMPLES = 20
+
+
+def playground(
+    job: JobData, server: ServerSide | None, *, phase: str = "", step: int | None = None, count: int = ROLLOUTS
+) -> dict[str, Any]:
+    """The page.
+
+    Args:
+        phase, step: whose rollouts are graded again; the last validation without them, or else the last step.
+        count: of rollouts.
+    """
+    phases = [name for name in (VALIDATION, TRAIN, TEST) if job.steps(name)]
+    chosen = phase if phase in phases else next(iter(phases), TRAIN)
+    steps = job.steps(chosen)
+    at = step if step in steps else next(reversed(steps), 0)
+    source = job.source(chosen, at)
+    rows, total = ([], 0) if source is None else answers_of(source, max(1, min(count, MOST_ROLLOUTS)))
+    request = None if server is None else server.request(job.job_id)
+    inner = ((request or {}).get("method") or {}).get("reinforcement") or {}
+    path = job.row.setting(DATA_FILES[chosen])
+    return {
+        "answer": "",
+        "item": {},
+        "tool": "",
+        "arguments": "{}",
+        "can_try": request is not None,
+        "has_server": server is not None,
+        "grader": as_yaml(inner["grader"]) if inner.get("grader") else "",
+        "phase": chosen,
+        "phases": phases,
+        "steps": steps,
+        "at": at,
+        "count": count,
+        "rollouts": rows,
+        "total": total,
+        **({} if source is None else _example(source, None if path is None else Path(path), rows)),
+    }
+
+
+def first_samples(job: JobData) -> list[Sample]:
+    """A few rows to begin a conversation from: of validation where there is any; none where the file is gone."""
+    for phase in (VALIDATION, TRAIN):
+        path = job.row.setting(DATA_FILES[phase])
+        if path is not None:
+            try:
+                return list(islice(each_sample(Path(path)), SAMPLES))
+            except (UserError, OSError):
+                continue
+    return []
+
+
+def _example(source: Path, data: Path | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A stored answer, its row, and a stored call: what the fields begin with."""
+    found: dict[str, Any] = {}
+    for row in rows[:SAMPLES]:
+        record = record_of(source, row["trace_id"])
+        calls = [] if record is None else [call for turn in record["turns"] for call in turn["tool_calls"]]
+        sample = None if data is None else find_sample(data, row["sample_id"])
+        found = {"answer": row["output_text"], "item": {} if sample is None else sample.item}
+        if calls:
+            return {**found, "tool": calls[0]["name"], "arguments": calls[0]["arguments"]}
+    return found
