@@ -3,10 +3,11 @@
 Rollouts of a group are alike, so that everything is first added up within groups, and groups are what is counted.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,6 @@ AMOUNTS = {
     "reasoning_tokens": "thinks longer (over {} tokens)",
     "calls": "makes more calls (over {})",
 }
-# Of fewer groups nothing is said.
-LEAST_GROUPS = 6
 
 
 @dataclass(frozen=True)
@@ -147,6 +146,14 @@ class Evidence:
         """The rollouts that could show it and do not."""
         return np.setdiff1d(self.possible(behaviour), self.members[behaviour], assume_unique=True)
 
+    def question(self, behaviour: Behaviour) -> bytes:
+        """The same for behaviours that the same rollouts show, and for one that all others show: what is asked of the
+        evidence is then the same."""
+        shown, lacking = self.members[behaviour], self.lacking(behaviour)
+        # The half that has the first of all rollouts that could show it.
+        half = shown if len(shown) and (not len(lacking) or shown[0] < lacking[0]) else lacking
+        return hashlib.sha256(self.possible(behaviour).tobytes() + b"/" + half.tobytes()).digest()
+
     def _amounts(self, amounts: Mapping[str, Floats]) -> dict[Behaviour, Ints]:
         found: dict[Behaviour, Ints] = {}
         early = self.within(self.early)
@@ -163,103 +170,3 @@ def added(place: Ints, places: int, rows: Ints, values: Floats | None = None) ->
     """The number of these rollouts at each of so many places, or the sum of their values."""
     weights = None if values is None else values[rows]
     return np.bincount(place[rows], weights=weights, minlength=places).astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """What showing a behaviour goes with, within groups, where rollouts of the same sample differ in it.
-
-    Attributes:
-        total: sum over groups of what those that show it have more than their share.
-        z: how far that is from what chance gives, when within each group any rollouts as likely show it.
-        groups: in which some show it and some do not.
-    """
-
-    total: float
-    z: float
-    groups: int
-
-
-def contrast(evidence: Evidence, shown: Ints, possible: Ints, values: Floats, apart: Ints | None = None) -> Contrast:
-    """The sum over groups, and its variance under permutations within them (Cochran 1954, Mantel and Haenszel 1959).
-
-    Args:
-        values: of each rollout.
-        apart: rollouts that are compared among themselves alone, in each group, and the others likewise.
-    """
-    stratum, strata = evidence.group, evidence.groups
-    if apart is not None:
-        stratum, strata = 2 * stratum, 2 * strata
-        stratum[apart] += 1
-    summed = partial(added, stratum, strata)
-    n, s = summed(possible), summed(shown)
-    mixed = (s > 0) & (s < n)
-    if not mixed.any():
-        return Contrast(0.0, 0.0, 0)
-    n, s = n[mixed], s[mixed]
-    of_all, of_shown = summed(possible, values)[mixed], summed(shown, values)[mixed]
-    squares = summed(possible, values**2)[mixed]
-    total = float((of_shown - s / n * of_all).sum())
-    variance = float((s * (n - s) / (n * (n - 1)) * (squares - of_all**2 / n)).sum())
-    z = total / math.sqrt(variance) if variance > 1e-12 else 0.0
-    return Contrast(total, z, int(mixed.sum()))
-
-
-def z_between(before: Floats, after: Floats) -> float:
-    """Of the difference of two means (Welch); 0 where either is of too few."""
-    if min(len(before), len(after)) < LEAST_GROUPS:
-        return 0.0
-    variance = float(before.var(ddof=1)) / len(before) + float(after.var(ddof=1)) / len(after)
-    difference = float(after.mean() - before.mean())
-    if variance <= 1e-18:
-        return 0.0 if abs(difference) <= 1e-12 else math.copysign(10.0, difference)
-    return difference / math.sqrt(variance)
-
-
-def z_of_trend(evidence: Evidence, rows: Ints) -> float:
-    """Of the slope of these rollouts' rewards over the steps, by least squares over groups; 0 of too few."""
-    counts, sums = evidence.by_group(rows), evidence.by_group(rows, evidence.reward)
-    there = counts > 0
-    if int(there.sum()) < LEAST_GROUPS:
-        return 0.0
-    weight, reward = counts[there], sums[there] / counts[there]
-    step = evidence.group_step[there].astype(np.float64)
-    step -= float(np.average(step, weights=weight))
-    reward -= float(np.average(reward, weights=weight))
-    spread = float((weight * step**2).sum())
-    if spread <= 1e-12:
-        return 0.0
-    slope = float((weight * step * reward).sum()) / spread
-    # Groups of few rollouts vary more, which this takes into account (White 1980, doi:10.2307/1912934).
-    variance = float((weight**2 * step**2 * (reward - slope * step) ** 2).sum()) / spread**2
-    return slope / math.sqrt(variance) if variance > 1e-18 else 0.0
-
-
-def centred(evidence: Evidence, values: Floats) -> Floats:
-    """Each value less its group's mean; 0 where there is none."""
-    rows = np.flatnonzero(~np.isnan(values))
-    counts, sums = evidence.by_group(rows), evidence.by_group(rows, np.nan_to_num(values))
-    means = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
-    return np.nan_to_num(values - means[evidence.group])
-
-
-def probability(z: float) -> float:
-    """Two-sided, of a normal variable that is so far from 0."""
-    return math.erfc(abs(z) / math.sqrt(2))
-
-
-def not_by_chance(probabilities: Sequence[float], rate: float) -> list[bool]:
-    """Which of many findings stand, when of those that stand a share of `rate` may be chance.
-
-    Benjamini & Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x.
-    """
-    count = len(probabilities)
-    if count == 0:
-        return []
-    order = sorted(range(count), key=lambda number: probabilities[number])
-    last = max(
-        (rank for rank, number in enumerate(order, 1) if probabilities[number] <= rate * rank / count),
-        default=0,
-    )
-    standing = set(order[:last])
-    return [number in standing for number in range(count)]

@@ -14,12 +14,8 @@ from typing import Any
 import numpy as np
 
 from agentrft.report.why.behaviour import Behaviour
-from agentrft.report.why.evidence import (
+from agentrft.report.why.chance import (
     Contrast,
-    Evidence,
-    Floats,
-    Ints,
-    added,
     centred,
     contrast,
     not_by_chance,
@@ -27,6 +23,7 @@ from agentrft.report.why.evidence import (
     z_between,
     z_of_trend,
 )
+from agentrft.report.why.evidence import Evidence, Floats, Ints, added
 
 # Of what is named, so much may be chance.
 FALSE_RATE = 0.01
@@ -109,7 +106,7 @@ class Findings:
         suspects: short cuts, the surest first.
         reinforced, unlearned: what the updates paid for or against, the most first.
         others: what is neither, but changed beyond chance.
-        looked_at: behaviours that were tested.
+        looked_at: behaviours that were tested; what the same rollouts show, or all others, is one.
         early, late: the steps that were compared.
     """
 
@@ -167,8 +164,9 @@ def find(evidence: Evidence) -> Findings:
         paid = contrast(evidence, shown, possible, evidence.advantage)
         held = {name: contrast(evidence, shown, possible, scores) for name, scores in centred_holdouts.items()}
         measured.append((_finding(evidence, behaviour, shown, possible, paid, scale), held))
-    paid_for = not_by_chance([probability(one.credit_z) for one, *_ in measured], FALSE_RATE)
-    changed = not_by_chance([probability(one.share_z) for one, *_ in measured], FALSE_RATE)
+    questions = [evidence.question(one.behaviour) for one, _ in measured]
+    paid_for = _standing(questions, [one.credit_z for one, _ in measured])
+    changed = _standing(questions, [one.share_z for one, _ in measured])
     judged: list[Finding] = []
     for (one, held), stands, moved in zip(measured, paid_for, changed, strict=True):
         one = replace(
@@ -190,11 +188,19 @@ def find(evidence: Evidence) -> Findings:
         reinforced=[one for one in with_examples if one.is_reinforced],
         unlearned=[one for one in with_examples if one.is_unlearned],
         others=[one for one in with_examples if not one.is_reinforced and not one.is_unlearned],
-        looked_at=len(measured),
+        looked_at=len(set(questions)),
         groups=evidence.groups,
         early=evidence.early,
         late=evidence.late,
     )
+
+
+def _standing(questions: Sequence[bytes], z: Sequence[float]) -> list[bool]:
+    """Which of them chance does not explain. What asks the same of the same rollouts is one test: to show a behaviour
+    and to lack its opposite would count each twice, and let by chance stand what stands beside it."""
+    tested = dict(zip(questions, map(probability, z), strict=True))
+    stands = dict(zip(tested, not_by_chance(list(tested.values()), FALSE_RATE), strict=True))
+    return [stands[question] for question in questions]
 
 
 def _finding(
