@@ -1,7 +1,15 @@
 """From rollouts to the learner's groups: turns, and what failed rollouts have of rewards that are compared apart."""
 
+import random
+
+import pytest
+
 from agentrft.graders import Grade
-from agentrft.job.training_data import training_group
+from agentrft.job.training_data import note_advantages, training_group
+from agentrft.learner import UpdateOptions, UpdatePlan
+from agentrft.learner.advantages import planned_groups
+from agentrft.learner.algorithms import ALGORITHMS
+from agentrft.report.why.advantages import advantages, by_rewards
 from agentrft.rollout import Rollout
 from agentrft.rollout.record import Turn
 
@@ -27,3 +35,60 @@ def test_a_rollout_that_failed_has_the_worst_of_each_part() -> None:
     assert group.sub_scores[2] == {"right": 0.5, "calls": 3.0}
     nothing_known = training_group([rollout(0, None, "max_turns"), rollout(1, None, "max_turns")], {"right": 1.0})
     assert nothing_known.sub_scores == [{}, {}]
+
+
+def planned(groups: list[list[Rollout]], algorithm: str = "grpo", **options: object) -> UpdatePlan:
+    taught = planned_groups(
+        [training_group(group) for group in groups],
+        ALGORITHMS[algorithm],
+        UpdateOptions(**options),  # type: ignore[arg-type]
+    )
+    return UpdatePlan.of(taught, minibatches=1, epochs=1, order=random.Random(0))
+
+
+def rewarded(sample: str, *rewards: float) -> list[Rollout]:
+    """A group of rollouts of two turns; those of a negative reward were cut off."""
+    group = [rollout(index, {}, "max_tokens" if reward < 0 else None) for index, reward in enumerate(rewards)]
+    for one, reward in zip(group, rewards, strict=True):
+        one.reward, one.sample_id, one.trace_id = reward, sample, f"{sample}-{one.index}"
+    return group
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_records_say_what_the_update_paid_and_what_is_worked_out_without_them_is_the_same(algorithm: str) -> None:
+    groups = [rewarded("alike", 1.0, 1.0, 1.0), rewarded("differs", 0.0, 0.25, 1.0, 1.0)]
+    everything = [one for group in groups for one in group]
+    worked_out = advantages(everything, phase="train", algorithm=algorithm)
+
+    plan = planned(groups, algorithm)
+    note_advantages(groups, plan)
+
+    (group,) = plan.groups
+    assert [turn.advantages for turn in groups[0][0].turns] == [[], []]
+    assert [one.advantage for one in groups[1]] == pytest.approx(group.advantages.tolist()[::3])
+    assert all(len(turn.advantages) == 1 for one in groups[1] for turn in one.turns)
+    recorded = advantages(everything, phase="train", algorithm=algorithm)
+    assert [paid for paid, _ in recorded] == pytest.approx([paid for paid, _ in worked_out], rel=1e-5)
+    assert [left_out for _, left_out in recorded] == ["alike"] * 3 + [None] * 4
+    assert by_rewards(algorithm, [0.0, 0.25, 1.0, 1.0]) == pytest.approx([one.advantage for one in groups[1]], rel=1e-5)
+
+
+def test_rollouts_that_an_update_leaves_out_of_a_group_have_none_and_the_others_their_own() -> None:
+    groups = [rewarded("cut", -1.0, 0.0, 1.0)]
+    note_advantages(groups, planned(groups, masks_overlong=True))
+    paid = advantages(groups[0], phase="train", algorithm="grpo")
+    assert paid[0] == (0.0, "cut off") and paid[1][0] == pytest.approx(-(paid[2][0] or 0.0)) and paid[2][0] > 0.5
+
+
+def test_what_is_paid_turn_by_turn_is_recorded_so() -> None:
+    groups = [rewarded("turns", 0.0, 1.0)]
+    groups[0][1].turns[0].sampled_ids = [7, 8]
+    note_advantages(groups, planned(groups, advantage_by="turn"))
+    # Both second turns go on from a place of their own, where nothing is to be compared.
+    assert [turn.advantages for turn in groups[0][1].turns] == [pytest.approx([0.7070], abs=1e-3), [0.0]]
+    assert Rollout.from_dict(groups[0][1].as_dict()).advantage == pytest.approx(0.7070 * 2 / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("phase", ["validation", "test", "warm_rollouts"])
+def test_what_is_measured_and_not_trained_on_has_no_advantage(phase: str) -> None:
+    assert advantages(rewarded("a", 0.0, 1.0), phase=phase, algorithm="grpo") == [(None, None)] * 2

@@ -2,7 +2,10 @@
 rollouts must not parse their records.
 
     <job>/rollouts/train-00007.parquet       the job's own
-    <job>/facts/train-00007-v1.parquet       what is here, made of it
+    <job>/facts/train-00007-v2.parquet       what is here, made of it
+
+Phrases are counted when all steps are there: what is common in one step is looked for in all. A later step may have new
+ones, and then the files of the earlier steps are written anew, with what is in them already and those.
 """
 
 import json
@@ -18,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agentrft.report.why import Behaviour, facts_of
-from agentrft.report.why.facts import VERSION, Vocabulary
+from agentrft.report.why.facts import VERSION, phrase_behaviours, phrases_shown
+from agentrft.report.why.phrases import Candidates, Vocabulary, vocabulary
 from agentrft.rollout.record import Rollout
 from agentrft.store import read_rollouts
 from agentrft.store.files import replace_file
@@ -27,7 +31,10 @@ from agentrft.store.layout import rollouts_folder
 logger = logging.getLogger(__name__)
 
 NAME = re.compile(r"(?P<phase>[a-z_]+)-(?P<step>\d+)")
-BEHAVIOURS, VOCABULARY = b"agentrft.behaviours", b"agentrft.vocabulary"
+# Of a file: the behaviours that its rollouts may show, the phrases that are common in it, and those that were counted.
+BEHAVIOURS, CANDIDATES, COUNTED = b"agentrft.behaviours", b"agentrft.candidates", b"agentrft.counted"
+# What reading a file that is damaged raises; Arrow says it in several ways.
+DAMAGED = (pa.ArrowException, OSError, ValueError, KeyError)
 SCHEMA = pa.schema(
     [
         ("trace_id", pa.string()),
@@ -58,6 +65,9 @@ SCHEMA = pa.schema(
         ("holdout_scores", pa.string()),
         ("answer", pa.string()),
         ("text", pa.string()),
+        ("call_starts", pa.list_(pa.float64())),
+        ("call_seconds", pa.list_(pa.float64())),
+        ("said", pa.string()),
         ("behaviours", pa.list_(pa.string())),
     ]
 )
@@ -117,19 +127,20 @@ def step_files(job_folder: Path, facts_folder: Path | None = None) -> list[StepF
     return sorted(found, key=lambda one: (one.phase, one.step))
 
 
-def make_missing(job_folder: Path, tools: Sequence[str], facts_folder: Path | None = None) -> int:
-    """Make the facts of all steps that lack them; how many those were. A step after another, since phrases of earlier
-    ones are looked for in later ones."""
+def make_missing(
+    job_folder: Path, tools: Sequence[str], facts_folder: Path | None = None, *, algorithm: str = "grpo"
+) -> int:
+    """Make the facts of all steps that lack them, and count phrases in all steps; how many lacked them.
+
+    Args:
+        algorithm: of the job; for records that lack their advantages.
+    """
     folder = facts_folder or job_folder / "facts"
     if facts_folder is not None or job_folder.is_dir():
         folder.mkdir(parents=facts_folder is not None, exist_ok=True)
     made = 0
-    vocabularies: dict[str, Vocabulary] = {}
     for one in step_files(job_folder, facts_folder):
-        if one.is_ready:
-            vocabularies[one.phase] = _metadata(one.facts, VOCABULARY)
-            continue
-        if one.is_unreadable:
+        if one.is_unreadable or (one.is_ready and _is_whole(one)):
             continue
         try:
             state = one.state()
@@ -137,13 +148,14 @@ def make_missing(job_folder: Path, tools: Sequence[str], facts_folder: Path | No
             continue  # it was deleted meanwhile
         try:
             rollouts = [Rollout.from_dict(row["record"]) for row in read_rollouts(one.source)]
-            vocabularies[one.phase] = _write(one, state, rollouts, tools, vocabularies.get(one.phase))
+            _write_facts(one, state, rollouts, tools, algorithm)
         except Exception as error:  # the boundary: whatever a record has, the other steps are looked through
             logger.warning("%s cannot be looked through: %r", one.source, error)
             one.damage.write_text(f"{error!r}\n", encoding="utf-8")
             one.mark(one.damage, state)
             continue
         made += 1
+    _count_phrases([one for one in step_files(job_folder, facts_folder) if one.is_ready])
     return made
 
 
@@ -153,25 +165,77 @@ def known_behaviours(paths: Sequence[Path]) -> dict[str, Behaviour]:
     for path in paths:
         for name, (kind, given) in _metadata(path, BEHAVIOURS).items():
             found[name] = Behaviour(name, kind, given)
+        found |= phrase_behaviours(_metadata(path, COUNTED))
     return found
 
 
-def _write(
-    one: StepFile, state: int, rollouts: Sequence[Rollout], tools: Sequence[str], earlier: Vocabulary | None
-) -> Vocabulary:
-    facts, known, vocabulary = facts_of(rollouts, phase=one.phase, tools=tools, earlier=earlier)
+def discard(path: Path, error: Exception) -> None:
+    """Remove a file that cannot be read, so that it is made again."""
+    logger.warning("%s cannot be read, and is made again: %s", path, error)
+    path.unlink(missing_ok=True)
+
+
+def _is_whole(one: StepFile) -> bool:
+    try:
+        _metadata(one.facts, COUNTED)
+    except DAMAGED as error:
+        discard(one.facts, error)
+        return False
+    return True
+
+
+def _write_facts(one: StepFile, state: int, rollouts: Sequence[Rollout], tools: Sequence[str], algorithm: str) -> None:
+    """Of a step, without phrases."""
+    found = facts_of(rollouts, phase=one.phase, tools=tools, algorithm=algorithm)
     rows = [
-        {**asdict(fact), "sub_scores": json.dumps(fact.sub_scores), "holdout_scores": json.dumps(fact.holdout_scores)}
-        for fact in facts
+        {**asdict(fact), **{name: json.dumps(getattr(fact, name)) for name in ("sub_scores", "holdout_scores", "said")}}
+        for fact in found.facts
     ]
-    named = {name: (behaviour.kind, behaviour.given) for name, behaviour in known.items()}
-    schema = SCHEMA.with_metadata({BEHAVIOURS: json.dumps(named), VOCABULARY: json.dumps(vocabulary)})
-    table = pa.Table.from_pylist([_encodable(row) for row in rows], schema=schema)
+    named = {name: (behaviour.kind, behaviour.given) for name, behaviour in found.known.items()}
+    table = pa.Table.from_pylist([_encodable(row) for row in rows], schema=SCHEMA)
+    _write(one, state, table, {BEHAVIOURS: named, CANDIDATES: found.candidates, COUNTED: {}})
+
+
+def _count_phrases(files: Sequence[StepFile]) -> None:
+    """Have every step's rollouts say which phrases of all steps are theirs; one file at a time is in memory."""
+    candidates: list[Candidates] = [_metadata(one.facts, CANDIDATES) for one in files]
+    wanted = vocabulary(candidates)
+    for one in files:
+        counted: Vocabulary = _metadata(one.facts, COUNTED)
+        if counted != wanted:
+            try:
+                _count_again(one, counted, wanted)
+            except DAMAGED as error:
+                discard(one.facts, error)
+
+
+def _count_again(one: StepFile, counted: Vocabulary, wanted: Vocabulary) -> None:
+    """Look for what was not looked for before, and leave out what is not wanted any more."""
+    state = one.facts.stat().st_mtime_ns
+    with pq.ParquetFile(one.facts) as file:
+        table = file.read(use_threads=False)
+    new = {
+        place: sorted(phrases - set(counted.get(place, ())))
+        for place, phrases in ((place, set(phrases)) for place, phrases in wanted.items())
+    }
+    dropped = phrase_behaviours(counted).keys() - phrase_behaviours(wanted).keys()
+    texts, behaviours = table["said"].to_pylist(), table["behaviours"].to_pylist()
+    shown = [
+        [name for name in own if name not in dropped] + phrases_shown(json.loads(said), new)
+        for said, own in zip(texts, behaviours, strict=True)
+    ]
+    place = table.schema.get_field_index("behaviours")
+    table = table.set_column(place, SCHEMA.field("behaviours"), pa.array(shown, SCHEMA.field("behaviours").type))
+    kept = {name: _metadata(one.facts, name) for name in (BEHAVIOURS, CANDIDATES)}
+    _write(one, state, table, {**kept, COUNTED: wanted})
+
+
+def _write(one: StepFile, state: int, table: pa.Table, about: dict[bytes, Any]) -> None:
+    table = table.replace_schema_metadata({name: json.dumps(value) for name, value in about.items()})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, compression="zstd")
     replace_file(one.facts, buffer.getvalue().to_pybytes())
     one.mark(one.facts, state)
-    return vocabulary
 
 
 def _encodable(row: dict[str, Any]) -> dict[str, Any]:

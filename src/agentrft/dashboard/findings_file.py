@@ -50,7 +50,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _key(files: Sequence[StepFile]) -> list[str]:
-    return [f"{one.facts.name} {one.facts.stat().st_mtime_ns}" for one in files]
+    # Of the facts themselves, which are written anew where more is counted in them.
+    return [f"{one.facts.name} {one.facts.stat().st_ctime_ns}" for one in files]
 
 
 def evidence_of(facts: list[Path]) -> Evidence:

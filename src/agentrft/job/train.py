@@ -23,7 +23,7 @@ from agentrft.job.replay import Replay
 from agentrft.job.runtime import Runtime
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
-from agentrft.job.training_data import training_group
+from agentrft.job.training_data import note_advantages, training_group
 from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.best import FLOOR, Validated, chosen_step, validated
@@ -136,11 +136,8 @@ class Trainer:
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         self._tell_of_dropped(step, groups, rollouts)
         lessons = self._replay.lessons(step, groups)
-        trainable = [
-            training_group(group.kept, self._weights, lessons.get(group.sample_id, ()))
-            for group in groups
-            if not group.was_dropped
-        ]
+        kept = [group for group in groups if not group.was_dropped]
+        trainable = [training_group(one.kept, self._weights, lessons.get(one.sample_id, ())) for one in kept]
         steps_behind = _steps_behind(rollouts, runtime.policy.version)
         ahead = self._may_sample_ahead(step)
         if ahead:
@@ -149,6 +146,7 @@ class Trainer:
             # The caches are the old policy's, and the update may need the memory.
             runtime.engine.release_memory()
         plan = self._learner.plan(trainable, self._replay.rows(step, runtime.hyperparameters.replay_rollouts))
+        note_advantages([group.kept for group in kept], plan)
         update: UpdateMetrics = await runtime.compute(self._learner.update, plan)
         if not ahead:
             await runtime.publish_policy()

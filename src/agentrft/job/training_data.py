@@ -1,11 +1,13 @@
 """From rollout records and demonstrations to the learner's input."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
 from agentrft.chat import ChatCodec
 from agentrft.learner.group import TrainingGroup, TrainingRow
+from agentrft.learner.plan import UpdatePlan
 from agentrft.rollout.record import Rollout
 
 NOTHING: Mapping[str, float] = MappingProxyType({})
@@ -78,6 +80,25 @@ def training_group(
         [rollout.failure_kind in WANT_OF_TOKENS for rollout in rollouts],
         list(lessons),
     )
+
+
+def note_advantages(groups: Sequence[Sequence[Rollout]], plan: UpdatePlan) -> None:
+    """Write into the records what the update gives each of their sampled tokens.
+
+    Args:
+        groups: the rollouts of each group that the plan was made of.
+    """
+    for planned in plan.groups:
+        rollouts = [groups[planned.place][number] for number in planned.members]
+        given, start = planned.advantages.tolist(), 0
+        for row in planned.rows:
+            end = start + len(row.sampled_positions)
+            of_row = zip(row.turn_of_each, given[start:end], strict=True)
+            for turn, tokens in groupby(of_row, key=lambda pair: pair[0]):
+                values = [value for _, value in tokens]
+                # With most algorithms all tokens of a turn get the same.
+                rollouts[row.rollout].turns[turn].advantages = values if len(set(values)) > 1 else values[:1]
+            start = end
 
 
 def _sub_scores(rollouts: Sequence[Rollout], weights: Mapping[str, float]) -> list[dict[str, float]]:

@@ -19,16 +19,19 @@ COVARIANT_SHARE = 0.1
 
 def planned_groups(groups: Sequence[TrainingGroup], algorithm: Algorithm, options: UpdateOptions) -> list[PlannedGroup]:
     """The groups that teach something, numbered through."""
-    used = [adjusted for group in groups if (adjusted := _adjusted(group, options)) is not None]
-    found = [_advantages(group, algorithm, options) for group in used]
+    used = [
+        (place, *adjusted) for place, group in enumerate(groups) if (adjusted := _adjusted(group, options)) is not None
+    ]
+    found = [_advantages(group, algorithm, options) for _, group, _ in used]
     if options.reward_weights:
         found = _of_one_size(found)
     taught: list[PlannedGroup] = []
-    for group, advantages in zip(used, found, strict=True):
+    for (place, group, members), advantages in zip(used, found, strict=True):
         if len(advantages) and float(advantages.abs().max()) > SAME_REWARD:
             # Narrowed last: rewards far from zero differ in digits that float32 does not keep.
             narrowed = advantages.to(torch.float32)
-            taught.append(PlannedGroup(len(taught), group.rows, group.rollouts, narrowed, group.lessons))
+            number = len(taught)
+            taught.append(PlannedGroup(number, group.rows, group.rollouts, narrowed, group.lessons, place, members))
     return taught
 
 
@@ -41,14 +44,14 @@ def without_covariant(advantages: Tensor, logprobs: Tensor, share: float, seed: 
     return advantages.index_fill(0, drawn.to(advantages.device), 0.0)
 
 
-def _adjusted(group: TrainingGroup, options: UpdateOptions) -> TrainingGroup | None:
-    """The group with what is to be made of long rollouts; None where fewer than two are left of it."""
+def _adjusted(group: TrainingGroup, options: UpdateOptions) -> tuple[TrainingGroup, list[int]] | None:
+    """The group with what is to be made of long rollouts, and which of them are left; None where fewer than two are."""
     if options.length_penalty > 0:
         group = _with_length_penalty(group, options.length_penalty, options.most_tokens)
     if not options.masks_overlong or not any(group.truncated):
-        return group
+        return group, list(range(group.rollouts))
     kept = [rollout for rollout, cut in enumerate(group.truncated) if not cut]
-    return group.only(kept) if len(kept) > 1 else None
+    return (group.only(kept), kept) if len(kept) > 1 else None
 
 
 def _with_length_penalty(group: TrainingGroup, penalty: float, most_tokens: int) -> TrainingGroup:

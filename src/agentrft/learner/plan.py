@@ -21,6 +21,8 @@ class PlannedGroup:
         number: within the plan.
         rows, rollouts, lessons: the group's.
         advantages: float32, of each sampled token, row after row.
+        place: of the group among those that the plan was made of.
+        members: of its rollouts, their numbers in that group, of which some may have been left out.
     """
 
     number: int
@@ -28,6 +30,8 @@ class PlannedGroup:
     rollouts: int
     advantages: Float[Tensor, "tokens"]
     lessons: list[TrainingRow] = field(default_factory=list[TrainingRow])
+    place: int = 0
+    members: list[int] = field(default_factory=list[int])
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class Turn:
 
     `prompt_ids` is what was appended before sampling (turn 0: the whole prompt; later: the tool results),
     `sampled_ids` what the engine sampled; both lists of token ids, `sampled_logprobs` parallel to the latter.
-    `reasoning_tokens` counts those sampled ones that are the model's reasoning; 0 in older records.
+    `reasoning_tokens` counts those sampled ones that are the model's reasoning; 0 in older records. `advantages` are
+    what the update of its step gave the sampled tokens: one number where all of them have the same, none where no
+    update saw them, as in a validation or where all rewards of the group are alike, and in older records.
     """
 
     prompt_ids: list[int]
@@ -42,6 +44,7 @@ class Turn:
     generation_s: float = 0.0
     reasoning_tokens: int = 0
     tool_calls: list[ToolCallRecord] = field(default_factory=list[ToolCallRecord])
+    advantages: list[float] = field(default_factory=list[float])
 
 
 @dataclass
@@ -98,6 +101,14 @@ class Rollout:
     @property
     def reasoning_tokens(self) -> int:
         return sum(turn.reasoning_tokens for turn in self.turns)
+
+    @property
+    def advantage(self) -> float | None:
+        """Mean over its sampled tokens of what the update gave them; None where no update saw it."""
+        turns = [turn for turn in self.turns if turn.advantages]
+        tokens = sum(len(turn.sampled_ids) for turn in turns)
+        total = sum(sum(turn.advantages) * len(turn.sampled_ids) / len(turn.advantages) for turn in turns)
+        return total / tokens if tokens else None
 
     @property
     def tool_calls(self) -> list[ToolCallRecord]:

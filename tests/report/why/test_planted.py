@@ -3,11 +3,14 @@
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from agentrft.report.why import Behaviour, Findings, RolloutFacts, facts_of, find
+from agentrft.report.why import Findings, facts_of, find
 from agentrft.report.why.evidence import Evidence
+from agentrft.report.why.facts import phrase_behaviours, phrases_shown
+from agentrft.report.why.phrases import vocabulary
 from agentrft.report.why.words import sentence
 from agentrft.rollout.record import Rollout
 from tests.report.why.planted import Run, honest, rewarded
@@ -32,13 +35,14 @@ SEEDS = range(int(os.environ.get("AGENTRFT_WHY_RUNS", "1")))
 
 
 def found_in(steps: Sequence[Sequence[Rollout]]) -> Findings:
-    facts: list[RolloutFacts] = []
-    known: dict[str, Behaviour] = {}
-    phrases = None
-    for rollouts in steps:
-        of_step, behaviours, phrases = facts_of(rollouts, phase="train", tools=["search"], earlier=phrases)
-        facts += of_step
-        known |= behaviours
+    found = [facts_of(rollouts, phase="train", tools=["search"]) for rollouts in steps]
+    wanted = vocabulary(step.candidates for step in found)
+    known = {name: one for step in found for name, one in step.known.items()} | phrase_behaviours(wanted)
+    facts = [
+        replace(one, behaviours=[*one.behaviours, *phrases_shown(one.said, wanted)])
+        for step in found
+        for one in step.facts
+    ]
     return find(Evidence.of(facts, known))
 
 

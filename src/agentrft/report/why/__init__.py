@@ -6,7 +6,7 @@ Nothing here needs torch.
 """
 
 from agentrft.report.why.behaviour import Behaviour
-from agentrft.report.why.facts import RolloutFacts, facts_of
+from agentrft.report.why.facts import RolloutFacts, StepFacts, facts_of
 from agentrft.report.why.findings import Finding, Findings, find
 
-__all__ = ["Behaviour", "Finding", "Findings", "RolloutFacts", "facts_of", "find"]
+__all__ = ["Behaviour", "Finding", "Findings", "RolloutFacts", "StepFacts", "facts_of", "find"]

@@ -1,29 +1,22 @@
 """A rollout as a flat record: what it came to, what it took, and the behaviours that it shows."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentrft.report.averages import mean
 from agentrft.report.behaviours import alike, plain
-from agentrft.report.summary import SAME_REWARD
+from agentrft.report.why.advantages import advantages
 from agentrft.report.why.answers import ANSWERS, answer_behaviours
 from agentrft.report.why.arguments import argument_behaviours, argument_texts
 from agentrft.report.why.behaviour import Behaviour
 from agentrft.report.why.calls import call_behaviours
-from agentrft.report.why.phrases import common_phrases
-from agentrft.rollout.group import by_sample
+from agentrft.report.why.phrases import Candidates, Vocabulary, candidates, said, shown
 from agentrft.rollout.record import Rollout
 
 # Changes whenever what a rollout's facts are does.
-VERSION = 1
+VERSION = 2
 # Of what was said so many characters can be searched.
 SEARCHED = 4000
-EPSILON = 1e-4
-# Phrases by where they are said: "" for the answer, else a tool's argument. So many of each are remembered.
-Vocabulary = dict[str, list[str]]
-MOST_KNOWN = 300
 
 
 @dataclass(frozen=True)
@@ -31,15 +24,17 @@ class RolloutFacts:
     """What pages and findings know of a rollout without its record.
 
     Attributes:
-        advantage: its reward less its group's mean, over the group's standard deviation: what the update pays it by the
-            default algorithm; 0 in a group whose rewards are alike, None without a reward.
-        left_out: why the update did not see it: "infrastructure" or "alike"; None where it did.
+        advantage: mean over its tokens of what the update paid it; 0 where that left it out, None without a reward and
+            where there was no update, as in a validation.
+        left_out: why the update did not see it: see `advantages`; None where it did.
         tools: names of the tools that it called, each once.
         answer_words: of the final answer.
         prompt_tokens: that it was given, results included.
         generation_s, tools_s, grade_s: of `latency_s`, without what ran at the same time.
+        call_starts, call_seconds: of each call, when it began after the rollout did, and how long it took.
         behaviours: names of what it shows.
         text: what was said, in lower case, to be searched.
+        said: what phrases are looked for in, by where it is said: see `phrases`.
     """
 
     trace_id: str
@@ -70,52 +65,85 @@ class RolloutFacts:
     holdout_scores: dict[str, float]
     answer: str
     text: str
+    call_starts: list[float] = field(default_factory=list[float])
+    call_seconds: list[float] = field(default_factory=list[float])
+    said: dict[str, str] = field(default_factory=dict[str, str])
     behaviours: list[str] = field(default_factory=list[str])
 
 
-def facts_of(
-    rollouts: Sequence[Rollout], *, phase: str, tools: Sequence[str], earlier: Vocabulary | None = None
-) -> tuple[list[RolloutFacts], dict[str, Behaviour], Vocabulary]:
-    """The facts of a step's rollouts, in their order, the behaviours that they name, and the phrases known by now.
+@dataclass(frozen=True)
+class StepFacts:
+    """Of a step.
+
+    Attributes:
+        facts: of its rollouts, in their order, without phrases: see `phrases_shown`.
+        known: the behaviours that they name.
+        candidates: the phrases that are common in it.
+    """
+
+    facts: list[RolloutFacts]
+    known: dict[str, Behaviour]
+    candidates: Candidates
+
+
+def facts_of(rollouts: Sequence[Rollout], *, phase: str, tools: Sequence[str], algorithm: str = "grpo") -> StepFacts:
+    """The facts of a step's rollouts.
 
     Args:
         phase: the part of the job that the step belongs to.
         tools: names of the tools that the agent has.
-        earlier: phrases of the steps before.
+        algorithm: of the job; for records that lack their advantages.
     """
-    vocabulary = dict(earlier or {})
-    shown = _behaviours(rollouts, tools, vocabulary)
-    known = {one.name: one for behaviours in shown for one in behaviours}
-    advantages = _advantages(rollouts)
+    behaviours = _behaviours(rollouts, tools)
+    known = {one.name: one for own in behaviours for one in own}
+    texts = [dict(_said(rollout)) for rollout in rollouts]
+    given, samples = [_given(rollout) for rollout in rollouts], [rollout.sample_id for rollout in rollouts]
+    places = dict.fromkeys(place for own in texts for place in own)
+    common = {place: candidates([own.get(place, "") for own in texts], given, samples) for place in places}
     facts = [
-        _facts(rollout, phase, advantage, left_out, [one.name for one in behaviours])
-        for rollout, (advantage, left_out), behaviours in zip(rollouts, advantages, shown, strict=True)
+        _facts(rollout, phase, *paid, text, [one.name for one in own])
+        for rollout, paid, text, own in zip(
+            rollouts, advantages(rollouts, phase=phase, algorithm=algorithm), texts, behaviours, strict=True
+        )
     ]
-    return facts, known, vocabulary
+    return StepFacts(facts, known, {place: weights for place, weights in common.items() if weights})
 
 
-def _behaviours(rollouts: Sequence[Rollout], tools: Sequence[str], vocabulary: Vocabulary) -> list[list[Behaviour]]:
-    """Of each rollout what it shows; what is new in `vocabulary` is added to it."""
-    found: list[dict[Behaviour, None]] = []
+def phrase_behaviours(vocabulary: Vocabulary) -> dict[str, Behaviour]:
+    """By their names, what it is to say the phrases of a vocabulary."""
+    named = (_phrase(place, phrase) for place, phrases in vocabulary.items() for phrase in phrases)
+    return {one.name: one for one in named}
+
+
+def phrases_shown(texts: dict[str, str], vocabulary: Vocabulary) -> list[str]:
+    """The names of the phrases that a rollout says; `texts` is its facts' `said`."""
+    return [
+        _phrase(place, phrase).name
+        for place, phrases in vocabulary.items()
+        if place in texts
+        for phrase in shown(texts[place], phrases)
+    ]
+
+
+def _behaviours(rollouts: Sequence[Rollout], tools: Sequence[str]) -> list[list[Behaviour]]:
+    """Of each rollout what it shows, without phrases."""
+    found: list[list[Behaviour]] = []
     for rollout, is_alike in zip(rollouts, alike(rollouts), strict=True):
         own = dict.fromkeys(call_behaviours(rollout, tools))
         own |= dict.fromkeys(argument_behaviours(rollout)) | dict.fromkeys(answer_behaviours(rollout))
         if is_alike:
             own[Behaviour("answers word for word as another rollout of its group", "source", ANSWERS)] = None
-        found.append(own)
-    given = [_given(rollout) for rollout in rollouts]
-    places = dict.fromkeys((tool, name) for rollout in rollouts for tool, name, _ in argument_texts(rollout))
-    texts = {"": [_said(rollout) for rollout in rollouts]}
-    for tool, name in places:
-        texts[f"{tool}.{name}"] = [_asked(rollout, tool, name) for rollout in rollouts]
-    samples = [rollout.sample_id for rollout in rollouts]
-    for place, of_each in texts.items():
-        said = common_phrases(of_each, given, samples, vocabulary.get(place, ()))
-        for own, phrases in zip(found, said, strict=True):
-            own |= dict.fromkeys(_phrase(place, phrase) for phrase in phrases)
-        new = sorted({phrase for phrases in said for phrase in phrases} - set(vocabulary.get(place, ())))
-        vocabulary[place] = [*vocabulary.get(place, ()), *new][:MOST_KNOWN]
-    return [list(own) for own in found]
+        found.append(list(own))
+    return found
+
+
+def _said(rollout: Rollout) -> Iterator[tuple[str, str]]:
+    """Where phrases are looked for: in what it wrote itself, and in each argument of each tool."""
+    yield "", said(_written(rollout))
+    texts: dict[str, list[str]] = {}
+    for tool, name, text in argument_texts(rollout):
+        texts.setdefault(f"{tool}.{name}", []).append(text)
+    yield from ((place, said("\n".join(several))) for place, several in texts.items())
 
 
 def _phrase(place: str, phrase: str) -> Behaviour:
@@ -124,34 +152,21 @@ def _phrase(place: str, phrase: str) -> Behaviour:
     return Behaviour(f"asks {place} with “{phrase}”", "arguments", f"calls {place.partition('.')[0]}")
 
 
-def _asked(rollout: Rollout, tool: str, name: str) -> str:
-    return "\n".join(text for one, argument, text in argument_texts(rollout) if (one, argument) == (tool, name))
-
-
-def _advantages(rollouts: Sequence[Rollout]) -> list[tuple[float | None, str | None]]:
-    """Of each rollout its advantage, and why an update left it out."""
-    found: dict[str, tuple[float | None, str | None]] = {}
-    for group in by_sample(rollouts).values():
-        rewards = [one.reward for one in group if one.reward is not None]
-        centre = mean(rewards)
-        spread = math.sqrt(sum((one - centre) ** 2 for one in rewards) / max(1, len(rewards) - 1))
-        is_alike = not rewards or max(rewards) - min(rewards) <= SAME_REWARD
-        for one in group:
-            if one.reward is None:
-                found[one.trace_id] = (None, "infrastructure")
-            elif is_alike:
-                found[one.trace_id] = (0.0, "alike")
-            else:
-                found[one.trace_id] = ((one.reward - centre) / (spread + EPSILON), None)
-    return [found[one.trace_id] for one in rollouts]
-
-
 def _facts(
-    rollout: Rollout, phase: str, advantage: float | None, left_out: str | None, behaviours: list[str]
+    rollout: Rollout,
+    phase: str,
+    advantage: float | None,
+    left_out: str | None,
+    texts: dict[str, str],
+    behaviours: list[str],
 ) -> RolloutFacts:
-    generation_s = sum(turn.generation_s for turn in rollout.turns)
-    # Calls of a turn run side by side.
-    tools_s = sum(max((call.latency_s for call in turn.tool_calls), default=0.0) for turn in rollout.turns)
+    generation_s, tools_s = 0.0, 0.0
+    call_starts: list[float] = []
+    for turn in rollout.turns:
+        generation_s += turn.generation_s
+        call_starts += [generation_s + tools_s] * len(turn.tool_calls)
+        # Calls of a turn run side by side.
+        tools_s += max((call.latency_s for call in turn.tool_calls), default=0.0)
     return RolloutFacts(
         trace_id=rollout.trace_id,
         sample_id=rollout.sample_id,
@@ -181,11 +196,14 @@ def _facts(
         holdout_scores=rollout.holdout_scores,
         answer=rollout.output_text[:SEARCHED],
         text=_searched(rollout),
+        call_starts=call_starts,
+        call_seconds=[call.latency_s for call in rollout.tool_calls],
+        said=texts,
         behaviours=behaviours,
     )
 
 
-def _said(rollout: Rollout) -> str:
+def _written(rollout: Rollout) -> str:
     """What the agent itself wrote beside calls, its thoughts included."""
     parts = [
         part
@@ -207,4 +225,4 @@ def _searched(rollout: Rollout) -> str:
     asked = next((one["content"] for one in reversed(rollout.messages) if one.get("role") == "user"), "")
     asked = asked if isinstance(asked, str) else ""
     results = " ".join(call.output for call in rollout.tool_calls)
-    return plain(f"{rollout.output_text} {calls} {asked} {_said(rollout)} {results}")[:SEARCHED]
+    return plain(f"{rollout.output_text} {calls} {asked} {_written(rollout)} {results}")[:SEARCHED]

@@ -1,8 +1,12 @@
-"""Phrases that many rollouts of a step have in common, and that are not the task's own words."""
+"""Phrases that many rollouts have in common, and that are not the task's own words.
+
+What is common in any step is looked for in all of them: `candidates` of each step, one `vocabulary` of a job, and then
+`shown` for each rollout, which needs no more of it than `said`.
+"""
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 MOST_WORDS = 5
 # Of a text so many words at its beginning and end are looked at.
@@ -12,23 +16,33 @@ LEAST_SHARE, LEAST = 0.03, 4
 # A phrase that stands in what most of its rollouts were given is the task's.
 GIVEN = 0.5
 MOST_PHRASES = 60
+# Of all steps together, so many of each place are looked for.
+MOST_KNOWN = 300
 LEAST_SAMPLES = 3
 # A phrase is dropped for a longer one that has nearly all of its rollouts.
 SAME = 0.98
 TOKEN = re.compile(r"\w+(?:[-'.]\w+)*|[^\w\s]+")
 SHORTEST_WORD = 4
+# Phrases by where they are said: "" for the answer, else a tool's argument. Candidates have a weight, up to 1/4: how
+# far the rollouts of a step differ in it.
+Vocabulary = dict[str, list[str]]
+Candidates = dict[str, dict[str, float]]
 
 
-def common_phrases(
-    texts: Sequence[str], given: Sequence[str], samples: Sequence[str], known: Collection[str] = ()
-) -> list[list[str]]:
-    """Of each text the phrases of at most five words that it shares with many others.
+def said(text: str) -> str:
+    """What of a text is looked at for phrases: its words, with spaces around; the end of a long one on its own line."""
+    words = TOKEN.findall(text.lower())
+    parts = [words] if len(words) <= BEGINNING + END else [words[:BEGINNING], words[-END:]]
+    return "\n".join(f" {' '.join(part)} " for part in parts)
+
+
+def candidates(texts: Sequence[str], given: Sequence[str], samples: Sequence[str]) -> dict[str, float]:
+    """The phrases of at most five words that many texts of a step share, with their weights.
 
     Args:
-        texts: what each rollout says, in one order.
+        texts: what each rollout says, as `said` has it, in one order.
         given: what each was told before it: its prompt and the results that it read.
         samples: of each: what rollouts of one or two samples alone have in common is those samples' own.
-        known: phrases of earlier steps, which are looked for also where they are rare or in all.
     """
     of_each = [set(_phrases(text)) for text in texts]
     counts = Counter(phrase for phrases in of_each for phrase in phrases)
@@ -39,19 +53,41 @@ def common_phrases(
     plain = [" ".join(TOKEN.findall(text.lower())) for text in given]
     for phrases, before in zip(of_each, plain, strict=True):
         told.update(phrase for phrase in often & phrases if f" {phrase} " in f" {before} ")
-    own = {phrase for phrase in often if told[phrase] < GIVEN * counts[phrase]}
     total = max(1, len(texts))
-    kept = sorted(own, key=lambda phrase: (-counts[phrase] * (total - counts[phrase]), phrase))[:MOST_PHRASES]
-    chosen = {*kept, *known}
-    return [sorted(chosen & phrases) for phrases in of_each]
+    weights = {
+        phrase: counts[phrase] * (total - counts[phrase]) / total**2
+        for phrase in often
+        if told[phrase] < GIVEN * counts[phrase]
+    }
+    return _heaviest(weights, MOST_PHRASES)
+
+
+def vocabulary(steps: Iterable[Candidates]) -> Vocabulary:
+    """The phrases that are looked for in all steps: of their candidates, those that rollouts ever differed in most."""
+    found: Candidates = {}
+    for step in steps:
+        for place, weights in step.items():
+            kept = found.setdefault(place, {})
+            for phrase, weight in weights.items():
+                kept[phrase] = max(weight, kept.get(phrase, 0.0))
+    return {place: sorted(_heaviest(weights, MOST_KNOWN)) for place, weights in sorted(found.items())}
+
+
+def shown(text: str, phrases: Iterable[str]) -> list[str]:
+    """Which of some phrases a text has, as `said` has it."""
+    return [phrase for phrase in phrases if f" {phrase} " in text]
+
+
+def _heaviest(weights: Mapping[str, float], most: int) -> dict[str, float]:
+    kept = sorted(weights, key=lambda phrase: (-weights[phrase], phrase))[:most]
+    return {phrase: weights[phrase] for phrase in kept}
 
 
 def _phrases(text: str) -> Iterator[str]:
-    words = TOKEN.findall(text.lower())
-    parts = [words] if len(words) <= BEGINNING + END else [words[:BEGINNING], words[-END:]]
-    for part in parts:
+    for part in text.split("\n"):
+        words = part.split()
         for size in range(1, MOST_WORDS + 1):
-            yield from (" ".join(part[start : start + size]) for start in range(len(part) - size + 1))
+            yield from (" ".join(words[start : start + size]) for start in range(len(words) - size + 1))
 
 
 def _is_telling(phrase: str) -> bool:
