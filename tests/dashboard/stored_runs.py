@@ -50,6 +50,8 @@ def commit(store: JobStore, job_id: str, phase: str, step: int, rollouts: Sequen
         for number, record in enumerate(records):
             record["sample_id"] = f"v{number // 8}"
             record["trace_id"] = f"{record['trace_id']}_{phase}_{step}"
+    else:
+        _note_tokens(records)
     path = rollouts_file(store.job_folder(job_id), phase, step)
     write_rollouts(path, [rollout_row(record, phase=phase) for record in records])
     extra = {
@@ -75,3 +77,14 @@ def planted_runs(folder: Path, *, steps: int = 6) -> tuple[JobStore, str]:
     store = JobStore(folder)
     run = Run(lambda case: 0.5 * case.is_right + 0.5 * case.took["uses bold"], holds=honest, steps=steps)
     return store, stored_job(store, run.rolled_out())
+
+
+def _note_tokens(records: Sequence[dict[str, Any]]) -> None:
+    """What an update would have found of each token."""
+    for record in records:
+        for turn in record["turns"]:
+            count = len(turn["sampled_ids"])
+            turn |= {
+                "entropies": [0.1 * (place % 9) for place in range(count)],
+                "moved": [0.5 - place % 2 for place in range(count)],
+            }

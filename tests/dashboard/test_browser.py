@@ -134,11 +134,16 @@ def test_light_and_dark_are_chosen_once_for_all_pages(page: Page, shown: Shown) 
     assert before != after == page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
-def test_tokens_can_be_shaded_by_their_advantage(page: Page, shown: Shown) -> None:
+@pytest.mark.parametrize("by", ["surprise", "advantage", "entropy", "moved"])
+def test_tokens_can_be_shaded_by_what_is_known_of_them(page: Page, shown: Shown, by: str) -> None:
     page.goto(shown.path("rollout"))
-    page.click("#shade-advantage")
-    assert page.locator("#shade-advantage").get_attribute("aria-pressed") == "true"
-    assert page.locator(".tokens.by-advantage").count() == page.locator(".tokens").count() > 0
+    page.click(f"#shade-{by}")
+    assert page.locator(f"#shade-{by}").get_attribute("aria-pressed") == "true"
+    assert page.locator("[data-shade][aria-pressed=true]").count() == 1
+    assert page.locator(f".tokens.by-{by}").count() == page.locator(".tokens").count() > 0
+    colours = "all => new Set(all.map((one) => getComputedStyle(one).backgroundColor)).size"
+    assert page.eval_on_selector_all(".tokens span", colours) > (1 if by in ("entropy", "moved") else 0)
+    assert "entropy" in (page.locator(".tokens span").nth(1).get_attribute("title") or "")
 
 
 def test_a_running_job_is_followed_and_what_is_unfolded_stays_so(page: Page, shown: Shown) -> None:

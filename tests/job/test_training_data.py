@@ -3,12 +3,14 @@
 import random
 
 import pytest
+import torch
 
 from agentrft.graders import Grade
-from agentrft.job.training_data import note_advantages, training_group
+from agentrft.job.training_data import note_advantages, note_tokens, training_group
 from agentrft.learner import UpdateOptions, UpdatePlan
 from agentrft.learner.advantages import planned_groups
 from agentrft.learner.algorithms import ALGORITHMS
+from agentrft.learner.update_metrics import SeenTokens
 from agentrft.report.why.advantages import advantages, by_rewards
 from agentrft.rollout import Rollout
 from agentrft.rollout.record import Turn
@@ -92,3 +94,17 @@ def test_what_is_paid_turn_by_turn_is_recorded_so() -> None:
 @pytest.mark.parametrize("phase", ["validation", "test", "warm_rollouts"])
 def test_what_is_measured_and_not_trained_on_has_no_advantage(phase: str) -> None:
     assert advantages(rewarded("a", 0.0, 1.0), phase=phase, algorithm="grpo") == [(None, None)] * 2
+
+
+def test_records_say_how_the_update_found_each_token_where_it_looked() -> None:
+    groups = [rewarded("alike", 1.0, 1.0), rewarded("differs", 0.0, 1.0), rewarded("unlooked", 0.0, 1.0)]
+    plan = planned(groups)
+    differs, unlooked = plan.groups
+    tokens = torch.arange(6) / 8
+    note_tokens(groups, plan, {differs.number: SeenTokens(tokens, -tokens), unlooked.number: SeenTokens(tokens, None)})
+    assert [turn.entropies for one in groups[1] for turn in one.turns] == [[0, 0.125], [0.25], [0.375, 0.5], [0.625]]
+    assert [turn.moved for turn in groups[1][1].turns] == [[-0.375, -0.5], [-0.625]]
+    assert groups[2][0].turns[0].entropies == [0, 0.125] and groups[2][0].turns[0].moved == []
+    assert groups[0][0].turns[0].entropies == []
+    again = Rollout.from_dict(groups[1][0].as_dict())
+    assert again.turns == groups[1][0].turns

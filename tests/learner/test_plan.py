@@ -462,3 +462,24 @@ def test_a_lesson_is_the_same_as_its_replay() -> None:
     taught.update(taught.plan([replace(group, lessons=[lesson])]))
     replayed.update(replayed.plan([group], [lesson]))
     assert float((masters(taught) - masters(replayed)).norm() / masters(taught).norm()) < 1e-5
+
+
+@pytest.mark.parametrize(("weight", "compared"), [(0.0, 2), (1e-9, 4)])
+def test_an_update_tells_how_it_found_each_token(weight: float, compared: int) -> None:
+    groups = groups_of(tiny_model("llama").plain, 4)
+    learner = make_learner(learning_rate=5e-3, kl_weight=weight, minibatches=2)
+    learner.keep_start(learner.policy.master_state())
+    learner.update(learner.plan(groups))
+    plan = learner.plan(groups)
+    metrics = learner.update(plan)
+
+    assert sorted(metrics.seen) == [group.number for group in plan.groups]
+    assert all(len(metrics.seen[group.number].entropy) == len(group.advantages) for group in plan.groups)
+    entropies = torch.cat([one.entropy for one in metrics.seen.values()])
+    assert float(entropies.mean()) == pytest.approx(metrics.entropy, rel=1e-5)
+    moved = [one.moved for one in metrics.seen.values() if one.moved is not None]
+    assert len(moved) == compared
+    everything = torch.cat(moved)
+    divergence = torch.exp(-everything) - 1 + everything
+    assert float(divergence.mean()) == pytest.approx(metrics.kl_to_start, rel=1e-4)
+    assert "seen" not in metrics.as_dict()

@@ -23,7 +23,7 @@ from agentrft.job.replay import Replay
 from agentrft.job.runtime import Runtime
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
-from agentrft.job.training_data import note_advantages, training_group
+from agentrft.job.training_data import note_advantages, note_tokens, training_group
 from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.best import FLOOR, Validated, chosen_step, validated
@@ -146,8 +146,10 @@ class Trainer:
             # The caches are the old policy's, and the update may need the memory.
             runtime.engine.release_memory()
         plan = self._learner.plan(trainable, self._replay.rows(step, runtime.hyperparameters.replay_rollouts))
-        note_advantages([group.kept for group in kept], plan)
+        trained = [group.kept for group in kept]
+        note_advantages(trained, plan)
         update: UpdateMetrics = await runtime.compute(self._learner.update, plan)
+        note_tokens(trained, plan, update.seen)
         if not ahead:
             await runtime.publish_policy()
         metrics = {

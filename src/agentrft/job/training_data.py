@@ -1,15 +1,19 @@
 """From rollout records and demonstrations to the learner's input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
+from torch import Tensor
+
 from agentrft.chat import ChatCodec
 from agentrft.learner.group import TrainingGroup, TrainingRow
-from agentrft.learner.plan import UpdatePlan
-from agentrft.rollout.record import Rollout
+from agentrft.learner.plan import PlannedGroup, UpdatePlan
+from agentrft.learner.update_metrics import SeenTokens
+from agentrft.rollout.record import Rollout, Turn
 
+TOKEN_DIGITS = 4
 NOTHING: Mapping[str, float] = MappingProxyType({})
 # Kinds of failure of a rollout that might have gone on.
 WANT_OF_TOKENS = ("max_tokens", "context")
@@ -89,16 +93,43 @@ def note_advantages(groups: Sequence[Sequence[Rollout]], plan: UpdatePlan) -> No
         groups: the rollouts of each group that the plan was made of.
     """
     for planned in plan.groups:
-        rollouts = [groups[planned.place][number] for number in planned.members]
-        given, start = planned.advantages.tolist(), 0
-        for row in planned.rows:
-            end = start + len(row.sampled_positions)
-            of_row = zip(row.turn_of_each, given[start:end], strict=True)
-            for turn, tokens in groupby(of_row, key=lambda pair: pair[0]):
-                values = [value for _, value in tokens]
-                # With most algorithms all tokens of a turn get the same.
-                rollouts[row.rollout].turns[turn].advantages = values if len(set(values)) > 1 else values[:1]
+        given = planned.advantages.tolist()
+        for turn, part in _turns(groups, planned):
+            values = given[part]
+            # With most algorithms all tokens of a turn get the same.
+            turn.advantages = values if len(set(values)) > 1 else values[:1]
+
+
+def note_tokens(groups: Sequence[Sequence[Rollout]], plan: UpdatePlan, seen: Mapping[int, SeenTokens]) -> None:
+    """Write into the records how the update found each of their sampled tokens.
+
+    Args:
+        groups: as in `note_advantages`.
+        seen: by the number of the planned group.
+    """
+    for planned in plan.groups:
+        found = seen.get(planned.number)
+        if found is None:
+            continue
+        entropies, moved = _rounded(found.entropy), None if found.moved is None else _rounded(found.moved)
+        for turn, part in _turns(groups, planned):
+            turn.entropies = entropies[part]
+            turn.moved = [] if moved is None else moved[part]
+
+
+def _turns(groups: Sequence[Sequence[Rollout]], planned: PlannedGroup) -> Iterator[tuple[Turn, slice]]:
+    """The turns of a planned group, and where their sampled tokens are among all of the group's."""
+    rollouts, start = [groups[planned.place][number] for number in planned.members], 0
+    for row in planned.rows:
+        for number, tokens in groupby(row.turn_of_each):
+            end = start + len(list(tokens))
+            yield rollouts[row.rollout].turns[number], slice(start, end)
             start = end
+
+
+def _rounded(values: Tensor) -> list[float]:
+    """As many digits as a page shows: records are kept for every token."""
+    return [round(value, TOKEN_DIGITS) for value in values.tolist()]
 
 
 def _sub_scores(rollouts: Sequence[Rollout], weights: Mapping[str, float]) -> list[dict[str, float]]:

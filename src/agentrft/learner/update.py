@@ -26,7 +26,7 @@ from agentrft.learner.policy import Policy
 from agentrft.learner.supervised import SupervisedLearner
 from agentrft.learner.token_tree import TokenTree, build_token_tree
 from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
-from agentrft.learner.update_metrics import Totals, UpdateMetrics
+from agentrft.learner.update_metrics import SeenTokens, Totals, UpdateMetrics
 from agentrft.models.peak import matmul_flops_per_s
 
 # A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the
@@ -156,6 +156,7 @@ class Learner(SupervisedLearner):
                 before |= _by_group(pack, sampled.logprobs.detach())
             if pack[0].number not in totals.change:
                 totals.add_entropy(sampled)
+                totals.seen |= _seen(pack, sampled, start)
             old = torch.cat([before[group.number] for group in pack])
             advantages = torch.cat([group.advantages for group in pack]).to(old.device)
             if self._options.clip_cov > 0:
@@ -220,6 +221,13 @@ class _Alone:
 
 def _sampling_logprobs(group: PlannedGroup) -> Tensor:
     return torch.tensor([value for row in group.rows for value in row.sampling_logprobs])
+
+
+def _seen(pack: Sequence[PlannedGroup], sampled: SampledLogprobs, start: dict[int, Tensor]) -> dict[int, SeenTokens]:
+    """By group, how its tokens were found."""
+    entropies, logprobs = _by_group(pack, sampled.entropy), _by_group(pack, sampled.logprobs.detach())
+    moved = {number: (logprobs[number] - start[number]).cpu() for number in logprobs if number in start}
+    return {number: SeenTokens(entropy.cpu(), moved.get(number)) for number, entropy in entropies.items()}
 
 
 def _by_group(pack: Sequence[PlannedGroup], logprobs: Tensor) -> dict[int, Tensor]:

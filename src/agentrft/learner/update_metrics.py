@@ -2,11 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from agentrft.learner.algorithms import LossOutput
@@ -15,6 +16,20 @@ from agentrft.learner.tree_forward import SampledLogprobs
 
 # Of the turns of a rollout the entropies of so many are told apart; those after them count as the last of these.
 TURNS_TOLD = 8
+
+
+@dataclass(frozen=True)
+class SeenTokens:
+    """The sampled tokens of a group as an update first saw them, row after row.
+
+    Attributes:
+        entropy: of the policy where each was sampled, in nats.
+        moved: by how much its log-probability had grown since training began, in nats; None where the update did not
+            compute what it was then.
+    """
+
+    entropy: Float[Tensor, "tokens"]
+    moved: Float[Tensor, "tokens"] | None
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ class UpdateMetrics:
         replay_loss: their mean negative log-likelihood per token, before weighting.
         router_load_max, router_unused_share: see `RouterStatistics`; 0 without experts.
         seconds: wall time.
+        seen: its tokens, by the number of their planned group; not among the numbers.
     """
 
     groups_trained: int = 0
@@ -73,9 +89,13 @@ class UpdateMetrics:
     flops_per_s: float = 0.0
     peak_share: float = 0.0
     seconds: float = 0.0
+    seen: Mapping[int, SeenTokens] = field(default_factory=dict[int, SeenTokens], repr=False)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The numbers."""
+        numbers = asdict(replace(self, seen={}))
+        del numbers["seen"]
+        return numbers
 
 
 @dataclass
@@ -84,6 +104,7 @@ class Totals:
 
     Attributes:
         change: by group, its divergence from the policy before the update as it was last seen, and its tokens.
+        seen: by group, its tokens as they were first seen.
     """
 
     loss: float = 0.0
@@ -102,6 +123,7 @@ class Totals:
     truncated: int = 0
     clipped: int = 0
     change: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
+    seen: dict[int, SeenTokens] = field(default_factory=dict[int, SeenTokens])
     diverged: set[int] = field(default_factory=set[int])
     divergence: float = 0.0
     diverged_tokens: int = 0
@@ -181,4 +203,5 @@ class Totals:
             replayed=self.replayed,
             replay_loss=self.replay_loss / max(1, self.replay_tokens),
             seconds=seconds,
+            seen=self.seen,
         )

@@ -33,7 +33,9 @@ class Turn:
     `sampled_ids` what the engine sampled; both lists of token ids, `sampled_logprobs` parallel to the latter.
     `reasoning_tokens` counts those sampled ones that are the model's reasoning; 0 in older records. `advantages` are
     what the update of its step gave the sampled tokens: one number where all of them have the same, none where no
-    update saw them, as in a validation or where all rewards of the group are alike, and in older records.
+    update saw them, as in a validation or where all rewards of the group are alike, and in older records. `entropies`
+    are those of the policy where each token was sampled, as that update found it, and `moved` how much likelier the
+    token had become since training began, both in nats; `moved` is of the groups alone that the update compared.
     """
 
     prompt_ids: list[int]
@@ -45,6 +47,8 @@ class Turn:
     reasoning_tokens: int = 0
     tool_calls: list[ToolCallRecord] = field(default_factory=list[ToolCallRecord])
     advantages: list[float] = field(default_factory=list[float])
+    entropies: list[float] = field(default_factory=list[float])
+    moved: list[float] = field(default_factory=list[float])
 
 
 @dataclass

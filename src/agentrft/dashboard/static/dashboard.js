@@ -37,7 +37,7 @@
   };
 
   const shade = (mode) => {
-    for (const one of document.querySelectorAll(".tokens")) one.classList.toggle("by-advantage", mode === "advantage");
+    for (const one of document.querySelectorAll(".tokens")) one.className = `tokens by-${mode}`;
     for (const one of document.querySelectorAll("[data-shade]")) one.setAttribute("aria-pressed", String(one.dataset.shade === mode));
   };
 

@@ -10,6 +10,8 @@ from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.token_texts import token_texts
 from agentrft.dashboard.views.tree import tree
 
+# What tokens can be shaded by, and what of the record it takes.
+SHADES = {"surprise": "sampled_logprobs", "advantage": "advantages", "entropy": "entropies", "moved": "moved"}
 # Of a turn so many tokens are drawn one by one.
 MOST_TOKENS = 4000
 
@@ -21,10 +23,15 @@ def rollout(job: JobData, trace_id: str) -> dict[str, Any] | None:
     record = None if source is None else record_of(source, trace_id)
     if row is None or source is None or record is None:
         return None
+    _complete(record["turns"], row["advantage"])
+    most = max((abs(value) for turn in record["turns"] for value in turn["advantages"]), default=0.0)
     siblings = records_of(source, row["sample_id"])
     return {
         "rollout": row,
-        "turns": [_turn(turn, job.row.model) for turn in record["turns"]],
+        "turns": [_turn(turn, job.row.model, most) for turn in record["turns"]],
+        "shades": [
+            name for name in SHADES if name == "surprise" or any(turn.get(SHADES[name]) for turn in record["turns"])
+        ],
         "messages": record["messages"],
         "answer": record["output_text"],
         "grade": record["grade"],
@@ -41,21 +48,24 @@ def rollout(job: JobData, trace_id: str) -> dict[str, Any] | None:
     }
 
 
-def _turn(turn: dict[str, Any], model: str) -> dict[str, Any]:
-    sampled, logprobs = turn["sampled_ids"][:MOST_TOKENS], turn["sampled_logprobs"][:MOST_TOKENS]
+def _turn(turn: dict[str, Any], model: str, most: float) -> dict[str, Any]:
+    """A turn; `most` is the largest advantage of the rollout, either way."""
+    sampled = turn["sampled_ids"][:MOST_TOKENS]
     texts = token_texts(model, sampled)
     given = token_texts(model, turn["prompt_ids"])
+    paid = turn["advantages"]
+    columns = {
+        "logprob": turn["sampled_logprobs"],
+        "advantage": paid * len(turn["sampled_ids"]) if len(paid) == 1 else paid,
+        "entropy": turn.get("entropies") or [],
+        "moved": turn.get("moved") or [],
+    }
     return {
         "given": None if given is None else "".join(given),
         "given_tokens": len(turn["prompt_ids"]),
         "tokens": [
-            {
-                "text": f"{number} " if texts is None else texts[place],
-                "id": number,
-                "logprob": logprob,
-                "surprise": _surprise(logprob),
-            }
-            for place, (number, logprob) in enumerate(zip(sampled, logprobs, strict=False))
+            _token(number, f"{number} " if texts is None else texts[place], _at(columns, place), most)
+            for place, number in enumerate(sampled)
         ],
         "not_shown": len(turn["sampled_ids"]) - len(sampled),
         "has_text": texts is not None,
@@ -64,6 +74,35 @@ def _turn(turn: dict[str, Any], model: str) -> dict[str, Any]:
         "generation_s": turn.get("generation_s", 0.0),
         "reasoning_tokens": turn.get("reasoning_tokens", 0),
         "calls": [{**call, "arguments_shown": _pretty(call["arguments"])} for call in turn["tool_calls"]],
+    }
+
+
+def _complete(turns: list[dict[str, Any]], advantage: float | None) -> None:
+    """Older records do not say what the update paid each token: there it is what the rollout's reward was worth."""
+    if advantage is not None and not any(turn.get("advantages") for turn in turns):
+        for turn in turns:
+            turn["advantages"] = [advantage]
+    for turn in turns:
+        turn.setdefault("advantages", [])
+
+
+def _at(columns: dict[str, list[float]], place: int) -> dict[str, float | None]:
+    return {name: values[place] if place < len(values) else None for name, values in columns.items()}
+
+
+def _token(number: int, text: str, known: dict[str, float | None], most: float) -> dict[str, Any]:
+    """A token with what is known of it, and how strongly each shades it: 0 to 1, or -1 to 1 where it has a sign."""
+    paid, entropy, moved = (known[name] or 0.0 for name in ("advantage", "entropy", "moved"))
+    return {
+        "text": text,
+        "id": number,
+        **known,
+        "shade": {
+            "surprise": _surprise(known["logprob"]),
+            "advantage": round(paid / most, 3) if most else 0.0,
+            "entropy": round(1 - math.exp(-max(0.0, entropy)), 3),
+            "moved": round(math.tanh(moved), 3),
+        },
     }
 
 
