@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-why lint lint-code lint-types dist format quickstart revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-why lint lint-code lint-types dist docs format quickstart revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -28,9 +28,9 @@ test-api: setup ## the fine-tuning API with the stock SDK, on SQLite and on Post
 test-evals: setup ## an eval of a base and a fine-tuned model over 100 rows, equal to `agentrft eval`
 	AGENTRFT_EVAL_ROWS=100 AGENTRFT_EVAL_MODEL=smollm2-135m $(PYTHON_BIN) -m pytest -q -s -m "" tests/server/test_evals_sampled.py -k numbers
 
-test-browser: setup ## every page in Chromium: light and dark, narrow and wide, by keyboard, with axe; live changes; pictures in build/pages
+test-browser: setup ## every page in Chromium: light and dark, narrow and wide, by keyboard, with axe; live changes; pictures in build/pages; the documentation's search
 	@scripts/system.sh
-	$(PYTHON_BIN) -m pytest -q -m browser tests/dashboard
+	$(PYTHON_BIN) -m pytest -q -m browser tests/dashboard tests/docs
 
 test-why: setup ## planted behaviours are named and honest runs raise no suspicion, ten runs of each
 	AGENTRFT_WHY_RUNS=10 $(PYTHON_BIN) -m pytest -q tests/report/why
@@ -81,6 +81,10 @@ lint-code:
 
 lint-types:
 	.venv/bin/pyright
+
+docs: setup ## the documentation site, in build/site, with the reference of commands and fields
+	$(PYTHON_BIN) scripts/write_reference.py
+	.venv/bin/zensical build --strict --clean
 
 dist: setup ## wheel and sdist, in dist/
 	rm -rf dist

@@ -12,12 +12,21 @@ class Runs:
         inside: a folder of the repository, a copy of which is the folder.
         left_out: beginnings of commands that another test runs.
         background: beginnings of commands that run until they are stopped; the next one begins once they are up.
+        first: commands that come before, which the text around says in words.
     """
 
     minutes: bool = False
     inside: str | None = None
     left_out: tuple[str, ...] = ()
     background: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Follows:
+    """Run after the block of another place, in the same shell: a page that goes step by step."""
+
+    place: str
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Needs:
 
 
 DIST = "tests/dist/test_package.py"
-PLANS: dict[str, Runs | Needs] = {
+PLANS: dict[str, Runs | Follows | Needs] = {
     # `make test` is what runs this; the quickstart's own test shortens it.
     "README.md#five-minutes": Needs("Python 3.11 or newer and two CPU cores", "tests/examples/test_quickstart.py"),
     "README.md#your-own-agent": Runs(minutes=True),
@@ -46,6 +55,14 @@ PLANS: dict[str, Runs | Needs] = {
     ),
     "docs/benchmarks.md#benchmarks": Needs("Peers are installed into environments of their own", ""),  # hours
     "docs/benchmarks.md#on-a-gpu": Needs("A machine with one H100", "tests/benchmarks/test_gpu_check.py"),
+    "docs/getting-started.md#install": Needs("Python 3.11 or newer", "tests/dist/test_package.py"),
+    "docs/getting-started.md#a-project": Runs(minutes=True),
+    "docs/getting-started.md#look-before-you-train": Follows("docs/getting-started.md#a-project"),
+    "docs/getting-started.md#look-before-you-train-1": Follows("docs/getting-started.md#look-before-you-train"),
+    "docs/getting-started.md#train": Follows("docs/getting-started.md#look-before-you-train-1"),
+    "docs/getting-started.md#what-changed": Follows("docs/getting-started.md#train"),
+    "docs/graders.md#trying-it": Runs(first=("agentrft init here", "cd here")),
+    "docs/tools.md#before-the-first-step": Needs("with its endpoints up", "tests/job/test_check.py"),
     "docs/job.md#before-training-agentrft-check": Needs("agentrft check", "tests/job/test_check.py"),
     "docs/migrate-from-openai.md#the-change": Runs(left_out=("pip install",)),
     "docs/server.md#a-server-for-a-team": Runs(left_out=("pip install",)),

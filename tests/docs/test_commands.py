@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.commands import ENVIRONMENT
 from tests.docs.markdown import ROOT, Block, blocks, section
-from tests.docs.plans import PLANS, Needs, Runs
+from tests.docs.plans import PLANS, Follows, Needs, Runs
 
 TIMEOUT_S = 300
 LONG_TIMEOUT_S = 5400
@@ -31,7 +31,7 @@ serve_and_ask() {
 
 
 def run_block(block: Block, plan: Runs, folder: Path, timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run its commands in one shell."""
+    """Run its commands, and those of the blocks that follow it, in one shell."""
     if plan.inside:
         shutil.copytree(ROOT / plan.inside, folder, ignore=shutil.ignore_patterns("data", "runs", "__pycache__"))
     environment = folder / ".venv/bin"
@@ -40,8 +40,8 @@ def run_block(block: Block, plan: Runs, folder: Path, timeout_s: float) -> subpr
     for name, what in {"python": "", "agentrft": "-m agentrft.cli"}.items():
         (environment / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {what} "$@"\n')
         (environment / name).chmod(0o755)
-    lines = [SCRIPT]
-    for command in block.commands:
+    lines = [SCRIPT, *plan.first]
+    for command in (command for one in (block, *following(block)) for command in one.commands):
         if command.startswith("agentrft serve"):
             command = command.replace("agentrft serve", "serve_and_ask", 1)
         if command.startswith(plan.background) and plan.background:
@@ -58,6 +58,12 @@ def run_block(block: Block, plan: Runs, folder: Path, timeout_s: float) -> subpr
     )
 
 
+def following(block: Block) -> list[Block]:
+    """The blocks that are run after it, one after the other."""
+    after = [one for one in blocks("sh") if PLANS.get(one.place) == Follows(block.place)]
+    return [one for found in after for one in (found, *following(found))]
+
+
 def blocks_to_run(*, minutes: bool) -> list[tuple[Block, Runs]]:
     planned = [(block, PLANS.get(block.place)) for block in blocks("sh")]
     return [(block, plan) for block, plan in planned if isinstance(plan, Runs) and plan.minutes == minutes]
@@ -65,6 +71,16 @@ def blocks_to_run(*, minutes: bool) -> list[tuple[Block, Runs]]:
 
 def test_every_shell_block_has_a_plan() -> None:
     assert {block.place for block in blocks("sh")} == set(PLANS)
+
+
+def test_a_block_that_follows_another_is_run_with_it() -> None:
+    run = {
+        after.place
+        for minutes in (False, True)
+        for block, _ in blocks_to_run(minutes=minutes)
+        for after in following(block)
+    }
+    assert run == {place for place, plan in PLANS.items() if isinstance(plan, Follows)}
 
 
 @pytest.mark.parametrize("place", [place for place, plan in PLANS.items() if isinstance(plan, Needs)])

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,11 @@ def test_what_is_fetched_by_path_asks_for_no_type_of_the_sdks_http_library(docum
 
 def _words(command: str) -> list[str]:
     """The words of a command, without its redirections."""
-    return re.sub(r"\d?>+\s*\S+", "", command).replace("'", "").replace('"', "").split()
+    command = re.sub(r"\d?>+\s*\S+", "", command)
+    try:
+        return shlex.split(command)
+    except ValueError:  # an apostrophe of the text's
+        return command.replace("'", "").replace('"', "").split()
 
 
 def _parse(arguments: list[str]) -> None:

@@ -16,7 +16,7 @@ class AlarmSpec(SpecModel):
     Attributes:
         threshold: it rings above this.
         action: "warn" is an event; "pause" is an event and ends the process after the step, to be resumed.
-        over_steps: what is measured is the mean of so many steps.
+        over_steps: training steps over whose mean it looks.
     """
 
     threshold: Annotated[float, Field(gt=0)]

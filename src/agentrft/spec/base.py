@@ -1,4 +1,4 @@
-"""The strict base model: an unknown field is an error that names it (DESIGN invariant 5)."""
+"""The strict base model: an unknown field is an error that names it (docs/architecture.md)."""
 
 from pydantic import BaseModel, ConfigDict
 

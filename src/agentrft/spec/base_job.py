@@ -11,13 +11,22 @@ from agentrft.spec.chat_template import TemplateVariables
 
 
 class BaseJobSpec(SpecModel):
-    """All paths are absolute once a job was loaded from a file.
+    """What jobs of every method have. All paths are absolute once a job was loaded from a file.
 
     Attributes:
-        validation_file: samples that are measured during training.
+        model: the weights to train: `smollm2-135m`, a Hugging Face id, or a folder.
+        training_file: JSONL, one sample a line.
+        validation_file: JSONL of samples that are measured during training.
+        suffix: a part of the fine-tuned model's name.
+        seed: of adapters, of the samples' order, and of every sampled token.
+        metadata: recorded with the job, and nothing else.
         chat_template_kwargs: variables of the model's chat template, such as `enable_thinking`; in training and in all
             that the trained model is used for.
         start_from: a checkpoint of a job of the same model, or an exported adapter, whose weights training begins with.
+        dtype: of weights and activations; "auto" is `bfloat16` where the processor multiplies it natively, else
+            `float32`.
+        deterministic: a fixed schedule of batches, so that a resumed job ends with the very same numbers; slower.
+        output_dir: the folder of jobs.
     """
 
     model: str

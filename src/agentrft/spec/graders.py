@@ -29,7 +29,14 @@ SimilarityMetric = Literal[
 
 
 class GraderSpecModel(SpecModel):
-    """What every grader's fields have in common: null is as if left out, as saved graders have it."""
+    """What every grader's fields have in common: null is as if left out, as saved graders have it.
+
+    Attributes:
+        type: which grader it is.
+        name: what it is called in metrics and messages.
+        pass_threshold: the score from which pass@1 and pass@k count a rollout as passed; 1 without it. It changes no
+            score.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -40,7 +47,14 @@ class GraderSpecModel(SpecModel):
 
 
 class StringCheckGraderSpec(GraderSpecModel):
-    """1.0 if `input` compares to `reference` by `operation`, else 0.0. Both are templates."""
+    """1.0 if `input` compares to `reference` by `operation`, else 0.0.
+
+    Attributes:
+        input: a template, such as `{{ sample.output_text }}`.
+        reference: a template, such as `{{ item.answer }}`.
+        operation: `eq` and `ne` (also `neq`) compare whole texts; `like` is true where `input` contains `reference`,
+            and `ilike` in any case.
+    """
 
     type: Literal["string_check"]
     name: str = "string_check"
@@ -50,7 +64,14 @@ class StringCheckGraderSpec(GraderSpecModel):
 
 
 class TextSimilarityGraderSpec(GraderSpecModel):
-    """A similarity in [0, 1] between `input` and `reference`. Both are templates."""
+    """A similarity in [0, 1] between `input` and `reference`. Of each the first 50,000 characters are compared.
+
+    Attributes:
+        input: a template, such as `{{ sample.output_text }}`.
+        reference: a template, such as `{{ item.answer }}`.
+        evaluation_metric: how they are compared. `fuzzy_match` is RapidFuzz's `ratio`, `cosine` is of word counts, and
+            `meteor` takes NLTK's WordNet and compares 10,000 characters.
+    """
 
     type: Literal["text_similarity"]
     name: str = "text_similarity"
@@ -63,12 +84,14 @@ class TextSimilarityGraderSpec(GraderSpecModel):
 class PythonGraderSpec(GraderSpecModel):
     """`def grade(sample, item) -> float`, run in a sandbox.
 
-    Give the code as `source`, or as `source_file`, a path relative to the job's file.
-
     Attributes:
+        source: the code, at most 256 kB. This, or `source_file`.
+        source_file: the code's file, relative to the job's.
+        image_tag: accepted with a warning: there is one environment, that of the Python which runs agentrft.
         trusted: run the code without the sandbox, in a process of its own: it may read what its user may read.
         isolated: a fresh process for each call, so that no answer changes how later ones are graded. By default where
             the source runs text as code (`exec`, `eval`, `compile`, `pickle` and their like).
+        timeout_s: seconds that one call may take.
     """
 
     type: Literal["python"]
@@ -99,10 +122,13 @@ class RemoteSpec(GraderSpecModel):
     """What every grader behind a URL has.
 
     Attributes:
-        rate_limit: requests per second.
-        timeout_s: of one attempt.
-        retries: of a call, after faults other than 429.
-        outage_deadline_s: how long a call waits, in all, for the server to come back once it is down.
+        headers: sent with every request; `${NAME}` in a value is read from the environment. Never stored, shown or
+            logged.
+        rate_limit: requests per second, at most.
+        timeout_s: seconds that one attempt may take.
+        retries: repetitions of a call, after faults other than 429.
+        outage_deadline_s: seconds that a call waits, in all, for the server to come back once it is down.
+        max_concurrency: calls under way at once, at most.
     """
 
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -114,7 +140,12 @@ class RemoteSpec(GraderSpecModel):
 
 
 class EndpointGraderSpec(RemoteSpec):
-    """The user's own grading server."""
+    """The user's own grading server: it gets `{"sample", "item", "trace_id"}`, and answers `{"score": number}`, with
+    `reason` and `sub_scores` if it likes.
+
+    Attributes:
+        url: what is posted to.
+    """
 
     type: Literal["endpoint"]
     name: str = "endpoint"
@@ -123,7 +154,15 @@ class EndpointGraderSpec(RemoteSpec):
 
 
 class SamplingParams(SpecModel):
-    """How a judge samples; what is None is left to its server."""
+    """How a judge samples; what is None is left to its server.
+
+    Attributes:
+        temperature: as Chat Completions has it.
+        top_p: as Chat Completions has it.
+        seed: as Chat Completions has it; another one is taken where an answer that cannot be read is asked for again.
+        reasoning_effort: as Chat Completions has it.
+        max_completions_tokens: tokens of the judge's answer, at most.
+    """
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
@@ -136,11 +175,13 @@ class JudgeSpec(RemoteSpec):
     """A model behind a server that speaks Chat Completions.
 
     Attributes:
-        base_url: such as "http://127.0.0.1:8000/v1".
+        model: the judge's name on that server.
+        base_url: of the server, such as "http://127.0.0.1:8000/v1".
         api_key_env: the environment variable with the key; without one none is sent, except to the default server,
             which wants one.
         served_here: the model is one of the `agentrft serve` that the job runs on, which sets it where it has a model
             of that name and no `base_url` is given. Neither a key nor headers are sent.
+        sampling_params: how the judge samples.
     """
 
     model: str
@@ -151,12 +192,25 @@ class JudgeSpec(RemoteSpec):
 
 
 class JudgeText(SpecModel):
+    """A part of a message's text.
+
+    Attributes:
+        type: as the APIs have it; all mean text.
+        text: a template.
+    """
+
     type: Literal["input_text", "output_text", "text"] = "input_text"
     text: str
 
 
 class JudgeMessage(SpecModel):
-    """A message to a judge; its text is a template."""
+    """A message to a judge.
+
+    Attributes:
+        role: who says it.
+        content: a template, or several parts, which are joined by line breaks.
+        type: "message".
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | JudgeText | tuple[JudgeText, ...]
@@ -170,7 +224,12 @@ class JudgeMessage(SpecModel):
 
 
 class ScoreModelGraderSpec(JudgeSpec):
-    """A judge that gives a number in `range`."""
+    """A judge that gives a number in `range`.
+
+    Attributes:
+        input: the messages to the judge, whose texts are templates.
+        range: the lowest and the highest score; what the judge says beyond is clipped.
+    """
 
     type: Literal["score_model"]
     name: str = "score_model"
@@ -189,7 +248,13 @@ class ScoreModelGraderSpec(JudgeSpec):
 
 
 class LabelModelGraderSpec(JudgeSpec):
-    """A judge that chooses one of `labels`: 1.0 if it is one of `passing_labels`, else 0.0."""
+    """A judge that chooses one of `labels`: 1.0 if it is one of `passing_labels`, else 0.0.
+
+    Attributes:
+        input: the messages to the judge, whose texts are templates.
+        labels: what it may choose from.
+        passing_labels: those that are worth 1.0.
+    """
 
     type: Literal["label_model"]
     name: str = "label_model"
@@ -206,7 +271,7 @@ class LabelModelGraderSpec(JudgeSpec):
 
 
 class ModelGraderSpec(JudgeSpec):
-    """The short shape: one prompt, and a number `score` in the judge's JSON answer.
+    """The short shape of a judge: one prompt, and a number `score` in the judge's JSON answer.
 
     Attributes:
         prompt: with `{final_answer}`, `{ground_truth}` and any other key of the row in braces.
@@ -237,8 +302,12 @@ class TraceGraderSpec(GraderSpecModel):
     """How the answer was reached: 1.0 at `best` and beyond, 0.0 at `worst` and beyond, linear in between.
 
     Attributes:
-        measure: `parallelism` is calls per turn that calls; `wrong_tools` counts calls of tools that do not exist, or
-            that are not among `tools`; `forbidden_tools` those of `tools`.
+        measure: what is measured of the rollout. `latency_s` is seconds from the first request to the answer;
+            `parallelism` is calls per turn that calls; `failed_calls` had an error as their result; `repeated_calls`
+            are equal to an earlier one; `wrong_tools` counts calls of tools that do not exist, or that are not among
+            `tools`; `forbidden_tools` those of `tools`.
+        best: the value that scores 1.0.
+        worst: the value that scores 0.0; it may be below `best`, as for `parallelism`.
         tools: the names that count; None for all.
     """
 
@@ -276,14 +345,15 @@ SingleGraderSpec = Annotated[
 class MultiGraderSpec(GraderSpecModel):
     """Several graders, combined by the formula `calculate_output` over their names.
 
-    `graders` may be written as a mapping, a list of named graders, or one grader: at most `MAX_GRADERS`, of which
-    `MAX_PYTHON_GRADERS` in python, as each of those has processes.
-
     Attributes:
+        graders: a mapping by name, a list of named graders, or one grader: at most 64, of which 16 in python, as each
+            of those has processes. None of them is a `multi`.
+        calculate_output: a formula over their names: `+ - * / ^`, `min max abs floor ceil exp sqrt log`.
         invalid_grade: the score of an answer that has none otherwise: the formula has no value for its graders' scores,
             or the answer lacks what one of them reads. A grader that broke is still a failure.
         normalise: "each" compares rollouts by each grader apart, and adds the comparisons up with the formula's weights
-            (GDPO), so that a grader whose scores hardly differ is not drowned by another's; "sum" by the whole score.
+            (GDPO, arXiv:2601.05242), so that a grader whose scores hardly differ is not drowned by another's; "sum" by
+            the whole score.
     """
 
     type: Literal["multi"]

@@ -36,23 +36,38 @@ class Hyperparameters(SpecModel):
     """Everything that is left at "auto" is chosen by `resolve` and recorded with the job.
 
     Attributes:
+        batch_size: samples in one step; "auto" is 8, or all where there are fewer.
+        n_epochs: passes over the training samples; "auto" is 1, and more for fewer than 100 samples.
+        learning_rate_multiplier: of 2e-4 for LoRA and 2e-5 for full weights; the rate falls linearly to a tenth.
+        compute_multiplier: exploration: rollouts per sample are round(8 x it), at least 2.
+        eval_interval: steps between validations. Where this, `eval_samples` and `eval_rows` are left open, all
+            validations together cost a tenth of the training rollouts.
+        eval_samples: rollouts of each sample in a validation.
+        eval_rows: validation samples that are rolled out.
+        max_steps: steps of the job; an explicit `n_epochs` bounds it.
+        temperature: of the policy's sampling, in training and validation.
+        top_p: share of the probability that is sampled from.
+        max_tokens_per_turn: tokens that one turn may sample; a turn that is cut off is no answer. "auto" is 512, and
+            4096 where the model thinks, as far as the context has it.
+        max_episode_steps: turns of one rollout.
+        max_context_tokens: prompt, turns and tool results together; "auto" is what the job needs, as far as model and
+            memory have it.
+        lora_rank: of the adapters, or "full" to train all weights.
         lora_experts: whether LoRA changes the experts of a mixture, too.
-        sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
-            or all wrong lately.
-        dynamic_sampling: so many groups of a step at most, whose rewards are all alike, are replaced by groups of other
-            samples.
-        decide_after: a group whose first so many rollouts are all right is not sampled further.
+        max_grad_norm: the gradient's norm is cut to this.
         algorithm: a name of `agentrft.learner.algorithms`.
-        minibatches: optimizer steps that an update makes of a step's rollouts, a part of the groups for each.
+        minibatches: optimizer steps that an update makes of a step's rollouts, a part of the groups for each; "auto" is
+            4.
         update_epochs: how often an update sees each group.
-        clip_low, clip_high: by how much of itself one update lowers or raises a token's probability before the
-            algorithm takes its gradient away.
+        clip_low: by how much of itself one update lowers a token's probability before the algorithm takes its gradient
+            away.
+        clip_high: by how much of itself one update raises it, likewise.
         advantage_by: what is compared with what: "rollout" with the group; "turn", each turn with those of other
             rollouts that went on from the very same context; "observation", with those that had just read the same.
         advantage_std_floor: rewards of a group that deviate by less than this are not made into advantages of full
             size; in the reward's own unit.
-        kl_weight: of the divergence from the policy that training began with, in the loss.
-        clip_cov: share of the tokens that lose their gradient, since they take most of the entropy.
+        kl_weight: weight in the loss of the divergence from the policy that training began with.
+        clip_cov: share of the tokens that lose their gradient, since they take most of the entropy (arXiv:2505.22617).
         overlong: a rollout that ended for want of tokens is a failure ("fail"), or is left out ("mask").
         length_penalty: what a rollout loses of its reward that sampled all it may; one that leaves a quarter loses
             nothing.
@@ -60,10 +75,12 @@ class Hyperparameters(SpecModel):
             rollouts; those first that are rare for their sample.
         borrow_answers: where one rollout of a sample was right, others that had its answer before them, and gave
             another one, are taught it, too.
-        replay_weight: of the likelihood of both in the loss.
-        eval_interval, eval_samples, eval_rows: steps between validations, rollouts of a sample in each, and samples
-            that are rolled out. Where none of them is given, all validations together cost a tenth of the training
-            rollouts.
+        replay_weight: weight in the loss of the likelihood of replayed and borrowed tokens.
+        sample_by: "epoch" takes every sample once before any twice; "difficulty" draws those less that were all right
+            or all wrong lately.
+        dynamic_sampling: groups of a step, at most, whose rewards are all alike and which are replaced by groups of
+            other samples.
+        decide_after: a group whose first so many rollouts are all right is not sampled further.
         max_off_policy_steps: with 1 the next step's rollouts are sampled during an update, by a copy of the model that
             lacks it; with 0, which is "auto", by the newest policy alone.
     """

@@ -22,15 +22,19 @@ class WarmStartSpec(SpecModel):
     """A short supervised training before reinforcement: on demonstrations, on the model's own successes, or on both.
 
     Attributes:
-        training_file: demonstration transcripts.
+        training_file: JSONL of demonstrations: whole conversations that end in an assistant's message.
         from_: "rollouts", written `from`: the model tries training samples, and is trained on those rollouts that
             succeeded; after the demonstrations, where there are some.
-        n_epochs: over the demonstrations, and over each round's successes.
-        rounds: of trying and training; each tries other samples, with the model of the round before.
-        samples: that a round tries.
-        rollouts_per_sample: of which at most `successes_per_sample` are trained on.
-        temperatures: of the rollouts of a sample, in turn.
-        examples_file: transcripts that the model is shown while it tries, and not when it is trained.
+        n_epochs: passes over the demonstrations, and over each round's successes.
+        learning_rate: the highest; it falls to a tenth of this by the end.
+        batch_size: conversations in one optimizer step.
+        rounds: how often the model tries and is trained, each time on other samples and with what the round before
+            made.
+        samples: training samples that a round tries.
+        rollouts_per_sample: rollouts of each sample in a round.
+        successes_per_sample: rollouts of one sample that are trained on, at most.
+        temperatures: sampling temperatures of a sample's rollouts, in turn.
+        examples_file: JSONL of transcripts that the model is shown while it tries, and not when it is trained.
     """
 
     model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
@@ -71,9 +75,10 @@ class BaselineSpec(SpecModel):
     """How the model is measured before training.
 
     Attributes:
-        rollouts_per_sample: the k of pass@k. With one of each, a task whose samples are always right or always wrong
-            looks like one that can be learned.
-        samples: "auto" are as few as cost what a later validation does, and at least 16.
+        enabled: false begins without a measurement, so that nothing stops a hopeless job.
+        rollouts_per_sample: rollouts of each sample, the k of pass@k. With one of each, a task whose samples are always
+            right or always wrong looks like one that can be learned.
+        samples: how many validation samples; "auto" are as few as cost what a later validation does, and at least 16.
     """
 
     enabled: bool = True
@@ -91,11 +96,12 @@ class EngineSpec(SpecModel):
     """Limits of the embedded engine.
 
     Attributes:
-        device: where it generates; "auto" is where the policy is trained. On another device it has a copy of the model.
+        device: where it generates, such as `cpu` or `cuda:1`; "auto" is where the policy is trained. On another device
+            it has a copy of the model.
         max_concurrent_rollouts: rollouts that hold a KV cache at once.
         max_batch_size: sequences in one decode pass.
-        prefill_tokens_per_step: prompt and tool-result tokens computed in one pass.
-        turn_timeout_s: deadline of one turn's generation, waiting included.
+        prefill_tokens_per_step: tokens of prompts and tool results that one pass computes.
+        turn_timeout_s: deadline of one turn's generation in seconds, waiting included.
         kv_cache_mb: what all KV caches together may take, in MB; "auto" is a quarter of the memory of the device. Where
             it does not hold `max_concurrent_rollouts` of them, fewer rollouts run at once.
     """
@@ -112,18 +118,28 @@ class JobSpec(BaseJobSpec):
     """A whole job of reinforcement in its one stored shape.
 
     Attributes:
-        validation_file: samples that are measured during training, and by which the result is chosen.
-        test_file: samples that are measured once, at the end, by the model as it began and by the result.
-        tool_choice: "required" or a tool's name: an answer before that call is a failure of the model.
+        method: "reinforcement"; in a job file the `type` of the method.
+        validation_file: JSONL of samples that are measured during training, and by which the result is chosen.
+        test_file: JSONL of samples that are measured once, at the end, by the model as it began and by the result.
+        tools: what the agent may call.
+        tool_choice: "none" shows the model no tools. "required" or a tool's name: an answer before that call is a
+            failure of the model.
         parallel_tool_calls: whether a turn may have several calls.
-        max_tool_calls: in one rollout; the model reads an error for those beyond.
-        response_format: of the final answer; another one is a failure of the model.
-        on_rollout_start, on_rollout_end: told of each attempt at a rollout, once each.
+        max_tool_calls: calls in one rollout, of all tools; for those beyond the model reads an error.
+        on_rollout_start: a URL that is told when an attempt at a rollout begins, once each.
+        on_rollout_end: a URL that is told when it ends, however it ends, once each.
+        response_format: the form of the final answer; another one is a failure of the model.
+        grader: what scores a finished rollout; its score is the reward.
         holdout_graders: score every rollout, and are no reward: what they say shows whether `grader` is being gamed,
             and keeps such rollouts from being replayed.
         alarms: what is watched beside the reward, and whether to pause for it.
-        model_failed_reward: of a rollout in which the agent ran out of turns or tokens, or gave no answer; "auto" is
-            the lowest that the grader can give, or where it may give any number, the lowest in the rollout's group.
+        hyperparameters: how much is explored, and how it is learned from.
+        warm_start: a supervised training that comes first.
+        baseline: the measurement before the first step.
+        engine: limits of what generates.
+        model_failed_reward: reward of a rollout in which the agent ran out of turns or tokens, or gave no answer;
+            "auto" is the lowest that the grader can give, or where it may give any number, the lowest in the rollout's
+            group.
         grade_unfinished: such a rollout is graded instead, as far as it got: for graders that look at the state of an
             environment.
     """

@@ -9,7 +9,14 @@ from agentrft.spec.json_schema import SchemaFault, read_schema
 
 
 class JsonSchemaFormat(SpecModel):
-    """A JSON Schema with its name. `answer_schema` is called `schema` in the API."""
+    """A JSON Schema with its name.
+
+    Attributes:
+        name: as Chat Completions has it; it changes nothing here.
+        description: as Chat Completions has it; it changes nothing here.
+        answer_schema: the JSON Schema of the answer, called `schema` in the API and in job files.
+        strict: as Chat Completions has it: an answer that does not fit is a failure either way.
+    """
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -20,7 +27,12 @@ class JsonSchemaFormat(SpecModel):
 
 
 class ResponseFormat(SpecModel):
-    """An answer of another form is a failure of the model."""
+    """The form of the final answer. An answer of another form is a failure of the model.
+
+    Attributes:
+        type: "text" is any answer, "json_object" any JSON object.
+        json_schema: the schema of the answer, with the type "json_schema".
+    """
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None

@@ -18,16 +18,17 @@ class ToolLimits(SpecModel):
     """What every kind of tool has.
 
     Attributes:
-        timeout_s: of one attempt at a call.
+        timeout_s: seconds that one attempt at a call may take.
         max_concurrency: calls under way at once, at most.
         idempotent: False where a call that may have happened must not be made again; True where calls may even be made
             up, to try the tool; None: neither was said, and what failed is made again.
-        max_calls: in one rollout; the model reads an error for those beyond.
+        max_calls: calls of it in one rollout; for those beyond the model reads an error.
         max_output_characters: a longer answer is cut, with a notice that the model reads.
         cache: within a step, equal calls are made once. For tools whose answer depends on the arguments alone.
-        record: folder in which every call is kept with its answer.
-        replay: folder of an earlier `record` from which calls are answered.
-        on_replay_miss: what becomes of a call that the folder lacks: a failure of the infrastructure, or a real call.
+        record: a folder in which every call is kept with its answer.
+        replay: the folder of an earlier `record` from which calls are answered.
+        on_replay_miss: what becomes of a call that the folder lacks: a failure of the infrastructure ("error"), or a
+            real call ("live").
     """
 
     timeout_s: float = Field(default=60.0, gt=0, le=600)
@@ -58,6 +59,7 @@ class _NamedTool(ToolLimits):
     """What `http` and `python` tools have in common.
 
     Attributes:
+        name: what the model calls it by: 1 to 64 letters, digits, `_` or `-`.
         example: arguments that `agentrft check` may call the tool with, and a job before it begins.
     """
 
@@ -79,15 +81,17 @@ def _plain_kind(kind: Any) -> Any:
 class HttpToolSpec(_NamedTool):
     """One HTTP tool endpoint.
 
-    `description` and `parameters` (a JSON Schema object) describe the tool to the model where the
-    dataset row has no `tools` of its own.
-
     Attributes:
-        format: "function_call" posts the hosted format (DESIGN section 6); "plain" posts the arguments as the JSON
-            body, and the model reads the whole answer.
-        retries: of a call, after faults other than 429.
-        rate_limit: requests per second.
-        outage_deadline_s: how long a call waits, in all, for the endpoint to come back once it is down.
+        type: may be left out, and "function" says the same, as in Chat Completions.
+        server_url: where calls are posted to; also written `url`.
+        headers: sent with every call; `${NAME}` in a value is read from the environment. Never stored, shown or logged.
+        format: "function_call" posts the hosted format; "plain" posts the arguments as the JSON body, and the model
+            reads the whole answer.
+        description: what the model reads of the tool where the row has no `tools` of its own.
+        parameters: JSON Schema of the arguments, likewise.
+        retries: repetitions of a call, after faults other than 429.
+        rate_limit: requests per second, at most.
+        outage_deadline_s: seconds that a call waits, in all, for the endpoint to come back once it is down.
     """
 
     type: Annotated[Literal["http"], BeforeValidator(_plain_kind)] = "http"
@@ -106,10 +110,15 @@ class McpToolSpec(ToolLimits):
     """The tools of one MCP server: at a URL (streamable HTTP), or a command that speaks over stdio.
 
     Attributes:
+        type: "mcp".
         server_label: what to call the server in messages.
-        env: of the command, beside PATH and HOME.
-        folder: that the command runs in; the job file's.
-        allowed_tools: names; None for all that the server has.
+        server_url: where it listens; also written `url`. This, or `command`.
+        headers: sent with every request; `${NAME}` in a value is read from the environment.
+        command: the program that speaks MCP over stdio, started for each rollout.
+        args: of the command.
+        env: variables of the command, beside PATH and HOME.
+        folder: that the command runs in; the job file's where it is left out.
+        allowed_tools: names of the tools that the model sees; None for all that the server has.
         examples: by tool, arguments that `agentrft check` may call it with.
         require_approval: nobody is there to approve, so "never" is all it may say.
     """
@@ -141,9 +150,11 @@ class PythonToolSpec(_NamedTool):
     """A Python function in this process, for laptops and tests.
 
     Attributes:
+        type: "python".
         function: "module:function"; the module is looked for in the job file's folder first. Sync or async.
-        name: the function's, where none is given.
-        description, parameters: taken from the docstring and the signature where they are not given.
+        name: what the model calls it by; the function's name where none is given.
+        description: what the model reads of it; the docstring's where none is given.
+        parameters: JSON Schema of the arguments; made of the signature where none is given.
         folder: where the module is looked for first; the job file's.
     """
 
@@ -167,7 +178,14 @@ class PythonToolSpec(_NamedTool):
 
 
 class HookSpec(SpecModel):
-    """A URL that is told of a rollout's begin or end. In a job file the URL alone will do."""
+    """A URL that is told of a rollout's begin or end. In a job file the URL alone will do.
+
+    Attributes:
+        url: what is posted to.
+        headers: sent with it; `${NAME}` in a value is read from the environment.
+        timeout_s: seconds that one attempt may take.
+        max_concurrency: requests under way at once, at most.
+    """
 
     url: HttpUrl = Field(repr=False)
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -185,11 +203,22 @@ def _kind(tool: Any) -> str:
 
 
 class ToolChoiceFunction(SpecModel):
+    """The function of a `NamedToolChoice`.
+
+    Attributes:
+        name: a tool of the job.
+    """
+
     name: str
 
 
 class NamedToolChoice(SpecModel):
-    """The tool that must be called first, as Chat Completions has it; the Responses API's flat form is taken, too."""
+    """The tool that must be called first, as Chat Completions has it; the Responses API's flat form is taken, too.
+
+    Attributes:
+        type: "function".
+        function: which one.
+    """
 
     type: Literal["function"] = "function"
     function: ToolChoiceFunction

@@ -23,11 +23,16 @@ class TuningHyperparameters(SpecModel):
     """Everything that is left at "auto" is chosen by `resolve` and recorded with the job.
 
     Attributes:
-        beta: of `dpo`: how much it costs to leave the policy that training began with.
-        max_steps: at most so many, whatever the epochs.
-        max_context_tokens: of an example; "auto" is what the model takes.
-        eval_interval: steps between validations.
+        n_epochs: passes over the training file; "auto" is 3, and 1 of `dpo`.
+        batch_size: examples in one optimizer step; "auto" is 8, or all where there are fewer.
+        learning_rate_multiplier: of 5e-4 for LoRA (`dpo` 5e-5), and of a tenth of it for full weights.
+        beta: of `dpo`: how much it costs to leave the policy that training began with; "auto" is 0.1.
+        max_steps: steps of the job, at most, whatever the epochs.
+        max_context_tokens: tokens of an example; "auto" is what the model takes.
+        eval_interval: steps between validations; "auto" is an eighth of all.
+        lora_rank: of the adapters, or "full" to train all weights; "auto" is 16.
         lora_experts: whether LoRA changes the experts of a mixture, too.
+        max_grad_norm: the gradient's norm is cut to this; "auto" is 1.
     """
 
     n_epochs: Annotated[int, Field(ge=1, le=50)] | Auto = "auto"
@@ -89,6 +94,7 @@ class TuningSpec(BaseJobSpec):
 
     Attributes:
         method: "supervised", on demonstrations, or "dpo", on preferences: rows with a better and a worse answer.
+        hyperparameters: how it is learned.
     """
 
     method: TuningMethod
