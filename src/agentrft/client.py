@@ -28,7 +28,11 @@ class _FineTuning(FineTuning):
 
 
 class OpenAI(openai.OpenAI):
-    """The stock client, where `fine_tuning.jobs.create` also takes `method="rft", rft={…}`."""
+    """The SDK's own client, where `fine_tuning.jobs.create` also takes the short shape of a job.
+
+    With `method="rft"` the job is in `rft`: `tools`, `grader`, `hyperparameters` and what else a method has. All other
+    arguments, and all other calls, are the SDK's. It takes the extra `server`.
+    """
 
     @cached_property
     def fine_tuning(self) -> _FineTuning:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -14,7 +14,15 @@ MISSING_SAMPLE_KEY = "missing_sample_key"
 
 @dataclass(frozen=True)
 class CallFact:
-    """One call of the agent's; `status` as in `ToolCallRecord`, `turn` counts from 0."""
+    """One call of the agent's.
+
+    Attributes:
+        name: of the tool.
+        arguments: JSON text, as the model wrote it.
+        status: as in `ToolCallRecord`.
+        latency_s: seconds, with repetitions and waiting.
+        turn: in which it was made, from 0.
+    """
 
     name: str
     arguments: str
@@ -25,7 +33,14 @@ class CallFact:
 
 @dataclass(frozen=True)
 class TraceFacts:
-    """How the answer was reached. `latency_s` is from the first request to the final answer."""
+    """How the answer was reached.
+
+    Attributes:
+        calls: in the order in which they were asked for.
+        turns: generations of the model.
+        sampled_tokens: of all turns, thoughts included.
+        latency_s: seconds from the first request to the final answer.
+    """
 
     calls: list[CallFact] = field(default_factory=list[CallFact])
     turns: int = 0
@@ -33,6 +48,7 @@ class TraceFacts:
     latency_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
+        """As `sample.trace` has it."""
         return asdict(self)
 
 
@@ -89,6 +105,9 @@ class Grade:
     """What a grader returns.
 
     Attributes:
+        score: a finite number between -1e9 and 1e9.
+        sub_scores: parts of it, by name; of a `multi` what each of its graders gave.
+        reason: why, in words, where the grader says so.
         errors: what went wrong on the way to the score and was mended, such as repeated requests, in words.
         faults: the same, counted by the kinds of `GraderFailure`.
         usage: tokens that a judge took, by the names of Chat Completions.
@@ -114,12 +133,17 @@ class Grade:
 
 
 class GraderFailure(Exception):
-    """The grader could not grade: the rollout becomes `infra_failed` (graders fail closed, DESIGN invariant 4).
+    """The grader could not grade: the rollout becomes `infra_failed`, for graders fail closed (docs/architecture.md,
+    invariant 4).
 
-    `kind` is a short reason for counting: "exception", "timeout", "bad_answer", "missing_key", "connection", ...
-    `faults` counts everything that broke, by kind: the failure itself, and the requests before it that were repeated.
-    `usage` is what a judge took nevertheless, `others` what the other graders of a `multi` had taken by then.
-    `remedy` is what to do about it, where that is known; `cause` is the message without it.
+    Attributes:
+        grader: its name.
+        kind: a short reason for counting: "exception", "timeout", "bad_answer", "missing_key", "connection", ...
+        cause: the message without the remedy.
+        remedy: what to do about it, where that is known.
+        faults: everything that broke, by kind: the failure itself, and the requests before it that were repeated.
+        usage: what a judge took nevertheless.
+        others: what the other graders of a `multi` had taken by then.
     """
 
     def __init__(
@@ -156,6 +180,11 @@ class Grader(Protocol):
     async def grade(self, sample: GraderSample, *, item: dict[str, Any], trace_id: str) -> Grade:
         """Grade one rollout.
 
+        Args:
+            sample: what the agent did.
+            item: the whole row.
+            trace_id: of the rollout.
+
         Raises:
             GraderFailure: whenever there is no honest score.
         """
@@ -169,4 +198,6 @@ class Grader(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Give back what it holds: connections, processes."""
+        ...

@@ -1,4 +1,4 @@
-"""The endpoint grader: the user's own grading server, over HTTP (DESIGN section 6)."""
+"""The endpoint grader: the user's own grading server, over HTTP (docs/tools.md)."""
 
 import time
 from collections import Counter

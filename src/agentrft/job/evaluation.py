@@ -23,7 +23,15 @@ from agentrft.store import rollout_row, write_rollouts
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` measured. `seconds` is its wall time, without loading the model."""
+    """What `evaluate` measured.
+
+    Attributes:
+        label: of the weights, such as "ftjob-abc@12" or "base".
+        temperature: that was sampled at; 0 is greedy.
+        rollouts: all of them, those that infrastructure broke included.
+        summary: what they say.
+        seconds: wall time, without loading the model.
+    """
 
     label: str
     temperature: float
@@ -72,8 +80,14 @@ async def evaluate(
     """Roll out one split of a job's data by the code that training uses.
 
     Args:
+        spec: of the job whose data, tools and grader are taken.
+        reference: the weights, from `resolve_reference`.
+        rollouts_per_sample: how many attempts at each sample.
         temperature: None takes the job's; 0 is greedy.
+        progress: is told what happens; `NoProgress()` for nobody.
+        stop: ends it; what was graded is then lost, unless `store` keeps it.
         split: "validation" (the training samples where the job has none), "train" or "test".
+        seed: of sampling; None takes the job's. Two models are compared with the same one.
         limit: only the first so many samples.
         write_to: also write the rollouts to this Parquet file.
         given: samples to roll out instead of the job's.
@@ -82,7 +96,8 @@ async def evaluate(
         calls_end: whether a turn that calls ends a rollout; see `RolloutLimits`.
 
     Raises:
-        UserError: see `Runtime`, and if a tool endpoint cannot be used.
+        UserError: the model, the data or an endpoint cannot be used.
+        Interrupted: a stop was requested.
     """
     if given is None:
         split_file(spec, split)

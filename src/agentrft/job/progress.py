@@ -8,7 +8,9 @@ from agentrft.rollout import Rollout
 class Progress(Protocol):
     """All calls come from the job's event loop and must return at once."""
 
-    def started(self, job_id: str, total_steps: int) -> None: ...
+    def started(self, job_id: str, total_steps: int) -> None:
+        """The job begins, or goes on."""
+        ...
 
     def phase(self, name: str, step: int, total: int) -> None:
         """A phase begins: `total` is its rollouts, or its batches in the warm start."""
@@ -22,7 +24,9 @@ class Progress(Protocol):
         """A step of a phase is on disk."""
         ...
 
-    def message(self, level: str, text: str) -> None: ...
+    def message(self, level: str, text: str) -> None:
+        """An event of the job: see `Event`."""
+        ...
 
 
 class NoProgress:

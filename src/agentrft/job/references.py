@@ -26,7 +26,11 @@ JOB_REFERENCE = re.compile(r"(?P<job>[A-Za-z0-9-]+)(@(?P<step>best|last|[0-9]{1,
 class ModelReference:
     """Weights that can be evaluated: a job's step, an adapter's folder, or neither: the base model.
 
-    `label` is what reports call it, such as `ftjob-abc@12`.
+    Attributes:
+        label: what reports call it, such as "ftjob-abc@12".
+        job_id: of the job, where it is one's.
+        step: of that job; 0 is the warm start.
+        folder: with the weights; None is the base model.
     """
 
     label: str
@@ -66,8 +70,10 @@ def starting_point(spec: BaseJobSpec) -> ModelReference:
 def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
     """Find what `text` names.
 
-    `base`; `JOB` or `JOB@best` (the job's result), `JOB@last`, `JOB@7` (`JOB@0` is the warm start), where JOB
-    is an id, a prefix of one, or `latest`; or the path of a folder with an exported adapter.
+    Args:
+        text: `base`; `JOB` or `JOB@best` (the job's result), `JOB@last`, `JOB@7` (`JOB@0` is the warm start), where JOB
+            is an id, a prefix of one, or `latest`; or the path of a folder with an exported adapter.
+        store: where jobs are looked for; None where there are none.
 
     Raises:
         UserError: there is no such thing.

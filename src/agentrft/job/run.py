@@ -46,7 +46,18 @@ COMPLETED = "The job has successfully completed"
 
 
 def create_job(spec: BaseJobSpec, *, source: Path | None = None) -> tuple[JobStore, str]:
-    """Store a new job. `source` is its file, from which header values are read again on resuming."""
+    """Store a new job; `run_job` runs it.
+
+    Args:
+        spec: of the job. Values of headers are left out of what is stored.
+        source: the job's file, from which header values are read again on resuming.
+
+    Returns:
+        The store of its folder, and the job's id.
+
+    Raises:
+        UserError: the database of the folder of jobs cannot be used.
+    """
     spec.output_dir.mkdir(parents=True, exist_ok=True)
     store = JobStore(spec.output_dir)
     record = {**stored_spec(spec, source), "files": file_digests(spec)}
@@ -55,6 +66,10 @@ def create_job(spec: BaseJobSpec, *, source: Path | None = None) -> tuple[JobSto
 
 def resume_job(store: JobStore, job_id: str) -> AnyJobSpec:
     """The spec of a stored job, ready to run again, or, where it has rollouts, to be measured as it runs.
+
+    Args:
+        store: of the job's folder.
+        job_id: of the job; `store.find_job` finds it by a prefix or as "latest".
 
     Raises:
         UserError: its data files changed, or header values that it needs are gone.
@@ -78,6 +93,11 @@ async def run_job(
     """Run a new or interrupted job to its end.
 
     Args:
+        spec: of the job, from `load_job` or `resume_job`.
+        store: where it is stored.
+        job_id: from `create_job`.
+        progress: is told what happens; `NoProgress()` for nobody.
+        stop: ends the job at its next safe point.
         warm_start_only: stop after the warm start's checkpoint, for measuring a baseline on it.
         ways: how whoever reads of a refused baseline goes on; None for those of the command line.
 

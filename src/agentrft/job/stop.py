@@ -16,6 +16,7 @@ class Stop:
         self._event = asyncio.Event()
 
     def request(self) -> None:
+        """Ask the job to stop. From the thread of its event loop."""
         self._event.set()
 
     @property
@@ -23,6 +24,7 @@ class Stop:
         return self._event.is_set()
 
     async def wait(self) -> None:
+        """Return when a stop is requested."""
         await self._event.wait()
 
     async def or_stopped(self, work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""Token trees: rows merged at their shared prefixes, each unique token laid out once (DESIGN section 5).
+"""Token trees: rows merged at their shared prefixes, each unique token laid out once.
 
 Rows are inserted one by one into a radix tree. The tree is then laid out depth-first: a node's tokens are
 contiguous, its ancestors come before it, and a token's position id is its depth. The model runs once over the

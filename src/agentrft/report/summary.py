@@ -23,30 +23,41 @@ class Summary:
     """Statistics over rollouts. Means are over rollouts with a reward; infrastructure failures are only counted.
 
     Attributes:
-        reward_std: over all rollouts with a reward.
-        pass_at_1, pass_at_k: share of rollouts, and of samples with at least one rollout, that reach
-            `pass_threshold`.
+        rollouts: how many there are.
+        samples: how many samples they are of.
         k: the most rollouts of any sample.
-        zero_variance_share: of the samples with two rollouts or more, how many have all rewards alike;
-            `all_right_share` and `all_wrong_share` are the parts of it with a reward at the pass threshold or
-            above, and of at most zero.
-        outcomes, failures: rollouts by outcome and by failure kind.
+        reward_mean: over all rollouts with a reward.
+        reward_std: over all rollouts with a reward.
+        pass_at_1: share of the rollouts that reach `pass_threshold`.
+        pass_at_k: share of the samples of which a rollout does.
+        pass_threshold: the reward from which one counts as passed.
+        zero_variance_share: of the samples with two rollouts or more, those whose rewards are all alike.
+        all_right_share: the part of it whose reward reaches the pass threshold.
+        all_wrong_share: the part of it whose reward is at most zero.
+        tool_calls_mean: calls per rollout.
+        tool_requests: HTTP requests of all rollouts, with retries.
+        sampled_tokens_mean: per rollout.
+        reasoning_tokens_mean: of the sampled tokens, those that are reasoning.
+        latency_p50_s: seconds per rollout, the median.
+        latency_p95_s: seconds per rollout that 95 % stay below.
+        outcomes: rollouts by outcome.
+        failures: rollouts by failure kind.
         failure_examples: by failure kind, the beginning of the first message of those that have one.
-        tool_statuses: tool calls by status.
         faults: everything that broke, repeated with success or not, by the keys of `Rollout.faults`.
         repeated_rollouts: attempts that were given up and made again, by the failure kind of the first.
         first_attempt_failures: rollouts whose first attempt broke on infrastructure, by its failure kind, whether or
             not a second one brought them to an end.
+        tool_statuses: tool calls by status.
+        sub_scores: mean of what each grader inside a `multi` gave.
         holdout_scores: mean of each holdout grader, over the rollouts that it graded.
         judge_tokens: that judges took, by the names of Chat Completions.
         grader_latency_mean_s: seconds of a grade.
         graders: by grader, those inside a `multi` one by one, `latency_mean_s`, and in all `grades`, `usage`, `faults`
-            and `unparsed`: its faults because the answer is no JSON; nothing where the rollouts are of before this
-            was kept.
+            and `unparsed`: its faults because the answer is no JSON; nothing where the rollouts are of before this was
+            kept.
         sub_passes: by grader inside a `multi` one, rollouts that reached its own threshold (`passed`) and that did not.
-        tools: by tool, `calls_per_rollout`, `tokens_per_call` (of its answers), `latency_mean_s` and `errors`.
         agent_usage: of all rollouts: `turns`, `prompt_tokens`, `completion_tokens`, and `reasoning_tokens` among those.
-        reasoning_tokens_mean: of the sampled tokens, those that are reasoning.
+        tools: by tool, `calls_per_rollout`, `tokens_per_call` (of its answers), `latency_mean_s` and `errors`.
         forks: how often a rollout went on in a new row of tokens, by its reason: see `Rollout`.
         truncation_share: of the rollouts, those that ended because their tokens ran out.
         truncated_in_thought: how many of those had begun to think and nothing else in their last turn.
@@ -59,7 +70,6 @@ class Summary:
         missing_sample_key_share: of the graded rollouts, those that lack something that the grader reads of them, such
             as `sample.output_json` where the answer is no JSON: they got its lowest score.
         behaviours: what the reward does not show, by name: see `report.behaviours`.
-        latency_p50_s, latency_p95_s: seconds per rollout.
     """
 
     rollouts: int = 0
@@ -111,6 +121,7 @@ class Summary:
         return cls(**{field.name: metrics[field.name] for field in fields(cls) if field.name in metrics})
 
     def as_dict(self) -> dict[str, Any]:
+        """As it stands in metrics: plain values that JSON has."""
         return asdict(self)
 
 
@@ -120,6 +131,8 @@ def summarise(
     """Statistics of rollouts, of one step or of one evaluation.
 
     Args:
+        rollouts: of any number of samples.
+        pass_threshold: the reward from which a rollout counts as passed.
         sub_thresholds: by grader inside a `multi` one, the score from which it passes.
     """
     rewarded = [rollout for rollout in rollouts if rollout.reward is not None]

@@ -1,6 +1,6 @@
 """The agent loop: generate, call tools, read, until the final answer is graded; and groups of such rollouts.
 
-Training, validation and baseline all run this code (DESIGN invariant 9).
+Training, validation and baseline all run this code (docs/architecture.md, invariant 9).
 """
 
 from agentrft.rollout.calls import CallRules

@@ -1,4 +1,4 @@
-"""What a rollout gets in which the agent failed: never more than one that was graded (DESIGN section 11)."""
+"""What a rollout gets in which the agent failed: never more than one that was graded (docs/concepts.md)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ def by_sample(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
 
 
 def form_group(sample_id: str, rollouts: Sequence[Rollout]) -> GroupResult:
-    """Sort a sample's rollouts into kept and dropped (DESIGN invariant 3)."""
+    """Sort a sample's rollouts into kept and dropped (docs/architecture.md, invariant 3)."""
     kept = [rollout for rollout in rollouts if rollout.outcome != "infra_failed"]
     dropped = Counter(r.failure_kind or "unknown" for r in rollouts if r.outcome == "infra_failed")
     return GroupResult(sample_id, list(rollouts), kept if len(kept) >= MIN_GROUP else [], dropped)

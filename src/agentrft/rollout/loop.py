@@ -3,7 +3,7 @@
     prompt -> [generate a turn -> run its tool calls in parallel -> append their results] ... -> answer -> grade
 
 Token ids only ever grow at the end: what was sampled stays as it was sampled, and what follows a turn is appended as
-ids. Where the codec cannot prove such a continuation, the rollout goes on in a new row (DESIGN invariant 1).
+ids. Where the codec cannot prove such a continuation, the rollout goes on in a new row (docs/architecture.md).
 """
 
 import asyncio

@@ -14,7 +14,18 @@ Fork = Literal["reasoning_dropped", "rewritten"]
 
 @dataclass
 class ToolCallRecord:
-    """One tool call of a turn and what came back. `status` adds the model's own faults to `ToolResult.status`."""
+    """One tool call of a turn and what came back.
+
+    Attributes:
+        call_id: unique within the rollout.
+        name: of the tool, as the model wrote it.
+        arguments: JSON text, as the model wrote it.
+        output: what the model read.
+        status: as in `ToolResult`, or why the call was not made: "bad_call", "bad_arguments", "unknown_tool",
+            "not_allowed", "over_limit".
+        latency_s: seconds, with repetitions and waiting; 0 where it was not made.
+        attempts: requests that were sent.
+    """
 
     call_id: str
     name: str
@@ -29,13 +40,22 @@ class ToolCallRecord:
 class Turn:
     """One generation. Only the tokens that this turn added are stored.
 
-    `prompt_ids` is what was appended before sampling (turn 0: the whole prompt; later: the tool results),
-    `sampled_ids` what the engine sampled; both lists of token ids, `sampled_logprobs` parallel to the latter.
-    `reasoning_tokens` counts those sampled ones that are the model's reasoning; 0 in older records. `advantages` are
-    what the update of its step gave the sampled tokens: one number where all of them have the same, none where no
-    update saw them, as in a validation or where all rewards of the group are alike, and in older records. `entropies`
-    are those of the policy where each token was sampled, as that update found it, and `moved` how much likelier the
-    token had become since training began, both in nats; `moved` is of the groups alone that the update compared.
+    Attributes:
+        prompt_ids: what was appended before sampling: in turn 0 the whole prompt, later the tool results.
+        sampled_ids: what the engine sampled, as token ids.
+        sampled_logprobs: their log-probabilities under the policy that sampled them, in nats, at its temperature; as
+            long as `sampled_ids`.
+        finish_reason: "stop" or "length".
+        policy_version: that sampled it.
+        generation_s: seconds, waiting for the engine included.
+        reasoning_tokens: those of the sampled ones that are the model's reasoning; 0 in older records.
+        tool_calls: that the turn asked for, in that order.
+        advantages: what the update of its step gave the sampled tokens: one number where all of them have the same,
+            none where no update saw them, as in a validation or where all rewards of the group are alike, and in older
+            records.
+        entropies: of the policy where each token was sampled, in nats, as that update found it.
+        moved: how much likelier each token had become since training began, in nats; of the groups alone that the
+            update compared.
     """
 
     prompt_ids: list[int]
@@ -55,22 +75,32 @@ class Turn:
 class Rollout:
     """One attempt at one sample.
 
-    A rollout that could not bridge a turn exactly starts a new row: `row_starts` lists the turns at which a
-    row begins (always [0, ...]), and the turn there carries the whole prompt again (DESIGN invariant 1).
-
     Attributes:
-        forks: how often that was so, by its reason: `Fork`.
+        trace_id: unique; on every tool call and grader call of it.
+        attempt: 1, or 2 where infrastructure broke the first.
+        sample_id: of the row.
+        step: of the job.
+        index: within its group, from 0.
+        outcome: "graded", "model_failed" or "infra_failed".
+        turns: what was sampled, and what it was sampled behind.
+        messages: the conversation in Chat Completions' shape, prompt and tool results included.
+        output_text: the final answer, without thoughts; empty where there is none.
         failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call",
-            "response_format"; for `infra_failed`: "tool:<kind>", "grader:<kind>" or "engine:<kind>".
+            "response_format"; for `infra_failed`: `tool:KIND`, `grader:KIND` or `engine:KIND`.
+        failure_message: of what infrastructure broke.
         grade: None where there was nothing to grade; a `model_failed` rollout has one with `grade_unfinished`.
         reward: None exactly for `infra_failed`. Of `model_failed` it is settled when its step is (`FailedReward`).
         holdout_scores: of the graders that never train, by name; without those that could not grade.
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
-        faults: everything that broke on the way, requests that were repeated included, by "tool:<kind>",
-            "grader:<kind>", "holdout:<kind>" or "engine:<kind>"; of all attempts. "grader:missing_sample_key" is the
-            agent's own: the rollout lacks what the grader reads of it.
+        faults: everything that broke on the way, requests that were repeated included, by `tool:KIND`, `grader:KIND`,
+            `holdout:KIND` or `engine:KIND`; of all attempts. `grader:missing_sample_key` is the agent's own: the
+            rollout lacks what the grader reads of it.
         given_up: failure kind of each attempt before this one.
+        row_starts: the turns at which a row of token ids begins, always [0, ...]. Where what follows a turn cannot be
+            appended exactly, a new row begins, and its first turn carries the whole prompt again (docs/architecture.md,
+            invariant 1).
+        forks: how often that was so, by its reason: `Fork`.
         graders: what each grader took, those inside a `multi` one by one; of all attempts. Holdouts are not in it.
         started_at: when the first attempt began, in seconds since the epoch; 0 in older records.
     """
@@ -129,10 +159,12 @@ class Rollout:
         return (self.failure_kind or "unknown") if self.outcome == "infra_failed" else None
 
     def as_dict(self) -> dict[str, Any]:
+        """As it is stored: plain values that JSON has."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> "Rollout":
+        """The rollout that `as_dict` made this of."""
         value = dict(value)
         turns: list[dict[str, Any]] = [
             {**turn, "tool_calls": [ToolCallRecord(**call) for call in turn["tool_calls"]]} for turn in value["turns"]

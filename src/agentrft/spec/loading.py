@@ -43,9 +43,12 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def load_job(path: Path) -> JobSpec:
-    """Read the file of a job of reinforcement. Relative paths in it are taken from the file's own folder.
+    """Read the file of a job of reinforcement.
 
     `${NAME}` in the values of `headers` and `env` is replaced from the environment.
+
+    Args:
+        path: of the YAML file; relative paths in it are taken from its own folder.
 
     Raises:
         UserError: the file is missing, is no YAML, or is no valid job of that method.
@@ -54,7 +57,14 @@ def load_job(path: Path) -> JobSpec:
 
 
 def load_any_job(path: Path) -> AnyJobSpec:
-    """`load_job`, for a job of any method."""
+    """Read the file of a job of any method, as `load_job` does.
+
+    Args:
+        path: of the YAML file.
+
+    Raises:
+        UserError: the file is missing, is no YAML, or is no valid job.
+    """
     return parse_any_job(read_job_file(path), folder=path.resolve().parent, source=str(path))
 
 
@@ -75,7 +85,18 @@ def read_job_file(path: Path) -> dict[str, Any]:
 def parse_job(
     raw: dict[str, Any], *, folder: Path, source: str = "job", expand: bool = True, ignored: list[str] | None = None
 ) -> JobSpec:
-    """`parse_any_job` of a job of reinforcement; raises UserError for one of another method, too."""
+    """Validate a job of reinforcement given as a mapping.
+
+    Args:
+        raw: see `parse_any_job`, as for all that follows.
+        folder: where relative paths start.
+        source: what to call the job in messages.
+        expand: False leaves `${NAME}` as it is.
+        ignored: gets the names of fields inside the method that are unknown; without it they are an error.
+
+    Raises:
+        UserError: with every faulty field at once; also for a job of another method.
+    """
     return with_rollouts(parse_any_job(raw, folder=folder, source=source, expand=expand, ignored=ignored), source)
 
 

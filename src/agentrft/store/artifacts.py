@@ -79,7 +79,10 @@ def write_rollouts(path: Path | str, rows: list[dict[str, Any]]) -> None:
 
 
 def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
-    """The rows as `write_rollouts` was given them.
+    """The rows as `write_rollouts` was given them; `Rollout.from_dict(row["record"])` is the rollout itself.
+
+    Args:
+        path: a file, or any URL that fsspec knows.
 
     Raises:
         UserError: it is no such file.

@@ -55,6 +55,7 @@ class JobStore:
         self.database = Database(database or self.output_dir / FILE_NAME, create=create)
 
     def close(self) -> None:
+        """Close the connections to the database."""
         self.database.close()
 
     def __enter__(self) -> "JobStore":
@@ -83,10 +84,15 @@ class JobStore:
         return job_id
 
     def job_folder(self, job_id: str) -> Path:
+        """Where the job's metrics, rollouts and checkpoints are."""
         return self.output_dir / job_id
 
     def get_job(self, job_id: str) -> JobRow:
-        """Raises UserError, naming the newest jobs, when there is no such job."""
+        """The job by its id.
+
+        Raises:
+            UserError: there is none; it names the newest jobs.
+        """
         with self.database.read() as connection:
             return self._job(connection, job_id)
 
@@ -139,12 +145,15 @@ class JobStore:
                 connection.execute(insert(tables.events).values(event_values(job_id, level, message)))
 
     def set_phase(self, job_id: str, phase: str, step: int) -> None:
+        """Say where the job is."""
         self._change(job_id, phase=phase, step=step)
 
     def set_total_steps(self, job_id: str, total_steps: int) -> None:
+        """Say how many steps the job has."""
         self._change(job_id, total_steps=total_steps)
 
     def set_best_step(self, job_id: str, step: int) -> None:
+        """Say which step is the result of the job."""
         self._change(job_id, best_step=step)
 
     def checkpoints(self, job_id: str) -> dict[int, float]:
@@ -163,6 +172,7 @@ class JobStore:
         self._change(job_id, spec=spec)
 
     def record_hyperparameters(self, job_id: str, hyperparameters: dict[str, Any]) -> None:
+        """Keep what "auto" became."""
         self._change(job_id, hyperparameters=hyperparameters)
 
     def job_lock(self, job_id: str) -> AbstractContextManager[None]:
@@ -188,6 +198,7 @@ class JobStore:
     # --- events
 
     def add_event(self, job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> None:
+        """Keep that something happened."""
         with self.database.write() as connection:
             connection.execute(insert(tables.events).values(event_values(job_id, level, message, data)))
 

@@ -20,11 +20,19 @@ class JobRow:
     """A job as it was when it was read.
 
     Attributes:
-        phase, step: where it is; the step is the last one committed, or the one that `set_phase` named.
+        job_id: `ftjob-…`.
+        status: see `agentrft.store.states`.
+        phase: where it is, such as "warm_start", "train" or "validation"; None before the first.
+        step: the last one committed, or the one that `set_phase` named.
+        total_steps: None until that was decided.
+        model: as the job names it.
+        seed: of the job.
         spec: as given to `create_job`.
         hyperparameters: what "auto" became; None until that was decided.
-        created_at, finished_at: seconds since the epoch.
+        created_at: in seconds since the epoch.
+        finished_at: in seconds since the epoch; None while it has not ended.
         error: why it failed.
+        best_step: the step that is the job's result; None until one was validated.
         pid: the process that runs it; None unless it is running.
     """
 
@@ -58,7 +66,10 @@ class Event:
     """Something that happened in a job.
 
     Attributes:
-        created_at: seconds since the epoch.
+        created_at: in seconds since the epoch.
+        level: "info", "warning" or "error".
+        message: what happened, in words.
+        data: numbers that go with it.
         number: rises from event to event of a database.
     """
 

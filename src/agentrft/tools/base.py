@@ -9,7 +9,13 @@ ResultStatus = Literal["ok", "client_error", "too_large", "cut"]
 
 @dataclass(frozen=True)
 class ToolCall:
-    """A call as the model wrote it. `arguments` is the JSON text."""
+    """A call as the model wrote it.
+
+    Attributes:
+        call_id: unique within the rollout.
+        name: of the tool.
+        arguments: JSON text.
+    """
 
     call_id: str
     name: str
@@ -20,10 +26,13 @@ class ToolCall:
 class ToolResult:
     """What the model gets to read.
 
-    `status` is "ok", "cut" (longer than the job allows, and cut), or why `output` is an error text that the model can
-    learn from: "client_error" (the tool refused the call, such as by 4xx), "too_large" (over 1 MB either way).
-    `attempts` counts requests sent, and `faults` those of them that broke and were repeated, by the kinds of
-    `ToolFailure`.
+    Attributes:
+        output: the text.
+        status: "ok", "cut" (longer than the job allows, and cut), or why `output` is an error text that the model can
+            learn from: "client_error" (the tool refused the call, such as by 4xx), "too_large" (over 1 MB either way).
+        latency_s: seconds, with repetitions and waiting.
+        attempts: requests that were sent.
+        faults: those of them that broke and were repeated, by the kinds of `ToolFailure`.
     """
 
     output: str
@@ -50,10 +59,13 @@ class TrialCall:
 class ToolFailure(Exception):
     """The tool's infrastructure broke: the rollout becomes `infra_failed` and is never trained on.
 
-    `kind` is a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "redirect",
-    "bad_answer", "outage", "credential_refused", "exception", "not_recorded", "hook".
-    `attempts` counts requests sent, `faults` those that broke, by kind: here all of them.
-    `repeatable` is False where the call may have happened and must not be made again.
+    Attributes:
+        tool: its name.
+        kind: a short reason for counting: "timeout", "server_error", "connection", "rate_limited", "redirect",
+            "bad_answer", "outage", "credential_refused", "exception", "not_recorded", "hook".
+        attempts: requests that were sent.
+        faults: those that broke, by kind: here all of them.
+        repeatable: False where the call may have happened and must not be made again.
     """
 
     def __init__(
@@ -71,8 +83,9 @@ class Tool(Protocol):
     """One callable tool; safe to call concurrently.
 
     Attributes:
-        description, parameters: what the model reads of it where the dataset row has no `tools` of its own; the
-            latter is the JSON Schema of its arguments.
+        name: what the model calls it by.
+        description: what the model reads of it where the dataset row has no `tools` of its own.
+        parameters: the JSON Schema of its arguments, likewise.
         idempotent: False where a call that may have happened must not be made again.
         reads_item: whether its answer may depend on the dataset row.
     """
@@ -85,6 +98,12 @@ class Tool(Protocol):
 
     async def call(self, call: ToolCall, *, trace_id: str, attempt: int, item: dict[str, Any]) -> ToolResult:
         """Run the call.
+
+        Args:
+            call: as the model wrote it.
+            trace_id: of the rollout.
+            attempt: of the rollout, from 1.
+            item: the whole row.
 
         Raises:
             ToolFailure: after the retries that the tool's spec allows.
@@ -99,7 +118,9 @@ class Tool(Protocol):
         """
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Give back what it holds: connections, sessions."""
+        ...
 
 
 class RolloutResource(Protocol):

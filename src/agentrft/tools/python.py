@@ -36,7 +36,9 @@ from agentrft.wire import WireError, clean_text, parse
 
 
 class ToolError(Exception):
-    """What the model did wrong; it reads the message."""
+    """Raised by a Python tool for what the model did wrong: it reads the message as the tool's result, and the rollout
+    goes on. Any other exception is a failure of the tool.
+    """
 
 
 class PythonTool:

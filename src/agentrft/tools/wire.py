@@ -1,4 +1,4 @@
-"""The tool call on the wire (DESIGN section 6): what is sent, and what each answer means. Nothing here does I/O."""
+"""The tool call on the wire (docs/tools.md): what is sent, and what each answer means. Nothing here does I/O."""
 
 import re
 from dataclasses import dataclass

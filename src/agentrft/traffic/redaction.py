@@ -22,7 +22,7 @@ SECRET_NAME = re.compile(r"auth|key|token|secret|pass|pwd|cookie|sig(nature)?\b|
 
 class Redactor:
     """Replaces header values and the URL's credentials by a placeholder, in every form that an answer may show them in
-    (DESIGN invariant 8).
+    (docs/architecture.md, invariant 8).
     """
 
     def __init__(self, headers: Mapping[str, str], url: str) -> None:

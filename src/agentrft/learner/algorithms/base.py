@@ -17,7 +17,12 @@ MAX_SAMPLING_RATIO = 2.0
 
 @dataclass(frozen=True)
 class Clip:
-    """How far a token's probability is moved by one update: its ratio is kept in [1 - low, 1 + high]."""
+    """How far a token's probability is moved by one update: its ratio is kept in [1 - low, 1 + high].
+
+    Attributes:
+        low: by how much of itself it may fall.
+        high: by how much of itself it may rise.
+    """
 
     low: float = 0.2
     high: float = 0.2
@@ -28,14 +33,15 @@ class LossInputs:
     """The sampled tokens of a pass, and how large its minibatch is.
 
     Attributes:
-        logprobs: under the policy being trained, with gradient.
+        logprobs: log-probabilities in nats under the policy being trained, with gradient.
         old_logprobs: under the policy before the update.
         sampling_logprobs: under the policy that sampled the tokens, as the engine computed it.
         advantages: of each token.
         rollout: each token's rollout, numbered through the pass.
-        tokens: sampled ones of the minibatch.
-        rollouts: of the minibatch.
+        tokens: sampled tokens of the minibatch.
+        rollouts: rollouts of the minibatch.
         most_tokens: that a rollout may sample.
+        clip: the bounds of `ratio`.
     """
 
     logprobs: Float[Tensor, "tokens"]
@@ -65,11 +71,12 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class LossOutput:
-    """The pass's share of its minibatch's loss: the shares of all passes add up to it.
+    """What an algorithm makes of a pass.
 
     Attributes:
-        clipped_tokens: whose gradient the bound on this update's change removed.
-        truncated_tokens: whose weight for the policy that sampled them was cut.
+        loss: the pass's share of its minibatch's loss: the shares of all passes add up to it.
+        clipped_tokens: tokens whose gradient the bound on this update's change removed.
+        truncated_tokens: tokens whose weight for the policy that sampled them was cut.
     """
 
     loss: Float[Tensor, ""]
@@ -79,7 +86,12 @@ class LossOutput:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """`advantages` gives each sampled token of one group its advantage (float64); `loss` is what it is trained by."""
+    """Two pure functions; the learner does not know which algorithm runs.
+
+    Attributes:
+        advantages: gives each sampled token of one group its advantage (float64).
+        loss: of the sampled tokens of a pass, what is minimised.
+    """
 
     advantages: Callable[[GroupView], Float[Tensor, "tokens"]]
     loss: Callable[[LossInputs], LossOutput]
