@@ -89,7 +89,7 @@ def test_every_link_and_anchor_of_the_site_leads_somewhere(site: Path, page: str
             assert unquote(parts.fragment) in parsed(target).anchors, f"{page}: {link}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "404.html"])
 def test_no_page_loads_anything_from_another_host(site: Path, page: str) -> None:
     html = parsed(html_of(page))
     foreign = [one for one in html.loaded if urlsplit(one).netloc or urlsplit(one).scheme not in ("", "data")]
