@@ -18,6 +18,12 @@ from tests.docs.markdown import DOCUMENTS, FENCE, LINK, ROOT, Block, anchors, bl
 SPAN = re.compile(r"`([^`\n]+)`")
 TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 OUR_FOLDERS = ("docs", "scripts", "src", "tests", "examples", "benchmarks", "deploy")
+# Where what was measured stands with how it was.
+MEASURED = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{name}.md" for name in ("learning", "benchmarks", "dashboard", "models")),
+)
 LANGUAGES = ("sh", "text", "python", "yaml", "json", "ini", "nginx")
 JOB: dict[str, Any] = {
     "model": "smollm2-135m",
@@ -92,6 +98,13 @@ def test_every_file_of_ours_that_is_named_exists(document: str) -> None:
         if re.fullmatch(rf"(?:{'|'.join(OUR_FOLDERS)})/[\w./-]+", span) and "NAME" not in span:
             made_later = span.startswith("benchmarks/results/")
             assert made_later or (ROOT / span).exists() or (ROOT / "src/agentrft" / span).exists(), span
+
+
+def test_every_number_of_the_results_stands_where_it_was_measured() -> None:
+    """So that a number that is measured again is changed in both places, and none is made up."""
+    number = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?")
+    measured = {one for source in MEASURED for one in number.findall(text_of(source))}
+    assert set(number.findall(text_of("docs/results.md"))) - measured == set()
 
 
 def test_the_map_of_the_house_is_true() -> None:
