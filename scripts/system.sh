@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what comes from the operating system: bubblewrap, which the sandbox of python graders is made with, and
-# Chromium, which a test uses to see that web pages cannot use a server.
+# Installs what comes from the operating system: bubblewrap, which the sandbox of python graders is made with, Pango,
+# which sets reports as PDF, and Chromium, which a test uses to see that web pages cannot use a server.
 # Does nothing where they are there; says what is missing where it may not install.
 set -euo pipefail
 
 missing=()
 command -v bwrap >/dev/null || missing+=(bubblewrap)
+ldconfig -p 2>/dev/null | grep -q libpangoft2-1.0 || missing+=(libpangoft2-1.0-0 libharfbuzz-subset0)
 command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
 if [[ ${#missing[@]} == 0 ]]; then
     exit 0

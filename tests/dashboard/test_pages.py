@@ -3,20 +3,25 @@
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from agentrft.dashboard.facts_files import make_missing, step_files
+from agentrft.dashboard import queries
+from agentrft.dashboard.facts_files import Setting, make_missing
+from agentrft.dashboard.indexing import look_through
 from agentrft.dashboard.queries import Filter, record_of
 from agentrft.dashboard.runs import Runs
 from agentrft.dashboard.standalone import own_pages, runs_of
+from agentrft.dashboard.step_files import step_files
 from agentrft.store import JobStore, read_rollouts, write_rollouts
 from agentrft.store.layout import TRAIN, rollouts_file
 from tests.dashboard.conftest import Planted
-from tests.dashboard.stored_runs import planted_runs
+from tests.dashboard.stored_runs import planted_runs, stored_job
 
 TABS = ("", "/groups", "/rollouts", "/why", "/compare", "/data", "/tools")
 
@@ -176,9 +181,9 @@ def test_a_step_that_cannot_be_read_is_left_out_once_and_the_others_are_there(tm
     store, job_id = planted_runs(tmp_path / "runs", steps=3)
     folder = store.job_folder(job_id)
     rollouts_file(folder, TRAIN, 2).write_bytes(b"PAR1 no more")
-    assert make_missing(folder, ["search"]) == 4
+    assert make_missing(folder, Setting(["search"])) == 4
     assert [one.step for one in step_files(folder) if one.is_unreadable] == [2]
-    assert make_missing(folder, ["search"]) == 0
+    assert make_missing(folder, Setting(["search"])) == 0
     runs = Runs(store)
     job = runs.job(job_id)
     assert job.steps_missing == 0 and job.rollouts.count(Filter()) == 2 * 64
@@ -215,10 +220,53 @@ def test_a_record_of_odd_values_is_shown(tmp_path: Path) -> None:
     record["messages"] = [{"role": "assistant", "tool_calls": []}, {"role": "user", "content": [{"type": "text"}]}]
     record["output_text"] = "AB " * 20_000 + "a"
     write_rollouts(path, rows)
-    make_missing(store.job_folder(job_id), ["search"])
+    make_missing(store.job_folder(job_id), Setting(["search"]))
     runs = Runs(store)
     with TestClient(own_pages(runs), base_url="http://localhost") as client:
         for suffix in ("", ".json"):
             assert client.get(f"/jobs/{job_id}/rollouts/{record['trace_id']}{suffix}").status_code == 200
     runs.close()
     store.close()
+
+
+def test_where_nothing_has_changed_nothing_is_sent_and_where_something_has_it_is(tmp_path: Path) -> None:
+    store, job_id = planted_runs(tmp_path / "runs", steps=2)
+    runs = Runs(store)
+    with TestClient(own_pages(runs), base_url="http://localhost") as client:
+        for tab in (*TABS, f"/rollouts/{rollout_ids(store, job_id)[0]}", "/groups.json"):
+            look_through(store.job_folder(job_id), Setting(["search"]), runs.facts_folder(store.job_folder(job_id)))
+            url = f"/jobs/{job_id}{tab}"
+            tag = client.get(url).headers["etag"]
+            if not tab.endswith(".json"):
+                assert f'data-tag="{tag.replace(chr(34), "&#34;")}"' in client.get(url).text
+            with count_queries() as queries:
+                again = client.get(url, headers={"If-None-Match": tag})
+            assert (again.status_code, again.content, queries) == (304, b"", [])
+            store.add_event(job_id, "info", "something happened")
+            assert client.get(url, headers={"If-None-Match": tag}).status_code == 200
+        both = f"/jobs/{job_id}/compare?with={stored_job(store, [], status='running')}"
+        tag = client.get(both).headers["etag"]
+        assert client.get(both, headers={"If-None-Match": tag}).status_code == 304
+    runs.close()
+    store.close()
+
+
+def rollout_ids(store: JobStore, job_id: str) -> list[str]:
+    return [row["trace_id"] for row in read_rollouts(rollouts_file(store.job_folder(job_id), TRAIN, 1))]
+
+
+@contextmanager
+def count_queries() -> Iterator[list[str]]:
+    """What is asked of rollouts meanwhile."""
+    seen: list[str] = []
+    whole = queries._connection
+
+    def noted() -> Any:
+        seen.append("asked")
+        return whole()
+
+    queries._connection = noted  # type: ignore[assignment]
+    try:
+        yield seen
+    finally:
+        queries._connection = whole

@@ -10,27 +10,24 @@ ones, and then the files of the earlier steps are written anew, with what is in 
 
 import json
 import logging
-import os
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agentrft.dashboard.step_files import NOTHING, StepFile, own_facts, step_files
 from agentrft.report.why import Behaviour, facts_of
 from agentrft.report.why.facts import VERSION, phrase_behaviours, phrases_shown
 from agentrft.report.why.phrases import Candidates, Vocabulary, vocabulary
 from agentrft.rollout.record import Rollout
-from agentrft.store import read_rollouts
+from agentrft.store import JobRow, read_rollouts
 from agentrft.store.files import replace_file
-from agentrft.store.layout import rollouts_folder
 
 logger = logging.getLogger(__name__)
 
-NAME = re.compile(r"(?P<phase>[a-z_]+)-(?P<step>\d+)")
 # Of a file: the behaviours that its rollouts may show, the phrases that are common in it, and those that were counted.
 BEHAVIOURS, CANDIDATES, COUNTED = b"agentrft.behaviours", b"agentrft.candidates", b"agentrft.counted"
 # What reading a file that is damaged raises; Arrow says it in several ways.
@@ -74,73 +71,41 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class StepFile:
-    """The rollouts of a step, and where their facts are or will be."""
+class Setting:
+    """What of a job its facts depend on, beside its rollouts.
 
-    phase: str
-    step: int
-    source: Path
-    facts: Path
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether there are facts of the rollouts as they are now."""
-        return self._is_of_now(self.facts)
-
-    @property
-    def is_unreadable(self) -> bool:
-        """Whether the rollouts as they are now could not be read."""
-        return self._is_of_now(self.damage)
-
-    @property
-    def damage(self) -> Path:
-        """Where it is said why rollouts could not be read."""
-        return self.facts.with_suffix(".unreadable")
-
-    def state(self) -> int:
-        """Of the rollouts; another one where they were written anew."""
-        return self.source.stat().st_mtime_ns
-
-    def mark(self, path: Path, state: int) -> None:
-        """Say that a file is of the rollouts in that state: it has their time."""
-        os.utime(path, ns=(state, state))
-
-    def _is_of_now(self, path: Path) -> bool:
-        try:
-            return path.stat().st_mtime_ns == self.state()
-        except FileNotFoundError:
-            return False
-
-
-def step_files(job_folder: Path, facts_folder: Path | None = None) -> list[StepFile]:
-    """Of all steps whose rollouts are here, by phase and step.
-
-    Args:
-        facts_folder: where facts are kept; a folder of the job's without it.
+    Attributes:
+        tools: names of those that the agent has.
+        algorithm: for records that lack their advantages.
     """
-    folder = facts_folder or job_folder / "facts"
-    found: list[StepFile] = []
-    for path in rollouts_folder(job_folder).glob("*.parquet"):
-        if (match := NAME.fullmatch(path.stem)) is not None:
-            facts = folder / f"{path.stem}-v{VERSION}.parquet"
-            found.append(StepFile(match["phase"], int(match["step"]), path, facts))
-    return sorted(found, key=lambda one: (one.phase, one.step))
+
+    tools: list[str] = field(default_factory=list[str])
+    algorithm: str = "grpo"
+
+    @classmethod
+    def of(cls, job: JobRow) -> "Setting":
+        tools: Any = job.setting("tools")
+        listed: list[Any] = tools if isinstance(tools, list) else []
+        names = [tool["name"] for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]
+        return cls(names, str((job.hyperparameters or {}).get("algorithm") or "grpo"))
 
 
 def make_missing(
-    job_folder: Path, tools: Sequence[str], facts_folder: Path | None = None, *, algorithm: str = "grpo"
+    job_folder: Path, setting: Setting, facts_folder: Path | None = None, elsewhere: Mapping[str, float] = NOTHING
 ) -> int:
-    """Make the facts of all steps that lack them, and count phrases in all steps; how many lacked them.
+    """Make the facts of all steps that lack them and whose rollouts are here, and count phrases in all steps; how many
+    lacked them.
 
     Args:
-        algorithm: of the job; for records that lack their advantages.
+        facts_folder, elsewhere: see `step_files`.
     """
-    folder = facts_folder or job_folder / "facts"
+    folder = facts_folder or own_facts(job_folder)
     if facts_folder is not None or job_folder.is_dir():
         folder.mkdir(parents=facts_folder is not None, exist_ok=True)
+    _remove_outdated(folder)
     made = 0
-    for one in step_files(job_folder, facts_folder):
-        if one.is_unreadable or (one.is_ready and _is_whole(one)):
+    for one in step_files(job_folder, facts_folder, elsewhere):
+        if one.is_unreadable or (one.is_ready and _is_whole(one)) or one.is_elsewhere:
             continue
         try:
             state = one.state()
@@ -148,15 +113,23 @@ def make_missing(
             continue  # it was deleted meanwhile
         try:
             rollouts = [Rollout.from_dict(row["record"]) for row in read_rollouts(one.source)]
-            _write_facts(one, state, rollouts, tools, algorithm)
+            _write_facts(one, state, rollouts, setting)
         except Exception as error:  # the boundary: whatever a record has, the other steps are looked through
             logger.warning("%s cannot be looked through: %r", one.source, error)
             one.damage.write_text(f"{error!r}\n", encoding="utf-8")
             one.mark(one.damage, state)
             continue
         made += 1
-    _count_phrases([one for one in step_files(job_folder, facts_folder) if one.is_ready])
+    _count_phrases([one for one in step_files(job_folder, facts_folder, elsewhere) if one.is_ready])
     return made
+
+
+def _remove_outdated(folder: Path) -> None:
+    """Files that an earlier version made and nobody reads."""
+    for path in folder.glob("[!.]*-v*.*"):
+        version = path.stem.rpartition("-v")[2]
+        if version.isdigit() and int(version) < VERSION:
+            path.unlink(missing_ok=True)
 
 
 def known_behaviours(paths: Sequence[Path]) -> dict[str, Behaviour]:
@@ -172,7 +145,10 @@ def known_behaviours(paths: Sequence[Path]) -> dict[str, Behaviour]:
 def discard(path: Path, error: Exception) -> None:
     """Remove a file that cannot be read, so that it is made again."""
     logger.warning("%s cannot be read, and is made again: %s", path, error)
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as failure:
+        logger.warning("%s cannot be removed: %s", path, failure)
 
 
 def _is_whole(one: StepFile) -> bool:
@@ -184,9 +160,9 @@ def _is_whole(one: StepFile) -> bool:
     return True
 
 
-def _write_facts(one: StepFile, state: int, rollouts: Sequence[Rollout], tools: Sequence[str], algorithm: str) -> None:
+def _write_facts(one: StepFile, state: int, rollouts: Sequence[Rollout], setting: Setting) -> None:
     """Of a step, without phrases."""
-    found = facts_of(rollouts, phase=one.phase, tools=tools, algorithm=algorithm)
+    found = facts_of(rollouts, phase=one.phase, tools=setting.tools, algorithm=setting.algorithm)
     rows = [
         {**asdict(fact), **{name: json.dumps(getattr(fact, name)) for name in ("sub_scores", "holdout_scores", "said")}}
         for fact in found.facts
@@ -247,9 +223,3 @@ def _encodable(row: dict[str, Any]) -> dict[str, Any]:
 
 def _metadata(path: Path, key: bytes) -> dict[str, Any]:
     return json.loads((pq.read_schema(path).metadata or {}).get(key, b"{}"))
-
-
-def tools_of(tools: Any) -> list[str]:
-    """Names of the tools of a stored job, as its record has them."""
-    listed: list[Any] = tools if isinstance(tools, list) else []
-    return [tool["name"] for tool in listed if isinstance(tool, dict) and isinstance(tool.get("name"), str)]

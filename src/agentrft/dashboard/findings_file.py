@@ -1,14 +1,16 @@
 """What was found in a job's training rollouts, kept beside their facts: a page reads it, and never works it out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agentrft.dashboard.facts_files import StepFile, known_behaviours, step_files
+from agentrft.dashboard.facts_files import DAMAGED, discard, known_behaviours
+from agentrft.dashboard.kept import Kept, identity
 from agentrft.dashboard.queries import Rollouts
+from agentrft.dashboard.step_files import NOTHING, StepFile, own_facts, step_files
 from agentrft.report.why import Findings, find
 from agentrft.report.why.evidence import AMOUNTS, Evidence
 from agentrft.report.why.facts import VERSION
@@ -17,36 +19,48 @@ from agentrft.store.layout import TRAIN
 from agentrft.store.numbers import finite
 
 NAME = f"findings-v{VERSION}.json"
+# Findings, and what they are of.
+Stored = tuple[Findings, list[str]]
 
 
-def make_findings(job_folder: Path, facts_folder: Path | None = None) -> None:
-    """Find what is to be found in the facts that there are, unless that was done."""
-    files = ready_training(step_files(job_folder, facts_folder))
-    path, key = (facts_folder or job_folder / "facts") / NAME, _key(files)
-    if not files or (path.is_file() and _read(path).get("of") == key):
+def make_findings(job_folder: Path, facts_folder: Path | None = None, elsewhere: Mapping[str, float] = NOTHING) -> None:
+    """Find what is to be found in the facts that there are, unless that was done; see `step_files`."""
+    files = ready_training(step_files(job_folder, facts_folder, elsewhere))
+    path, key = (facts_folder or own_facts(job_folder)) / NAME, _key(files)
+    if not files or ((kept := _read(path)) is not None and kept[1] == key):
         return
     found = find(evidence_of([one.facts for one in files]))
     content = json.dumps(finite({"of": key, "found": found.as_dict()}), ensure_ascii=False)
     replace_file(path, content.encode("utf-8", "replace"))
 
 
-def load_findings(
-    job_folder: Path, files: Sequence[StepFile], facts_folder: Path | None = None
-) -> tuple[Findings, bool]:
-    """The newest findings, and whether they are of all facts that there are; empty ones where there are none yet."""
-    path, ready = (facts_folder or job_folder / "facts") / NAME, ready_training(files)
-    if not path.is_file():
+def load_findings(files: Sequence[StepFile], facts_folder: Path, kept: Kept[Stored | None]) -> tuple[Findings, bool]:
+    """The newest findings, and whether they are of all facts that there are; empty ones where there are none yet.
+
+    Args:
+        kept: where files that were read are kept.
+    """
+    path, ready = facts_folder / NAME, ready_training(files)
+    stored = kept.get(path, identity(path), lambda: _read(path))
+    if stored is None:
         return Findings.nothing(), not ready
-    kept = _read(path)
-    return Findings.from_dict(kept["found"]), kept["of"] == _key(ready)
+    return stored[0], stored[1] == _key(ready)
 
 
 def ready_training(files: Sequence[StepFile]) -> list[StepFile]:
     return [one for one in files if one.phase == TRAIN and one.is_ready]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_bytes())
+def _read(path: Path) -> Stored | None:
+    """The findings and what they are of; None where there are none, or none that can be read."""
+    try:
+        kept = json.loads(path.read_bytes())
+        return Findings.from_dict(kept["found"]), kept["of"]
+    except FileNotFoundError:
+        return None
+    except (*DAMAGED, TypeError, AttributeError) as error:
+        discard(path, error)
+        return None
 
 
 def _key(files: Sequence[StepFile]) -> list[str]:

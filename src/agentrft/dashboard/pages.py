@@ -3,9 +3,10 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -16,6 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from agentrft.dashboard import guide
 from agentrft.dashboard.assets import text_of, vega
 from agentrft.dashboard.charts import Chart, embedded
+from agentrft.dashboard.freshness import tag_of
 from agentrft.dashboard.queries import SORTS, Filter
 from agentrft.dashboard.runs import JobData, Runs
 from agentrft.dashboard.server_side import Action, ServerSide
@@ -64,6 +66,7 @@ SCRIPTS = ("dashboard", "api", "actions", "new_job", "playground", "chat")
 # What stands for a value that is not there: an en dash.
 NOTHING = "\u2013"
 NO_SERVER = "Jobs are created by the pages of a server: `agentrft serve`."
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 Step = Annotated[int | None, Query(ge=0)]
 Page = Annotated[int, Query(ge=1, le=10**6)]
 
@@ -79,8 +82,10 @@ def dashboard_app(runs: Runs, *, root: str = "", server: ServerSide | None = Non
     app.include_router(_router(runs, root, server))
 
     @app.exception_handler(404)
-    async def not_found(request: Request, error: Exception) -> Response:
-        return PlainTextResponse(str(getattr(error, "detail", "There is no such page.")), status_code=404)
+    @app.exception_handler(503)
+    async def not_there(request: Request, error: Exception) -> Response:
+        told = str(getattr(error, "detail", "There is no such page."))
+        return PlainTextResponse(told, status_code=getattr(error, "status_code", 404))
 
     return app
 
@@ -105,12 +110,16 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     @router.get("/jobs/{job_id}", include_in_schema=False)
     def one_job(request: Request, job_id: str, step: Step = None) -> Response:
         job = shown.job(_plain(job_id))
+        if shown.is_known(request, job):
+            return shown.unchanged(request, job)
         return shown.job_page(request, "overview.html", job, overview.overview(job, step), "", step)
 
     @router.get("/jobs/{job_id}/{tab}", include_in_schema=False)
     def one_tab(request: Request, job_id: str, tab: str, step: Step = None, page: Page = 1) -> Response:
         name = _plain(tab)
         job = shown.job(job_id)
+        if name not in STILL and shown.is_known(request, job):
+            return shown.unchanged(request, job)
         if name == "playground":
             values = _playground(job, server, request, step)
         elif name == "chat":
@@ -125,7 +134,12 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     @router.get("/jobs/{job_id}/rollouts/{trace_id}", include_in_schema=False)
     def one_rollout(request: Request, job_id: str, trace_id: str) -> Response:
         job = shown.job(job_id)
-        found = rollout.rollout(job, _plain(trace_id))
+        if shown.is_known(request, job):
+            return shown.unchanged(request, job)
+        try:
+            found = rollout.rollout(job, _plain(trace_id))
+        except UserError as error:
+            raise HTTPException(503, f"This rollout cannot be shown: {error}") from error
         if found is None:
             raise HTTPException(404, f"There is no rollout '{_plain(trace_id)}' among those that were looked at.")
         return shown.job_page(request, "rollout.html", job, found, "rollouts", found["rollout"]["step"])
@@ -154,9 +168,12 @@ class _Shown:
     def job_page(
         self, request: Request, template: str, job: JobData, values: dict[str, Any], tab: str, step: int | None
     ) -> Response:
+        headers = {"ETag": self.tag(request, job)}
         if request.url.path.endswith(".json"):
-            return _json(values)
+            return _json(values, headers)
         about = {
+            "tag": headers["ETag"],
+            "problem": job.problem,
             "job_row": job.row,
             "steps": overview.step_bar(job.metrics),
             "tabs": TABS,
@@ -167,12 +184,30 @@ class _Shown:
             "is_live": tab not in STILL and (job.row.status not in ENDED or bool(values.get("steps_missing"))),
             "actions": self.actions(job.job_id),
         }
-        return self.page(request, template, values, **about)
+        return self.page(request, template, values, headers, **about)
+
+    def tag(self, request: Request, job: JobData) -> str:
+        return tag_of(request, job, self.actions(job.job_id))
+
+    def is_known(self, request: Request, job: JobData) -> bool:
+        """Whether who asks has a page of the job as it is now."""
+        known = request.headers.get("if-none-match")
+        return known is not None and known == self.tag(request, job)
+
+    def unchanged(self, request: Request, job: JobData) -> Response:
+        return Response(status_code=304, headers={"ETag": self.tag(request, job), "Cache-Control": "no-store"})
 
     def actions(self, job_id: str) -> list[Action]:
         return [] if self._server is None else self._server.actions(job_id)
 
-    def page(self, request: Request, template: str, values: dict[str, Any], **about: Any) -> Response:
+    def page(
+        self,
+        request: Request,
+        template: str,
+        values: dict[str, Any],
+        headers: Mapping[str, str] = NO_HEADERS,
+        **about: Any,
+    ) -> Response:
         if request.url.path.endswith(".json"):
             return _json(values)
         drawn = {name: CHARTS[name].spec(rows) for name, rows in values.get("charts", {}).items() if name in CHARTS}
@@ -192,7 +227,7 @@ class _Shown:
             **values,
             **about,
         }
-        return HTMLResponse(environment().get_template(template).render(context), headers=HEADERS)
+        return HTMLResponse(environment().get_template(template).render(context), headers={**HEADERS, **headers})
 
 
 def _state(values: dict[str, Any], about: dict[str, Any]) -> str:
@@ -306,8 +341,9 @@ def _json_path(path: str) -> str:
     return f"{path}index.json" if path.endswith("/") else f"{path}.json"
 
 
-def _json(values: dict[str, Any]) -> Response:
-    return JSONResponse(finite(values), headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+def _json(values: dict[str, Any], headers: Mapping[str, str] = NO_HEADERS) -> Response:
+    fixed = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+    return JSONResponse(finite(values), headers={**fixed, **headers})
 
 
 def _link(query: dict[str, str], changes: dict[str, Any]) -> str:
@@ -321,7 +357,10 @@ def _static(name: str, request: Request) -> Response:
     kinds = {f"{script}.js": "text/javascript" for script in (*SCRIPTS, "vega")} | {"dashboard.css": "text/css"}
     if name not in kinds:
         raise HTTPException(404, "There is no such file.")
-    content = vega() if name == "vega.js" else text_of(name)
+    try:
+        content = vega() if name == "vega.js" else text_of(name)
+    except UserError as error:
+        raise HTTPException(503, str(error)) from error
     tag = f'"{hashlib.sha256(content.encode()).hexdigest()[:20]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if request.headers.get("if-none-match") == tag:

@@ -2,16 +2,17 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import duckdb
 import pyarrow.parquet as pq
 
 from agentrft import wire
+from agentrft.dashboard.facts_files import DAMAGED, discard
 
 MEMORY, THREADS = "128MB", 2
 RECORDS_AT_ONCE = 16
@@ -35,6 +36,7 @@ ROW = (
 SHORT = ["trace_id", "sample_id", "score", "output_text"]
 Order = Literal["asc", "desc"]
 LOCK = threading.Lock()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -149,13 +151,11 @@ class Rollouts:
 
     def columns(self, phase: str) -> Any:
         """Of the rollouts with a reward what findings are made of, as an Arrow table."""
-        with LOCK:
-            query, values = self._query(
-                "SELECT trace_id, sample_id, step, reward, advantage, answer_words, sampled_tokens, reasoning_tokens, "
-                "calls, holdout_scores, behaviours FROM FILES WHERE phase = ? AND reward IS NOT NULL",
-                [phase],
-            )
-            return _connection().sql(query, params=values).to_arrow_table()
+        query = (
+            "SELECT trace_id, sample_id, step, reward, advantage, answer_words, sampled_tokens, reasoning_tokens, "
+            "calls, holdout_scores, behaviours FROM FILES WHERE phase = ? AND reward IS NOT NULL"
+        )
+        return self._run(query, [phase], lambda asked, filled: _connection().sql(asked, params=filled).to_arrow_table())
 
     def find(self, trace_id: str) -> dict[str, Any] | None:
         """Where a rollout is; None if it is not there."""
@@ -172,12 +172,31 @@ class Rollouts:
         return {row["trace_id"]: row for row in rows}
 
     def _ask(self, query: str, values: list[Any]) -> list[dict[str, Any]]:
-        if not self._files:
-            return [{"total": 0}] if "count(*) AS total" in query else []
-        with LOCK:
-            found = _connection().execute(*self._query(query, values))
-            names = [one[0] for one in found.description or []]
-            return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in found.fetchall()]
+        def rows(asked: str, filled: list[Any]) -> list[dict[str, Any]]:
+            cursor = _connection().execute(asked, filled)
+            names = [one[0] for one in cursor.description or []]
+            return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()]
+
+        try:
+            if self._files:
+                return self._run(query, values, rows)
+        except FileNotFoundError:
+            pass  # the last of them was damaged
+        return [{"total": 0}] if "count(*) AS total" in query else []
+
+    def _run(self, query: str, values: list[Any], read: Callable[[str, list[Any]], T]) -> T:
+        """What `read` makes of the answer. Files that cannot be read are removed, and the others answer."""
+        try:
+            with LOCK:
+                return read(*self._query(query, values))
+        except duckdb.Error as error:
+            whole = [path for path in self._files if _is_whole(Path(path))]
+            if len(whole) == len(self._files):
+                raise
+            self._files = whole
+            if not whole:
+                raise FileNotFoundError("no facts are left; they are being made again") from error
+            return self._run(query, values, read)
 
     def _query(self, query: str, values: list[Any]) -> tuple[str, list[Any]]:
         """The query over the files, and all of its parameters in order."""
@@ -185,6 +204,15 @@ class Rollouts:
         files = f"read_parquet([{', '.join('?' for _ in self._files)}])"
         at = before.count("?")
         return f"{before}{files}{after}", [*values[:at], *self._files, *values[at:]]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        pq.read_table(path, use_threads=False)
+    except DAMAGED as error:
+        discard(path, error)
+        return False
+    return True
 
 
 @cache

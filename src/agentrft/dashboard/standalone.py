@@ -1,8 +1,6 @@
 """`agentrft dashboard`: the pages of a folder of runs, with nothing of a server around them."""
 
 import socket
-import tempfile
-from os import W_OK, access
 from pathlib import Path
 
 import uvicorn
@@ -18,9 +16,8 @@ OWN_NAMES = ["localhost", "127.0.0.1", "[::1]"]
 
 
 def runs_of(output_dir: Path) -> Runs:
-    """The jobs of a folder; facts go beside the rollouts where these may be written, else to a folder of their own."""
-    facts_in = None if access(output_dir, W_OK) else Path(tempfile.mkdtemp(prefix="agentrft-facts-"))
-    return Runs(JobStore(output_dir, create=False), facts_in)
+    """The jobs of a folder."""
+    return Runs(JobStore(output_dir, create=False))
 
 
 def own_pages(runs: Runs) -> ASGIApp:

@@ -1,19 +1,22 @@
 """Token ids as text, one by one, by the tokenizer's own file: what was recorded is shown, nothing is rendered again."""
 
+import logging
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from agentrft.dashboard.kept import Kept, identity
 from agentrft.errors import UserError
 from agentrft.models import resolve_model
 from agentrft.models.catalog import BUILT_IN, built_in_folder
 
+logger = logging.getLogger(__name__)
+
 FILE = "tokenizer.json"
-TOKENIZERS_KEPT = 4
+TOKENIZERS: Kept[Tokenizer | None] = Kept(4)
 
 
 def token_texts(model: str, ids: Sequence[int]) -> list[str] | None:
@@ -31,12 +34,20 @@ def token_texts(model: str, ids: Sequence[int]) -> list[str] | None:
         return None
 
 
-@lru_cache(maxsize=TOKENIZERS_KEPT)
 def _tokenizer(model: str) -> Tokenizer | None:
+    """None where there is none yet: a model that is downloaded meanwhile has one the next time."""
     path = _file(model)
+    state = None if path is None else identity(path.resolve())
+    if path is None or state is None:
+        return None
+    return TOKENIZERS.get(path, state, lambda: _read(path))
+
+
+def _read(path: Path) -> Tokenizer | None:
     try:
-        return None if path is None or not path.is_file() else Tokenizer.from_file(str(path))
-    except Exception:  # tokenizers raises nothing more special for a file that it cannot read
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more special for a file that it cannot read
+        logger.warning("%s cannot be read: %s", path, error)
         return None
 
 

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from agentrft.errors import UserError
@@ -209,6 +209,16 @@ class JobStore:
             after: only those of a greater number.
         """
         return self._events(EVENTS.where(EVENT.job_id == job_id, EVENT.number > after).order_by(EVENT.number))
+
+    def newest_numbers(self, job_id: str) -> tuple[int, int]:
+        """The number of the newest event, and of the newest committed step: they rise with each. 0 of none."""
+        metrics, events = tables.metrics, tables.events
+        with self.database.read() as connection:
+            newest = [
+                connection.execute(select(func.max(table.c.number)).where(table.c.job_id == job_id)).scalar()
+                for table in (events, metrics)
+            ]
+        return newest[0] or 0, newest[1] or 0
 
     def newest_events(self, job_id: str, *, limit: int, before: int | None = None) -> list[int]:
         """The numbers of the newest so many, newest first.

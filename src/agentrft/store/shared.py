@@ -55,6 +55,13 @@ class Artifacts:
         """
         return path.exists()
 
+    def copy(self, path: Path, place: Path) -> bool:
+        """Have a copy of a file as it was pushed last, and leave alone what lies at `path`; whether there is one."""
+        if not path.is_file():
+            return False
+        shutil.copyfile(path, place)
+        return True
+
     def delete(self, path: Path) -> None:
         """Delete a file or folder in the store, then here."""
         if path.is_dir():
@@ -116,17 +123,12 @@ class SharedArtifacts(Artifacts):
     def fetch(self, path: Path, *, only: Collection[str] = ()) -> bool:
         key = self._key(path)
         with self._locks[key]:
-            for _ in range(FETCHES):
-                manifest = self._manifest(key, max_age_s=self._max_age_s)
-                if manifest is None:
-                    return False
-                try:
-                    self._fetch(path, key, manifest, only)
-                    return True
-                except FileNotFoundError:
-                    self._read.clear()
-        raise ArtifactsError(
-            f"{self._store.shown}: objects of {key} are missing.", "Restore the bucket, or delete what belongs to it."
+            return self._with_manifest(key, lambda manifest: self._fetch(path, key, manifest, only))
+
+    def copy(self, path: Path, place: Path) -> bool:
+        key = self._key(path)
+        return self._with_manifest(
+            key, lambda manifest: self._get(key, manifest, ".", place, int(manifest["files"]["."]))
         )
 
     def delete(self, path: Path) -> None:
@@ -178,18 +180,37 @@ class SharedArtifacts(Artifacts):
             place = path / name
             if (only and name.partition("/")[0] not in only) or _has_size(place, size):
                 continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            partial = place.with_name(f".{place.name}-{secrets.token_hex(4)}.partial")
+            self._get(key, manifest, name, place, size)
+
+    def _with_manifest(self, key: str, work: Callable[[Manifest], None]) -> bool:
+        """Do something by the newest manifest, again where it was replaced meanwhile; whether there is one."""
+        for _ in range(FETCHES):
+            manifest = self._manifest(key, max_age_s=self._max_age_s)
+            if manifest is None:
+                return False
             try:
-                self._store.get(_object(key, manifest, name), partial)
-                if not _has_size(partial, size):
-                    raise ArtifactsError(
-                        f"{self._store.shown}: {key}/{name} has not the {size} bytes that were stored.",
-                        "Restore the bucket, or delete what belongs to it.",
-                    )
-                partial.replace(place)
-            finally:
-                partial.unlink(missing_ok=True)
+                work(manifest)
+                return True
+            except FileNotFoundError:
+                self._read.clear()
+        raise ArtifactsError(
+            f"{self._store.shown}: objects of {key} are missing.", "Restore the bucket, or delete what belongs to it."
+        )
+
+    def _get(self, key: str, manifest: Manifest, name: str, place: Path, size: int) -> None:
+        """Have one object whole at a place; raises as `_fetch`."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        partial = place.with_name(f".{place.name}-{secrets.token_hex(4)}.partial")
+        try:
+            self._store.get(_object(key, manifest, name), partial)
+            if not _has_size(partial, size):
+                raise ArtifactsError(
+                    f"{self._store.shown}: {key}/{name} has not the {size} bytes that were stored.",
+                    "Restore the bucket, or delete what belongs to it.",
+                )
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

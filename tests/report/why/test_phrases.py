@@ -5,7 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from agentrft.dashboard.facts_files import make_missing, step_files
+from agentrft.dashboard.facts_files import Setting, make_missing
+from agentrft.dashboard.step_files import step_files
 from agentrft.report.why import facts_of
 from agentrft.report.why.facts import phrases_shown
 from agentrft.report.why.phrases import MOST_KNOWN, candidates, said, shown, vocabulary
@@ -56,12 +57,12 @@ def test_a_running_jobs_earlier_steps_are_counted_when_a_later_one_brings_it(tmp
         folder = store.job_folder(job_id)
         for number, rollouts in enumerate(steps[1:], 2):
             if not at_once:
-                make_missing(folder, ["search"])
+                make_missing(folder, Setting(["search"]))
             commit(store, job_id, TRAIN, number, rollouts)
-        make_missing(folder, ["search"])
+        make_missing(folder, Setting(["search"]))
         assert shares(folder) == [2 / 64, 0.25, 0.5, 0.75]
         before = [one.facts.stat().st_ino for one in step_files(folder)]
-        assert make_missing(folder, ["search"]) == 0
+        assert make_missing(folder, Setting(["search"])) == 0
         assert [one.facts.stat().st_ino for one in step_files(folder)] == before
 
 

@@ -1,7 +1,8 @@
 // What links cannot do: charts, light and dark, shading, and pages of running jobs that stay current.
 (() => {
   "use strict";
-  const REFRESH_MS = 1500;
+  // From one answer to the next question; longer and longer while nobody answers, up to the last of these.
+  const REFRESH_MS = 1200, SLOWEST_MS = 60_000, GIVE_UP_MS = 30_000;
   const root = document.documentElement;
 
   const chosen = () => { try { return localStorage.getItem("theme"); } catch { return null; } };
@@ -23,8 +24,8 @@
 
   // A chart is drawn again only where its rows changed.
   const draw = async (scope, force = false) => {
-    if (!window.vegaEmbed) return;
     for (const place of scope.querySelectorAll(".chart")) {
+      if (!window.vegaEmbed) { place.textContent = "The script that draws charts could not be loaded."; continue; }
       const spec = place.parentElement.querySelector("script[type='application/json']")?.textContent ?? "";
       if (!spec || (place.drawn === spec && !force)) continue;
       place.drawn = spec;
@@ -71,25 +72,49 @@
     if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
     draw(fresh);
   };
-  const refresh = async () => {
-    if (document.hidden || isBusy()) return;
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (!answer.ok) return;
-    const text = await answer.text();
-    const fresh = new DOMParser().parseFromString(text, "text/html");
+  // Asks whether there is something new; the server answers 304, and nothing more, where there is not. Returns whether
+  // to go on asking. One question at a time: the next one is asked when this one is answered.
+  let asking = null;
+  const refresh = () => asking ??= ask().finally(() => { asking = null; });
+  const ask = async () => {
+    const tag = document.querySelector("main").dataset.tag;
+    const answer = await fetch(location.href, {
+      headers: { Accept: "text/html", ...(tag ? { "If-None-Match": tag } : {}) },
+      signal: AbortSignal.timeout(GIVE_UP_MS),
+    });
+    if (answer.status === 304) return true;
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const main = fresh.querySelector("main");
-    if (main && main.dataset.state !== document.querySelector("main").dataset.state) {
+    if (!main) throw new Error("no page");
+    if (isBusy()) return true;
+    const shown = document.querySelector("main");
+    shown.dataset.tag = main.dataset.tag;
+    if (main.dataset.state !== shown.dataset.state) {
       document.getElementById("where").replaceWith(fresh.getElementById("where"));
       replaced(main);
     }
-    if (main && main.dataset.live !== "yes") clearInterval(timer);
+    return main.dataset.live === "yes";
   };
-  document.addEventListener("agentrft:refresh", () => refresh());
-  let timer = 0;
+  const follow = async () => {
+    let wait = REFRESH_MS;
+    for (;;) {
+      await new Promise((done) => setTimeout(done, wait));
+      // Nobody looks: nothing is asked until somebody does again.
+      if (document.hidden)
+        await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+      if (document.hidden || isBusy()) continue;
+      try {
+        if (!(await refresh())) return;
+        wait = REFRESH_MS;
+      } catch { wait = Math.min(2 * wait, SLOWEST_MS); /* the server is gone or ails; the page stays as it is */ }
+    }
+  };
+  // What was done on the page is seen at once.
+  document.addEventListener("agentrft:refresh", () => refresh().catch(() => { /* it is asked for again */ }));
   const begin = () => {
     draw(document);
-    if (document.querySelector("main")?.dataset.live === "yes")
-      timer = setInterval(() => refresh().catch(() => { /* the server is gone; the page stays as it is */ }), REFRESH_MS);
+    if (document.querySelector("main")?.dataset.live === "yes") follow();
   };
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", begin) : begin();
 })();

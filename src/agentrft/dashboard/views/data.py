@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agentrft.dashboard.kept import identity
 from agentrft.dashboard.runs import JobData
 from agentrft.data import load_samples
 from agentrft.errors import UserError
 from agentrft.report.averages import level, mean
-from agentrft.store import JobRow
 
 SAMPLES_SHOWN = 300
 ROWS_COMPARED = 4000
@@ -46,7 +46,7 @@ def data(job: JobData, *, phase: str = "train", state: str = "") -> dict[str, An
         "samples": shown[:SAMPLES_SHOWN],
         "total": len(shown),
         "pass_threshold": threshold,
-        "duplicates": _duplicates(job.row),
+        "duplicates": _duplicates(job),
         "steps_missing": job.steps_missing,
     }
 
@@ -81,13 +81,20 @@ def _state(rows: list[dict[str, Any]], threshold: float) -> str:
     return "sometimes solved"
 
 
-def _duplicates(job: JobRow) -> dict[str, Any]:
-    """Pairs of a training and a validation row that are nearly the same, where the files are still there."""
-    files = [job.setting(name) for name in ("training_file", "validation_file")]
+def _duplicates(job: JobData) -> dict[str, Any]:
+    """Pairs of a training and a validation row that are nearly the same, where the files are still there. They are
+    compared once, for as long as the files stay as they are."""
+    given = [job.row.setting(name) for name in ("training_file", "validation_file")]
+    files = [Path(path) if isinstance(path, str) else None for path in given]
+    state = tuple(None if path is None else identity(path) for path in files)
+    return job.runs.duplicates.get(job.job_id, (tuple(files), state), lambda: _compared(files))
+
+
+def _compared(files: Sequence[Path | None]) -> dict[str, Any]:
     texts: list[list[tuple[str, str]]] = []
     for path in files:
         try:
-            texts.append([] if path is None else _texts(Path(path)))
+            texts.append([] if path is None else _texts(path))
         except (UserError, OSError):
             return {"looked_at": False, "pairs": []}
     return {"looked_at": all(texts), "pairs": _pairs(texts[0], texts[1]) if all(texts) else []}

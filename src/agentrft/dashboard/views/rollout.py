@@ -4,11 +4,14 @@ import json
 import math
 from typing import Any
 
+import pyarrow as pa
+
 from agentrft import wire
 from agentrft.dashboard.queries import record_of, records_of
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.token_texts import token_texts
 from agentrft.dashboard.views.tree import tree
+from agentrft.errors import UserError
 
 # What tokens can be shaded by, and what of the record it takes.
 SHADES = {"surprise": "sampled_logprobs", "advantage": "advantages", "entropy": "entropies", "moved": "moved"}
@@ -17,15 +20,23 @@ MOST_TOKENS = 4000
 
 
 def rollout(job: JobData, trace_id: str) -> dict[str, Any] | None:
-    """The page of a rollout; None where there is none of this id."""
+    """The page of a rollout; None where there is none of this id.
+
+    Raises:
+        UserError: its record cannot be read.
+        ArtifactsError: it lies in a bucket, which does not answer.
+    """
     row = job.rollouts.find(trace_id)
     source = None if row is None else job.source(row["phase"], row["step"])
-    record = None if source is None else record_of(source, trace_id)
-    if row is None or source is None or record is None:
+    try:
+        record = None if source is None else record_of(source, trace_id)
+        siblings = [] if row is None or source is None else records_of(source, row["sample_id"])
+    except (pa.ArrowException, OSError, wire.WireError) as error:
+        raise UserError(f"{source} cannot be read: {error}.", "Restore it from a copy.") from error
+    if row is None or record is None:
         return None
     _complete(record["turns"], row["advantage"])
     most = max((abs(value) for turn in record["turns"] for value in turn["advantages"]), default=0.0)
-    siblings = records_of(source, row["sample_id"])
     return {
         "rollout": row,
         "turns": [_turn(turn, job.row.model, most) for turn in record["turns"]],

@@ -60,8 +60,11 @@ def groups(job: JobData, wanted: Filter, *, page: int = 1) -> dict[str, Any]:
 
 def _left_out(rollouts: list[dict[str, Any]]) -> str:
     """In words what of a group the update did not see."""
-    broken = sum(one["left_out"] == "infrastructure" for one in rollouts)
+    broken = sum(one["outcome"] == "infra_failed" for one in rollouts)
+    cut = sum(one["left_out"] == "cut off" for one in rollouts)
+    reasons = {one["left_out"] for one in rollouts}
     parts = [f"{broken} broke on infrastructure"] if broken else []
-    if any(one["left_out"] == "alike" for one in rollouts):
-        parts.append("all rewards alike: nothing to learn")
+    parts += [f"{cut} were cut off and are masked"] if cut else []
+    parts += ["all rewards alike: nothing to learn"] if "alike" in reasons else []
+    parts += ["a single one is left: nothing to compare it with"] if "alone" in reasons else []
     return "; ".join(parts)
