@@ -1,5 +1,6 @@
 """The pages as people see them, in Chromium: light and dark, narrow and wide, by keyboard and by pointer, and live."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from agentrft.store import JobStore
 from agentrft.store.layout import TRAIN
@@ -64,7 +65,7 @@ def page(chromium: Browser) -> Iterator[Page]:
         assert said == []
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [390, 1280, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_page_is_whole_readable_and_as_wide_as_its_window(
@@ -162,6 +163,79 @@ def test_a_running_job_is_followed_and_what_is_unfolded_stays_so(page: Page, sho
     assert took <= LIVE_S, f"{took:.1f} s"
     shown.store.set_status(job_id, "succeeded")
     page.wait_for_selector(".status.succeeded", timeout=5000)
+
+
+class Answers:
+    """What a page that is followed asks for, and how it is answered: after so long, by the server or by nobody."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.delay_s, self.is_down = 0.0, False
+        self.asked: list[float] = []
+        self.statuses: list[int] = []
+        self.open = self.most_open = 0
+        page.route(lambda one: one.partition("?")[0] == url, self._answer)
+
+    def _answer(self, route: Route) -> None:
+        if route.request.resource_type == "document":
+            route.continue_()
+            return
+        self.asked.append(time.monotonic())
+        self.open += 1
+        self.most_open = max(self.most_open, self.open)
+        if self.is_down:
+            route.abort()
+        else:
+            answer = route.fetch()
+            self.statuses.append(answer.status)
+            time.sleep(self.delay_s)
+            route.fulfill(response=answer)
+        self.open -= 1
+
+
+def running(shown: Shown, name: str) -> str:
+    job_id = stored_job(
+        shown.store, Run(honest, seed=6, steps=1).rolled_out(), name=name, status="running", validation=False
+    )
+    until(lambda: httpx.get(f"{shown.url}/jobs/{job_id}/why.json").json()["steps_missing"] == 0, 60)
+    return job_id
+
+
+def test_one_question_at_a_time_is_asked_and_where_nothing_is_new_nothing_is_sent(page: Page, shown: Shown) -> None:
+    url = f"{shown.url}/jobs/{running(shown, 'slow')}"
+    page.goto(url)
+    answers = Answers(page, url)
+    answers.delay_s = 2.0
+    page.wait_for_timeout(7500)
+    assert answers.most_open == 1 and 2 <= len(answers.asked) <= 3
+    assert set(answers.statuses) == {304}
+
+
+def test_a_tab_that_nobody_sees_asks_nothing_until_it_is_seen(page: Page, shown: Shown) -> None:
+    job_id = running(shown, "hidden")
+    url = f"{shown.url}/jobs/{job_id}"
+    page.goto(url)
+    page.evaluate("Object.defineProperty(document, 'hidden', { configurable: true, get: () => window.away ?? false })")
+    page.evaluate("window.away = true")
+    page.wait_for_timeout(1500)
+    answers = Answers(page, url)
+    page.wait_for_timeout(4000)
+    assert answers.asked == []
+    shown.store.set_status(job_id, "succeeded")
+    page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
+    page.wait_for_selector(".status.succeeded", timeout=5000)
+
+
+def test_a_server_that_is_gone_is_asked_less_and_less_and_the_page_stays(chromium: Browser, shown: Shown) -> None:
+    url = f"{shown.url}/jobs/{running(shown, 'gone')}"
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(url)
+        answers = Answers(page, url)
+        answers.is_down = True
+        page.wait_for_timeout(9500)
+        gaps = [after - before for before, after in itertools.pairwise(answers.asked)]
+        assert len(gaps) == 2 and gaps[0] > 2 and gaps[1] > 2 * gaps[0] - 1
+        assert page.locator("h1").count() == 1
 
 
 def test_a_page_follows_as_long_as_rollouts_are_being_looked_through(page: Page, shown: Shown) -> None:
