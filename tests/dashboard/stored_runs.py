@@ -1,5 +1,6 @@
 """A folder of runs made of planted training runs: real records, metrics and events, as a job leaves them."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,11 @@ def stored_job(
 
 def commit(store: JobStore, job_id: str, phase: str, step: int, rollouts: Sequence[Rollout]) -> None:
     """One step, as training commits it."""
-    records = [{**rollout.as_dict(), "step": step} for rollout in rollouts]
+    began = time.time() + step
+    records = [
+        {**rollout.as_dict(), "step": step, "started_at": began + number / 100}
+        for number, rollout in enumerate(rollouts)
+    ]
     if phase == VALIDATION:
         # The same samples at each validation, as a job has them.
         for number, record in enumerate(records):

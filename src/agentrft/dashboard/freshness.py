@@ -3,12 +3,15 @@
 Looking at a running job costs then a few look-ups and no query over its rollouts.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 
-from fastapi import Request
+from fastapi import Request, Response
 
-from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.runs import PROCESS, JobData, Runs
 from agentrft.errors import UserError
+from agentrft.store import JobRow
 
 
 def tag_of(request: Request, job: JobData, actions: Sequence[str]) -> str:
@@ -21,3 +24,13 @@ def tag_of(request: Request, job: JobData, actions: Sequence[str]) -> str:
         except UserError:
             pass  # the page says so
     return f'"{"-".join(parts)}"'
+
+
+def tag_of_jobs(runs: Runs, jobs: Sequence[JobRow], actions: Sequence[Sequence[str]]) -> str:
+    """Of the list of jobs; `actions` has what can be done with each."""
+    seen = (PROCESS, [vars(job) for job in jobs], runs.store.newest_numbers(), actions)
+    return f'"{hashlib.sha256(json.dumps(seen, default=str).encode()).hexdigest()[:24]}"'
+
+
+def not_modified(tag: str) -> Response:
+    return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-store"})

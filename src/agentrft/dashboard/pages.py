@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -17,15 +18,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from agentrft.dashboard import guide
 from agentrft.dashboard.assets import text_of, vega
 from agentrft.dashboard.charts import Chart, embedded
-from agentrft.dashboard.freshness import tag_of
+from agentrft.dashboard.freshness import not_modified, tag_of, tag_of_jobs
 from agentrft.dashboard.queries import SORTS, Filter
 from agentrft.dashboard.runs import JobData, Runs
 from agentrft.dashboard.server_side import Action, ServerSide
 from agentrft.dashboard.views import (
     chat,
     compare,
+    cost,
     data,
     jobs,
+    latency,
     new_job,
     overview,
     playground,
@@ -47,7 +50,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-CHARTS: dict[str, Chart] = {chart.name: chart for chart in (*overview.CHARTS, *tools.CHARTS, why.COURSE)}
+CHARTS: dict[str, Chart] = {
+    chart.name: chart for chart in (*overview.CHARTS, *latency.CHARTS, *tools.CHARTS, why.COURSE)
+}
 # The views of one job, in the order in which they stand on top.
 TABS = (
     ("", "Overview"),
@@ -97,7 +102,11 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     @router.get("/", include_in_schema=False)
     @router.get("/index.json", include_in_schema=False)
     def all_jobs(request: Request) -> Response:
-        return shown.page(request, "jobs.html", jobs.jobs(runs), is_live=True)
+        tag = shown.tag_of_all()
+        if request.headers.get("if-none-match") == tag:
+            return not_modified(tag)
+        values = jobs.jobs(runs, _prices(request))
+        return shown.page(request, "jobs.html", values, {"ETag": tag}, tag=tag, is_live=True)
 
     @router.get("/new", include_in_schema=False)
     @router.get("/new.json", include_in_schema=False)
@@ -112,7 +121,14 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
         job = shown.job(_plain(job_id))
         if shown.is_known(request, job):
             return shown.unchanged(request, job)
-        return shown.job_page(request, "overview.html", job, overview.overview(job, step), "", step)
+        return shown.job_page(
+            request,
+            "overview.html",
+            job,
+            overview.overview(job, step, _thresholds(request), _prices(request)),
+            "",
+            step,
+        )
 
     @router.get("/jobs/{job_id}/{tab}", include_in_schema=False)
     def one_tab(request: Request, job_id: str, tab: str, step: Step = None, page: Page = 1) -> Response:
@@ -195,7 +211,12 @@ class _Shown:
         return known is not None and known == self.tag(request, job)
 
     def unchanged(self, request: Request, job: JobData) -> Response:
-        return Response(status_code=304, headers={"ETag": self.tag(request, job), "Cache-Control": "no-store"})
+        return not_modified(self.tag(request, job))
+
+    def tag_of_all(self) -> str:
+        """Of the list of jobs."""
+        rows = self._runs.store.list_jobs()
+        return tag_of_jobs(self._runs, rows, [self.actions(row.job_id) for row in rows])
 
     def actions(self, job_id: str) -> list[Action]:
         return [] if self._server is None else self._server.actions(job_id)
@@ -326,9 +347,22 @@ def _filter(request: Request, step: int | None) -> Filter:
     )
 
 
+def _thresholds(request: Request) -> latency.Thresholds:
+    given = {name: _number(request.query_params.get(f"{name}_over"), float) for name in ("rollout", "call")}
+    return latency.Thresholds(**{f"{name}_s": value for name, value in given.items() if value is not None})
+
+
+def _prices(request: Request) -> cost.Prices:
+    query = request.query_params
+    return cost.Prices(_number(query.get("price_hour"), float), _number(query.get("price_judge"), float))
+
+
 def _number(text: str | None, kind: Callable[[str], Any]) -> Any:
     try:
-        return kind(text) if text else None
+        value = kind(text) if text else None
+        if value is not None and not math.isfinite(value):
+            raise ValueError(text)
+        return value
     except ValueError:
         raise HTTPException(400, f"'{(text or '')[:40]}' is no number.") from None
 
@@ -382,6 +416,7 @@ def environment() -> jinja2.Environment:
         "number": lambda value: NOTHING if value is None else guide.number(float(value)),
         "share": lambda value: NOTHING if value is None else guide.share(float(value)),
         "seconds": lambda value: NOTHING if value is None else guide.seconds(float(value)),
+        "hours": lambda value: guide.seconds(3600 * float(value)),
         "clock": lambda value: time.strftime("%Y-%m-%d %H:%M", time.gmtime(value)),
         "colour": colour,
     }

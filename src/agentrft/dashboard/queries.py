@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -148,6 +148,36 @@ class Rollouts:
             [phase, step],
         )
         return {row.pop("sample_id"): row for row in rows}
+
+    def latencies(self, phase: str, over_s: Mapping[str, float]) -> list[dict[str, Any]]:
+        """Of each step and, with step None, of all together: how long rollouts and tool calls took.
+
+        Args:
+            over_s: of "rollouts" and of "calls", the seconds of which it is told how many took longer.
+        """
+        found: list[dict[str, Any]] = []
+        for of, seconds in (("rollouts", "latency_s"), ("calls", "unnest(call_seconds)")):
+            rows = self._ask(
+                "SELECT step, count(*) AS n, quantile_disc(seconds, 0.5) AS p50, quantile_disc(seconds, 0.95) AS p95, "
+                f"avg((seconds > ?)::INT) AS over FROM (SELECT step, {seconds} AS seconds FROM FILES WHERE phase = ? "
+                "AND reward IS NOT NULL) GROUP BY GROUPING SETS ((step), ()) ORDER BY step",
+                [over_s[of], phase],
+            )
+            found += [{"of": of, **row} for row in rows if row["n"]]
+        return found
+
+    def spans(self, phase: str) -> dict[str, tuple[Any, Any]]:
+        """When rollouts and tool calls began, in seconds since the epoch, and how long they took: two arrays each."""
+        found: dict[str, tuple[Any, Any]] = {}
+        for of, start, seconds in (
+            ("rollouts", "started_at", "latency_s"),
+            ("tool calls", "started_at + unnest(call_starts)", "unnest(call_seconds)"),
+        ):
+            query = f"SELECT {start} AS start, {seconds} AS seconds FROM FILES WHERE phase = ? AND started_at > 0"
+            if self._files:
+                table = self._run(query, [phase], lambda *asked: _connection().execute(*asked).fetchnumpy())
+                found[of] = table["start"], table["seconds"]
+        return found
 
     def columns(self, phase: str) -> Any:
         """Of the rollouts with a reward what findings are made of, as an Arrow table."""

@@ -210,15 +210,17 @@ class JobStore:
         """
         return self._events(EVENTS.where(EVENT.job_id == job_id, EVENT.number > after).order_by(EVENT.number))
 
-    def newest_numbers(self, job_id: str) -> tuple[int, int]:
-        """The number of the newest event, and of the newest committed step: they rise with each. 0 of none."""
-        metrics, events = tables.metrics, tables.events
+    def newest_numbers(self, job_id: str | None = None) -> tuple[int, int]:
+        """The number of the newest event, and of the newest committed step, of a job or of all; they rise with each. 0 of
+        none."""
+        newest: list[int] = []
         with self.database.read() as connection:
-            newest = [
-                connection.execute(select(func.max(table.c.number)).where(table.c.job_id == job_id)).scalar()
-                for table in (events, metrics)
-            ]
-        return newest[0] or 0, newest[1] or 0
+            for table in (tables.events, tables.metrics):
+                query = select(func.max(table.c.number))
+                if job_id is not None:
+                    query = query.where(table.c.job_id == job_id)
+                newest.append(connection.execute(query).scalar() or 0)
+        return newest[0], newest[1]
 
     def newest_events(self, job_id: str, *, limit: int, before: int | None = None) -> list[int]:
         """The numbers of the newest so many, newest first.

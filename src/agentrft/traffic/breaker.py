@@ -17,6 +17,7 @@ a tool may be about what the model asked for, which no new credential mends: sev
 be refused, with no answer between them.
 """
 
+import re
 import time
 from collections.abc import Callable, Hashable
 
@@ -33,6 +34,18 @@ Notify = Callable[[str, str], None]
 
 def notify_nobody(level: str, text: str) -> None:
     pass
+
+
+# What is told of an endpoint: for those who read it later, `outage_of`.
+DOWN, REFUSES = "is down (", "refuses its credential"
+UP, TAKEN = "answers again after", "takes its credential again after"
+TOLD = re.compile(rf"(?P<endpoint>.+?) (?:(?P<down>{re.escape(DOWN)}|{REFUSES})|{UP}|{TAKEN})")
+
+
+def outage_of(text: str) -> tuple[str, bool] | None:
+    """Of a text that `Notify` was told: which endpoint, and whether calls to it began to wait; None of others."""
+    found = TOLD.match(text)
+    return None if found is None else (found["endpoint"], found["down"] is not None)
 
 
 class OutageError(Exception):
@@ -181,20 +194,20 @@ class Breaker:
             self._told_refused = True
             self._notify(
                 "warning",
-                f"{self._label} refuses its credential (401, 403 or 407); calls to it wait until it is taken again. "
+                f"{self._label} {REFUSES} (401, 403 or 407); calls to it wait until it is taken again. "
                 "Renew the key or token there, or stop the job, correct the `headers`, and resume it",
             )
         if not self._refuses and not self._told_down:
             self._told_down = True
-            self._notify("warning", f"{self._label} is down ({fault.kind}); calls to it wait until it answers")
+            self._notify("warning", f"{self._label} {DOWN}{fault.kind}); calls to it wait until it answers")
 
     def _close(self) -> None:
         assert self._opened_at is not None
         down_s = time.monotonic() - self._opened_at
         if self._told_refused:
-            self._notify("info", f"{self._label} takes its credential again after {down_s:.0f} s; the job goes on")
+            self._notify("info", f"{self._label} {TAKEN} {down_s:.0f} s; the job goes on")
         elif self._told_down:
-            self._notify("info", f"{self._label} answers again after {down_s:.0f} s; the job goes on")
+            self._notify("info", f"{self._label} {UP} {down_s:.0f} s; the job goes on")
         self._breaks_on_calls |= self._gave_up
         self._opened_at = None
         self._refuses = self._is_sure = self._gave_up = self._told_down = self._told_refused = False

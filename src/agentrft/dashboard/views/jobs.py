@@ -6,6 +6,7 @@ from typing import Any
 
 from agentrft.dashboard.charts import sparkline
 from agentrft.dashboard.runs import Runs
+from agentrft.dashboard.views.cost import Prices, cost
 from agentrft.report.averages import mean
 from agentrft.store import JobRow
 from agentrft.store.layout import TEST, TRAIN, VALIDATION
@@ -15,17 +16,18 @@ from agentrft.store.states import ENDED
 RECENT = 5
 
 
-def jobs(runs: Runs) -> dict[str, Any]:
+def jobs(runs: Runs, prices: Prices = Prices()) -> dict[str, Any]:
     """The page of all jobs."""
-    return {"jobs": [job_line(job, runs.store.metrics(job.job_id)) for job in runs.store.list_jobs()]}
+    return {"jobs": [job_line(job, runs.store.metrics(job.job_id), prices) for job in runs.store.list_jobs()]}
 
 
-def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]], prices: Prices = Prices()) -> dict[str, Any]:
     """A job in a line.
 
     Args:
         metrics: all that it committed.
     """
+    spent = cost(metrics, prices)
     train = [row for row in metrics if row["phase"] == TRAIN]
     validated = [row for row in metrics if row["phase"] == VALIDATION]
     tested = [row for row in metrics if row["phase"] == TEST]
@@ -51,7 +53,8 @@ def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any
         "test": [row.get("reward_mean") for row in tested],
         "sparkline": sparkline(rewards),
         "rollouts": sum(row.get("rollouts") or 0 for row in metrics),
-        "sampled_tokens": sum((row.get("sampled_tokens_mean") or 0) * (row.get("rollouts") or 0) for row in metrics),
-        "judge_tokens": sum(sum((row.get("judge_tokens") or {}).values()) for row in metrics),
+        "sampled_tokens": spent["sampled_tokens"],
+        "judge_tokens": spent["judge_tokens"],
+        "cost": spent,
         "error": job.error,
     }

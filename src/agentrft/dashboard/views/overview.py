@@ -7,7 +7,9 @@ from typing import Any
 from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.guide import GUIDES, tiles
 from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.views.cost import Prices
 from agentrft.dashboard.views.jobs import job_line
+from agentrft.dashboard.views.latency import OVER, Thresholds, latency
 from agentrft.report.averages import level
 from agentrft.report.diagnosis import diagnose
 from agentrft.store import Event
@@ -52,19 +54,29 @@ CHARTS = (
 )
 
 
-def overview(job: JobData, step: int | None) -> dict[str, Any]:
+def overview(
+    job: JobData, step: int | None, over: Thresholds = Thresholds(), prices: Prices = Prices()
+) -> dict[str, Any]:
     """The page of a job.
 
     Args:
         step: whose numbers are shown; the last one without it.
+        over: what counts as slow.
     """
     metrics, row = job.metrics, job.row
     events = job.runs.store.events(job.job_id)
     train = [row for row in metrics if row["phase"] == TRAIN]
     shown = next((row for row in train if row["step"] == step), train[-1] if train else {})
     validated = [row for row in metrics if row["phase"] == VALIDATION]
+    slow = latency(job, shown.get("step"), over)
+    charts = {chart.name: rows for chart in CHARTS if (rows := list(_ROWS[chart.name](metrics, train)))}
+    if slow["by_step"]:
+        charts[OVER.name] = slow["by_step"]
     return {
-        "job": job_line(row, metrics),
+        "job": job_line(row, metrics, prices),
+        "latency": slow,
+        "prices": vars(prices),
+        "steps_missing": job.steps_missing,
         "said": [one.as_dict() for one in diagnose(metrics)],
         "alarms": [_event(one) for one in events if "alarm" in one.data],
         "baseline": _baseline(validated),
@@ -72,7 +84,7 @@ def overview(job: JobData, step: int | None) -> dict[str, Any]:
         "shown_step": shown.get("step"),
         "tiles": tiles(shown, train[0] if train else {}),
         "bottleneck": shown.get("bottleneck"),
-        "charts": {chart.name: rows for chart in CHARTS if (rows := list(_ROWS[chart.name](metrics, train)))},
+        "charts": charts,
         "failures": shown.get("failures", {}),
         "failure_examples": shown.get("failure_examples", {}),
         "behaviours": shown.get("behaviours", {}),

@@ -5,8 +5,10 @@ from typing import Any
 
 from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.views import concurrency
 from agentrft.graders.uses import added_counts
 from agentrft.store.layout import TRAIN
+from agentrft.traffic.breaker import outage_of
 
 LATENCIES = Chart("tool_latency", "Mean latency of a call", "", unit="s", form=".2~g")
 ERRORS = Chart(
@@ -14,13 +16,35 @@ ERRORS = Chart(
 )
 GRADER_LATENCIES = Chart("grader_latency", "Mean latency of a grade", "", unit="s", form=".2~g")
 FAULTS = Chart("faults", "What broke, repeated with success or not", "By kind.", mark="bar", unit="times")
-CHARTS = (LATENCIES, ERRORS, GRADER_LATENCIES, FAULTS)
+LIMITED = Chart(
+    "limited", "Requests that were one too many (429)", "Each was repeated later.", mark="bar", unit="times"
+)
+JUDGES = Chart("judges", "Tokens of judges", "By grader.", mark="bar", unit="tokens", form="~s")
+CHARTS = (LATENCIES, ERRORS, GRADER_LATENCIES, FAULTS, LIMITED, JUDGES, *concurrency.CHARTS)
+# Of a request that was refused because others were too many; before it stands whose it was.
+RATE_LIMITED = ":rate_limited"
 
 
 def tools(job: JobData) -> dict[str, Any]:
     """The page."""
     train = [row for row in job.metrics if row["phase"] == TRAIN]
+    events = job.runs.store.events(job.job_id)
+    told = [one for one in map(outage_of, (event.message for event in events)) if one is not None]
     charts = {
+        "running": concurrency.running(job),
+        "outages": concurrency.outages(job, events),
+        "limited": [
+            {"step": row["step"], "series": f"{kind.removesuffix(RATE_LIMITED)}s", "value": count}
+            for row in train
+            for kind, count in (row.get("faults") or {}).items()
+            if kind.endswith(RATE_LIMITED)
+        ],
+        "judges": [
+            {"step": row["step"], "series": name, "value": tokens}
+            for row in train
+            for name, panel in (row.get("graders") or {}).items()
+            if (tokens := _tokens(panel.get("usage") or {}))
+        ],
         "tool_latency": _course(train, "tools", "latency_mean_s"),
         "tool_errors": _course(train, "tools", "errors"),
         "grader_latency": _course(train, "graders", "latency_mean_s"),
@@ -37,6 +61,8 @@ def tools(job: JobData) -> dict[str, Any]:
         "first_attempt_failures": _added(row.get("first_attempt_failures") or {} for row in train),
         "graders": _graders(train),
         "judge_tokens": _added(row.get("judge_tokens") or {} for row in train),
+        "outages": _added({endpoint: 1} for endpoint, is_down in told if is_down),
+        "steps_missing": job.steps_missing,
         "requests": sum(row.get("tool_requests") or 0 for row in train),
         "charts": {name: rows for name, rows in charts.items() if rows},
     }
@@ -89,6 +115,10 @@ def _course(train: Sequence[Mapping[str, Any]], of: str, name: str) -> list[dict
         for row in train
         for series, panel in (row.get(of) or {}).items()
     ]
+
+
+def _tokens(usage: Mapping[str, int]) -> int:
+    return usage.get("total_tokens") or usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
 
 
 def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
