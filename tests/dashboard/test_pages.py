@@ -244,6 +244,10 @@ def test_where_nothing_has_changed_nothing_is_sent_and_where_something_has_it_is
             assert (again.status_code, again.content, queries) == (304, b"", [])
             store.add_event(job_id, "info", "something happened")
             assert client.get(url, headers={"If-None-Match": tag}).status_code == 200
+        tag = client.get("/").headers["etag"]
+        assert client.get("/", headers={"If-None-Match": tag}).status_code == 304
+        store.add_event(job_id, "info", "something else happened")
+        assert client.get("/index.json", headers={"If-None-Match": tag}).status_code == 200
         both = f"/jobs/{job_id}/compare?with={stored_job(store, [], status='running')}"
         tag = client.get(both).headers["etag"]
         assert client.get(both, headers={"If-None-Match": tag}).status_code == 304
