@@ -211,7 +211,7 @@ class JobStore:
         return self._events(EVENTS.where(EVENT.job_id == job_id, EVENT.number > after).order_by(EVENT.number))
 
     def newest_numbers(self, job_id: str | None = None) -> tuple[int, int]:
-        """The numbers of the newest event and of the newest committed step, of a job or of all; 0 where there is none."""
+        """The numbers of the newest event and of the newest committed step, of a job or of all; 0 of none."""
         newest: list[int] = []
         with self.database.read() as connection:
             for table in (tables.events, tables.metrics):
