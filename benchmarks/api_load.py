@@ -1,6 +1,9 @@
 """Two hundred clients that poll a running job's status and events, beside its training.
 
-    python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 12]
+    python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 12] [--page]
+
+With `--page` one client follows the job's page instead, as an open dashboard does, but that it takes the whole page
+each time; what looks through the rollouts for it counts as the server's.
 
 One server, one job of the built-in model, without tools. Windows of steps take turns: without clients, with clients of
 the server, and with the same clients of a bare server, whose answers have the same sizes and take no work. How much
@@ -21,6 +24,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import httpx
 import numpy
 import psutil
 from openai import OpenAI
@@ -29,6 +33,8 @@ from benchmarks.harness import OURS, ROOT, machine, report
 from benchmarks.pollers import Clients
 
 WINDOW_STEPS = 3
+# How often an open page asks for what is new.
+PAGE_S = 1.5
 SIDES = ALONE, BARE, WATCHED = "alone", "bare", "watched"
 THINGS = ("rain", "bread", "a harbour", "chess", "a long night", "ants", "snow", "an old clock")
 GRADER = "def grade(sample, item):\n    text = sample['output_text']\n    return text.count('e') / max(1, len(text))\n"
@@ -151,7 +157,13 @@ class Cores:
         return {name: round(seconds / self._seconds[side], 3) for name, seconds in self._used[side].items()}
 
     def _now(self) -> dict[str, float]:
-        return {name: sum(process.cpu_times()[:2]) for name, process in self._processes.items()}
+        return {name: _cpu_seconds(process) for name, process in self._processes.items()}
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """With what it started beside itself to look through rollouts, as far as that has ended; workers train on."""
+    user, system, ended_user, ended_system = process.cpu_times()[:4]
+    return user + system + ended_user + ended_system
 
 
 async def measure(
@@ -159,6 +171,8 @@ async def measure(
 ) -> dict[str, Any]:
     path = f"/v1/fine_tuning/jobs/{job_id}"
     paths, port = (path, f"{path}/events?limit=20"), urlsplit(url).port
+    if arguments.page:
+        paths = (f"/dashboard/jobs/{job_id}",)
     assert port is not None and bare.stdout is not None
     bare_port = int(bare.stdout.readline())
     clients = Clients(arguments.clients, arguments.interval_s)
@@ -171,7 +185,7 @@ async def measure(
     for number in range(arguments.rounds):
         for side in SIDES if number % 2 == 0 else SIDES[::-1]:
             if side == BARE:
-                sizes = [len(client.get(one.removeprefix("/v1"), cast_to=bytes)) for one in paths]
+                sizes = [len(httpx.get(f"http://127.0.0.1:{port}{one}", timeout=120).content) for one in paths]
                 clients.poll(side, bare_port, tuple(f"/{size}" for size in sizes))
             else:
                 clients.poll(*((side, port, paths) if side == WATCHED else ()))
@@ -209,10 +223,13 @@ def percentile_ms(latencies: list[float], share: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--interval-s", type=float, default=5.0)
+    parser.add_argument("--page", action="store_true", help="one page that follows the job, in place of clients")
+    parser.add_argument("--clients", type=int)
+    parser.add_argument("--interval-s", type=float)
     parser.add_argument("--rounds", type=int, default=24)
     arguments = parser.parse_args()
+    arguments.clients = arguments.clients or (1 if arguments.page else 200)
+    arguments.interval_s = arguments.interval_s or (PAGE_S if arguments.page else 5.0)
     # Ended, it ends the server, which would go on training beside the next run.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as folder:
@@ -234,7 +251,7 @@ def main() -> None:
             bare.wait()
             server.terminate()
             server.wait(30)
-    report("api_load", {"machine": machine(2), "summary": summary})
+    report("api_load_page" if arguments.page else "api_load", {"machine": machine(2), "summary": summary})
 
 
 if __name__ == "__main__":
