@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
+from agentrft.chat import load_codec
 from agentrft.job import NoProgress, Stop, create_job, run_job
+from agentrft.models.catalog import resolve_model
+from agentrft.models.load import model_folder
 from agentrft.report.diagnosis import diagnose
 from agentrft.spec import load_job
-from tests.job.tiny_job import write_job
+from tests.job.tiny_job import WORDS, one_thread, prompt, train_and_save, untrained, write_job
 from tests.traffic.chaos_server import ChaosServer, ok, status
 
 CONSTANT = "def grade(sample, item):\n    return {}\n"
@@ -40,11 +44,29 @@ async def test_why_a_real_job_learns_nothing_is_named_after_two_steps(
     key: str, tiny_model: Path, tmp_path: Path
 ) -> None:
     async with ChaosServer(default=status(400) if key == "tools_fail" else ok("red")) as server:
-        changes = {"baseline": {"enabled": False}, **CASES[key]}
-        # More rollouts than other tests have: what differs within groups must show.
-        changes["hyperparameters"] = {"compute_multiplier": 1, **CASES[key].get("hyperparameters", {})}
-        job = load_job(write_job(tmp_path, tiny_model, server.url, **changes))
-        store, job_id = create_job(job)
-        await run_job(job, store, job_id, progress=NoProgress(), stop=Stop())
-    trained = [row for row in store.metrics(job_id) if row["phase"] == "train"]
+        trained = await trained_steps(tmp_path, tiny_model, server.url, **CASES[key])
     assert diagnose(trained[:2])[0].key == key, [one.text for one in diagnose(trained[:2])]
+
+
+@pytest.mark.slow
+async def test_a_model_whose_turns_end_at_once_is_named_after_two_steps(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m")))
+    codec = load_codec(tokenizer, "tiny")
+    # As where a template's generation prompt leads straight to the token that ends a turn.
+    silent = [[(codec, [*prompt(word), {"role": "assistant", "content": ""}]) for word in WORDS[:4]]] * 30
+    with one_thread():
+        model = train_and_save(untrained(tokenizer), tokenizer, silent, tmp_path / "silent")
+    async with ChaosServer() as server:
+        trained = await trained_steps(tmp_path / "job", model, server.url, grader=python(LENGTH), warm_start=None)
+    assert diagnose(trained[:2])[0].key == "empty_turns", [one.text for one in diagnose(trained[:2])]
+
+
+async def trained_steps(folder: Path, model: Path, url: str, **changes: Any) -> list[dict[str, Any]]:
+    """The metrics of a job's training steps."""
+    # More rollouts than other tests have: what differs within groups must show.
+    hyperparameters = {"compute_multiplier": 1, **changes.pop("hyperparameters", {})}
+    changes = {"baseline": {"enabled": False}, "hyperparameters": hyperparameters, **changes}
+    job = load_job(write_job(folder, model, url, **changes))
+    store, job_id = create_job(job)
+    await run_job(job, store, job_id, progress=NoProgress(), stop=Stop())
+    return [row for row in store.metrics(job_id) if row["phase"] == "train"]
