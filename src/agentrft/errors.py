@@ -34,6 +34,11 @@ class UserError(AgentRFTError):
         self.remedy = remedy
 
 
+def missing_package(what: str, package: str, *, extra: str) -> UserError:
+    """That `what` needs a package which an extra of ours brings."""
+    return UserError(f"{what} needs the package '{package}'.", f"Run `pip install 'agentrft[{extra}]'`.")
+
+
 class EndpointError(UserError):
     """A tool or grader endpoint of the user cannot be used: down, refusing the headers, or answering nonsense."""
 

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from agentrft import wire
 from agentrft.cli.output import Output, configure_logging
-from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError
+from agentrft.errors import AgentRFTError, Interrupted, JobPaused, UserError, missing_package
 
 LABELS: dict[type[AgentRFTError], tuple[str, str]] = {
     Interrupted: ("Stopped", "yellow"),
@@ -34,9 +34,7 @@ def needing(command: str, extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("agentrft"):
             raise
-        raise UserError(
-            f"`agentrft {command}` needs the package '{error.name}'.", f"Run `pip install 'agentrft[{extra}]'`."
-        ) from error
+        raise missing_package(f"`agentrft {command}`", error.name, extra=extra) from error
 
 
 class CommandFailed(AgentRFTError):

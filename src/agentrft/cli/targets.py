@@ -10,6 +10,7 @@ import typer
 
 from agentrft.data import each_demonstration, each_preference, load_demonstrations, load_samples
 from agentrft.errors import UserError
+from agentrft.sinks import check_requirements
 from agentrft.spec import AnyJobSpec, JobSpec, TuningSpec, load_job, with_rollouts
 from agentrft.store import JobStore
 
@@ -75,11 +76,13 @@ def check_inputs(spec: AnyJobSpec) -> None:
     """What can be found wrong in a moment: before torch is imported, and before a job is made of it.
 
     Raises:
-        UserError: a data file, the grader, the model's name, or what is asked of the model.
+        UserError: an integration, a data file, the grader, the model's name, or what is asked of the model.
         EndpointError: nothing is there where a tool, a hook or a grader should be.
     """
     from agentrft.job.model_files import check_model_files
 
+    for integration in spec.integrations:
+        check_requirements(integration)
     if isinstance(spec, JobSpec):
         _check_samples(spec)
     else:

@@ -6,6 +6,7 @@ from typing import Any
 
 from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused, NotTrainableError
 from agentrft.job.inputs import check_unchanged, file_digests
+from agentrft.job.metrics_out import MetricsOut
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
@@ -16,6 +17,7 @@ from agentrft.job.train import Trainer
 from agentrft.job.tuning import TuningRuntime, tune
 from agentrft.job.warm_start import warm_start
 from agentrft.report.ways import Ways, cli_ways
+from agentrft.sinks import check_requirements
 from agentrft.spec import AnyJobSpec, BaseJobSpec, JobSpec, ResolvedHyperparameters, ResolvedTuning, TuningSpec
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TRAIN, step_folder
@@ -111,34 +113,53 @@ async def run_job(
         store.recover(job_id)
         store.rewrite_metrics_file(job_id)
         store.set_status(job_id, "running")
+        metrics_out = MetricsOut(spec.integrations, store, job_id, progress)
         try:
-            if isinstance(spec, JobSpec):
-                ways = ways or cli_ways(has_warm_start=spec.warm_start is not None)
-                await _reinforce(spec, store, job_id, progress, stop, warm_start_only, ways)
-            else:
-                await _tune(spec, store, job_id, progress, stop)
-        except Interrupted:
-            store.set_status(job_id, "interrupted")
-            raise
-        except (JobPaused, ArtifactsError) as pause:
-            # How a paused job goes on is said by whoever runs it.
-            told = f"{pause.cause} {pause.remedy}" if isinstance(pause, ArtifactsError) else pause.cause
-            store.set_status(job_id, "paused", error=pause.cause, events=[("warning", told)])
-            raise
-        except AgentRFTError as error:
-            # How to go on is said by whoever runs the job.
-            shown = error.cause if isinstance(error, JobFailedError) else str(error)
-            # The long way on is said once, in the error.
-            told = error.cause if isinstance(error, NotTrainableError) else shown
-            store.set_status(job_id, "failed", error=shown, events=[("error", told)])
-            raise
-        except BaseException as error:  # whatever it was, the job is no longer "running"
-            store.set_status(job_id, "interrupted", error=f"{type(error).__name__}: {error}")
-            raise
-        if warm_start_only:
-            store.set_status(job_id, "interrupted")
+            await _run(spec, store, job_id, metrics_out, stop, warm_start_only, ways)
+        finally:
+            await metrics_out.close(store.get_job(job_id).status)
+
+
+async def _run(
+    spec: AnyJobSpec,
+    store: JobStore,
+    job_id: str,
+    progress: Progress,
+    stop: Stop,
+    warm_start_only: bool,
+    ways: Ways | None,
+) -> None:
+    """As `run_job`, which holds the job: whatever happens, its status says so afterwards."""
+    try:
+        for integration in spec.integrations:
+            check_requirements(integration)
+        if isinstance(spec, JobSpec):
+            ways = ways or cli_ways(has_warm_start=spec.warm_start is not None)
+            await _reinforce(spec, store, job_id, progress, stop, warm_start_only, ways)
         else:
-            store.set_status(job_id, "succeeded", events=[("info", _best(store.get_job(job_id))), ("info", COMPLETED)])
+            await _tune(spec, store, job_id, progress, stop)
+    except Interrupted:
+        store.set_status(job_id, "interrupted")
+        raise
+    except (JobPaused, ArtifactsError) as pause:
+        # How a paused job goes on is said by whoever runs it.
+        told = f"{pause.cause} {pause.remedy}" if isinstance(pause, ArtifactsError) else pause.cause
+        store.set_status(job_id, "paused", error=pause.cause, events=[("warning", told)])
+        raise
+    except AgentRFTError as error:
+        # How to go on is said by whoever runs the job.
+        shown = error.cause if isinstance(error, JobFailedError) else str(error)
+        # The long way on is said once, in the error.
+        told = error.cause if isinstance(error, NotTrainableError) else shown
+        store.set_status(job_id, "failed", error=shown, events=[("error", told)])
+        raise
+    except BaseException as error:  # whatever it was, the job is no longer "running"
+        store.set_status(job_id, "interrupted", error=f"{type(error).__name__}: {error}")
+        raise
+    if warm_start_only:
+        store.set_status(job_id, "interrupted")
+    else:
+        store.set_status(job_id, "succeeded", events=[("info", _best(store.get_job(job_id))), ("info", COMPLETED)])
 
 
 def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:

@@ -15,6 +15,7 @@ from agentrft.spec.graders import (
     TextSimilarityGraderSpec,
 )
 from agentrft.spec.hyperparameters import Hyperparameters, ResolvedHyperparameters
+from agentrft.spec.integrations import IntegrationSpec
 from agentrft.spec.job import JobSpec, WarmStartSpec
 from agentrft.spec.loading import expand_variables, load_any_job, load_job, parse_any_job, parse_job
 from agentrft.spec.response_format import ResponseFormat
@@ -29,6 +30,7 @@ __all__ = [
     "EndpointGraderSpec",
     "GraderSpec",
     "Hyperparameters",
+    "IntegrationSpec",
     "JobSpec",
     "McpToolSpec",
     "MultiGraderSpec",

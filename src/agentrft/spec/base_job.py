@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from agentrft.spec.base import SpecModel
 from agentrft.spec.chat_template import TemplateVariables
+from agentrft.spec.integrations import WithIntegrations
 
 
-class BaseJobSpec(SpecModel):
+class BaseJobSpec(WithIntegrations):
     """What jobs of every method have. All paths are absolute once a job was loaded from a file.
 
     Attributes:
@@ -27,6 +27,7 @@ class BaseJobSpec(SpecModel):
             `float32`.
         deterministic: a fixed schedule of batches, so that a resumed job ends with the very same numbers; slower.
         output_dir: the folder of jobs.
+        integrations: where the metrics of its steps go beside the job's own record.
     """
 
     model: str

@@ -41,7 +41,7 @@ def describe_errors(
         shown = problems[0].get("input")
         # A URL may have a password or a key in its query.
         secret = any(name in where for name in SECRET_MAPPINGS) or (
-            where.endswith("url") and any(mark in str(shown) for mark in "@?")
+            where.endswith(("url", "uri")) and any(mark in str(shown) for mark in "@?")
         )
         showable = isinstance(shown, str | int | float | bool) and not secret
         found = f" (found {shown_value(shown)})" if showable else ""

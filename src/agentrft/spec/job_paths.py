@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agentrft.errors import UserError
+from agentrft.spec.integrations import IntegrationSpec
 from agentrft.spec.job import JobSpec
 from agentrft.spec.start import start_weights
 from agentrft.spec.tuning import TuningSpec
 
 J = TypeVar("J", bound=JobSpec | TuningSpec)
+SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,27 @@ def with_absolute_paths(job: J, folder: Path, source: str) -> J:
         changes |= {"tools": tools, "grader": _with_sources(job.grader, paths), "holdout_graders": holdouts}
     if job.start_from is not None:
         changes |= _with_start(job, paths.absolute(job.start_from, "start_from", is_resolved=True), source)
+    changes["integrations"] = tuple(_with_place(one, place, paths) for place, one in enumerate(job.integrations))
     if job.model.startswith((".", "/", "~")):
         changes["model"] = str(paths.absolute(job.model, "model", is_resolved=True))
     return job.with_data_files(files, **changes)
+
+
+def _with_place(integration: IntegrationSpec, place: int, paths: _Paths) -> IntegrationSpec:
+    """An integration that is in the file system, wherever the job is resumed from."""
+    where = f"integrations[{place}].{integration.type}"
+    if integration.type == "tensorboard" and integration.tensorboard.folder is not None:
+        folder = paths.absolute(integration.tensorboard.folder, f"{where}.folder", is_resolved=True)
+        return integration.model_copy(
+            update={"tensorboard": integration.tensorboard.model_copy(update={"folder": folder})}
+        )
+    if integration.type == "mlflow" and integration.mlflow.tracking_uri is not None:
+        uri = integration.mlflow.tracking_uri
+        prefix = SQLITE if uri.startswith(SQLITE) else ""
+        if prefix or (":" not in uri and uri != "databricks"):
+            uri = f"{prefix}{paths.absolute(uri.removeprefix(prefix), f'{where}.tracking_uri', is_resolved=True)}"
+        return integration.model_copy(update={"mlflow": integration.mlflow.model_copy(update={"tracking_uri": uri})})
+    return integration
 
 
 def _with_start(job: JobSpec | TuningSpec, start: Path, source: str) -> dict[str, Any]:

@@ -303,12 +303,12 @@ class JobStore:
 
     # --- metrics
 
-    def metrics(self, job_id: str) -> list[dict[str, Any]]:
-        """`{"phase", "step", **metrics}` of every committed step, in the order of their commits."""
+    def metrics(self, job_id: str, *, skip: int = 0) -> list[dict[str, Any]]:
+        """`{"phase", "step", **metrics}` of every committed step but the first `skip`, in the order of commits."""
         table = tables.metrics
         query = select(table.c.phase, table.c.step, table.c["values"]).where(table.c.job_id == job_id)
         with self.database.read() as connection:
-            rows = connection.execute(query.order_by(table.c.number))
+            rows = connection.execute(query.order_by(table.c.number).offset(skip))
             return [{"phase": phase, "step": step, **as_mapping(values)} for phase, step, values in rows]
 
     def rewrite_metrics_file(self, job_id: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from agentrft.errors import AgentRFTError, EndpointError, UserError
+from agentrft.errors import AgentRFTError, EndpointError, missing_package
 from agentrft.spec import McpToolSpec
 from agentrft.tools.mcp_listing import ToolDefinition, listed_tools
 from agentrft.tools.mcp_session import last_words, reason_of, without_output_checks
@@ -93,7 +93,7 @@ class McpConnector:
         try:
             import mcp  # noqa: F401
         except ModuleNotFoundError as error:
-            raise UserError(f"{self.label} needs the package 'mcp'.", "Run `pip install 'agentrft[mcp]'`.") from error
+            raise missing_package(self.label, "mcp", extra="mcp") from error
         found: list[ToolDefinition] | BaseException = []
 
         def ask() -> None:

@@ -14,6 +14,7 @@ from agentrft.job.check.rows import check_prompts, check_rows
 from agentrft.job.check.trial import roll_out
 from agentrft.job.references import ModelReference, starting_point
 from agentrft.job.runtime import Runtime
+from agentrft.sinks import check_requirements
 from agentrft.spec import JobSpec
 
 
@@ -36,6 +37,10 @@ async def check_job(
     if spec.response_format is not None:
         for part in spec.response_format.unenforced:
             report.warn("response_format", f"answers are not held against it: {part}.", "Say it in another way.")
+    for integration in spec.integrations:
+        with report.part(f"integration {integration.type}"):
+            check_requirements(integration)
+            report.ok(f"integration {integration.type}", "its package and what it needs of the environment are there")
     say("data")
     rows = check_rows(spec, report)
     await check_sources(spec, report)

@@ -13,6 +13,7 @@ from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS, fill_secrets, has_hidden
 from agentrft.models.local_files import known_variables
 from agentrft.server.creation.hosts import check_host
+from agentrft.server.creation.integrations import read_integrations
 from agentrft.server.creation.judges import with_own_judges
 from agentrft.server.errors import ApiError
 from agentrft.server.inference.template_variables import TemplateWish, chosen_variables
@@ -28,7 +29,17 @@ from agentrft.spec.shown import plain_key, shown_key, shown_value
 from agentrft.traffic import public_url
 
 J = TypeVar("J", bound=JobSpec | TuningSpec)
-OF_THE_API = ("model", "training_file", "validation_file", "suffix", "seed", "metadata", "method", "rft")
+OF_THE_API = (
+    "model",
+    "training_file",
+    "validation_file",
+    "suffix",
+    "seed",
+    "metadata",
+    "integrations",
+    "method",
+    "rft",
+)
 # What Azure's clients send, about machines of theirs.
 OF_AZURE = ("trainingType",)
 # Ours, beside the API's: through the SDK as `extra_body`.
@@ -124,6 +135,7 @@ def read_request(
         files = {name: _file_path(warm_start[name], f"warm_start.{name}", records, settings) for name in given}
         raw["warm_start"] = {**warm_start, **files}
     raw |= {name: body[name] for name in ("suffix", "seed", "metadata") if body.get(name) is not None}
+    raw["integrations"] = integrations = read_integrations(body.get("integrations"), settings)
     method = _method(body)
     raw["method"] = method
     _refuse_source_files(method)
@@ -148,6 +160,7 @@ def read_request(
         "suffix": body.get("suffix"),
         "metadata": body.get("metadata"),
         "method": shown_method(method),
+        "integrations": integrations,
         "priority": priority,
         "ours": {name: body[name] for name in ("seed", *OURS) if body.get(name) is not None},
     }
@@ -235,14 +248,9 @@ def parts_of(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _check_fields(body: dict[str, Any]) -> None:
-    integrations = body.get("integrations")
-    if integrations:
-        raise ApiError(
-            400, "integrations: none are supported here; leave it out.", param="integrations", code="unsupported"
-        )
     if body.get("hyperparameters") and (body.get("method") is not None or body.get("rft") is not None):
         raise ApiError(400, "hyperparameters: belongs into the method.", param="hyperparameters", code="invalid_value")
-    known = {*OF_THE_API, *OURS, *OF_AZURE, "integrations", "hyperparameters", SECRETS_FROM}
+    known = {*OF_THE_API, *OURS, *OF_AZURE, "hyperparameters", SECRETS_FROM}
     unknown = sorted(set(body) - known)
     if unknown:
         raise ApiError(

@@ -50,7 +50,8 @@ def job_object(
         "result_files": list(result_files),
         "trained_tokens": trained_tokens if is_done else None,
         "seed": job.seed,
-        "integrations": [],
+        # Jobs of earlier versions have none.
+        "integrations": request.get("integrations", []),
         "metadata": request["metadata"],
         "method": request["method"],
         "hyperparameters": {

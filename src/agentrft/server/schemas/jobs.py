@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from agentrft.server.schemas.base import Answer, Nothing, Page, PageWithEnds, Seconds
+from agentrft.server.schemas.base import Answer, Page, PageWithEnds, Seconds
+from agentrft.spec.integrations import MOST_INTEGRATIONS, IntegrationSpec
 
 Auto = Literal["auto"]
 
@@ -61,7 +62,7 @@ class Job(Answer):
     result_files: list[str]
     trained_tokens: int | None
     seed: int
-    integrations: Nothing
+    integrations: Annotated[list[IntegrationSpec], Field(max_length=MOST_INTEGRATIONS)]
     metadata: dict[str, str] | None
     method: Annotated[Reinforcement | Supervised | Preference, Field(discriminator="type")]
     hyperparameters: Hyperparameters
