@@ -10,7 +10,7 @@ import typer
 
 from agentrft.data import each_demonstration, each_preference, load_demonstrations, load_samples
 from agentrft.errors import UserError
-from agentrft.sinks import check_requirements
+from agentrft.sinks.requirements import check_requirements
 from agentrft.spec import AnyJobSpec, JobSpec, TuningSpec, load_job, with_rollouts
 from agentrft.store import JobStore
 

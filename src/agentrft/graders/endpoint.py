@@ -9,6 +9,7 @@ from agentrft import wire
 from agentrft.graders.base import Grade, GraderFailure, GraderSample
 from agentrft.graders.scores import finite_score
 from agentrft.spec.graders import EndpointGraderSpec
+from agentrft.tracing import outgoing_headers
 from agentrft.traffic import MAX_BODY_BYTES, Answer, Endpoint, Fault, Notify, Traffic, notify_nobody, shorten
 from agentrft.wire import WireError
 
@@ -54,7 +55,8 @@ class EndpointGrader:
         """
         started = time.perf_counter()
         body = wire.dump({"sample": sample.as_payload(), "item": item, "trace_id": trace_id}).encode()
-        sent = await self.endpoint.send(body, {"X-Trace-Id": trace_id}, _read, trace_id=trace_id)
+        headers = {"X-Trace-Id": trace_id, **outgoing_headers()}
+        sent = await self.endpoint.send(body, headers, _read, trace_id=trace_id)
         verdict = sent.verdict
         if isinstance(verdict, Fault):
             message = f"{self.endpoint.public_url}: {verdict.message}, {sent.attempts} attempt(s)"

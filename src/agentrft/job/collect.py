@@ -14,6 +14,7 @@ from agentrft.report.summary import SAME_REWARD
 from agentrft.rollout import FailedReward, Rollout, RolloutTask
 from agentrft.store import PendingRollout
 from agentrft.store.layout import TRAIN
+from agentrft.tracing import with_attributes
 
 T = TypeVar("T")
 
@@ -153,7 +154,8 @@ class Collector:
                 for task, session in decisions.in_order(zip(tasks, sessions, strict=True)):
                     group.create_task(run(task, session))
 
-        await self._stop.or_stopped(run_all())
+        with with_attributes({"agentrft.phase": phase}):
+            await self._stop.or_stopped(run_all())
         graded = all(rollout.outcome != "infra_failed" for rollout in done.values())
         if self._store is not None and deterministic and graded:
             rows = [PendingRollout(phase, step, task.key, done[task.key].as_dict()) for task in tasks]

@@ -8,14 +8,16 @@ from typing import Any
 
 from agentrft.job.progress import Progress
 from agentrft.rollout import Rollout
-from agentrft.sinks import Feed, RunFacts, new_sink, secrets_of
+from agentrft.sinks import Feed, RunFacts, new_sink
+from agentrft.sinks.requirements import secrets_of
 from agentrft.spec import IntegrationSpec
 from agentrft.store import JobStore
 from agentrft.traffic import Redactor, shorten
 
-# How long an ended job waits for what is not sent yet; one that was asked to stop has less (`server.workers.leases`).
+# How long an ended job waits for what is not sent yet; one that was asked to stop has less: see
+# `STOP_GRACE_S` in `server.workers.leases`.
 LAST_S = 30.0
-LAST_OF_STOPPED_S = 3.0
+LAST_OF_STOPPED_S = 2.0
 
 
 class MetricsOut:

@@ -12,12 +12,13 @@ from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
 from agentrft.job.runtime import Runtime
 from agentrft.job.secrets import restored_spec, stored_spec
+from agentrft.job.spans import traced
 from agentrft.job.stop import Stop
 from agentrft.job.train import Trainer
 from agentrft.job.tuning import TuningRuntime, tune
 from agentrft.job.warm_start import warm_start
 from agentrft.report.ways import Ways, cli_ways
-from agentrft.sinks import check_requirements
+from agentrft.sinks.requirements import check_requirements
 from agentrft.spec import AnyJobSpec, BaseJobSpec, JobSpec, ResolvedHyperparameters, ResolvedTuning, TuningSpec
 from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import TRAIN, step_folder
@@ -115,7 +116,8 @@ async def run_job(
         store.set_status(job_id, "running")
         metrics_out = MetricsOut(spec.integrations, store, job_id, progress)
         try:
-            await _run(spec, store, job_id, metrics_out, stop, warm_start_only, ways)
+            async with traced(spec, store, job_id, progress):
+                await _run(spec, store, job_id, metrics_out, stop, warm_start_only, ways)
         finally:
             await metrics_out.close(store.get_job(job_id).status)
 

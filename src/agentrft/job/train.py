@@ -21,6 +21,7 @@ from agentrft.job.group_source import GroupSource, LocalGroups
 from agentrft.job.progress import Progress
 from agentrft.job.replay import Replay
 from agentrft.job.runtime import Runtime
+from agentrft.job.spans import note_update, update_span
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import note_advantages, note_tokens, training_group
@@ -148,7 +149,9 @@ class Trainer:
         plan = self._learner.plan(trainable, self._replay.rows(step, runtime.hyperparameters.replay_rollouts))
         trained = [group.kept for group in kept]
         note_advantages(trained, plan)
-        update: UpdateMetrics = await runtime.compute(self._learner.update, plan)
+        with update_span(TRAIN, step) as span:
+            update: UpdateMetrics = await runtime.compute(self._learner.update, plan)
+            note_update(span, runtime.policy.version, update.as_dict())
         note_tokens(trained, plan, update.seen)
         if not ahead:
             await runtime.publish_policy()

@@ -15,6 +15,7 @@ from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.progress import Progress
 from agentrft.job.schedule import samples_of_step
+from agentrft.job.spans import note_update, update_span
 from agentrft.job.stop import Stop
 from agentrft.job.token_limits import check_given
 from agentrft.job.tuning_examples import examples_of, mean_of, parts_of
@@ -156,7 +157,9 @@ class _Tuning:
         batch_size = runtime.hyperparameters.batch_size
         batch = samples_of_step(runtime.train, batch_size=batch_size, seed=runtime.spec.seed, step=step)
         await self._prepare(batch)
-        found = await runtime.compute(runtime.examples.update, self._learner, runtime.codec, batch)
+        with update_span(TRAIN, step) as seen:
+            found = await runtime.compute(runtime.examples.update, self._learner, runtime.codec, batch)
+            note_update(seen, runtime.policy.version, found)
         version = runtime.policy.version
         return {**found, "examples": len(batch), "policy_version": version, "step_s": time.perf_counter() - started}
 

@@ -16,6 +16,7 @@ from agentrft.job.collect import Collector
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import samples_of_step, shuffled
+from agentrft.job.spans import note_update, update_span
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import demonstrated_rows, training_rows
@@ -89,7 +90,9 @@ class _WarmStart:
                 examples, batch_size=spec.batch_size, seed=runtime.spec.seed + before, step=batch - before
             )
             rows = rows_of(chosen)
-            found = await runtime.compute(learner.supervised_update, rows)
+            with update_span(WARM_START, batch) as seen:
+                found = await runtime.compute(learner.supervised_update, rows)
+                note_update(seen, runtime.policy.version, {"loss": found.loss})
             await runtime.compute(
                 partial(save_checkpoint, warm_start_folder(self._folder, batch), learner, weights=False)
             )

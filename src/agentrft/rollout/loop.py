@@ -18,9 +18,20 @@ from typing import Any
 from agentrft.chat import AssistantTurn, ChatCodec
 from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
-from agentrft.graders import Grader, GraderFailure, GraderSample, GraderUse, added_uses
+from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, GraderUse, added_uses
 from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
 from agentrft.rollout.record import Fork, Rollout, ToolCallRecord, Turn, grader_sample
+from agentrft.rollout.spans import (
+    call_span,
+    grade_span,
+    note_call,
+    note_generation,
+    note_grade,
+    note_rollout,
+    note_said,
+    rollout_span,
+    turn_span,
+)
 from agentrft.tools import Toolbox, ToolCall, ToolFailure, fits_schema
 
 ATTEMPTS = 2
@@ -139,6 +150,12 @@ class RolloutRunner:
         Never raises for what a rollout may meet: the record's `outcome` says how it ended.
         """
         trace_id = f"trace_{uuid.uuid4().hex}"
+        with rollout_span(trace_id, task.sample.sample_id, task.step, task.index) as seen:
+            rollout = await self._attempts(task, session, trace_id)
+            note_rollout(seen, rollout)
+        return rollout
+
+    async def _attempts(self, task: RolloutTask, session: Session, trace_id: str) -> Rollout:
         started_at = time.time()
         attempt, requests, faults, given_up = 1, 0, Counter[str](), []
         graders: dict[str, GraderUse] = {}
@@ -213,7 +230,7 @@ class RolloutRunner:
     async def _grade(self, record: Rollout, episode: _Episode) -> None:
         record.output_text = episode.output_text
         sample = grader_sample(record)
-        grade = await self._grader.grade(sample, item=episode.task.sample.item, trace_id=episode.trace_id)
+        grade = await self._graded(self._grader, self._grader.name, episode, sample, trains=True)
         # What each grader took is the record's.
         record.graders, record.grade = grade.uses(self._grader.name), replace(grade, parts={})
         record.reward = grade.score
@@ -223,10 +240,7 @@ class RolloutRunner:
     async def _score_holdouts(self, episode: _Episode, sample: GraderSample) -> dict[str, float]:
         """What the holdout graders say. One that fails costs the rollout nothing: it is counted, and has no score."""
         grades = await asyncio.gather(
-            *(
-                grader.grade(sample, item=episode.task.sample.item, trace_id=episode.trace_id)
-                for grader in self._holdouts.values()
-            ),
+            *(self._graded(grader, name, episode, sample, trains=False) for name, grader in self._holdouts.items()),
             return_exceptions=True,
         )
         scores = {}
@@ -240,6 +254,14 @@ class RolloutRunner:
                 episode.count("holdout", grade.faults)
                 scores[name] = grade.score
         return scores
+
+    async def _graded(
+        self, grader: Grader, name: str, episode: _Episode, sample: GraderSample, *, trains: bool
+    ) -> Grade:
+        with grade_span(episode.trace_id, name, trains=trains) as seen:
+            grade = await grader.grade(sample, item=episode.task.sample.item, trace_id=episode.trace_id)
+            note_grade(seen, grade)
+        return grade
 
     async def _converse(self, episode: _Episode, session: Session) -> None:
         appended = self._codec.prompt_ids(episode.messages, episode.tools)
@@ -306,32 +328,39 @@ class RolloutRunner:
             seed=task.turn_seed(episode.attempt, number),
             deadline_s=limits.turn_timeout_s,
         )
+        prompt = episode.context + appended
         started = time.perf_counter()
-        generation: Generation = await session.generate(appended, sampling)
-        if generation.policy_version != task.policy_version:
-            message = f"sampled by version {generation.policy_version}, where {task.policy_version} was expected"
-            raise EngineFailure("policy_version", message)
+        with turn_span(episode.trace_id, episode.attempt, number, sampling) as seen:
+            generation: Generation = await session.generate(appended, sampling)
+            generation_s = time.perf_counter() - started
+            note_generation(seen, generation, len(prompt))
+            if generation.policy_version != task.policy_version:
+                message = f"sampled by version {generation.policy_version}, where {task.policy_version} was expected"
+                raise EngineFailure("policy_version", message)
+            said = self._parsed(episode, generation, prompt, number)
+            note_said(seen, said)
         turn = Turn(
             appended,
             generation.token_ids,
             generation.logprobs,
             generation.finish_reason,
             generation.policy_version,
-            generation_s=time.perf_counter() - started,
+            generation_s=generation_s,
         )
         episode.turns.append(turn)
-        prompt = episode.context + appended
         episode.context = prompt + generation.token_ids
+        if said.message.get("reasoning_content"):
+            turn.reasoning_tokens = self._codec.reasoning_tokens(generation.token_ids, prompt, episode.tools)
+        return turn, said
+
+    def _parsed(self, episode: _Episode, generation: Generation, prompt: list[int], number: int) -> AssistantTurn:
         call_numbers = iter(range(len(generation.token_ids) + 1))
 
         def new_call_id() -> str:
             text = f"{episode.trace_id}/{episode.attempt}/{number}/{next(call_numbers)}"
             return f"call_{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
-        said = self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id=new_call_id)
-        if said.message.get("reasoning_content"):
-            turn.reasoning_tokens = self._codec.reasoning_tokens(generation.token_ids, prompt, episode.tools)
-        return turn, said
+        return self._codec.parse(generation.token_ids, prompt, episode.tools, new_call_id=new_call_id)
 
     async def _call_tools(self, episode: _Episode, turn: Turn, said: AssistantTurn) -> list[dict[str, Any]]:
         """Run a turn's calls in parallel; results in the order asked.
@@ -358,6 +387,12 @@ class RolloutRunner:
     async def _call(self, episode: _Episode, call: ToolCall, refusal: Refusal | None) -> ToolCallRecord:
         if refusal is not None:
             return ToolCallRecord(call.call_id, call.name, call.arguments, refusal.text, refusal.status, 0.0, 0)
+        with call_span(episode.trace_id, episode.attempt, len(episode.turns) - 1, call) as seen:
+            record = await self._made(episode, call)
+            note_call(seen, record)
+        return record
+
+    async def _made(self, episode: _Episode, call: ToolCall) -> ToolCallRecord:
         tool = self._toolbox.tools[call.name]
         try:
             result = await tool.call(

@@ -6,6 +6,5 @@ A sink never stops or slows a job: each has a thread of its own, which reads com
 from agentrft.sinks.base import Record, RunFacts, Sink, numbers
 from agentrft.sinks.feed import Feed
 from agentrft.sinks.opening import new_sink
-from agentrft.sinks.requirements import check_requirements, secrets_of
 
-__all__ = ["Feed", "Record", "RunFacts", "Sink", "check_requirements", "new_sink", "numbers", "secrets_of"]
+__all__ = ["Feed", "Record", "RunFacts", "Sink", "new_sink", "numbers"]

@@ -6,6 +6,7 @@ from typing import Any
 from agentrft import wire
 from agentrft.spec import HookSpec
 from agentrft.tools.base import ToolFailure
+from agentrft.tracing import outgoing_headers
 from agentrft.traffic import Answer, Endpoint, Fault, Notify, Traffic, notify_nobody
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def _endpoint(label: str, spec: HookSpec, notify: Notify, outage_deadline_s: flo
 async def _post(endpoint: Endpoint, body: dict[str, Any]) -> Fault | None:
     trace_id, attempt = body["trace_id"], str(body["attempt"])
     headers = {"X-Trace-Id": trace_id, "X-Attempt": attempt, "Idempotency-Key": f"{trace_id}-{attempt}-{body['type']}"}
+    headers |= outgoing_headers()
     sent = await endpoint.send(wire.dump(body).encode(), headers, _read, trace_id=trace_id)
     return sent.verdict if isinstance(sent.verdict, Fault) else None
 

@@ -8,6 +8,7 @@ from typing import Any
 from agentrft.spec import HttpToolSpec
 from agentrft.tools import wire
 from agentrft.tools.base import ToolCall, ToolFailure, ToolResult, TrialCall
+from agentrft.tracing import outgoing_headers
 from agentrft.traffic import MAX_BODY_BYTES, Endpoint, Fault, Notify, Traffic, notify_nobody
 from agentrft.wire import dump
 
@@ -63,7 +64,7 @@ class HttpTool:
             self.counters["too_large"] += 1
             reading = wire.request_too_large(len(body))
             return ToolResult(reading.output, reading.status, time.monotonic() - started, attempts=0)
-        headers = wire.request_headers(trace_id=trace_id, call_id=call.call_id, attempt=attempt)
+        headers = wire.request_headers(trace_id=trace_id, call_id=call.call_id, attempt=attempt) | outgoing_headers()
         sent = await self.endpoint.send(
             body, headers, self._read, trace_id=trace_id, asks_for=lambda: (call.arguments, dump(item))
         )

@@ -18,6 +18,7 @@ from agentrft.tools.base import ResultStatus, ToolCall, ToolFailure, ToolResult,
 from agentrft.tools.mcp_connection import OPEN_TIMEOUT_S, McpConnector
 from agentrft.tools.mcp_listing import ToolDefinition, usable_tools
 from agentrft.tools.mcp_session import McpSession, reason_of, text_of
+from agentrft.tracing import outgoing_headers
 from agentrft.traffic import (
     CREDENTIAL_REFUSED,
     MAX_BODY_BYTES,
@@ -128,7 +129,7 @@ class McpServer:
         key = (trace_id, attempt)
         session = self._sessions.get(key)
         if session is None:
-            headers = {"X-Trace-Id": trace_id, "X-Attempt": str(attempt)}
+            headers = {"X-Trace-Id": trace_id, "X-Attempt": str(attempt), **outgoing_headers()}
             session = self._sessions[key] = McpSession(self._connector, headers)
         if session.ended:
             return Fault("connection", f"the session ended: {session.reason}")

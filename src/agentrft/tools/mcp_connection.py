@@ -73,7 +73,8 @@ class McpConnector:
                 async with Client(transport, mode=self._mode) as client:
                     yield without_output_checks(client)
         else:
-            trace = {"AGENTRFT_TRACE_ID": headers["X-Trace-Id"]} if "X-Trace-Id" in headers else {}
+            names = {"X-Trace-Id": "AGENTRFT_TRACE_ID", "traceparent": "TRACEPARENT"}
+            trace = {name: headers[header] for header, name in names.items() if header in headers}
             server = StdioServerParameters(
                 command=spec.command, args=list(spec.args), env={**spec.env, **trace}, cwd=spec.folder
             )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from agentrft.errors import UserError
 from agentrft.job.check.attacks import check_attacks
 from agentrft.job.check.chat import check_chat
 from agentrft.job.check.endpoints import check_tools
@@ -14,8 +15,9 @@ from agentrft.job.check.rows import check_prompts, check_rows
 from agentrft.job.check.trial import roll_out
 from agentrft.job.references import ModelReference, starting_point
 from agentrft.job.runtime import Runtime
-from agentrft.sinks import check_requirements
+from agentrft.sinks.requirements import check_requirements
 from agentrft.spec import JobSpec
+from agentrft.tracing import open_tracing
 
 
 async def check_job(
@@ -37,10 +39,7 @@ async def check_job(
     if spec.response_format is not None:
         for part in spec.response_format.unenforced:
             report.warn("response_format", f"answers are not held against it: {part}.", "Say it in another way.")
-    for integration in spec.integrations:
-        with report.part(f"integration {integration.type}"):
-            check_requirements(integration)
-            report.ok(f"integration {integration.type}", "its package and what it needs of the environment are there")
+    _check_integrations(spec, report)
     say("data")
     rows = check_rows(spec, report)
     await check_sources(spec, report)
@@ -54,6 +53,22 @@ async def check_job(
             await _check_with_model(spec, reference, report, say)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _check_integrations(spec: JobSpec, report: CheckReport) -> None:
+    for integration in spec.integrations:
+        part = f"integration {integration.type}"
+        with report.part(part):
+            check_requirements(integration)
+            report.ok(part, "its package and what it needs of the environment are there")
+    try:
+        tracing = open_tracing()
+    except UserError as error:
+        report.warn("tracing", error.cause, error.remedy)
+        return
+    if tracing is not None:
+        tracing.close(deadline_s=0)
+        report.ok("tracing", "spans go where OTEL_EXPORTER_OTLP_ENDPOINT says")
 
 
 def peak_calls(spec: JobSpec, n_train: int) -> int:

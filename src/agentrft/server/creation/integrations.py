@@ -8,7 +8,7 @@ from agentrft.errors import UserError
 from agentrft.server.creation.hosts import check_host
 from agentrft.server.errors import ApiError
 from agentrft.server.settings import Settings
-from agentrft.sinks import check_requirements
+from agentrft.sinks.requirements import check_requirements
 from agentrft.spec import IntegrationSpec
 from agentrft.spec.field_errors import describe_errors
 from agentrft.spec.integrations import WithIntegrations
