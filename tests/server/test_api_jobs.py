@@ -52,7 +52,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"suffix": "x" * 65}, "method", "suffix"),
     ({"seed": -1}, "method", "seed"),
     ({"metadata": {"a": "x" * 513}}, "metadata", "512"),
-    ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "none are supported"),
+    ({"integrations": [{"type": "wandb", "wandb": {"projekt": "p"}}]}, "integrations", "unknown field 'projekt'"),
     ({"method": {"type": "reinforcement", "reinforcement": {"grader": SECRET_FILE}}}, "method", "give the code as"),
     (
         {

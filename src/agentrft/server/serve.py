@@ -31,6 +31,8 @@ KEPT = re.compile(
     # Where credentials that expire are read again; not the credentials.
     r"|AWS_ROLE_ARN|AWS_ROLE_SESSION_NAME|AWS_WEB_IDENTITY_TOKEN_FILE|AWS_CONTAINER_.*_(URI|FILE)"
     r"|https?_proxy|no_proxy|HTTPS?_PROXY|NO_PROXY|AGENTRFT_CACHE|COVERAGE_.*"
+    # Of integrations and tracing, keys included: a job cannot name them, and sandboxes have no environment.
+    r"|WANDB_.*|NETRC|MLFLOW_.*|DATABRICKS_.*|TRACKIO_.*|OTEL_.*"
 )
 
 

@@ -127,10 +127,19 @@ def keys_that_nobody_knows(world: World) -> None:
 
 
 @check(
-    refused("create", "`integrations`", "Weights & Biases", "not there; null and an empty list are taken"),
+    differs(
+        "create",
+        "`integrations`",
+        "Weights & Biases, with a key from the settings",
+        "the same with the server's own WANDB_API_KEY, and MLflow, TensorBoard and Trackio (integrations.md)",
+    ),
 )
-def what_is_not_trained_here(world: World) -> None:
-    assert refusal(world, integrations=[{"type": "wandb", "wandb": {"project": "p"}}]).param == "integrations"
+def where_metrics_go(world: World) -> None:
+    error = refusal(world, integrations=[{"type": "comet", "comet": {"project": "p"}}])
+    assert error.param == "integrations" and "'tensorboard'" in str(error), error
+    job = create(world, integrations=[{"type": "tensorboard"}])
+    assert [one.type for one in job.integrations] == ["tensorboard"]
+    cancel(job)
     cancel(create(world, integrations=[]))
 
 

@@ -1,5 +1,6 @@
 """The `integrations` of a create request: what a job may have of them, and whether what they need is here."""
 
+import os
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from agentrft.spec.field_errors import describe_errors
 from agentrft.spec.integrations import WithIntegrations
 
 FIELD = "integrations"
+# MLflow's client sends them to whatever server it is told of.
+MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 def read_integrations(given: Any, settings: Settings) -> list[dict[str, Any]]:
@@ -44,8 +47,19 @@ def _check_place(integration: IntegrationSpec, settings: Settings) -> None:
     if integration.type != "mlflow" or integration.mlflow.tracking_uri is None:
         return
     uri = integration.mlflow.tracking_uri
+    own = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri.rstrip("/") == own.rstrip("/"):
+        return
+    if any(os.environ.get(name) for name in MLFLOW_CREDENTIALS):
+        message = (
+            "mlflow.tracking_uri: the server's credentials are for its own MLFLOW_TRACKING_URI alone; leave it out."
+        )
+        raise ApiError(400, message, param=FIELD, code="host_not_allowed")
     if uri.startswith(("http://", "https://")):
-        check_host(uri, settings)
+        try:
+            check_host(uri, settings)
+        except ApiError as error:
+            raise ApiError(400, error.message, param=FIELD, code="host_not_allowed") from error
     elif not settings.allow_code:
         raise _refused("mlflow.tracking_uri", "give the URL of a server")
 
