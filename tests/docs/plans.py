@@ -63,6 +63,9 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "docs/getting-started.md#what-changed": Follows("docs/getting-started.md#train"),
     "docs/graders.md#trying-it": Runs(first=("agentrft init here", "cd here")),
     "docs/tools.md#before-the-first-step": Needs("with its endpoints up", "tests/job/test_check.py"),
+    "docs/integrations.md#traces-opentelemetry": Needs(
+        "With OpenTelemetry's own variables set", "tests/tracing/test_rollout_spans.py"
+    ),
     "docs/job.md#before-training-agentrft-check": Needs("agentrft check", "tests/job/test_check.py"),
     "docs/migrate-from-openai.md#the-change": Runs(left_out=("pip install",)),
     "docs/server.md#a-server-for-a-team": Runs(left_out=("pip install",)),
