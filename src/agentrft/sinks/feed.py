@@ -93,7 +93,8 @@ class Feed:
             # The one boundary to other people's libraries, which raise what they like: whatever it is, the job goes on,
             # and the sink is tried again.
             except Exception as error:
-                logger.info("%s: %s", self.label, describe(error), exc_info=True)
+                # What it says may quote a key; `MetricsOut` tells it without.
+                logger.info("%s: %s", self.label, type(error).__name__)
                 self._sink, self._problem = None, describe(error)
                 if self._is_over:
                     return
