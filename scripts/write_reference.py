@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from typer.core import TyperGroup
 
 from agentrft.cli.main import app
-from agentrft.spec import alarms, base_job, graders, hyperparameters, job, response_format, tools, tuning
+from agentrft.spec import alarms, base_job, graders, hyperparameters, integrations, job, response_format, tools, tuning
 
 FOLDER = Path(__file__).parents[1] / "docs/reference"
 MADE = "<!-- made by scripts/write_reference.py of {}: change those, and run `make docs` -->"
@@ -81,6 +81,16 @@ GROUPS: dict[str, list[type[BaseModel]]] = {
         graders.JudgeMessage,
         graders.JudgeText,
         graders.SamplingParams,
+    ],
+    "Metrics elsewhere": [
+        integrations.WandbIntegration,
+        integrations.WandbSpec,
+        integrations.MlflowIntegration,
+        integrations.MlflowSpec,
+        integrations.TensorBoardIntegration,
+        integrations.TensorBoardSpec,
+        integrations.TrackioIntegration,
+        integrations.TrackioSpec,
     ],
     "Jobs that learn from files": [tuning.TuningSpec, tuning.TuningHyperparameters],
 }

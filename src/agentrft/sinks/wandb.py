@@ -1,6 +1,7 @@
 """Weights & Biases. A run's id is the job's, so that a resumed job goes on with its run."""
 
 import wandb
+
 from agentrft.sinks.base import Record, RunFacts
 from agentrft.spec.integrations import WandbSpec
 

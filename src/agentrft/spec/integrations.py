@@ -23,8 +23,10 @@ class WandbSpec(SpecModel):
     """A run of Weights & Biases; the fields are the hosted API's.
 
     Attributes:
+        project: that it is in.
         entity: the user or team; None for the key's own.
         name: what the run is called; None for the job's id.
+        tags: of the run.
     """
 
     project: Name
@@ -39,7 +41,9 @@ class MlflowSpec(SpecModel):
     Attributes:
         tracking_uri: a server's URL, a database as `sqlite:///mlflow.db`, or a folder; None for what the variable
             MLFLOW_TRACKING_URI says. Credentials are variables, too.
+        experiment: that the run is in.
         name: what the run is called; None for the job's id.
+        tags: of the run.
     """
 
     tracking_uri: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
@@ -75,28 +79,57 @@ class TensorBoardSpec(SpecModel):
 
 
 class TrackioSpec(SpecModel):
-    """A run of Trackio. `name` is what it is called; None for the job's id."""
+    """A run of Trackio.
+
+    Attributes:
+        project: that it is in.
+        name: what it is called; None for the job's id.
+    """
 
     project: Name = "agentrft"
     name: Name | None = None
 
 
 class WandbIntegration(SpecModel):
+    """Metrics to Weights & Biases, as the hosted API has it.
+
+    Attributes:
+        wandb: which run.
+    """
+
     type: Literal["wandb"]
     wandb: WandbSpec
 
 
 class MlflowIntegration(SpecModel):
+    """Metrics to MLflow.
+
+    Attributes:
+        mlflow: which run.
+    """
+
     type: Literal["mlflow"]
     mlflow: MlflowSpec = MlflowSpec()
 
 
 class TensorBoardIntegration(SpecModel):
+    """Metrics to event files of TensorBoard.
+
+    Attributes:
+        tensorboard: where they are.
+    """
+
     type: Literal["tensorboard"]
     tensorboard: TensorBoardSpec = TensorBoardSpec()
 
 
 class TrackioIntegration(SpecModel):
+    """Metrics to Trackio.
+
+    Attributes:
+        trackio: which run.
+    """
+
     type: Literal["trackio"]
     trackio: TrackioSpec = TrackioSpec()
 
