@@ -94,6 +94,7 @@ class WandbIntegration(SpecModel):
     """Metrics to Weights & Biases, as the hosted API has it.
 
     Attributes:
+        type: always "wandb".
         wandb: which run.
     """
 
@@ -105,6 +106,7 @@ class MlflowIntegration(SpecModel):
     """Metrics to MLflow.
 
     Attributes:
+        type: always "mlflow".
         mlflow: which run.
     """
 
@@ -116,6 +118,7 @@ class TensorBoardIntegration(SpecModel):
     """Metrics to event files of TensorBoard.
 
     Attributes:
+        type: always "tensorboard".
         tensorboard: where they are.
     """
 
@@ -127,6 +130,7 @@ class TrackioIntegration(SpecModel):
     """Metrics to Trackio.
 
     Attributes:
+        type: always "trackio".
         trackio: which run.
     """
 
