@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from agentrft.dashboard.server_side import Action, StoredFile
 
 FINE_TUNE = "fine-tune"
+# What a request that says nothing of it has.
+NOT_SAID = (("priority", 0), ("integrations", []))
 
 
 class PageActions:
@@ -39,7 +41,7 @@ class PageActions:
             return None
         request = dict(served.request)
         request |= request.pop("ours")
-        return {name: value for name, value in request.items() if (name, value) != ("priority", 0)}
+        return {name: value for name, value in request.items() if (name, value) not in NOT_SAID}
 
     def base_models(self) -> list[str]:
         return sorted(self._context.catalog.weights)

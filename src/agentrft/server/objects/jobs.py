@@ -50,8 +50,7 @@ def job_object(
         "result_files": list(result_files),
         "trained_tokens": trained_tokens if is_done else None,
         "seed": job.seed,
-        # Jobs of earlier versions have none.
-        "integrations": request.get("integrations", []),
+        "integrations": request["integrations"],
         "metadata": request["metadata"],
         "method": request["method"],
         "hyperparameters": {

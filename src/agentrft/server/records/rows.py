@@ -25,6 +25,7 @@ class ServedJob:
     def __post_init__(self) -> None:
         given = self.request if isinstance(self.request, dict) else {}
         metadata, method, ours = given.get("metadata"), given.get("method"), given.get("ours")
+        integrations = given.get("integrations")
         shown = {
             **given,
             "model": _text_or(given.get("model"), UNKNOWN_MODEL),
@@ -33,6 +34,8 @@ class ServedJob:
             "suffix": _text_or(given.get("suffix"), None),
             "metadata": metadata if isinstance(metadata, dict) else None,
             "method": method if isinstance(method, dict) else {},
+            # Jobs of earlier versions have none.
+            "integrations": integrations if isinstance(integrations, list) else [],
             "ours": ours if isinstance(ours, dict) else {},
         }
         object.__setattr__(self, "request", shown)
