@@ -14,9 +14,10 @@ from agentrft.dashboard.assets import DRAWING_REMEDY, text_of, vega
 from agentrft.dashboard.charts import embedded
 from agentrft.dashboard.facts_files import Setting
 from agentrft.dashboard.indexing import look_through
-from agentrft.dashboard.pages import CHARTS, environment
+from agentrft.dashboard.rendering import CHARTS
 from agentrft.dashboard.runs import JobData, Runs, may_be_written
 from agentrft.dashboard.step_files import own_facts, step_files
+from agentrft.dashboard.templating import environment
 from agentrft.dashboard.views import compare, overview, tools, why
 from agentrft.errors import UserError
 from agentrft.store import JobRow, JobStore
