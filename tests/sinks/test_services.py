@@ -64,7 +64,7 @@ async def test_without_a_network_wandb_keeps_a_run_to_be_synced(
     with wandb_server() as server:
         environment = {**os.environ, "WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         command = [sys.executable, "-m", "wandb", "sync", str(kept)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert points([server.history[place] for place in sorted(server.history)]) == POINTS
 
