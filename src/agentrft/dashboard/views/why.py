@@ -10,10 +10,13 @@ from agentrft.report.why.words import sentence
 COURSE = Chart(
     "course", "Share and rewards by step", "How many show it, and the mean reward with and without it.", form=".2~f"
 )
+# Alarms that a behaviour spread while the rest got worse.
+SHIFT = "behaviour_shift"
 KINDS = {
     "calls": "its calls",
     "arguments": "their arguments",
     "source": "where the answer came from",
+    "group": "what it has in common with its group",
     "form": "the answer's form",
     "phrase": "phrases",
     "failure": "how it failed",
@@ -30,6 +33,7 @@ def why(job: JobData, behaviour: str = "") -> dict[str, Any]:
     found, missing = job.findings
     chosen = next((one for one in found.all if behaviour in (one.name, *one.also, *one.along)), None)
     return {
+        "rang": _rang(job),
         "suspects": [_line(one, found) for one in found.suspects],
         "reinforced": [_line(one, found) for one in found.reinforced],
         "unlearned": [_line(one, found) for one in found.unlearned],
@@ -42,6 +46,16 @@ def why(job: JobData, behaviour: str = "") -> dict[str, Any]:
         "chosen": None if chosen is None else _whole(job, chosen, found),
         "steps_missing": missing,
     }
+
+
+def _rang(job: JobData) -> list[dict[str, Any]]:
+    """The alarms that named a behaviour while the job trained: they look at the last few steps alone, and so see a
+    habit whose opposite has died out since."""
+    return [
+        {"step": event.data.get("step"), "text": event.message, "rollouts": event.data.get("trace_ids") or []}
+        for event in job.runs.store.events(job.job_id)
+        if str(event.data.get("alarm", "")).startswith(SHIFT)
+    ]
 
 
 def _line(one: Finding, found: Findings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["calls", "arguments", "source", "form", "phrase", "failure", "amount"]
+Kind = Literal["calls", "arguments", "source", "form", "phrase", "failure", "amount", "group"]
 # What is counted is told apart up to here; more is "or more".
 COUNTS = ("no", "one", "two", "three")
 MOST_COUNTED = 4
@@ -17,7 +17,8 @@ class Behaviour:
     Attributes:
         name: in words that follow "The agent": "calls no tool", "says 'as an expert'".
         kind: what it is about: its calls, their arguments, where the answer came from ("source"), the answer's form,
-            a phrase of it, how it failed, or how much of something there is.
+            a phrase of it, how it failed, how much of something there is, or what it has in common with its group: what
+            comes of the others explains nothing, since right answers are alike, too.
         given: the name of another behaviour without which this one is neither shown nor lacking, such as a call of the
             tool whose argument it is about; empty where every rollout could show it.
     """

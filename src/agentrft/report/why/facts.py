@@ -14,7 +14,7 @@ from agentrft.report.why.phrases import Candidates, Vocabulary, candidates, said
 from agentrft.rollout.record import Rollout
 
 # Changes whenever what a rollout's facts are does.
-VERSION = 2
+VERSION = 3
 # Of what was said so many characters can be searched.
 SEARCHED = 4000
 
@@ -132,7 +132,7 @@ def _behaviours(rollouts: Sequence[Rollout], tools: Sequence[str]) -> list[list[
         own = dict.fromkeys(call_behaviours(rollout, tools))
         own |= dict.fromkeys(argument_behaviours(rollout)) | dict.fromkeys(answer_behaviours(rollout))
         if is_alike:
-            own[Behaviour("answers word for word as another rollout of its group", "source", ANSWERS)] = None
+            own[Behaviour("answers word for word as another rollout of its group", "group", ANSWERS)] = None
         found.append(list(own))
     return found
 

@@ -36,6 +36,7 @@ SURE, SURE_FALL = 3.0, 2.0
 # Of a holdout: how much of the reward's contrast it may have and still not explain it; and how much that has at least.
 HOLDOUT_SHARE, LEAST_CREDIT = 0.3, 0.15
 EXAMPLES = 4
+GROUP = "group"
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,9 @@ def find(evidence: Evidence) -> Findings:
         )
         judged.append(replace(one, suspicion=_suspicion(evidence, one, held)))
     named = [one for one in judged if one.is_reinforced or one.is_unlearned or one.has_changed or one.suspicion]
-    # What is paid for comes first: what is paid against is often what it replaces, and another name for it.
-    named.sort(key=lambda one: (one.credit < 0, -abs(one.credit), one.name))
+    # What is paid for comes first: what is paid against is often what it replaces, and another name for it. Last comes
+    # what comes of the rest of the group: right answers are alike, too.
+    named.sort(key=lambda one: (one.behaviour.kind == GROUP, one.credit < 0, -abs(one.credit), one.name))
     kept = _explained(evidence, _without_synonyms(evidence, named))
     with_examples = [_with_examples(evidence, one) for one in kept]
     suspects = [one for one in with_examples if one.suspicion]
