@@ -41,6 +41,15 @@ CANNOT_LEARN = {
 }
 
 
+@pytest.mark.parametrize("change", [None, 0.0])
+def test_one_optimizer_step_a_batch_is_held_against_the_start_since_it_never_sees_what_it_did(change: Any) -> None:
+    alone = {"optimizer_steps": 1, "policy_change": change}
+    assert all(one.key != "no_change" for one in diagnose(steps(3, **alone, kl_to_start=0.1)))
+    assert diagnose(steps(3, **alone, kl_to_start=0.0))[0].key == "no_change"
+    # In the first step nothing says so.
+    assert all(one.key != "no_change" for one in diagnose(steps(1, **alone, kl_to_start=0.0)))
+
+
 @pytest.mark.parametrize("key", CANNOT_LEARN)
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_keeps_a_job_from_learning_is_named_within_two_steps_with_a_remedy(key: str, count: int) -> None:

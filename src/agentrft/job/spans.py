@@ -54,5 +54,5 @@ def update_span(phase: str, step: int) -> AbstractContextManager[Span]:
 
 
 def note_update(seen: Span, policy_version: int, metrics: Mapping[str, Any]) -> None:
-    numbers = {f"agentrft.update.{name}": metrics[name] for name in TOLD if name in metrics}
+    numbers = {f"agentrft.update.{name}": metrics[name] for name in TOLD if metrics.get(name) is not None}
     seen.set({"agentrft.policy_version": policy_version, **numbers})

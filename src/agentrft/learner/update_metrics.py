@@ -54,7 +54,7 @@ class UpdateMetrics:
         clipped_share: of the tokens of all optimizer steps, by the ratio against the policy before the update.
         policy_change: how far the update moved the policy, as far as its last visit to each token saw it: the KL
             divergence from the policy before it per token, in nats, by the estimator r - 1 - log r (Schulman 2020,
-            http://joschu.net/blog/kl-approx.html).
+            http://joschu.net/blog/kl-approx.html); None of a single optimizer step, which never sees what it did.
         kl_to_start: KL divergence from the policy that training began with, per token, in nats, as the update first saw
             it; of the first pass's groups where the loss has no need of more.
         replayed: rollouts of earlier steps that were made more likely.
@@ -79,7 +79,7 @@ class UpdateMetrics:
     entropy_by_turn: list[float] = field(default_factory=list[float])
     truncated_ratio_share: float = 0.0
     clipped_share: float = 0.0
-    policy_change: float = 0.0
+    policy_change: float | None = None
     kl_to_start: float = 0.0
     replayed: int = 0
     replay_loss: float = 0.0
@@ -198,7 +198,8 @@ class Totals:
             entropy_by_turn=[self.entropy[turn] / max(1, count) for turn, count in sorted(self.tokens_of_turn.items())],
             truncated_ratio_share=self.truncated / trained_on,
             clipped_share=self.clipped / trained_on,
-            policy_change=moved / max(1, moved_tokens),
+            # One optimizer step is over before any token is seen again.
+            policy_change=moved / max(1, moved_tokens) if self.optimizer_steps > 1 else None,
             kl_to_start=self.divergence / max(1, self.diverged_tokens),
             replayed=self.replayed,
             replay_loss=self.replay_loss / max(1, self.replay_tokens),

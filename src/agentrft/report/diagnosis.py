@@ -123,16 +123,26 @@ def _why_nothing_is_learned(rows: Sequence[Mapping[str, Any]], *, is_training: b
             "anything else.",
             "Take samples of middling difficulty, a higher compute_multiplier, or a grader with more levels.",
         )
-    moved = [float(row.get("policy_change") or 0.0) for row in rows if row.get("optimizer_steps")]
-    if is_training and moved and max(moved) < NO_CHANGE:
+    moved = _moved(rows) if is_training else None
+    if moved is not None and moved < NO_CHANGE:
         return Diagnosis(
             "no_change",
             "bad",
-            f"The updates do not change the policy (KL {max(moved):.1g} nats a token): the learning rate is too low to "
+            f"The updates do not change the policy (KL {moved:.1g} nats a token): the learning rate is too low to "
             "do anything.",
             "Raise learning_rate_multiplier; `agentrft check` measures how far one update moves the policy.",
         )
     return None
+
+
+def _moved(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """How far updates moved the policy at most, in nats a token; None where nothing says so.
+
+    An update of a single optimizer step never sees what it did; what later steps are apart from the start says it.
+    """
+    seen = [float(row.get("policy_change") or 0.0) for row in rows if (row.get("optimizer_steps") or 0) > 1]
+    apart = [float(row["kl_to_start"]) for row in rows if row.get("kl_to_start") is not None and row["step"] > 1]
+    return max(seen or apart, default=None)
 
 
 def _one_reward(rows: Sequence[Mapping[str, Any]]) -> Diagnosis:

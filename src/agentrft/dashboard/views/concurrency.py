@@ -18,6 +18,7 @@ RUNNING = Chart(
     "Rollouts and tool calls that ran at the same time, by when each began and how long it took.",
     x="minutes",
     unit="at once",
+    form=".3~s",
 )
 DOWN = Chart(
     "outages",

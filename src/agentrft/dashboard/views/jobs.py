@@ -10,7 +10,6 @@ from agentrft.dashboard.views.cost import Prices, cost
 from agentrft.report.averages import mean
 from agentrft.store import JobRow
 from agentrft.store.layout import TEST, TRAIN, VALIDATION
-from agentrft.store.states import ENDED
 
 # The time that is left is told from so many of the last steps.
 RECENT = 5
@@ -34,7 +33,7 @@ def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]], prices: Prices =
     rewards = [row.get("reward_mean") for row in train]
     done = train[-1]["step"] if train else 0
     left = [row.get("step_s") or 0.0 for row in train[-RECENT:]]
-    is_running = job.status not in ENDED
+    is_running = job.status == "running"
     return {
         "job_id": job.job_id,
         "name": job.setting("suffix") or job.job_id,

@@ -7,6 +7,7 @@ from typing import Any
 from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.guide import GUIDES, tiles
 from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.views.alarms import alarm_text
 from agentrft.dashboard.views.cost import Prices
 from agentrft.dashboard.views.jobs import job_line
 from agentrft.dashboard.views.latency import OVER, Thresholds, latency
@@ -78,7 +79,11 @@ def overview(
         "prices": vars(prices),
         "steps_missing": job.steps_missing,
         "said": [one.as_dict() for one in diagnose(metrics)],
-        "alarms": [_event(one) for one in events if "alarm" in one.data],
+        "alarms": [
+            {**_event(one), "message": alarm_text(one), "rollouts": one.data.get("trace_ids") or []}
+            for one in events
+            if "alarm" in one.data
+        ],
         "baseline": _baseline(validated),
         "result": row.best_step,
         "shown_step": shown.get("step"),

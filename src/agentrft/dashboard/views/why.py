@@ -4,6 +4,7 @@ from typing import Any
 
 from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.views.alarms import alarm_text
 from agentrft.report.why import Finding, Findings
 from agentrft.report.why.words import sentence
 
@@ -52,7 +53,7 @@ def _rang(job: JobData) -> list[dict[str, Any]]:
     """The alarms that named a behaviour while the job trained: they look at the last few steps alone, and so see a
     habit whose opposite has died out since."""
     return [
-        {"step": event.data.get("step"), "text": event.message, "rollouts": event.data.get("trace_ids") or []}
+        {"step": event.data.get("step"), "text": alarm_text(event), "rollouts": event.data.get("trace_ids") or []}
         for event in job.runs.store.events(job.job_id)
         if str(event.data.get("alarm", "")).startswith(SHIFT)
     ]
