@@ -39,6 +39,8 @@ def number(value: float) -> str:
 def seconds(value: float) -> str:
     if value < 120:
         return f"{value:.3g} s"
+    if value < 1200:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
     return f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
 
 

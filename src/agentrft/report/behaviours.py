@@ -75,8 +75,8 @@ class Shift:
     @property
     def text(self) -> str:
         return (
-            f"{self.share_after:.0%} of the rollouts that can now do this, and {self.share_before:.0%} did before: "
-            f"{self.name}. The reward of those that do not fell from {self.without_before:.2f} to "
+            f"the agent {self.name}: {self.share_after:.0%} of the rollouts that can, {self.share_before:.0%} before. "
+            f"The reward of those that do not fell from {self.without_before:.2f} to "
             f"{self.without_after:.2f}: the policy takes to a habit, and unlearns what is right where the habit is not"
         )
 

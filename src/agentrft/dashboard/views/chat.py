@@ -4,7 +4,7 @@ from typing import Any
 
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.server_side import ServerSide
-from agentrft.dashboard.views.playground import first_samples
+from agentrft.dashboard.views.first_rows import first_samples
 
 MOST_TURNS, MOST_TOKENS = 8, 512
 

@@ -12,6 +12,8 @@ from agentrft.errors import UserError
 from agentrft.report.averages import level, mean
 
 SAMPLES_SHOWN = 300
+# Of a sample at its first and its last step, for it to be called learned or forgotten.
+LEAST_ROLLOUTS = 3
 ROWS_COMPARED = 4000
 PAIRS_SHOWN = 50
 # Rows that share so much of their three-word runs are nearly the same.
@@ -45,6 +47,7 @@ def data(job: JobData, *, phase: str = "train", state: str = "") -> dict[str, An
         "states": counts,
         "samples": shown[:SAMPLES_SHOWN],
         "total": len(shown),
+        "seen_once": sum(len(line["steps"]) == 1 for line in lines),
         "pass_threshold": threshold,
         "duplicates": _duplicates(job),
         "steps_missing": job.steps_missing,
@@ -70,7 +73,8 @@ def _state(rows: list[dict[str, Any]], threshold: float) -> str:
         return "always solved"
     if all(row["best"] < right for row in rows):
         return "never solved"
-    if len(rows) > 1:
+    # One rollout that went otherwise is chance.
+    if len(rows) > 1 and min(rows[0]["rollouts"], rows[-1]["rollouts"]) >= LEAST_ROLLOUTS:
         first, last = rows[0]["reward"], rows[-1]["reward"]
         if rows[0]["best"] < right <= rows[-1]["best"]:
             return "learned"

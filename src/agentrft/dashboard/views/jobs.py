@@ -34,6 +34,8 @@ def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]], prices: Prices =
     done = train[-1]["step"] if train else 0
     left = [row.get("step_s") or 0.0 for row in train[-RECENT:]]
     is_running = job.status == "running"
+    # Nobody knows when a process was killed.
+    until = time.time() if is_running else job.finished_at
     return {
         "job_id": job.job_id,
         "name": job.setting("suffix") or job.job_id,
@@ -44,7 +46,7 @@ def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]], prices: Prices =
         "step": done if job.has_rollouts else job.step,
         "total_steps": job.total_steps,
         "created_at": job.created_at,
-        "seconds": (job.finished_at or time.time()) - job.created_at,
+        "seconds": None if until is None else until - job.created_at,
         "seconds_left": mean(left) * max(0, (job.total_steps or 0) - done) if is_running and left else None,
         "reward": rewards[-1] if rewards else None,
         "validation_first": validated[0].get("reward_mean") if validated else None,

@@ -9,6 +9,7 @@ from agentrft.dashboard.guide import GUIDES, tiles
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.views.alarms import alarm_text
 from agentrft.dashboard.views.cost import Prices
+from agentrft.dashboard.views.first_rows import first_samples
 from agentrft.dashboard.views.jobs import job_line
 from agentrft.dashboard.views.latency import OVER, Thresholds, latency
 from agentrft.report.averages import level
@@ -89,6 +90,8 @@ def overview(
         "shown_step": shown.get("step"),
         "tiles": tiles(shown, train[0] if train else {}),
         "bottleneck": shown.get("bottleneck"),
+        "time_shares": _shares(charts.get("time", [])),
+        "task": _task(job),
         "charts": charts,
         "failures": shown.get("failures", {}),
         "failure_examples": shown.get("failure_examples", {}),
@@ -206,6 +209,26 @@ def _time(metrics: Metrics, train: Metrics) -> Rows:
         }
         for name, value in parts.items():
             yield {"step": row["step"], "series": name, "value": value}
+
+
+def _shares(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Of all steps together, where their time went; the most first."""
+    sums: dict[str, float] = {}
+    for row in rows:
+        sums[row["series"]] = sums.get(row["series"], 0.0) + row["value"]
+    whole = sum(sums.values())
+    return {name: value / whole for name, value in sorted(sums.items(), key=lambda pair: -pair[1])} if whole else {}
+
+
+def _task(job: JobData) -> dict[str, Any]:
+    """What the agent is asked, by the first row there is, and what it has to do it with."""
+    first = next(iter(first_samples(job)), None)
+    tools, grader = job.row.setting("tools"), job.row.setting("grader")
+    return {
+        "messages": [] if first is None else first.messages,
+        "tools": [one.get("name") or one.get("server_label") for one in tools or []],
+        "grader": None if not grader else grader.get("type"),
+    }
 
 
 def _of(names: Mapping[str, str]) -> Any:

@@ -1,14 +1,12 @@
 """The playground: a call of a tool, a grade of an answer, and a changed grader on rollouts that are there already."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from agentrft.dashboard.queries import answers_of, record_of
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.server_side import ServerSide, as_yaml
-from agentrft.data import Sample, each_sample, find_sample
-from agentrft.errors import UserError
+from agentrft.data import find_sample
 from agentrft.store.layout import DATA_FILES, TEST, TRAIN, VALIDATION
 
 ROLLOUTS, MOST_ROLLOUTS = 32, 256
@@ -50,18 +48,6 @@ def playground(
         "total": total,
         **({} if source is None else _example(source, None if path is None else Path(path), rows)),
     }
-
-
-def first_samples(job: JobData) -> list[Sample]:
-    """A few rows to begin a conversation from: of validation where there is any; none where the file is gone."""
-    for phase in (VALIDATION, TRAIN):
-        path = job.row.setting(DATA_FILES[phase])
-        if path is not None:
-            try:
-                return list(islice(each_sample(Path(path)), SAMPLES))
-            except (UserError, OSError):
-                continue
-    return []
 
 
 def _example(source: Path, data: Path | None, rows: list[dict[str, Any]]) -> dict[str, Any]:

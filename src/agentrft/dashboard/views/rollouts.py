@@ -46,6 +46,7 @@ def groups(job: JobData, wanted: Filter, *, page: int = 1) -> dict[str, Any]:
             reward = one["reward"]
             one["level"] = None if reward is None else round(level(reward, low, high), 3)
     return {
+        "alike": _alike(found, low, high),
         "groups": shown,
         "total": len(found),
         "page": page,
@@ -56,6 +57,16 @@ def groups(job: JobData, wanted: Filter, *, page: int = 1) -> dict[str, Any]:
         "choices": {name: values for name, values in job.choices.items() if name != "behaviours"},
         "steps_missing": job.steps_missing,
     }
+
+
+def _alike(groups: list[dict[str, Any]], low: float, high: float) -> dict[str, int]:
+    """How many groups have one reward alone, by what that is."""
+    counts = {"the lowest": 0, "the highest": 0, "another": 0}
+    for group in groups:
+        if any(one["left_out"] == "alike" for one in group["rollouts"]):
+            reward = next((one["reward"] for one in group["rollouts"] if one["reward"] is not None), None)
+            counts["the lowest" if reward == low else "the highest" if reward == high else "another"] += 1
+    return counts
 
 
 def _left_out(rollouts: list[dict[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.runs import JobData
+from agentrft.dashboard.server_side import as_yaml
 from agentrft.dashboard.views import concurrency
 from agentrft.graders.uses import added_counts
 from agentrft.store.layout import TRAIN
@@ -56,6 +57,8 @@ def tools(job: JobData) -> dict[str, Any]:
     }
     return {
         "tools": _tools(train),
+        "tool_specs": _declared(job.row.setting("tools")),
+        "grader_spec": _declared(job.row.setting("grader")),
         "statuses": _added(row.get("tool_statuses") or {} for row in train),
         "faults": _added(row.get("faults") or {} for row in train),
         "first_attempt_failures": _added(row.get("first_attempt_failures") or {} for row in train),
@@ -66,6 +69,17 @@ def tools(job: JobData) -> dict[str, Any]:
         "requests": sum(row.get("tool_requests") or 0 for row in train),
         "charts": {name: rows for name, rows in charts.items() if rows},
     }
+
+
+def _declared(value: Any) -> str:
+    """A part of the stored job, which has no secrets, without what was left open."""
+    return as_yaml(_given(value)) if value else ""
+
+
+def _given(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _given(one) for name, one in value.items() if one not in (None, {}, [])}
+    return [_given(one) for one in value] if isinstance(value, list) else value
 
 
 def _tools(train: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
