@@ -109,7 +109,9 @@ def test_a_job_is_created_from_pasted_yaml_paused_resumed_and_cancelled(page: Pa
     page.wait_for_url("**/jobs/ftjob-*")
     job_id = page.url.rpartition("/")[2]
     created = served.client.fine_tuning.jobs.retrieve(job_id)
-    assert created.user_provided_suffix == "second" and created.validation_file == served.files["validation"]
+    assert (
+        created.to_dict()["user_provided_suffix"] == "second" and created.validation_file == served.files["validation"]
+    )
     wait_for(served.client, job_id, "running")
     page.click(f"#pause-{job_id}")
     expect(page.locator(f"#resume-{job_id}")).to_be_visible()
@@ -152,7 +154,7 @@ def test_a_clone_is_the_same_job_with_the_secrets_of_the_first(page: Page, serve
     job_id = page.url.rpartition("/")[2]
     assert job_id != served.job_id
     first, second = (served.client.fine_tuning.jobs.retrieve(one) for one in (served.job_id, job_id))
-    assert second.method == first.method and second.user_provided_suffix == "first"
+    assert second.method == first.method and second.to_dict()["user_provided_suffix"] == "first"
     wait_for(served.client, job_id, "succeeded")
     sent = {one.headers.get("Authorization") for one in served.tools.received[before:]}
     assert sent == {SECRET}

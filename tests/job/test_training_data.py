@@ -79,7 +79,9 @@ def test_rollouts_that_an_update_leaves_out_of_a_group_have_none_and_the_others_
     groups = [rewarded("cut", -1.0, 0.0, 1.0)]
     note_advantages(groups, planned(groups, masks_overlong=True))
     paid = advantages(groups[0], phase="train", algorithm="grpo")
-    assert paid[0] == (0.0, "cut off") and paid[1][0] == pytest.approx(-(paid[2][0] or 0.0)) and paid[2][0] > 0.5
+    assert (
+        paid[0] == (0.0, "cut off") and paid[1][0] == pytest.approx(-(paid[2][0] or 0.0)) and (paid[2][0] or 0.0) > 0.5
+    )
 
 
 def test_what_is_paid_turn_by_turn_is_recorded_so() -> None:
