@@ -14,11 +14,12 @@ from fastapi.testclient import TestClient
 from agentrft.dashboard import queries
 from agentrft.dashboard.facts_files import Setting, make_missing
 from agentrft.dashboard.indexing import look_through
-from agentrft.dashboard.queries import Filter, record_of
+from agentrft.dashboard.queries import Filter
 from agentrft.dashboard.runs import Runs
 from agentrft.dashboard.standalone import own_pages, runs_of
 from agentrft.dashboard.step_files import step_files
 from agentrft.store import JobStore, read_rollouts, write_rollouts
+from agentrft.store.artifacts import read_rollout
 from agentrft.store.layout import TRAIN, rollouts_file
 from tests.dashboard.conftest import Planted
 from tests.dashboard.stored_runs import planted_runs, stored_job
@@ -124,7 +125,7 @@ def test_a_rollout_is_shown_token_by_token_with_its_groups_tree(client: TestClie
     store, job_id = planted
     row = rows_of(planted, 2)[5]
     found = client.get(f"/jobs/{job_id}/rollouts/{row['trace_id']}.json").json()
-    record = record_of(rollouts_file(store.job_folder(job_id), TRAIN, 2), row["trace_id"])
+    record = read_rollout(rollouts_file(store.job_folder(job_id), TRAIN, 2), row["trace_id"])
     assert record is not None
     sampled = [[token["id"] for token in turn["tokens"]] for turn in found["turns"]]
     assert sampled == [turn["sampled_ids"] for turn in record["turns"]]

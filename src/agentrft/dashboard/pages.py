@@ -5,13 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from agentrft.dashboard.freshness import not_modified
 from agentrft.dashboard.rendering import STILL, Renderer
 from agentrft.dashboard.runs import Runs
 from agentrft.dashboard.server_side import ServerSide
 from agentrft.dashboard.static_files import static_file
 from agentrft.dashboard.tabs import prices, tab_values, thresholds
-from agentrft.dashboard.views import jobs, new_job, overview, rollout
+from agentrft.dashboard.views import new_job, overview, rollout
 from agentrft.errors import UserError
 
 NO_SERVER = "Jobs are created by the pages of a server: `agentrft serve`."
@@ -45,11 +44,7 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     @router.get("/", include_in_schema=False)
     @router.get("/index.json", include_in_schema=False)
     def all_jobs(request: Request) -> Response:
-        tag = shown.tag_of_all()
-        if request.headers.get("if-none-match") == tag:
-            return not_modified(tag)
-        values = jobs.jobs(runs, prices(request))
-        return shown.page(request, "jobs.html", values, {"ETag": tag}, tag=tag, is_live=True)
+        return shown.all_jobs(request, prices(request))
 
     @router.get("/new", include_in_schema=False)
     @router.get("/new.json", include_in_schema=False)
@@ -62,8 +57,8 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     @router.get("/jobs/{job_id}", include_in_schema=False)
     def one_job(request: Request, job_id: str, step: Step = None) -> Response:
         job = shown.job(_plain(job_id))
-        if shown.is_known(request, job):
-            return shown.unchanged(request, job)
+        if (unchanged := shown.unchanged(request, job)) is not None:
+            return unchanged
         return shown.job_page(
             request,
             "overview.html",
@@ -77,8 +72,8 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     def one_tab(request: Request, job_id: str, tab: str, step: Step = None, page: Page = 1) -> Response:
         name = _plain(tab)
         job = shown.job(job_id)
-        if name not in STILL and shown.is_known(request, job):
-            return shown.unchanged(request, job)
+        if name not in STILL and (unchanged := shown.unchanged(request, job)) is not None:
+            return unchanged
         values = tab_values(name, job, server, request, step, page)
         if values is None:
             raise HTTPException(404, f"There is no page '{tab}'.")
@@ -87,8 +82,8 @@ def _router(runs: Runs, root: str, server: ServerSide | None) -> APIRouter:
     @router.get("/jobs/{job_id}/rollouts/{trace_id}", include_in_schema=False)
     def one_rollout(request: Request, job_id: str, trace_id: str) -> Response:
         job = shown.job(job_id)
-        if shown.is_known(request, job):
-            return shown.unchanged(request, job)
+        if (unchanged := shown.unchanged(request, job)) is not None:
+            return unchanged
         try:
             found = rollout.rollout(job, _plain(trace_id))
         except UserError as error:

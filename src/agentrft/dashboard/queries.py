@@ -11,11 +11,10 @@ from typing import Any, Literal, TypeVar
 import duckdb
 import pyarrow.parquet as pq
 
-from agentrft import wire
 from agentrft.dashboard.facts_files import DAMAGED, discard
+from agentrft.store.artifacts import read_records
 
 MEMORY, THREADS = "128MB", 2
-RECORDS_AT_ONCE = 16
 # What rollouts may be sorted by, and how each is said in SQL.
 SORTS = {
     "step": "step, sample_id, index",
@@ -251,11 +250,6 @@ def _connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"memory_limit": MEMORY, "threads": THREADS, "temp_directory": ""})
 
 
-def record_of(source: Path, trace_id: str) -> dict[str, Any] | None:
-    """The whole record of a rollout, from a job's own file."""
-    return next(iter(_records(source, "trace_id", trace_id)), None)
-
-
 def answers_of(source: Path, limit: int) -> tuple[list[dict[str, Any]], int]:
     """The first rollouts of a step in short, and how many it has: from the job's own file, whatever is known of it."""
     with pq.ParquetFile(source) as file:
@@ -265,17 +259,7 @@ def answers_of(source: Path, limit: int) -> tuple[list[dict[str, Any]], int]:
 
 def records_of(source: Path, sample_id: str) -> list[dict[str, Any]]:
     """The records of a group."""
-    return sorted(_records(source, "sample_id", sample_id), key=lambda record: record["index"])
-
-
-def _records(source: Path, name: str, value: str) -> list[dict[str, Any]]:
-    """A few rows at a time: records may be large, and all of a step's are far larger."""
-    found: list[dict[str, Any]] = []
-    with pq.ParquetFile(source) as file:
-        for batch in file.iter_batches(RECORDS_AT_ONCE, columns=[name, "record"], use_threads=False):
-            rows = zip(batch.column(name).to_pylist(), batch.column("record"), strict=True)
-            found += [wire.parse_leniently(record.as_py()) for own, record in rows if own == value]
-    return found
+    return sorted(read_records(source, "sample_id", sample_id), key=lambda record: record["index"])
 
 
 def _plain(value: Any) -> Any:

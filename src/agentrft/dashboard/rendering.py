@@ -15,8 +15,10 @@ from agentrft.dashboard.freshness import not_modified, tag_of, tag_of_jobs
 from agentrft.dashboard.runs import JobData, Runs
 from agentrft.dashboard.server_side import Action, ServerSide
 from agentrft.dashboard.templating import environment
-from agentrft.dashboard.views import latency, overview, tools, why
+from agentrft.dashboard.views import jobs, latency, overview, tools, why
+from agentrft.dashboard.views.cost import Prices
 from agentrft.errors import UserError
+from agentrft.store import JobRow
 from agentrft.store.numbers import finite
 from agentrft.store.states import ENDED
 
@@ -70,7 +72,8 @@ class Renderer:
     def job_page(
         self, request: Request, template: str, job: JobData, values: dict[str, Any], tab: str, step: int | None
     ) -> Response:
-        headers = {"ETag": self.tag(request, job)}
+        actions = self.actions(job.row)
+        headers = {"ETag": tag_of(request, job, actions)}
         if request.url.path.endswith(".json"):
             return _json(values, headers)
         about = {
@@ -84,28 +87,29 @@ class Renderer:
             "base": f"{self._root}/jobs/{job.job_id}",
             # Also of a job that has ended, as long as its rollouts are being looked through.
             "is_live": tab not in STILL and (job.row.status not in ENDED or bool(values.get("steps_missing"))),
-            "actions": self.actions(job.job_id),
+            "actions": actions,
         }
         return self.page(request, template, values, headers, **about)
 
-    def tag(self, request: Request, job: JobData) -> str:
-        return tag_of(request, job, self.actions(job.job_id))
-
-    def is_known(self, request: Request, job: JobData) -> bool:
-        """Whether who asks has a page of the job as it is now."""
+    def unchanged(self, request: Request, job: JobData) -> Response | None:
+        """The answer to who has a page of the job as it is now; None to others."""
         known = request.headers.get("if-none-match")
-        return known is not None and known == self.tag(request, job)
+        if known is None or known != tag_of(request, job, self.actions(job.row)):
+            return None
+        return not_modified(known)
 
-    def unchanged(self, request: Request, job: JobData) -> Response:
-        return not_modified(self.tag(request, job))
-
-    def tag_of_all(self) -> str:
-        """Of the list of jobs."""
+    def all_jobs(self, request: Request, prices: Prices) -> Response:
+        """The list of jobs, or that it is as it was."""
         rows = self._runs.store.list_jobs()
-        return tag_of_jobs(self._runs, rows, [self.actions(row.job_id) for row in rows])
+        actions = {row.job_id: self.actions(row) for row in rows}
+        tag = tag_of_jobs(self._runs, rows, list(actions.values()))
+        if request.headers.get("if-none-match") == tag:
+            return not_modified(tag)
+        values = jobs.jobs(self._runs, rows, prices)
+        return self.page(request, "jobs.html", values, {"ETag": tag}, tag=tag, is_live=True, actions=actions)
 
-    def actions(self, job_id: str) -> list[Action]:
-        return [] if self._server is None else self._server.actions(job_id)
+    def actions(self, job: JobRow) -> list[Action]:
+        return [] if self._server is None else self._server.actions(job)
 
     def page(
         self,
@@ -124,7 +128,6 @@ class Renderer:
         context = {
             "root": self._root,
             "has_server": self._server is not None,
-            "actions_of": self.actions,
             "specs": {name: embedded(spec) for name, spec in drawn.items()},
             "chart_titles": CHARTS,
             "json_url": f"{_json_path(request.url.path)}{'?' + urlencode(query) if query else ''}",

@@ -5,6 +5,8 @@ from typing import Any, Literal, Protocol
 
 import yaml
 
+from agentrft.store import JobRow
+
 Action = Literal["pause", "resume", "cancel", "clone"]
 
 
@@ -19,7 +21,7 @@ class StoredFile:
 class ServerSide(Protocol):
     """All of it is asked in threads, at each look at a page."""
 
-    def actions(self, job_id: str) -> list[Action]:
+    def actions(self, job: JobRow) -> list[Action]:
         """What can be done with a job now; nothing with one that came from elsewhere."""
         ...
 

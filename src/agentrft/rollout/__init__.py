@@ -6,8 +6,9 @@ Training, validation and baseline all run this code (docs/architecture.md, invar
 from agentrft.rollout.calls import CallRules
 from agentrft.rollout.failed_reward import FailedReward, is_ungraded_failure
 from agentrft.rollout.group import GroupResult, by_sample, form_group
-from agentrft.rollout.loop import RolloutLimits, RolloutRunner, RolloutTask
+from agentrft.rollout.loop import RolloutRunner
 from agentrft.rollout.record import Rollout, ToolCallRecord, Turn, grader_sample
+from agentrft.rollout.task import RolloutLimits, RolloutTask
 
 __all__ = [
     "CallRules",

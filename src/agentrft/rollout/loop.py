@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agentrft.chat import AssistantTurn, ChatCodec
-from agentrft.data import Sample
 from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
 from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, GraderUse, added_uses
-from agentrft.rollout.calls import CallRules, Refusal, cut, judge_calls
+from agentrft.rollout.calls import Refusal, cut, judge_calls
 from agentrft.rollout.record import Fork, Rollout, ToolCallRecord, Turn, grader_sample
 from agentrft.rollout.spans import (
     call_span,
@@ -32,56 +31,10 @@ from agentrft.rollout.spans import (
     rollout_span,
     turn_span,
 )
+from agentrft.rollout.task import RolloutLimits, RolloutTask
 from agentrft.tools import Toolbox, ToolCall, ToolFailure, fits_schema
 
 ATTEMPTS = 2
-
-
-@dataclass(frozen=True)
-class RolloutLimits:
-    """Bounds of one rollout; when one is hit the rollout is `model_failed`, with the bound as its kind.
-
-    Attributes:
-        model_failed_reward: what it then gets; it may be settled otherwise once its group is known (`FailedReward`).
-        grade_unfinished: whether the grader sees such a rollout, as far as it got, and its score is the reward.
-        answer_schema: JSON Schema of the answer; None for any.
-        calls_end: a turn that calls is the answer: there is nobody to make the calls.
-    """
-
-    max_episode_steps: int
-    max_tokens_per_turn: int
-    max_context_tokens: int
-    turn_timeout_s: float
-    calls: CallRules = field(default_factory=CallRules)
-    model_failed_reward: float = 0.0
-    grade_unfinished: bool = False
-    answer_schema: Mapping[str, Any] | None = None
-    calls_end: bool = False
-
-
-@dataclass(frozen=True)
-class RolloutTask:
-    """What to roll out and how to sample it. `seed` belongs to the job; each turn derives its own from all of this.
-
-    `policy_version` is the one that must sample it; the engine states with each turn which one did.
-    """
-
-    sample: Sample
-    step: int
-    index: int
-    temperature: float
-    top_p: float
-    seed: int
-    policy_version: int
-
-    @property
-    def key(self) -> str:
-        """Unique within a phase and step."""
-        return f"{self.sample.sample_id}/{self.index}"
-
-    def turn_seed(self, attempt: int, turn: int) -> int:
-        text = f"{self.seed}/{self.step}/{self.key}/{attempt}/{turn}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 class ModelFailure(Exception):

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from agentrft.server.context import Context
-from agentrft.server.objects.jobs import checkpoints, model_name
+from agentrft.server.objects.jobs import checkpoints, model_name, resumable_from
+from agentrft.store import JobRow
 from agentrft.store.states import ENDED
 
 if TYPE_CHECKING:
@@ -20,16 +21,14 @@ class PageActions:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def actions(self, job_id: str) -> "list[Action]":
-        served = self._context.records.served(job_id)
+    def actions(self, job: JobRow) -> "list[Action]":
+        served = self._context.records.served(job.job_id)
         if served is None:
             return []
-        job = self._context.store.get_job(job_id)
         found: list[Action] = []
         if job.status in ("queued", "running", "interrupted") and served.wish is None:
             found.append("pause")
-        # As the API has it: what was wrong with the files of a job that never began stays wrong.
-        if job.status == "paused" or served.wish == "pause" or (job.status == "failed" and job.spec.get("files")):
+        if served.wish == "pause" or job.status in resumable_from(job):
             found.append("resume")
         if job.status not in ENDED and served.wish != "cancel":
             found.append("cancel")

@@ -1,7 +1,7 @@
 """Finished rollouts as Parquet: columns to filter by, and the whole record of each as JSON."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,22 +99,28 @@ def read_rollouts(path: Path | str) -> list[dict[str, Any]]:
 
 
 def read_rollout(path: Path, trace_id: str) -> dict[str, Any] | None:
-    """The record of one rollout of a step; None where the file has none of this id.
+    """The record of one rollout of a step; None where the file has none of this id. Raises as `read_records`."""
+    return next(read_records(path, "trace_id", trace_id), None)
+
+
+def read_records(path: Path, column: str, value: str) -> Iterator[dict[str, Any]]:
+    """The records of a step that have a value in a column, such as `sample_id`.
 
     A few rows at a time: records may be large, and all of a step's are far larger.
 
     Raises:
         UserError: it is no such file.
     """
+    number = 0
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(RECORDS_AT_ONCE, columns=["trace_id", "record"], use_threads=False):
-                for number, own in enumerate(batch.column("trace_id").to_pylist()):
-                    if own == trace_id:
-                        return _record(path, number, {"record": batch.column("record")[number].as_py()})
+            for batch in file.iter_batches(RECORDS_AT_ONCE, columns=[column, "record"], use_threads=False):
+                for own, record in zip(batch.column(column).to_pylist(), batch.column("record"), strict=True):
+                    if own == value:
+                        yield _record(path, number, {"record": record.as_py()})
+                    number += 1
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: no Parquet file: {error}.", OTHER_FILE) from error
-    return None
 
 
 def _record(path: Path | str, number: int, row: Mapping[str, Any]) -> dict[str, Any]:

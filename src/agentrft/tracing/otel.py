@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from agentrft.tracing.spans import Attributes
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-PREFIX, DIGITS = "trace_", 32
+PREFIX = "trace_"
 NAME = "OTEL_SERVICE_NAME"
 
 _trace_id: ContextVar[int | None] = ContextVar("agentrft_trace_id", default=None)
@@ -122,9 +122,8 @@ class _CountingExporter(SpanExporter):
 
 
 def _number(trace_id: str | None) -> int | None:
-    """`trace_` and 32 hexadecimal digits as a number; None for what is no such id."""
-    digits = (trace_id or "").removeprefix(PREFIX)
-    return int(digits, 16) if len(digits) == DIGITS else None
+    """`trace_` and 32 hexadecimal digits, as every rollout's id has them, as a number; None for none."""
+    return None if trace_id is None else int(trace_id.removeprefix(PREFIX), 16)
 
 
 def _present(attributes: Attributes) -> dict[str, str | int | float | bool | Sequence[str]]:

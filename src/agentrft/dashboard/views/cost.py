@@ -32,7 +32,7 @@ def cost(metrics: Sequence[Mapping[str, Any]], prices: Prices = Prices()) -> dic
         if any((panel.get("usage") or {}).values())
     ]
     hours = sum(row.get("step_s") or 0.0 for row in metrics) / 3600
-    judge_tokens = sum(map(_judge_tokens, metrics))
+    judge_tokens = sum(tokens_of(row.get("judge_tokens") or {}) for row in metrics)
     parts = [
         price * amount
         for price, amount in ((prices.hour, hours), (prices.judge_tokens, judge_tokens / 1e6))
@@ -56,8 +56,7 @@ def _sampled_tokens(row: Mapping[str, Any]) -> float:
     return (row.get("sampled_tokens_mean") or 0) * (row.get("rollouts") or 0) if known is None else known
 
 
-def _judge_tokens(row: Mapping[str, Any]) -> int:
-    """Judges may say a sum beside its parts."""
-    used: Mapping[str, int] = row.get("judge_tokens") or {}
+def tokens_of(used: Mapping[str, int]) -> int:
+    """What judges took in all: they may say a sum beside its parts."""
     parts = used.get("prompt_tokens", 0) + used.get("completion_tokens", 0)
     return used.get("total_tokens") or parts

@@ -15,9 +15,9 @@ from agentrft.store.layout import TEST, TRAIN, VALIDATION
 RECENT = 5
 
 
-def jobs(runs: Runs, prices: Prices = Prices()) -> dict[str, Any]:
-    """The page of all jobs."""
-    return {"jobs": [job_line(job, runs.store.metrics(job.job_id), prices) for job in runs.store.list_jobs()]}
+def jobs(runs: Runs, rows: Sequence[JobRow], prices: Prices = Prices()) -> dict[str, Any]:
+    """The page of jobs, of which `rows` are."""
+    return {"jobs": [job_line(job, runs.store.metrics(job.job_id), prices) for job in rows]}
 
 
 def job_line(job: JobRow, metrics: Sequence[Mapping[str, Any]], prices: Prices = Prices()) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The playground: a call of a tool, a grade of an answer, and a changed grader on rollouts that are there already."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentrft.dashboard.queries import answers_of, record_of
+from agentrft.dashboard.queries import answers_of
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.server_side import ServerSide, as_yaml
 from agentrft.data import find_sample
+from agentrft.store.artifacts import read_rollout
 from agentrft.store.layout import DATA_FILES, TEST, TRAIN, VALIDATION
 
 ROLLOUTS, MOST_ROLLOUTS = 32, 256
@@ -51,13 +53,24 @@ def playground(
 
 
 def _example(source: Path, data: Path | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A stored answer, its row, and a stored call: what the fields begin with."""
-    found: dict[str, Any] = {}
-    for row in rows[:SAMPLES]:
-        record = record_of(source, row["trace_id"])
-        calls = [] if record is None else [call for turn in record["turns"] for call in turn["tool_calls"]]
-        sample = None if data is None else find_sample(data, row["sample_id"])
-        found = {"answer": row["output_text"], "item": {} if sample is None else sample.item}
-        if calls:
-            return {**found, "tool": calls[0]["name"], "arguments": calls[0]["arguments"]}
-    return found
+    """What the fields begin with: a stored answer with a call before it, if there is one, and its row."""
+    if not rows:
+        return {}
+    row, call = next(_calling(source, rows[:SAMPLES]), (rows[0], {"name": "", "arguments": "{}"}))
+    sample = None if data is None else find_sample(data, row["sample_id"])
+    return {
+        "answer": row["output_text"],
+        "item": {} if sample is None else sample.item,
+        "tool": call["name"],
+        "arguments": call["arguments"],
+    }
+
+
+def _calling(source: Path, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The rollouts that call something, with their first call."""
+    for row in rows:
+        record = read_rollout(source, row["trace_id"])
+        for turn in [] if record is None else record["turns"]:
+            if turn["tool_calls"]:
+                yield row, turn["tool_calls"][0]
+                break

@@ -4,14 +4,13 @@ import json
 import math
 from typing import Any
 
-import pyarrow as pa
-
 from agentrft import wire
-from agentrft.dashboard.queries import record_of, records_of
+from agentrft.dashboard.queries import records_of
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.token_texts import token_texts
 from agentrft.dashboard.views.tree import tree
 from agentrft.errors import UserError
+from agentrft.store.artifacts import read_rollout
 
 # What tokens can be shaded by, and what of the record it takes.
 SHADES = {"surprise": "sampled_logprobs", "advantage": "advantages", "entropy": "entropies", "moved": "moved"}
@@ -29,10 +28,10 @@ def rollout(job: JobData, trace_id: str) -> dict[str, Any] | None:
     row = job.rollouts.find(trace_id)
     source = None if row is None else job.source(row["phase"], row["step"])
     try:
-        record = None if source is None else record_of(source, trace_id)
+        record = None if source is None else read_rollout(source, trace_id)
         siblings = [] if row is None or source is None else records_of(source, row["sample_id"])
-    except (pa.ArrowException, OSError, wire.WireError) as error:
-        raise UserError(f"{source} cannot be read: {error}.", "Restore it from a copy.") from error
+    except UserError as error:
+        raise UserError(f"{source} cannot be read: {error.cause}", "Restore it from a copy.") from error
     if row is None or record is None:
         return None
     _complete(record["turns"], row["advantage"])

@@ -7,6 +7,7 @@ from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.server_side import as_yaml
 from agentrft.dashboard.views import concurrency
+from agentrft.dashboard.views.cost import tokens_of
 from agentrft.graders.uses import added_counts
 from agentrft.store.layout import TRAIN
 from agentrft.traffic.breaker import outage_of
@@ -44,7 +45,7 @@ def tools(job: JobData) -> dict[str, Any]:
             {"step": row["step"], "series": name, "value": tokens}
             for row in train
             for name, panel in (row.get("graders") or {}).items()
-            if (tokens := _tokens(panel.get("usage") or {}))
+            if (tokens := tokens_of(panel.get("usage") or {}))
         ],
         "tool_latency": _course(train, "tools", "latency_mean_s"),
         "tool_errors": _course(train, "tools", "errors"),
@@ -129,10 +130,6 @@ def _course(train: Sequence[Mapping[str, Any]], of: str, name: str) -> list[dict
         for row in train
         for series, panel in (row.get(of) or {}).items()
     ]
-
-
-def _tokens(usage: Mapping[str, int]) -> int:
-    return usage.get("total_tokens") or usage.get("prompt_tokens", 0) + usage.get("completion_tokens", 0)
 
 
 def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:

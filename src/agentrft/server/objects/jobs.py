@@ -9,7 +9,7 @@ from agentrft.server.models.catalog import fine_tuned_name
 from agentrft.server.objects.metrics import checkpoint_metrics, told_steps
 from agentrft.server.objects.tuning_metrics import tuning_metrics
 from agentrft.server.records.rows import ServedJob
-from agentrft.store import Event, JobRow, JobStore
+from agentrft.store import Event, JobRow, JobStatus, JobStore
 from agentrft.store.rows import as_mapping
 
 # The hosted service knows no interruption: such a job goes on by itself.
@@ -24,6 +24,12 @@ def status_of(job: JobRow) -> str:
 
 def shown_status(status: str) -> str:
     return STATUSES.get(status, status)
+
+
+def resumable_from(job: JobRow) -> tuple[JobStatus, ...]:
+    """The statuses in which the job can be queued again. What was wrong with its files stays wrong: those of a job that
+    never began were never recorded."""
+    return ("paused", "failed") if job.spec.get("files") else ("paused",)
 
 
 def job_object(

@@ -8,6 +8,7 @@ from agentrft.data import find_sample
 from agentrft.server.context import Context
 from agentrft.server.creation.request import content_path
 from agentrft.server.errors import ApiError, not_found
+from agentrft.store import JobRow
 from agentrft.store.artifacts import read_rollout
 from agentrft.store.layout import DATA_FILES, rollouts_file
 
@@ -34,14 +35,20 @@ def stored_rollout(asked: Any, context: Context) -> tuple[dict[str, Any], dict[s
     record = read_rollout(path, asked["trace_id"]) if context.store.artifacts.fetch(path) else None
     if record is None:
         raise not_found(f"There is no rollout '{asked['trace_id']}' in this step.", param=PARAM, code="not_found")
-    stored = job.setting(DATA_FILES[asked["phase"]])
-    if stored is None:
-        raise not_found("The job has no file for this phase.", param=PARAM, code="not_found")
-    data = content_path(context.settings, Path(stored).name)
-    sample = find_sample(data, record["sample_id"]) if context.store.artifacts.fetch(data) else None
+    data = data_file(job, asked["phase"], context)
+    sample = None if data is None else find_sample(data, record["sample_id"])
     if sample is None:
         raise not_found(f"The row {record['sample_id']} is gone.", "Its file was deleted.", param=PARAM, code="gone")
     return record, sample.item
+
+
+def data_file(job: JobRow, phase: str, context: Context) -> Path | None:
+    """The file that the rollouts of a phase are of, here; None where the job has none, or it was deleted."""
+    stored = job.setting(DATA_FILES[phase])
+    if stored is None:
+        return None
+    path = content_path(context.settings, Path(stored).name)
+    return path if context.store.artifacts.fetch(path) else None
 
 
 def _is_place(asked: Any) -> bool:

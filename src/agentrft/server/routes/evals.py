@@ -10,7 +10,6 @@ from typing import Any, Literal
 from fastapi import APIRouter
 
 from agentrft.server.context import Context, check_limit
-from agentrft.server.creation.request import content_path
 from agentrft.server.errors import not_found
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.objects.evals import Criterion
@@ -27,13 +26,14 @@ from agentrft.server.objects.jobs import model_name
 from agentrft.server.objects.made_evals import groups_of, made_eval, made_item
 from agentrft.server.objects.pages import add_ends, page
 from agentrft.server.objects.report_page import ITEMS_PER_PAGE, mean_scores, report_url
+from agentrft.server.objects.stored_rollouts import data_file
 from agentrft.server.records.evals import EvalRow, item_line
 from agentrft.server.routes.eval_runs import no_eval, run_row, run_without_rows, whole_run
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import BaseUrl, Limit, Order
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.evals import Eval, EvalPage, OutputItem, OutputItemPage, Run, RunPage
-from agentrft.store import JobRow, read_rollouts
+from agentrft.store import read_rollouts
 from agentrft.store.layout import VALIDATION, rollouts_file, rollouts_folder
 
 router = APIRouter(route_class=WireRoute)
@@ -237,20 +237,12 @@ def _job_run_and_items(
         for row in context.store.metrics(job.job_id)
         if row["phase"] == VALIDATION and row["step"] == step
     )
-    samples = samples_of(_validation_file(job, context))
+    samples = samples_of(data_file(job, VALIDATION, context))
     is_here = context.store.artifacts.fetch(path)
     criteria = with_threshold(job_criteria(job), threshold)
     records = [row["record"] for row in (read_rollouts(path) if is_here else [])]
     records.sort(key=lambda record: (record["sample_id"], record["index"]))
     return run, [job_item(record, run, criteria, samples.get(record["sample_id"])) for record in records]
-
-
-def _validation_file(job: JobRow, context: Context) -> Path | None:
-    stored = job.setting("validation_file")
-    if stored is None:
-        return None
-    path = content_path(context.settings, Path(stored).name)
-    return path if context.store.artifacts.fetch(path) else None
 
 
 def _rollouts_path(job_id: str, step: int, context: Context) -> Path:

@@ -22,14 +22,14 @@ from agentrft.server.ignored_fields import ignored_header
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.catalog import FINE_TUNED
 from agentrft.server.models.lookup import find_start, has_model, template_variables
-from agentrft.server.objects.jobs import checkpoints, event_number, event_object, status_of
+from agentrft.server.objects.jobs import checkpoints, event_number, event_object, resumable_from, status_of
 from agentrft.server.objects.pages import page
 from agentrft.server.routes.files import InContext
 from agentrft.server.routes.parameters import Limit
 from agentrft.server.schemas.answers import answers
 from agentrft.server.schemas.jobs import CheckpointPage, EventPage, Job, JobPage, ValidatedJob
 from agentrft.spec.yaml_files import parse_yaml
-from agentrft.store import JobRow, JobStatus
+from agentrft.store import JobRow
 from agentrft.store.states import ENDED
 
 logger = logging.getLogger(__name__)
@@ -225,11 +225,10 @@ def _wish(job_id: str, context: Context, wish: str) -> dict[str, Any]:
 
 
 def _go_on(context: Context, job: JobRow) -> bool:
-    """Queue a job that stands still; whether it could be. What was wrong with its files stays wrong."""
+    """Queue a job that stands still; whether it could be."""
     # An end that nobody was told of yet is told: after this it is none.
     tell_webhook(context, job.job_id)
-    old: tuple[JobStatus, ...] = ("paused", "failed") if job.spec.get("files") else ("paused",)
-    if not context.records.move(job.job_id, old, "queued", event=("info", RESUMED)):
+    if not context.records.move(job.job_id, resumable_from(job), "queued", event=("info", RESUMED)):
         return False
     context.records.count_crash(job.job_id, reset=True)
     return True
