@@ -31,6 +31,8 @@ def run_dashboard(output_dir: Path, *, port: int) -> None:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
+    # Before the address is told: who reads it and connects at once waits, and is not refused.
+    listening.listen()
     print(f"agentrft shows {output_dir} at http://127.0.0.1:{listening.getsockname()[1]}/", flush=True)
     config = uvicorn.Config(own_pages(runs), log_level="warning", access_log=False, timeout_graceful_shutdown=2)
     try:
