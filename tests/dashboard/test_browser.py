@@ -95,7 +95,7 @@ def test_no_link_of_a_page_is_dead(page: Page, shown: Shown, name: str) -> None:
 
 def test_a_filter_that_is_filled_in_gives_what_its_address_gives(page: Page, shown: Shown) -> None:
     page.goto(f"{shown.url}/jobs/{shown.job_id}/rollouts")
-    page.select_option("#filter-behaviour", "uses bold text")
+    page.fill("#filter-behaviour", "uses bold text")
     page.fill("#filter-low", "0.5")
     page.select_option("#filter-sort", "reward")
     page.select_option("#filter-order", "desc")

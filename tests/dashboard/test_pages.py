@@ -153,6 +153,7 @@ def test_compare_counts_wins_and_losses_on_the_same_samples(client: TestClient, 
     found = client.get(f"/jobs/{planted[1]}/compare.json?phase=validation").json()
     assert found["a"]["step"] == 0 and found["b"]["step"] == 6
     assert found["wins"] + found["losses"] + found["ties"] == found["samples"] == 8
+    assert found["rollouts_per_sample"][0] == found["rollouts_per_sample"][1] > 1
     reward = found["measures"][0]
     assert reward["low"] < reward["difference"] < reward["high"]
 

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from agentrft.report.alarms import ringing, rollouts_that_show
-from agentrft.report.behaviours import ALIKE, behaviours, items_of, place_of, shifts, shown_by
+from agentrft.report.behaviours import ALIKE, answering, behaviours, items_of, place_of, shifts, shown_by
 from agentrft.rollout import Rollout
 from agentrft.rollout.record import ToolCallRecord, Turn
 from agentrft.spec import AlarmsSpec
 
+FIRST = answering("the first")
 LINES = "A01.1 Typhoid fever\nB02.9 Zoster without complications\nC03.0 Malignant neoplasm of gum\nD04 Carcinoma"
 
 
@@ -51,16 +52,16 @@ def test_items_are_the_elements_of_a_list_or_the_lines(result: str) -> None:
 @pytest.mark.parametrize("result", ["", "   ", "{}", "[]", "null", "[" * 5000, '{"a": 1', "\ud800 x\ny"])
 def test_any_result_has_items_or_none(result: str) -> None:
     assert isinstance(items_of(result), list)
-    assert shown_by(rollout("x", result))["answers the first item"] in (None, True, False)
+    assert shown_by(rollout("x", result))[FIRST] in (None, True, False)
 
 
 def test_what_could_not_be_done_does_not_count() -> None:
     alone = shown_by(rollout("A01.1", "A01.1 Typhoid fever"))
-    assert alone["answers the first item"] is None, "of one item nothing was chosen"
-    assert shown_by(rollout("", LINES))["answers the first item"] is None
-    assert shown_by(rollout("A01.1", ""))["answers the first item"] is None
+    assert alone[FIRST] is None, "of one item nothing was chosen"
+    assert shown_by(rollout("", LINES))[FIRST] is None
+    assert shown_by(rollout("A01.1", ""))[FIRST] is None
     two = shown_by(rollout("A01.1", "A01.1 x\nB02.9 y"))
-    assert (two["answers the second item"], two["answers the third item"]) == (False, None)
+    assert (two[answering("the second")], two[answering("the third")]) == (False, None)
 
 
 def test_shares_come_with_the_rewards_of_those_with_and_without() -> None:
@@ -71,10 +72,10 @@ def test_shares_come_with_the_rewards_of_those_with_and_without() -> None:
         rollout("none", reward=0.25, number=3, sample="b"),
     ]
     found = behaviours(rollouts)
-    first = found["answers the first item"]
+    first = found[FIRST]
     assert (first["share"], first["possible"]) == (0.5, 4)
     assert (first["reward_with"], first["reward_without"]) == (0.5, 0.375)
-    assert found["answers a later item"]["share"] == 0.25
+    assert found[answering("a later")]["share"] == 0.25
     alike = found[ALIKE]
     assert (alike["shown"], alike["possible"]) == (2, 3), "the only one of its sample could not"
     assert found["repeats the prompt"]["share"] == 0
@@ -87,7 +88,12 @@ def test_an_answer_that_is_the_prompt_is_seen() -> None:
 def step(share: float, without: float, *, with_it: float = 0.6, count: int = 64) -> dict[str, Any]:
     shown = round(share * count)
     one = {"share": share, "shown": shown, "possible": count, "reward_with": with_it, "reward_without": without}
-    return {"behaviours": {"answers the first item": one}, "reward_mean": 0.5, "sampled_tokens_mean": 10.0}
+    return {"behaviours": {FIRST: one}, "reward_mean": 0.5, "sampled_tokens_mean": 10.0}
+
+
+def alike(of: dict[str, Any]) -> dict[str, Any]:
+    """A step in which another behaviour has the shares: answers as others of their group."""
+    return {**of, "behaviours": {ALIKE: of["behaviours"][FIRST]}}
 
 
 def test_a_habit_that_spreads_while_the_rest_is_unlearned_rings_with_its_name() -> None:
@@ -96,8 +102,8 @@ def test_a_habit_that_spreads_while_the_rest_is_unlearned_rings_with_its_name() 
     assert found.rise == pytest.approx(0.35, abs=0.02)
     assert found.without_after < found.without_before
     alarms = ringing(AlarmsSpec.model_validate({"behaviour_shift": {"threshold": 0.2, "over_steps": 3}}), steps)
-    alarm = alarms["behaviour_shift:answers the first item"]
-    assert "answers the first item" in alarm.text and "unlearns" in alarm.text
+    alarm = alarms[f"behaviour_shift:{FIRST}"]
+    assert FIRST in alarm.text and "unlearns" in alarm.text
     rollouts = [rollout("A01.1", reward=1.0, number=0), rollout("A01.1", number=1), rollout("B02.9", number=2)]
     assert rollouts_that_show(alarm, rollouts) == ["trace_1", "trace_0"]
 
@@ -110,6 +116,7 @@ def test_a_habit_that_spreads_while_the_rest_is_unlearned_rings_with_its_name() 
         ([step(0.4 + 0.05 * n, 0.4 - 0.03 * n, count=4) for n in range(10)], "too few to say"),
         ([step(0.4, 0.4), step(0.9, 0.1)], "too early to say"),
         ([{"reward_mean": 0.1}] * 10, "steps of before this was measured"),
+        ([alike(step(0.4 + 0.05 * n, 0.4 - 0.03 * n)) for n in range(10)], "answers grow alike whatever is learned"),
     ],
 )
 def test_it_is_silent_where(steps: list[dict[str, Any]], why: str) -> None:

@@ -141,7 +141,7 @@ class Rollouts:
     def means(self, phase: str, step: int) -> dict[str, dict[str, float]]:
         """Of each sample at a step the means that two steps are compared by."""
         rows = self._ask(
-            "SELECT sample_id, avg(reward) AS reward, avg(calls) AS calls, avg(turns) AS turns, "
+            "SELECT sample_id, count(*) AS rollouts, avg(reward) AS reward, avg(calls) AS calls, avg(turns) AS turns, "
             "avg(sampled_tokens) AS tokens, avg(latency_s) AS latency_s FROM FILES "
             "WHERE phase = ? AND step = ? AND reward IS NOT NULL GROUP BY sample_id",
             [phase, step],

@@ -93,7 +93,10 @@ def shifts(steps: Sequence[Mapping[str, Any]], *, least_rise: float, window: int
     if len(steps) < 2 * window:
         return []
     found = []
-    for name in dict.fromkeys(name for step in steps for name in step.get("behaviours", {})):
+    names = dict.fromkeys(name for step in steps for name in step.get("behaviours", {}))
+    # Whatever a policy takes to, its answers grow alike.
+    names.pop(ALIKE, None)
+    for name in names:
         together = [_together(name, steps[start : start + window]) for start in range(len(steps) - window + 1)]
         *earlier, last = together
         known = [one for one in earlier[: len(steps) - 2 * window + 1] if _lacking(one) >= LEAST_ROLLOUTS]
@@ -122,6 +125,11 @@ def behaviours(rollouts: Sequence[Rollout]) -> dict[str, dict[str, Any]]:
     return {name: _share(found).as_dict() for name, found in sorted(seen.items())}
 
 
+def answering(which: str) -> str:
+    """The name of a behaviour; `which` is "the first" or the like."""
+    return f"answers with {which} item of the last result"
+
+
 def shown_by(rollout: Rollout) -> dict[str, bool | None]:
     """Which behaviours a rollout shows by itself; None where it could not."""
     answer = plain(rollout.output_text)
@@ -131,8 +139,8 @@ def shown_by(rollout: Rollout) -> dict[str, bool | None]:
     can = bool(answer) and len(items) > 1
     for number, name in enumerate(PLACES):
         possible = can and (number == 0 or len(items) > number)
-        found[f"answers the {name} item"] = place == number if possible else None
-    found[f"answers a {LATER} item"] = (place is not None and place > 0) if can else None
+        found[answering(f"the {name}")] = place == number if possible else None
+    found[answering(f"a {LATER}")] = (place is not None and place > 0) if can else None
     return found
 
 

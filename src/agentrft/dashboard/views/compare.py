@@ -4,6 +4,7 @@ from typing import Any
 
 from agentrft.dashboard.queries import Filter
 from agentrft.dashboard.runs import JobData
+from agentrft.report.averages import mean
 from agentrft.report.intervals import paired_interval
 
 MEASURES = {
@@ -58,6 +59,7 @@ def compare(
         "steps_missing": a.steps_missing + (b.steps_missing if b is not a else 0),
         "phases": ["train", "validation", "test"],
         "samples": len(shared),
+        "rollouts_per_sample": [mean(side[one]["rollouts"] for one in shared) for side in means],
         "left_out": len(means[0].keys() ^ means[1].keys()),
         "wins": sum(one["change"] > SAME for one in changes),
         "losses": sum(one["change"] < -SAME for one in changes),

@@ -8,6 +8,7 @@ from agentrft.report.behaviours import (
     LATER,
     MOST_WORDS,
     PLACES,
+    answering,
     items_of,
     last_result,
     place_of,
@@ -70,12 +71,12 @@ def _sources(rollout: Rollout, answer: str) -> Iterator[Behaviour]:
     if len(items) > 1:
         yield Behaviour(LISTED, "source")
         if place is None:
-            yield Behaviour("answers with no item of the last result", "source", LISTED)
+            yield Behaviour(answering("no"), "source", LISTED)
         else:
             name = PLACES[place] if place < len(PLACES) else "fourth or later"
-            yield Behaviour(f"answers with the {name} item of the last result", "source", LISTED)
+            yield Behaviour(answering(f"the {name}"), "source", LISTED)
             if place > 0:
-                yield Behaviour(f"answers with a {LATER} item of the last result", "source", LISTED)
+                yield Behaviour(answering(f"a {LATER}"), "source", LISTED)
     if not few:
         return
     yield Behaviour(SHORT, "form")
