@@ -34,6 +34,7 @@ class System:
 
     Attributes:
         name: of its folder in `examples/`.
+        key: its name in the results' JSON.
         title: what tables call it.
         write_data: writes `train.jsonl`, `validation.jsonl`, `test.jsonl` and `demonstrations.jsonl` into a folder, of
             a seed and a difficulty.
@@ -42,6 +43,7 @@ class System:
     """
 
     name: str
+    key: str
     title: str
     write_data: Callable[[Path, int, str], None]
     measures: Callable[[Rollout, Mapping[str, Any]], Values]
