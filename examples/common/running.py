@@ -85,12 +85,8 @@ def job_of(system: System, settings: Settings, url: str) -> JobSpec:
     raw |= {"seed": settings.seed, "output_dir": str(settings.out.resolve())}
     if settings.model is not None:
         raw["model"] = settings.model
-    inner = raw["method"]["reinforcement"]
+    inner = readdressed(raw["method"]["reinforcement"], url)
     inner["hyperparameters"] |= dict(settings.hyperparameters)
-    for part in _addressed(inner):
-        for key in ("server_url", "url"):
-            if key in part:
-                part[key] = re.sub(r"^http://[^/]+", url, part[key])
     return parse_job(raw, folder=system.folder, source=f"{system.name}/job.yaml")
 
 
@@ -102,19 +98,41 @@ def tested(store: JobStore, job_id: str) -> tuple[list[Rollout], list[Rollout]]:
     return before, after
 
 
+def readdressed(method: dict[str, Any], url: str) -> dict[str, Any]:
+    """A job's method whose tools, and graders that are endpoints, are asked at another server."""
+    for part in _parts(method):
+        for key in ("server_url", "url"):
+            if key in part:
+                part[key] = re.sub(r"^http://[^/]+", url, part[key])
+    return method
+
+
 @contextmanager
 def tool_server(system: System, data: Path) -> Iterator[str]:
     """The system's tools on a free port of loopback; gives its address, and ends it afterwards."""
-    command = [sys.executable, "-u", "-m", f"examples.{system.name}.tools", "--port", "0", "--data", str(data)]
+    with _server(f"examples.{system.name}.tools", "--data", str(data)) as url:
+        yield url
+
+
+@contextmanager
+def grader_server(system: System) -> Iterator[str]:
+    """The system's grader as an endpoint, in the same way."""
+    with _server("examples.common.grader_server", system.name) as url:
+        yield url
+
+
+@contextmanager
+def _server(module: str, *arguments: str) -> Iterator[str]:
+    command = [sys.executable, "-u", "-m", module, *arguments, "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
-        yield _address(server)
+        yield _address(server, module)
     finally:
         server.terminate()
         server.wait()
 
 
-def _address(server: subprocess.Popen[str]) -> str:
+def _address(server: subprocess.Popen[str], module: str) -> str:
     assert server.stderr is not None
     lines: list[str] = []
     for line in server.stderr:
@@ -123,13 +141,13 @@ def _address(server: subprocess.Popen[str]) -> str:
             # What it says from here on must not fill the pipe.
             threading.Thread(target=server.stderr.read, daemon=True).start()
             return found[0]
-    raise SystemExit("The tool server did not start:\n" + "".join(lines))
+    raise SystemExit(f"{module} did not start:\n" + "".join(lines))
 
 
-def _addressed(value: Any) -> Iterator[dict[str, Any]]:
-    """Every part of a job's method that may have an address: tools, and graders inside graders."""
+def _parts(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping inside a method: tools, graders, and graders inside graders."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
     for one in value if isinstance(value, list) else ():
-        yield from _addressed(one)
+        yield from _parts(one)

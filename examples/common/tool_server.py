@@ -1,6 +1,6 @@
 """Python functions as tool endpoints: POST a function call, get its output.
 
-An example's `tools.py` gives its functions to `tool_app`, and runs the app with `serve`. A function takes the call's
+An example's `tools.py` gives its functions to `tool_app` and runs the app with `serve`. A function takes the call's
 arguments and its rollout's trace id, and returns the text that the agent reads.
 """
 
@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import uvicorn
@@ -100,11 +101,18 @@ def text_argument(arguments: dict[str, Any], name: str) -> str:
     return value
 
 
-def serve(app: FastAPI, port: int) -> None:
-    """Answer on loopback until a signal, on `--port` or else on `port`; 0 takes a free one, which the log names."""
-    parser = argparse.ArgumentParser(description=app.title)
+def serve(app_of: Callable[[Path], FastAPI], *, port: int, data: Path) -> None:
+    """Answer on loopback until a signal.
+
+    Args:
+        app_of: makes the app from the folder of its data.
+        port, data: without `--port` and `--data`. Port 0 takes a free one, which the log names.
+    """
+    parser = argparse.ArgumentParser(description="The tools of this example as HTTP endpoints.")
     parser.add_argument("--port", type=int, default=port, help="0 takes a free port; the log names it")
-    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args().port, access_log=False)
+    parser.add_argument("--data", type=Path, default=data, help="the folder that make_data wrote")
+    given = parser.parse_args()
+    uvicorn.run(app_of(given.data), host="127.0.0.1", port=given.port, access_log=False)
 
 
 def _arguments(text: str) -> dict[str, Any]:
