@@ -38,7 +38,7 @@ def summary(system: System, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def table(systems: Sequence[System]) -> str:
-    """Markdown: each measure of each system, by seed; nothing of systems without results."""
+    """Markdown: each measure of each system that has results, by seed."""
     lines: list[str] = []
     for system in systems:
         results = kept(system)
@@ -50,7 +50,7 @@ def table(systems: Sequence[System]) -> str:
             cells = [_cell(measure, result["changes"].get(measure.name)) for result in results.values()]
             lines.append(f"| {measure.label} | " + " | ".join(cells) + " |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines) or "No run has been measured yet.\n"
 
 
 def write_table(page: Path, systems: Sequence[System]) -> None:

@@ -1,7 +1,7 @@
 """Python functions as tool endpoints: POST a function call, get its output.
 
-An example's `tools.py` gives its functions to `tool_app` and runs the app with `serve`. A function takes the call's
-arguments and its rollout's trace id, and returns the text that the agent reads.
+An example's `tools.py` gives its functions to `tool_app` and runs the app with `serve`. A function takes a `Call` and
+returns the text that the agent reads.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +21,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-Tool = Callable[[dict[str, Any], str], str | Awaitable[str]]
 State = TypeVar("State")
 # Rollouts whose state is kept. A server that trains for weeks must not keep them all.
 MOST_ROLLOUTS = 4096
@@ -30,12 +30,42 @@ class BadArguments(Exception):
     """What is wrong with a call, in words. The agent reads it as the tool's result and can do better."""
 
 
+@dataclass(frozen=True)
+class Call:
+    """A tool call of a rollout.
+
+    Attributes:
+        arguments: as the model wrote them.
+        trace_id: the rollout's.
+        item: the sample's row.
+    """
+
+    arguments: dict[str, Any]
+    trace_id: str = ""
+    item: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def text(self, name: str) -> str:
+        """An argument that must be a text with something in it.
+
+        Raises:
+            BadArguments: it is missing, of another type, or blank.
+        """
+        value = self.arguments.get(name)
+        if not isinstance(value, str) or not value.strip():
+            raise BadArguments(f"{name} must be a non-empty string")
+        return value
+
+
+Tool = Callable[[Call], str | Awaitable[str]]
+
+
 class FunctionCall(BaseModel):
     """What the agent's harness sends; `arguments` is JSON text, as the model wrote it."""
 
     call_id: str
     arguments: str
     trace_id: str = ""
+    item: dict[str, Any] = {}
 
 
 class PerRollout(Generic[State]):
@@ -76,29 +106,17 @@ def tool_app(title: str, load: Callable[[], Mapping[str, Tool]]) -> FastAPI:
         return {"status": "ok"}
 
     @app.post("/tools/{name}")
-    async def call(name: str, call: FunctionCall, request: Request) -> JSONResponse:
+    async def answer(name: str, asked: FunctionCall, request: Request) -> JSONResponse:
         tool: Tool | None = request.app.state.tools.get(name)
         if tool is None:
             return JSONResponse({"error": f"there is no tool {name!r}"}, status_code=404)
         try:
-            output = await _output(tool, _arguments(call.arguments), call.trace_id)
+            output = await _output(tool, Call(_arguments(asked.arguments), asked.trace_id, asked.item))
         except BadArguments as error:
             return JSONResponse({"error": str(error)}, status_code=400)
-        return JSONResponse({"type": "function_call_output", "call_id": call.call_id, "output": output})
+        return JSONResponse({"type": "function_call_output", "call_id": asked.call_id, "output": output})
 
     return app
-
-
-def text_argument(arguments: dict[str, Any], name: str) -> str:
-    """An argument that must be a text with something in it.
-
-    Raises:
-        BadArguments: it is missing, of another type, or blank.
-    """
-    value = arguments.get(name)
-    if not isinstance(value, str) or not value.strip():
-        raise BadArguments(f"{name} must be a non-empty string")
-    return value
 
 
 def serve(app_of: Callable[[Path], FastAPI], *, port: int, data: Path) -> None:
@@ -125,9 +143,9 @@ def _arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-async def _output(tool: Tool, arguments: dict[str, Any], trace_id: str) -> str:
+async def _output(tool: Tool, call: Call) -> str:
     if inspect.iscoroutinefunction(tool):
-        return await tool(arguments, trace_id)
-    output = await run_in_threadpool(tool, arguments, trace_id)
+        return await tool(call)
+    output = await run_in_threadpool(tool, call)
     assert isinstance(output, str)
     return output

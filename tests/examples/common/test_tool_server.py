@@ -7,37 +7,44 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from examples.common.tool_server import BadArguments, PerRollout, text_argument, tool_app
+from examples.common.tool_server import BadArguments, Call, PerRollout, tool_app
 
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     notes: PerRollout[list[str]] = PerRollout(list, most=2)
 
-    async def echo(arguments: dict[str, Any], trace_id: str) -> str:
-        return text_argument(arguments, "text")
+    async def echo(call: Call) -> str:
+        return call.text("text")
 
-    def note(arguments: dict[str, Any], trace_id: str) -> str:
-        notes(trace_id).append(text_argument(arguments, "text"))
-        return " ".join(notes(trace_id))
+    def note(call: Call) -> str:
+        notes(call.trace_id).append(call.text("text"))
+        return " ".join(notes(call.trace_id))
 
-    def refuse(arguments: dict[str, Any], trace_id: str) -> str:
+    def row(call: Call) -> str:
+        return json.dumps(call.item)
+
+    def refuse(call: Call) -> str:
         raise BadArguments("never works")
 
-    with TestClient(tool_app("test", lambda: {"echo": echo, "note": note, "refuse": refuse})) as client:
+    with TestClient(tool_app("test", lambda: {"echo": echo, "note": note, "refuse": refuse, "row": row})) as client:
         yield client
 
 
 def call(client: TestClient, name: str, arguments: Any, trace_id: str = "trace_1") -> Any:
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     body = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": name, "arguments": text}
-    return client.post(f"/tools/{name}", json={**body, "trace_id": trace_id, "item": {}})
+    return client.post(f"/tools/{name}", json={**body, "trace_id": trace_id, "item": {"answer": 4}})
 
 
 def test_a_call_is_answered_in_the_wire_format(client: TestClient) -> None:
     answer = call(client, "echo", {"text": "héllo"})
     assert answer.status_code == 200
     assert answer.json() == {"type": "function_call_output", "call_id": "call_1", "output": "héllo"}
+
+
+def test_a_tool_sees_the_samples_row(client: TestClient) -> None:
+    assert call(client, "row", {}).json()["output"] == '{"answer": 4}'
 
 
 @pytest.mark.parametrize(
