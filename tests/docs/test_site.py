@@ -147,7 +147,7 @@ class QuietHandler(SimpleHTTPRequestHandler):
 def test_the_search_finds_and_nothing_leaves_the_site(address: str, scheme: Any) -> None:
     from playwright.sync_api import sync_playwright
 
-    from tests.dashboard.test_browser import CHROMIUM
+    from tests.dashboard.browsing import CHROMIUM
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
