@@ -1,7 +1,8 @@
 """Python functions as tool endpoints: POST a function call, get its output.
 
 An example's `tools.py` gives its functions to `tool_app`, and runs the app with `serve`. A function takes the call's
-arguments and its rollout's trace id, and returns the text that the agent reads.
+arguments and its rollout's trace id, and returns the text that the agent reads; one with a parameter `item` gets the
+sample's row as well.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-Tool = Callable[[dict[str, Any], str], str | Awaitable[str]]
+Tool = Callable[..., str | Awaitable[str]]
 State = TypeVar("State")
 # Rollouts whose state is kept. A server that trains for weeks must not keep them all.
 MOST_ROLLOUTS = 4096
@@ -35,6 +36,7 @@ class FunctionCall(BaseModel):
     call_id: str
     arguments: str
     trace_id: str = ""
+    item: dict[str, Any] = {}
 
 
 class PerRollout(Generic[State]):
@@ -80,7 +82,7 @@ def tool_app(title: str, load: Callable[[], Mapping[str, Tool]]) -> FastAPI:
         if tool is None:
             return JSONResponse({"error": f"there is no tool {name!r}"}, status_code=404)
         try:
-            output = await _output(tool, _arguments(call.arguments), call.trace_id)
+            output = await _output(tool, call)
         except BadArguments as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse({"type": "function_call_output", "call_id": call.call_id, "output": output})
@@ -117,9 +119,12 @@ def _arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-async def _output(tool: Tool, arguments: dict[str, Any], trace_id: str) -> str:
+async def _output(tool: Tool, call: FunctionCall) -> str:
+    given: tuple[Any, ...] = (_arguments(call.arguments), call.trace_id)
+    if "item" in inspect.signature(tool).parameters:
+        given += (call.item,)
     if inspect.iscoroutinefunction(tool):
-        return await tool(arguments, trace_id)
-    output = await run_in_threadpool(tool, arguments, trace_id)
+        return await tool(*given)
+    output = await run_in_threadpool(tool, *given)
     assert isinstance(output, str)
     return output

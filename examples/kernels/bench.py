@@ -96,7 +96,10 @@ class Bench:
         torch.set_num_threads(1)
         nothing = compile_unchecked(NOTHING)
         if nothing.library is None:
-            raise UserError(f"gcc does not compile a kernel: {nothing.diagnostic}", "Install gcc with binutils and the C library's headers.")
+            raise UserError(
+                f"gcc does not compile a kernel: {nothing.diagnostic}",
+                "Install gcc with binutils and the C library's headers.",
+            )
         runner = Runner(trusted=trusted)
         return runner, Stopwatch(runner, nothing.library, self._entropy)
 

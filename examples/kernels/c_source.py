@@ -23,42 +23,65 @@ class Habits:
     careless: float = 0.0
 
 
-BEST = Habits()
+@dataclass(frozen=True)
+class Written:
+    """A source, and what its writer knows of it."""
+
+    source: str
+    is_right: bool
+    is_slow: bool
 
 
-def write(graph: Graph, habits: Habits = BEST, script: random.Random | None = None) -> str:
-    """One C function.
+def best(graph: Graph) -> str:
+    """The source that is right, and as quick as one short line of C gets."""
+    return write(graph, Habits(), random.Random(0)).source
 
-    Args:
-        script: decides where the habits show; not needed without any.
-    """
-    chooser = script or random.Random(0)
-    head = SIGNATURES[graph.signature]
+
+def write(graph: Graph, habits: Habits, script: random.Random) -> Written:
+    """One C function. `script` decides where the habits show."""
     other = "w[j]" if graph.over_row else "z[i]"
-    before = "".join(_statement(step, other, habits, chooser) for step in graph.before)
-    after = "".join(_statement(step, other, habits, chooser) for step in graph.after)
+    before, after = (
+        [_Statement.of(step, other, habits, script) for step in steps] for steps in (graph.before, graph.after)
+    )
+    is_careless = bool(graph.over_row) and script.random() < habits.careless
+    body = _body(graph, "".join(s.text for s in before), "".join(s.text for s in after), is_careless)
+    statements = (*before, *after)
+    is_right = not is_careless and not any(statement.is_wrong for statement in statements)
+    return Written(f"{SIGNATURES[graph.signature]}{{{body}}}", is_right, any(s.is_slow for s in statements))
+
+
+@dataclass(frozen=True)
+class _Statement:
+    text: str
+    is_wrong: bool = False
+    is_slow: bool = False
+
+    @classmethod
+    def of(cls, step: Step, other: str, habits: Habits, script: random.Random) -> "_Statement":
+        operator, drawn = ELEMENTWISE[step.name], script.random()
+        is_wrong = drawn < habits.wrong and bool(operator.wrong)
+        is_slow = not is_wrong and habits.wrong <= drawn < habits.wrong + habits.slow and bool(operator.slow)
+        form = script.choice(operator.wrong) if is_wrong else operator.slow if is_slow else operator.right
+        return cls(f"v={form.replace('{c}', _number(step.constant)).replace('{z}', other)};", is_wrong, is_slow)
+
+
+def _body(graph: Graph, before: str, after: str, is_careless: bool) -> str:
     if not graph.over_row:
-        return f"{head}{{for(int i=0;i<n;i++){{float v=x[i];{before}y[i]=v;}}}}"
+        return f"for(int i=0;i<n;i++){{float v=x[i];{before}y[i]=v;}}"
     rows = "for(int i=0;i<r;i++){"
     if graph.reduces:
         reduction = REDUCTIONS[graph.over_row]
-        is_careless = chooser.random() < habits.careless
         begin = reduction.wrong_begin if is_careless and reduction.wrong_begin else reduction.begin
         end = reduction.wrong_end if is_careless and not reduction.wrong_begin else reduction.end
         loop = f"{begin}for(int j=0;j<n;j++){{float v=x[i*n+j];{before}{reduction.step}}}"
-        return f"{head}{{{rows}{loop}float v={end};{after}y[i]=v;}}}}"
+        return f"{rows}{loop}float v={end};{after}y[i]=v;}}"
     norm = NORMS[graph.over_row]
-    first, then = norm.careless if chooser.random() < habits.careless else (norm.first, norm.then)
+    first, then = norm.careless if is_careless else (norm.first, norm.then)
     fill = f"float*b=y+i*n;for(int j=0;j<n;j++){{float v=x[i*n+j];{before}b[j]=v;}}"
     scale = f"for(int j=0;j<n;j++){{float v=b[j];v={then};{after}b[j]=v;}}"
-    return f"{head}{{{rows}{fill}{first}{scale}}}}}"
+    return f"{rows}{fill}{first}{scale}}}"
 
 
-def _statement(step: Step, other: str, habits: Habits, chooser: random.Random) -> str:
-    operator = ELEMENTWISE[step.name]
-    form, drawn = operator.right, chooser.random()
-    if drawn < habits.wrong and operator.wrong:
-        form = chooser.choice(operator.wrong)
-    elif drawn < habits.wrong + habits.slow and operator.slow:
-        form = operator.slow
-    return f"v={form.replace('{c}', f'{step.constant:.4g}' if step.constant % 1 else f'{step.constant:.1f}').replace('{z}', other)};"
+def _number(constant: float) -> str:
+    """As C takes it before an `f`: with a point."""
+    return f"{constant:.4g}" if constant % 1 else f"{constant:.1f}"

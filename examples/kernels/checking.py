@@ -1,7 +1,7 @@
-"""Whether a kernel computes what it should: fresh inputs, awkward sizes and values, and a look at what it must not touch.
+"""Whether a kernel computes what it should: fresh inputs, awkward sizes and values, what it must not touch.
 
-Every call's output is compared with PyTorch's value in double precision. All calls are made in one process, some of them
-with new numbers behind the same pointers, so a kernel that remembers gives itself away.
+Every call's output is compared with PyTorch's value in double precision. All calls are made in one process, some of
+them with new numbers behind the same pointers, so a kernel that remembers gives itself away.
 """
 
 import random
@@ -113,7 +113,10 @@ def check(runner: Runner, graph: Graph, entropy: random.Random) -> Checked:
             sizes.append(x.size)
             right.append(not wrong)
             error = max(error, off)
-            problem = problem or (f"n={case.n} " if graph.signature < 2 else f"r={case.rows} n={case.n} ") * bool(wrong) + wrong
+            problem = (
+                problem
+                or (f"n={case.n} " if graph.signature < 2 else f"r={case.rows} n={case.n} ") * bool(wrong) + wrong
+            )
         if (threads := runner.threads()) != 1:
             raise Faulty("threads", f"it left {threads - 1} threads running")
         is_open = False
@@ -170,7 +173,9 @@ def inputs(graph: Graph, case: Case, entropy: random.Random) -> tuple[Floats, Fl
 def expect(graph: Graph, x: Floats, other: Floats) -> Expected:
     """The value in double precision, and how far from it a kernel may be."""
     with torch.inference_mode():
-        exact, single = (_value(graph, torch.from_numpy(x), torch.from_numpy(other), kind) for kind in (torch.float64, torch.float32))
+        exact, single = (
+            _value(graph, torch.from_numpy(x), torch.from_numpy(other), kind) for kind in (torch.float64, torch.float32)
+        )
     # What is too large for single precision is infinite there.
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = exact.astype(np.float32).astype(np.float64)

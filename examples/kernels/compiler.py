@@ -6,6 +6,7 @@ hash: a group of rollouts writes the same kernel many times.
 """
 
 import hashlib
+import os
 import re
 import subprocess
 import tempfile
@@ -18,15 +19,17 @@ from examples.kernels.graphs import SIGNATURES
 from examples.kernels.static_checks import INCLUDE, MATH, refusal
 
 # Infinities stay what they are; sums may be reordered, so that loops over a row use the vector unit.
-FLAGS = (
+_FLAGS = (
     "-std=gnu11 -O3 -march=native -fno-math-errno -fno-trapping-math -fassociative-math -fno-signed-zeros -fPIC -w "
     "-Werror=implicit-function-declaration -Werror=incompatible-pointer-types -Werror=int-conversion "
-    "-fno-stack-protector -fmax-errors=1 -fdiagnostics-color=never -fno-diagnostics-show-caret"
-).split()
-LINK = "-shared -nostartfiles -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs -Wl,--as-needed".split()
+    "-fno-stack-protector -fmax-errors=1 -fdiagnostics-color=never -fno-diagnostics-show-caret "
+    "-shared -nostartfiles -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,defs -Wl,--as-needed"
+)
 TIMEOUT_S = 20.0
 CPU_SECONDS, MEMORY_BYTES, OBJECT_BYTES = 10, 2 * 1024**3, 2 * 1024**2
 KEPT = 2000
+# Diagnostics in plain ASCII English.
+ENVIRONMENT = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"}
 MAX_DIAGNOSTIC = 120
 # What gcc makes of loops that fill or copy.
 OF_GCC = frozenset({"memset", "memcpy", "memmove"})
@@ -34,7 +37,8 @@ CODE_THAT_RUNS_ON_LOADING = re.compile(r"^\.(preinit_array|init_array|fini_array
 MEMORY_OF_ITS_OWN = re.compile(r"^\.(data|bss|lbss|ldata)")
 VECTOR_MATH = re.compile(r"_ZGV[a-zA-Z]+\d*[a-zA-Z]*v+_(\w+)")
 # The vector forms of the C library's functions, which loops may then use.
-VECTOR = "exp log pow sin cos tan tanh atan sinh cosh erf erfc exp2 expm1 log1p log2 log10 cbrt".split()
+_VECTOR = "exp log pow sin cos tan tanh atan sinh cosh erf erfc exp2 expm1 log1p log2 log10 cbrt"
+VECTOR = frozenset(_VECTOR.split())
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Compiled:
     Attributes:
         library: the shared object; None where there is none.
         diagnostic: the first fault, for the agent; empty where there is none.
-        refused: the kind of the check that refused it, "symbols" for those of the object; empty where it was only wrong C.
+        refused: the kind of the check that refused it, "symbols" for those of the object; empty where it was only wrong
+            C.
     """
 
     library: bytes | None
@@ -53,7 +58,7 @@ class Compiled:
 
 
 class Compiler:
-    """Compiles with gcc, at most `at_once` sources at a time, and remembers what it compiled. Safe to use from threads."""
+    """Compiles with gcc, at most `at_once` sources at a time, and remembers what it compiled. Threads may share it."""
 
     def __init__(self, at_once: int = 2) -> None:
         self._known: OrderedDict[str, Compiled] = OrderedDict()
@@ -84,11 +89,18 @@ def compile_unchecked(source: str, signature: str = "") -> Compiled:
         library = Path(folder) / "kernel.so"
         text = f"{_prelude(signature)}\n#line 1\n{INCLUDE.sub('', source)}\n"
         limits = [f"--cpu={CPU_SECONDS}", f"--as={MEMORY_BYTES}", f"--fsize={OBJECT_BYTES}", "--core=0"]
-        command = ["prlimit", *limits, "gcc", *FLAGS, *LINK, "-o", str(library), "-x", "c", "-", "-x", "none"]
+        command = ["prlimit", *limits, "gcc", *_FLAGS.split(), "-o", str(library), "-x", "c", "-", "-x", "none"]
         command += ["-lm", "-lc"] if not _has_vector_math() else ["-lmvec", "-lm", "-lc"]
         try:
             built = subprocess.run(
-                command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, cwd=folder, check=False
+                command,
+                input=text,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+                cwd=folder,
+                env=ENVIRONMENT,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             return Compiled(None, "compiling took too long")
@@ -122,7 +134,9 @@ def object_problem(library: Path) -> str | None:
 def _prelude(signature: str) -> str:
     """Declarations that every kernel has, so that none needs a header, and the function that it must be."""
     lines = ["typedef __SIZE_TYPE__ size_t; typedef __PTRDIFF_TYPE__ ptrdiff_t;"]
-    lines += [f"typedef __INT{bits}_TYPE__ int{bits}_t; typedef __UINT{bits}_TYPE__ uint{bits}_t;" for bits in (8, 16, 32, 64)]
+    lines += [
+        f"typedef __INT{bits}_TYPE__ int{bits}_t; typedef __UINT{bits}_TYPE__ uint{bits}_t;" for bits in (8, 16, 32, 64)
+    ]
     lines += ["#define INFINITY (__builtin_inff())", "#define NAN (__builtin_nanf(0))"]
     takes = {"pow": 2, "atan2": 2, "fmax": 2, "fmin": 2, "fmod": 2, "hypot": 2, "copysign": 2, "fma": 3}
     for name in sorted(MATH):
@@ -135,11 +149,14 @@ def _prelude(signature: str) -> str:
 
 
 def _has_vector_math() -> bool:
-    return any(Path(folder, "libmvec.so.1").exists() for folder in ("/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"))
+    return any(
+        Path(folder, "libmvec.so.1").exists()
+        for folder in ("/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib")
+    )
 
 
 def _first_fault(stderr: str) -> str:
     """The first error of gcc, as `line:column: what`, short."""
     found = re.search(r"<stdin>:(\d+):(\d+): (?:fatal )?error: (.*)", stderr)
     text = f"{found[1]}:{found[2]}: {found[3]}" if found else (stderr.strip().splitlines() or ["gcc failed"])[-1]
-    return re.sub(r" \[-W.*\]$", "", text).replace("‘", "'").replace("’", "'")[:MAX_DIAGNOSTIC]
+    return re.sub(r" \[-W.*\]$", "", text)[:MAX_DIAGNOSTIC]

@@ -27,8 +27,7 @@ class Operator:
         wrong: C that is not it.
         constants: what `{c}` may be; empty where it has none.
         infix: whether `text` needs brackets inside another infix operator.
-        takes_other: whether it reads the other input, `z` in PyTorch's text, which is as large as `x`; in rows it is one
-            row, `w`.
+        takes_other: whether it reads the other input: `z`, which is as large as `x`, or in rows `w`, which is one row.
     """
 
     text: str
@@ -62,13 +61,21 @@ ELEMENTWISE: dict[str, Operator] = {
     "tanh": Operator("torch.tanh({v})", lambda v, c, z: v.tanh(), "tanhf(v)", "tanh(v)", ("tanf(v)", "atanf(v)")),
     "atan": Operator("torch.atan({v})", lambda v, c, z: v.atan(), "atanf(v)", "atan(v)", ("tanf(v)", "tanhf(v)")),
     "sigmoid": Operator(
-        "torch.sigmoid({v})", lambda v, c, z: v.sigmoid(), "1/(1+expf(-v))", "1/(1+exp(-v))", ("1/(1+expf(v))", "1/(1-expf(-v))")
+        "torch.sigmoid({v})",
+        lambda v, c, z: v.sigmoid(),
+        "1/(1+expf(-v))",
+        "1/(1+exp(-v))",
+        ("1/(1+expf(v))", "1/(1-expf(-v))"),
     ),
     "silu": Operator(
         "F.silu({v})", lambda v, c, z: F.silu(v), "v/(1+expf(-v))", "v/(1+exp(-v))", ("1/(1+expf(-v))", "v/(1+expf(v))")
     ),
     "softplus": Operator(
-        "F.softplus({v})", lambda v, c, z: F.softplus(v), "v>20?v:log1pf(expf(v))", "v>20?v:log(1+exp(v))", ("logf(1+expf(v))", "expf(v)")
+        "F.softplus({v})",
+        lambda v, c, z: F.softplus(v),
+        "v>20?v:log1pf(expf(v))",
+        "v>20?v:log(1+exp(v))",
+        ("logf(1+expf(v))", "expf(v)"),
     ),
     "logsigmoid": Operator(
         "F.logsigmoid({v})",
@@ -78,33 +85,112 @@ ELEMENTWISE: dict[str, Operator] = {
         ("-logf(1+expf(-v))", "logf(1+expf(-v))"),
     ),
     "gelu": Operator(
-        "F.gelu({v})", lambda v, c, z: F.gelu(v), "0.5f*v*(1+erff(v*0.70710678f))", "0.5*v*(1+erf(v*0.70710678118654752))", ("0.5f*v*(1+tanhf(v))", "v/(1+expf(-1.702f*v))")
+        "F.gelu({v})",
+        lambda v, c, z: F.gelu(v),
+        "0.5f*v*(1+erff(v*0.70710678f))",
+        "0.5*v*(1+erf(v*0.70710678118654752))",
+        ("0.5f*v*(1+tanhf(v))", "v/(1+expf(-1.702f*v))"),
     ),
-    "softsign": Operator("F.softsign({v})", lambda v, c, z: F.softsign(v), "v/(1+fabsf(v))", "v/(1.0+fabs(v))", ("v/(1+v)", "fabsf(v)/(1+v)")),
-    "elu": Operator("F.elu({v})", lambda v, c, z: F.elu(v), "v>0?v:expm1f(v)", "v>0?v:exp(v)-1.0", ("v>0?v:expf(v)", "expf(v)-1")),
-    "relu6": Operator("F.relu6({v})", lambda v, c, z: F.relu6(v), "v<0?0:v>6?6:v", "fmin(fmax(v,0.0),6.0)", ("v>6?6:v", "v>0?v:0")),
-    "hardtanh": Operator("F.hardtanh({v})", lambda v, c, z: F.hardtanh(v), "v<-1?-1:v>1?1:v", "fmin(fmax(v,-1.0),1.0)", ("v>1?1:v", "v<0?0:v>1?1:v")),
+    "softsign": Operator(
+        "F.softsign({v})",
+        lambda v, c, z: F.softsign(v),
+        "v/(1+fabsf(v))",
+        "v/(1.0+fabs(v))",
+        ("v/(1+v)", "fabsf(v)/(1+v)"),
+    ),
+    "elu": Operator(
+        "F.elu({v})", lambda v, c, z: F.elu(v), "v>0?v:expm1f(v)", "v>0?v:exp(v)-1.0", ("v>0?v:expf(v)", "expf(v)-1")
+    ),
+    "relu6": Operator(
+        "F.relu6({v})", lambda v, c, z: F.relu6(v), "v<0?0:v>6?6:v", "fmin(fmax(v,0.0),6.0)", ("v>6?6:v", "v>0?v:0")
+    ),
+    "hardtanh": Operator(
+        "F.hardtanh({v})",
+        lambda v, c, z: F.hardtanh(v),
+        "v<-1?-1:v>1?1:v",
+        "fmin(fmax(v,-1.0),1.0)",
+        ("v>1?1:v", "v<0?0:v>1?1:v"),
+    ),
     "hardsigmoid": Operator(
-        "F.hardsigmoid({v})", lambda v, c, z: F.hardsigmoid(v), "v<-3?0:v>3?1:v/6+0.5f", "fmin(fmax(v/6.0+0.5,0.0),1.0)", ("v/6+0.5f", "v<0?0:v>1?1:v")
+        "F.hardsigmoid({v})",
+        lambda v, c, z: F.hardsigmoid(v),
+        "v<-3?0:v>3?1:v/6+0.5f",
+        "fmin(fmax(v/6.0+0.5,0.0),1.0)",
+        ("v/6+0.5f", "v<0?0:v>1?1:v"),
     ),
     "hardswish": Operator(
-        "F.hardswish({v})", lambda v, c, z: F.hardswish(v), "v<-3?0:v>3?v:v*(v+3)/6", "v*fmin(fmax(v+3.0,0.0),6.0)/6.0", ("v*(v+3)/6", "v<0?0:v>3?v:v*v/6")
+        "F.hardswish({v})",
+        lambda v, c, z: F.hardswish(v),
+        "v<-3?0:v>3?v:v*(v+3)/6",
+        "v*fmin(fmax(v+3.0,0.0),6.0)/6.0",
+        ("v*(v+3)/6", "v<0?0:v>3?v:v*v/6"),
     ),
-    "tanhshrink": Operator("F.tanhshrink({v})", lambda v, c, z: F.tanhshrink(v), "v-tanhf(v)", "v-tanh(v)", ("tanhf(v)-v", "tanhf(v)")),
+    "tanhshrink": Operator(
+        "F.tanhshrink({v})", lambda v, c, z: F.tanhshrink(v), "v-tanhf(v)", "v-tanh(v)", ("tanhf(v)-v", "tanhf(v)")
+    ),
     "leaky_relu": Operator(
-        "F.leaky_relu({v}, {c})", lambda v, c, z: F.leaky_relu(v, c), "v>0?v:{c}f*v", "v>0?v:{c}*v", ("v>0?v:0", "v>0?v:-{c}f*v"), (0.1, 0.2, 0.01)
+        "F.leaky_relu({v}, {c})",
+        lambda v, c, z: F.leaky_relu(v, c),
+        "v>0?v:{c}f*v",
+        "v>0?v:{c}*v",
+        ("v>0?v:0", "v>0?v:-{c}f*v"),
+        (0.1, 0.2, 0.01),
     ),
-    "add": Operator("{v} + {c}", lambda v, c, z: v + c, "v+{c}f", "v+{c}", ("v*{c}f", "v-{c}f"), (0.5, 1.5, 3.0), infix=True),
-    "sub": Operator("{v} - {c}", lambda v, c, z: v - c, "v-{c}f", "v-{c}", ("{c}f-v", "v+{c}f"), (0.25, 0.75, 1.25), infix=True),
-    "from": Operator("{c} - {v}", lambda v, c, z: c - v, "{c}f-v", "{c}-v", ("v-{c}f", "v+{c}f"), (0.5, 1.5, 2.0), infix=True),
+    "add": Operator(
+        "{v} + {c}", lambda v, c, z: v + c, "v+{c}f", "v+{c}", ("v*{c}f", "v-{c}f"), (0.5, 1.5, 3.0), infix=True
+    ),
+    "sub": Operator(
+        "{v} - {c}", lambda v, c, z: v - c, "v-{c}f", "v-{c}", ("{c}f-v", "v+{c}f"), (0.25, 0.75, 1.25), infix=True
+    ),
+    "from": Operator(
+        "{c} - {v}", lambda v, c, z: c - v, "{c}f-v", "{c}-v", ("v-{c}f", "v+{c}f"), (0.5, 1.5, 2.0), infix=True
+    ),
     "mul": Operator("{v} * {c}", lambda v, c, z: v * c, "v*{c}f", "v*{c}", ("v+{c}f", "v/{c}f"), HALVES, infix=True),
-    "div": Operator("{v} / {c}", lambda v, c, z: v / c, "v/{c}f", "v/{c}", ("v*{c}f", "{c}f/v"), (1.5, 3.0, 5.0), infix=True),
-    "into": Operator("{c} / {v}", lambda v, c, z: c / v, "{c}f/v", "{c}/v", ("v/{c}f", "v*{c}f"), (1.5, 3.0), infix=True),
-    "at_least": Operator("torch.clamp({v}, min={c})", lambda v, c, z: v.clamp(min=c), "v<{c}f?{c}f:v", "fmax(v,{c})", ("v>{c}f?{c}f:v", "v<{c}f?0:v"), (-0.5, 0.1, 0.5)),
-    "at_most": Operator("torch.clamp({v}, max={c})", lambda v, c, z: v.clamp(max=c), "v>{c}f?{c}f:v", "fmin(v,{c})", ("v<{c}f?{c}f:v", "v>{c}f?0:v"), (0.25, 0.6, 0.9)),
-    "plus_z": Operator("{v} + {z}", lambda v, c, z: v + z, "v+{z}", "1.0*v+{z}", ("v*{z}", "v-{z}"), infix=True, takes_other=True),
-    "minus_z": Operator("{v} - {z}", lambda v, c, z: v - z, "v-{z}", "1.0*v-{z}", ("v+{z}", "{z}-v"), infix=True, takes_other=True),
-    "times_z": Operator("{v} * {z}", lambda v, c, z: v * z, "v*{z}", "1.0*v*{z}", ("v+{z}", "v/{z}"), infix=True, takes_other=True),
-    "max_z": Operator("torch.maximum({v}, {z})", lambda v, c, z: torch.maximum(v, z), "v>{z}?v:{z}", "fmax(v,{z})", ("v<{z}?v:{z}",), takes_other=True),
-    "min_z": Operator("torch.minimum({v}, {z})", lambda v, c, z: torch.minimum(v, z), "v<{z}?v:{z}", "fmin(v,{z})", ("v>{z}?v:{z}",), takes_other=True),
+    "div": Operator(
+        "{v} / {c}", lambda v, c, z: v / c, "v/{c}f", "v/{c}", ("v*{c}f", "{c}f/v"), (1.5, 3.0, 5.0), infix=True
+    ),
+    "into": Operator(
+        "{c} / {v}", lambda v, c, z: c / v, "{c}f/v", "{c}/v", ("v/{c}f", "v*{c}f"), (1.5, 3.0), infix=True
+    ),
+    "at_least": Operator(
+        "torch.clamp({v}, min={c})",
+        lambda v, c, z: v.clamp(min=c),
+        "v<{c}f?{c}f:v",
+        "fmax(v,{c})",
+        ("v>{c}f?{c}f:v", "v<{c}f?0:v"),
+        (-0.5, 0.1, 0.5),
+    ),
+    "at_most": Operator(
+        "torch.clamp({v}, max={c})",
+        lambda v, c, z: v.clamp(max=c),
+        "v>{c}f?{c}f:v",
+        "fmin(v,{c})",
+        ("v<{c}f?{c}f:v", "v>{c}f?0:v"),
+        (0.25, 0.6, 0.9),
+    ),
+    "plus_z": Operator(
+        "{v} + {z}", lambda v, c, z: v + z, "v+{z}", "1.0*v+{z}", ("v*{z}", "v-{z}"), infix=True, takes_other=True
+    ),
+    "minus_z": Operator(
+        "{v} - {z}", lambda v, c, z: v - z, "v-{z}", "1.0*v-{z}", ("v+{z}", "{z}-v"), infix=True, takes_other=True
+    ),
+    "times_z": Operator(
+        "{v} * {z}", lambda v, c, z: v * z, "v*{z}", "1.0*v*{z}", ("v+{z}", "v/{z}"), infix=True, takes_other=True
+    ),
+    "max_z": Operator(
+        "torch.maximum({v}, {z})",
+        lambda v, c, z: torch.maximum(v, z),
+        "v>{z}?v:{z}",
+        "fmax(v,{z})",
+        ("v<{z}?v:{z}",),
+        takes_other=True,
+    ),
+    "min_z": Operator(
+        "torch.minimum({v}, {z})",
+        lambda v, c, z: torch.minimum(v, z),
+        "v<{z}?v:{z}",
+        "fmin(v,{z})",
+        ("v>{z}?v:{z}",),
+        takes_other=True,
+    ),
 }

@@ -49,7 +49,9 @@ REDUCTIONS: dict[str, Reduction] = {
     "sum_of_squares": Reduction(
         "torch.sum(torch.square({v}), dim=1)", lambda v: v.square().sum(1), "float s=0;", "s+=v*v;", "s", "sqrtf(s)"
     ),
-    "norm_1": Reduction("torch.norm({v}, p=1, dim=1)", lambda v: v.abs().sum(1), "float s=0;", "s+=fabsf(v);", "s", "s/n"),
+    "norm_1": Reduction(
+        "torch.norm({v}, p=1, dim=1)", lambda v: v.abs().sum(1), "float s=0;", "s+=fabsf(v);", "s", "s/n"
+    ),
 }
 
 

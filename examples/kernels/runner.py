@@ -244,11 +244,15 @@ def _build(program: Path) -> None:
         try:
             built = subprocess.run([*command, *libraries], capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
         except OSError as error:
-            raise UserError(f"kernels need gcc, which cannot be run: {error}", "Install gcc (`apt install gcc`).") from error
+            raise UserError(
+                f"kernels need gcc, which cannot be run: {error}", "Install gcc (`apt install gcc`)."
+            ) from error
         if built.returncode == 0:
             program.chmod(0o755)
             return
-    raise UserError(f"gcc cannot compile {SOURCE.name}: {built.stderr[-300:]}", "Install gcc with the C library's headers.")
+    raise UserError(
+        f"gcc cannot compile {SOURCE.name}: {built.stderr[-300:]}", "Install gcc with the C library's headers."
+    )
 
 
 def _shared(size: int) -> tuple[int, mmap.mmap]:

@@ -12,18 +12,22 @@ INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[ \t]*<(math|stddef|stdint)\.h>[ \t]
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
 TOKEN = re.compile(r"[A-Za-z_]\w*|\.?\d(?:[eEpP][+-]|[\w.])*|\S")
 CONTROL = frozenset({"for", "while", "if", "switch", "return", "sizeof"})
-TYPES = frozenset(
+_TYPES = (
     "void char short int long float double signed unsigned const restrict size_t ptrdiff_t int8_t int16_t int32_t "
-    "int64_t uint8_t uint16_t uint32_t uint64_t".split()
+    "int64_t uint8_t uint16_t uint32_t uint64_t"
 )
-_MATH = "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc"
-_MATH += " fabs fmax fmin floor ceil round rint trunc fma fmod hypot copysign"
+TYPES = frozenset(_TYPES.split())
+_MATH = (
+    "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow sin cos tan asin acos atan atan2 sinh cosh tanh erf erfc fabs "
+    "fmax fmin floor ceil round rint trunc fma fmod hypot copysign"
+)
 MATH = frozenset(name + suffix for name in _MATH.split() for suffix in ("", "f"))
 # Words that keep state between calls, name memory or code otherwise, or leave the function sideways.
-WORDS = frozenset(
+_WORDS = (
     "static extern register volatile asm typeof goto inline typedef struct union enum main auto alignas alignof "
-    "thread_local noreturn generic atomic complex".split()
+    "thread_local noreturn generic atomic complex"
 )
+WORDS = frozenset(_WORDS.split())
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """How quick a kernel is beside PyTorch, on one thread each.
 
-A timed series is 64 calls, each on numbers of its own, in a process that was made for it; the clock is `runner.c`'s. The
-outputs of the timed calls are what is compared afterwards, all of them: a kernel that does something else when it is timed,
-or that remembers, is wrong. Series of the kernel and of PyTorch take turns. Of the kernel the best series counts; of
-PyTorch the best of each call, which is less where others have the processor now and then: what errs, errs for PyTorch.
+A timed series is 64 calls, each on numbers of its own, in a process that was made for it; the clock is `runner.c`'s.
+The outputs of the timed calls are what is compared afterwards, all of them: a kernel that does something else when it
+is timed, or that remembers, is wrong. Series of the kernel and of PyTorch take turns. Of the kernel the best series
+counts; of PyTorch the best of each call, which is less where others have the processor now and then: what errs, errs
+for PyTorch.
 """
 
 import random
@@ -129,7 +130,9 @@ def _draw_pool(graph: Graph, entropy: random.Random) -> Pool:
     case = Case(rows, ELEMENTS // ROWS) if graph.over_row else Case(1, TIMED_CALLS * ELEMENTS)
     x, other = inputs(graph, case, entropy)
     expected = expect(graph, x, other)
-    parts = torch.from_numpy(x).view(TIMED_CALLS, ROWS, -1) if graph.over_row else torch.from_numpy(x).view(TIMED_CALLS, -1)
+    parts = (
+        torch.from_numpy(x).view(TIMED_CALLS, ROWS, -1) if graph.over_row else torch.from_numpy(x).view(TIMED_CALLS, -1)
+    )
     others = torch.from_numpy(other)
     other_parts = [others] * TIMED_CALLS if graph.over_row else list(others.view(TIMED_CALLS, -1))
     tensors = list(zip(parts, other_parts, strict=True))
