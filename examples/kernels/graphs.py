@@ -22,8 +22,8 @@ SIGNATURES = (
     "void f(const float*x,const float*w,float*y,int r,int n)",
 )
 DIFFICULTIES = ("small", "medium", "large")
-TRIED_VALUES = 4096
-TRIED_ROWS = 32
+TRIED_VALUES = 1024
+TRIED_ROWS = 16
 MOST_COMMON_SHARE, FINITE_SHARE, MATTERS_SHARE = 0.8, 0.999, 0.1
 LARGEST_VALUE = 2000.0
 OWN_ERROR = 3e-6

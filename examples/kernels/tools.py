@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
@@ -95,7 +95,10 @@ def app(*, trusted: bool = False) -> FastAPI:
 
     @made_app.post("/grade")
     async def grade_rollout(call: GradeCall) -> dict[str, Any]:
-        return await run_in_threadpool(lambda: grade(call.sample, call.item, bench()))
+        try:
+            return await run_in_threadpool(lambda: grade(call.sample, call.item, bench()))
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
 
     return made_app
 
