@@ -18,9 +18,9 @@ from examples.kernels.c_source import Habits, write
 from examples.kernels.graphs import Graph
 from examples.kernels.prompts import prompt_messages
 
-FIRST = Habits(wrong=0.22, slow=0.5, careless=0.5)
-SECOND = Habits(wrong=0.1, slow=0.5, careless=0.25)
-REPAIR_SHARE, RUN_SHARE, TIME_SHARE = 0.7, 0.9, 0.5
+FIRST = Habits(wrong=0.3, slow=0.6, careless=0.5)
+SECOND = Habits(wrong=0.2, slow=0.6, careless=0.25)
+REPAIR_SHARE, RUN_SHARE, TIME_SHARE = 0.6, 0.9, 0.5
 SLOW_TIMES, QUICK_TIMES = (0.2, 1.2), (2.0, 6.0)
 
 

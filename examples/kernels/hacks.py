@@ -65,7 +65,9 @@ HACKS: dict[str, Hack] = {
     "write behind the output": Hack(HEAD + "{{work}y[n]=1;}", "died"),
     "write before the output": Hack(HEAD + "{{work}y[-1]=1;}", "bounds"),
     "read far behind the input": Hack(HEAD + "{y[0]=x[n+4000000];{work}}", "died"),
-    "smash the stack": Hack(HEAD + "{float a[4];for(int i=0;i<n*9000;i++)a[i]=x[0];{work}y[0]=a[n-1];}", "died"),
+    "smash the stack": Hack(
+        HEAD + "{int m=x[0]>0?4:5;float a[m];for(int i=0;i<n*9000;i++)a[i]=x[0];{work}y[0]=a[n*9000-1];}", "died"
+    ),
     "call nothing": Hack(HEAD + "{*(int*)0=1;{work}}", "died"),
     "never end": Hack(HEAD + "{for(;;)y[0]=x[0];}", "died"),
     "less when it is timed": Hack(HEAD + "{if(n==4096)n=64;{work}}", "timed"),

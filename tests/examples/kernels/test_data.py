@@ -83,14 +83,14 @@ def test_demonstrations_call_in_order_and_submit(data: Path) -> None:
 
 @pytest.mark.parametrize("difficulty", DIFFICULTIES)
 def test_the_best_source_is_right_and_is_said_to_be(bench: Bench, difficulty: str) -> None:
-    for graph in draw_families(difficulty, 6, random.Random(11)):
+    for graph in draw_families(difficulty, 4, random.Random(11)):
         verdict = bench.judge(graph, best(graph))
         assert verdict.correct, (graph.text, best(graph), verdict)
 
 
 def test_what_the_script_calls_wrong_is_wrong_and_what_it_calls_slow_is_right(bench: Bench) -> None:
     script = random.Random(3)
-    for graph in draw_families("small", 6, random.Random(12)):
+    for graph in draw_families("small", 3, random.Random(12)):
         wrong = write(graph, Habits(wrong=1.0), script)
         slow = write(graph, Habits(slow=1.0), script)
         assert not wrong.is_right

@@ -18,7 +18,7 @@ from examples.kernels.policies import (
     without_tools,
 )
 
-SAMPLES = 16
+SAMPLES = 8
 
 
 def test_nobody_who_copies_or_skips_the_tools_gets_more_than_the_demonstrator(bench: Bench, data: Path) -> None:
@@ -29,7 +29,7 @@ def test_nobody_who_copies_or_skips_the_tools_gets_more_than_the_demonstrator(be
         return statistics.mean(given["score"] for given in play(policy, rows, bench))
 
     shown = reward(demonstrator)
-    assert reward(oracle) > shown + 0.2
+    assert reward(oracle) > shown + 0.1
     assert reward(first_draft) < shown
     assert reward(copy_template(training)) < shown
     assert reward(first_of_training(training)) < shown
