@@ -54,6 +54,9 @@ class Verdict:
 class Bench:
     """A compiler, a jail and a stopwatch. `close` ends the jail.
 
+    `compile`, `check`, `time` and `judge` are all that tools and grader know of how kernels are run: a bench for another
+    language has the same four.
+
     Args:
         trusted: run kernels without bubblewrap; they still have no system calls and no clock.
         entropy: of all inputs; the system's by default, so that nobody knows them.
@@ -63,11 +66,15 @@ class Bench:
     """
 
     def __init__(self, *, trusted: bool = False, entropy: random.Random | None = None) -> None:
-        self.compiler = Compiler()
+        self._compiler = Compiler()
         self._entropy = entropy or random.SystemRandom()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bench")
         self._closed = threading.Lock()
         self._runner, self._stopwatch = self._on_thread(lambda: self._start(trusted))
+
+    def compile(self, graph: Graph, source: str) -> Compiled:
+        """A source for that graph's signature, compiled, or why it is not."""
+        return self._compiler.compile(source, graph.signature)
 
     def check(self, graph: Graph, library: bytes) -> Checked:
         """Whether a compiled kernel is right, on fresh inputs."""
@@ -79,7 +86,7 @@ class Bench:
 
     def judge(self, graph: Graph, source: str) -> Verdict:
         """Everything about a source, from scratch."""
-        compiled = self.compiler.compile(source, graph.signature)
+        compiled = self.compile(graph, source)
         library = compiled.library
         if library is None:
             return Verdict(compiled)

@@ -35,7 +35,7 @@ def grade(sample: dict[str, Any], item: dict[str, Any], bench: Bench) -> dict[st
         return _answer(0.0, None, "nothing was compiled")
     refused = ""
     for source in reversed(sources):
-        compiled = bench.compiler.compile(source, graph.signature)
+        compiled = bench.compile(graph, source)
         if compiled.library is not None:
             verdict = bench.judge(graph, source)
             return _answer(score(verdict), verdict, _reason(verdict), refused)

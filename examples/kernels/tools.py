@@ -39,7 +39,7 @@ class KernelTools:
 
     def compile(self, arguments: dict[str, Any], trace_id: str, item: dict[str, Any]) -> str:
         """Compile `source`; it becomes the rollout's draft. Says "ok", or the first fault."""
-        compiled = self._bench.compiler.compile(text_argument(arguments, "source"), _graph(item).signature)
+        compiled = self._bench.compile(_graph(item), text_argument(arguments, "source"))
         if compiled.library is None:
             return compiled.diagnostic
         self._drafts(trace_id).library = compiled.library

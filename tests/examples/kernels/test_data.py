@@ -96,6 +96,6 @@ def test_what_the_script_calls_wrong_is_wrong_and_what_it_calls_slow_is_right(be
         assert not wrong.is_right
         assert slow.is_right
         for written in (wrong, slow):
-            library = bench.compiler.compile(written.source, graph.signature).library
+            library = bench.compile(graph, written.source).library
             assert library is not None
             assert bench.check(graph, library).correct == written.is_right, (graph.text, written.source)

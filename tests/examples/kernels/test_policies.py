@@ -18,7 +18,7 @@ from examples.kernels.policies import (
     without_tools,
 )
 
-SAMPLES = 8
+SAMPLES = 6
 
 
 def test_nobody_who_copies_or_skips_the_tools_gets_more_than_the_demonstrator(bench: Bench, data: Path) -> None:
