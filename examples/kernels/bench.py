@@ -54,8 +54,8 @@ class Verdict:
 class Bench:
     """A compiler, a jail and a stopwatch. `close` ends the jail.
 
-    `compile`, `check`, `time` and `judge` are all that tools and grader know of how kernels are run: a bench for another
-    language has the same four.
+    `compile`, `check`, `time` and `judge` are all that tools and grader know of how kernels are run: a bench for
+    another language has the same four.
 
     Args:
         trusted: run kernels without bubblewrap; they still have no system calls and no clock.
