@@ -172,10 +172,13 @@ def inputs(graph: Graph, case: Case, entropy: random.Random) -> tuple[Floats, Fl
 
 def expect(graph: Graph, x: Floats, other: Floats) -> Expected:
     """The value in double precision, and how far from it a kernel may be."""
+    signs = 1 - 2 * (np.arange(x.size).reshape(x.shape) % 2)
+    nudged = x.astype(np.float64) * (1 + signs * float(np.finfo(np.float32).eps))
     with torch.inference_mode():
-        exact, single = (
-            _value(graph, torch.from_numpy(x), torch.from_numpy(other), kind) for kind in (torch.float64, torch.float32)
-        )
+        second = torch.from_numpy(other)
+        exact = _value(graph, torch.from_numpy(x), second, torch.float64)
+        single = _value(graph, torch.from_numpy(x), second, torch.float32)
+        moved = _value(graph, torch.from_numpy(nudged), second, torch.float64)
     # What is too large for single precision is infinite there.
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = exact.astype(np.float32).astype(np.float64)
@@ -185,7 +188,9 @@ def expect(graph: Graph, x: Floats, other: Floats) -> Expected:
         judged = own < OWN_FAILURE
         slack = OWN_ERRORS * own[judged].max(initial=0.0)
         absolute = ABSOLUTE + (RELATIVE * _size(exact[judged]) if graph.over_row else 0.0)
-        tolerance = RELATIVE * np.abs(exact) + absolute + slack * (np.abs(exact) + 1)
+        # Where the last digit of an input moves the value this far, rounding does, too.
+        sensitivity = OWN_ERRORS * np.nan_to_num(np.abs(moved - exact), posinf=0.0)
+        tolerance = RELATIVE * np.abs(exact) + absolute + slack * (np.abs(exact) + 1) + sensitivity
     return Expected(exact, np.where(judged, np.where(np.isinf(exact), 0.0, tolerance), np.inf))
 
 
