@@ -119,18 +119,25 @@ def tool_app(title: str, load: Callable[[], Mapping[str, Tool]]) -> FastAPI:
     return app
 
 
-def serve(app_of: Callable[[Path], FastAPI], *, port: int, data: Path) -> None:
+def serve(
+    app_of: Callable[[argparse.Namespace], FastAPI],
+    *,
+    port: int,
+    data: Path,
+    options: argparse.ArgumentParser | None = None,
+) -> None:
     """Answer on loopback until a signal.
 
     Args:
-        app_of: makes the app from the folder of its data.
+        app_of: makes the app from what the command line says: `data`, the folder that make_data wrote, and `options`.
         port, data: without `--port` and `--data`. Port 0 takes a free one, which the log names.
+        options: a parser that knows what else there is to choose.
     """
-    parser = argparse.ArgumentParser(description="The tools of this example as HTTP endpoints.")
+    parser = options or argparse.ArgumentParser(description="The tools of this example as HTTP endpoints.")
     parser.add_argument("--port", type=int, default=port, help="0 takes a free port; the log names it")
     parser.add_argument("--data", type=Path, default=data, help="the folder that make_data wrote")
     given = parser.parse_args()
-    uvicorn.run(app_of(given.data), host="127.0.0.1", port=given.port, access_log=False)
+    uvicorn.run(app_of(given), host="127.0.0.1", port=given.port, access_log=False)
 
 
 def _arguments(text: str) -> dict[str, Any]:
