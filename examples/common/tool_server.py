@@ -1,7 +1,8 @@
 """Python functions as tool endpoints: POST a function call, get its output.
 
 An example's `tools.py` gives its functions to `tool_app`, and runs the app with `serve`. A function takes the call's
-arguments and its rollout's trace id, and returns the text that the agent reads.
+arguments and its rollout's trace id, and, where it has a third parameter, the sample's row; it returns the text that the
+agent reads.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import inspect
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-Tool = Callable[[dict[str, Any], str], str | Awaitable[str]]
+Output = str | Awaitable[str]
+Tool = Callable[[dict[str, Any], str], Output] | Callable[[dict[str, Any], str, dict[str, Any]], Output]
 State = TypeVar("State")
 # Rollouts whose state is kept. A server that trains for weeks must not keep them all.
 MOST_ROLLOUTS = 4096
@@ -30,11 +32,12 @@ class BadArguments(Exception):
 
 
 class FunctionCall(BaseModel):
-    """What the agent's harness sends; `arguments` is JSON text, as the model wrote it."""
+    """What the agent's harness sends; `arguments` is JSON text, as the model wrote it, and `item` the sample's row."""
 
     call_id: str
     arguments: str
     trace_id: str = ""
+    item: dict[str, Any] = {}
 
 
 class PerRollout(Generic[State]):
@@ -80,7 +83,7 @@ def tool_app(title: str, load: Callable[[], Mapping[str, Tool]]) -> FastAPI:
         if tool is None:
             return JSONResponse({"error": f"there is no tool {name!r}"}, status_code=404)
         try:
-            output = await _output(tool, _arguments(call.arguments), call.trace_id)
+            output = await _output(tool, _arguments(call.arguments), call)
         except BadArguments as error:
             return JSONResponse({"error": str(error)}, status_code=400)
         return JSONResponse({"type": "function_call_output", "call_id": call.call_id, "output": output})
@@ -100,11 +103,15 @@ def text_argument(arguments: dict[str, Any], name: str) -> str:
     return value
 
 
-def serve(app: FastAPI, port: int) -> None:
-    """Answer on loopback until a signal, on `--port` or else on `port`; 0 takes a free one, which the log names."""
+def serve(app: FastAPI, port: int, arguments: Sequence[str] | None = None) -> None:
+    """Answer on loopback until a signal, on `--port` or else on `port`; 0 takes a free one, which the log names.
+
+    Args:
+        arguments: of the command line, where the caller has taken its own out of it.
+    """
     parser = argparse.ArgumentParser(description=app.title)
     parser.add_argument("--port", type=int, default=port, help="0 takes a free port; the log names it")
-    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args().port, access_log=False)
+    uvicorn.run(app, host="127.0.0.1", port=parser.parse_args(arguments).port, access_log=False)
 
 
 def _arguments(text: str) -> dict[str, Any]:
@@ -117,9 +124,11 @@ def _arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-async def _output(tool: Tool, arguments: dict[str, Any], trace_id: str) -> str:
+async def _output(tool: Callable[..., Output], arguments: dict[str, Any], call: FunctionCall) -> str:
+    takes_item = len(inspect.signature(tool).parameters) > 2
+    given = (arguments, call.trace_id, call.item) if takes_item else (arguments, call.trace_id)
     if inspect.iscoroutinefunction(tool):
-        return await tool(arguments, trace_id)
-    output = await run_in_threadpool(tool, arguments, trace_id)
+        return await tool(*given)
+    output = await run_in_threadpool(tool, *given)
     assert isinstance(output, str)
     return output
