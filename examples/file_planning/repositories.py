@@ -65,14 +65,13 @@ def folders(name: str, package: str, source: Path, *, least: int, most: int) -> 
                 yield Repository(f"{name}{place}{number}", package, source / folder, tuple(chosen))
 
 
-def words_by_file(texts: dict[str, str]) -> dict[str, set[str]]:
-    """The words of each file, as `grep -w` sees them."""
-    return {file: set(WORD.findall(text)) for file, text in texts.items()}
-
-
-def files_with(word: str, words: dict[str, set[str]]) -> list[str]:
-    """The files that `grep -rlw WORD .` lists, in that order."""
-    return sorted(file for file, found in words.items() if word in found)
+def files_by_word(texts: dict[str, str]) -> dict[str, list[str]]:
+    """For each word the files that `grep -rlw WORD .` lists, in that order."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file, text in sorted(texts.items()):
+        for word in set(WORD.findall(text)):
+            found[word].append(file)
+    return dict(found)
 
 
 def _python_files(source: Path) -> Iterable[str]:

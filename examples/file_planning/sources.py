@@ -6,7 +6,10 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from examples.file_planning.change_requests import ChangeRequest
@@ -91,9 +94,9 @@ def _download(requirement: str, folder: Path) -> None:
 def _unpack(archive: Path, target: Path) -> None:
     try:
         if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as opened:
-                # `extract` keeps every path below the folder.
-                opened.extractall(target, [name for name in opened.namelist() if name.endswith(".py")])
+            with zipfile.ZipFile(archive) as opened, _complete(target) as part:
+                # `extractall` keeps every path below the folder.
+                opened.extractall(part, [name for name in opened.namelist() if name.endswith(".py")])
         else:
             with tarfile.open(archive) as opened:
                 _unpack_python(opened, target)
@@ -103,9 +106,18 @@ def _unpack(archive: Path, target: Path) -> None:
 
 def _unpack_python(archive: tarfile.TarFile, target: Path) -> None:
     """The Python files alone: no links, nothing outside of the folder."""
-    target.mkdir(parents=True, exist_ok=True)
     members = [member for member in archive.getmembers() if member.isfile() and member.name.endswith(".py")]
-    archive.extractall(target, members, filter="data")
+    with _complete(target) as part:
+        archive.extractall(part, members, filter="data")
+
+
+@contextmanager
+def _complete(target: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes the target when it is full: what broke half way is no source."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="part-") as part:
+        yield Path(part) / "files"
+        (Path(part) / "files").rename(target)
 
 
 def _top(target: Path) -> Path:
