@@ -1,8 +1,8 @@
 """Python functions as tool endpoints: POST a function call, get its output.
 
 An example's `tools.py` gives its functions to `tool_app`, and runs the app with `serve`. A function takes the call's
-arguments and its rollout's trace id, and, where it has a third parameter, the sample's row; it returns the text that the
-agent reads.
+arguments and its rollout's trace id, and, where it has a third parameter, the sample's row; it returns the text that
+the agent reads.
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Change requests with the files that answered them, and where they are read from.
 
 Rows of this example's own form, which `mine.py` writes:
-    {"package": "click", "version": "8.1.7", "request": "Land the bar on its final position", "files": ["src/click/a.py"]}
-with `commit` and `clone` in place of `version` where the source is a commit of a git repository. Rows of SWE-bench's form
-have `problem_statement`, `patch`, `repo` and `base_commit`.
+    {"package": "click", "version": "8.1.7", "request": "Land the bar at its end", "files": ["src/click/a.py"]}
+with `commit` and `clone` in place of `version` where the source is a commit of a git repository. Rows of SWE-bench's
+form have `problem_statement`, `patch`, `repo` and `base_commit`.
 """
 
 import json
@@ -83,8 +83,8 @@ def load_swe_bench(path: Path, clones: Path) -> list[ChangeRequest]:
 
 
 def files_of_patch(patch: str) -> tuple[str, ...]:
-    """The Python files that a unified diff changes or removes, tests left out; those that it adds cannot be found in the
-    source before it."""
+    """The Python files that a unified diff changes or removes, tests left out; those that it adds cannot be found in
+    the source before it."""
     found: dict[str, None] = {}
     for part in re.split(r"^diff --git ", patch, flags=re.MULTILINE):
         before = PATCHED.search(part)

@@ -1,8 +1,8 @@
 """Demonstrations by a scripted agent that is mediocre on purpose.
 
-It knows the form of calls and of answers, and reads what it finds, which is what the warm start has to teach. But it looks
-around first, mostly searches one word at a turn, reads files whose names it has already, and searches again what it knows.
-That leaves reinforcement to find out what can be left out, and what can be asked in one turn.
+It knows the form of calls and of answers, and reads what it finds, which is what the warm start has to teach. But it
+looks around first, mostly searches one word at a turn, reads files whose names it has already, and searches again what
+it knows. That leaves reinforcement to find out what can be left out, and what can be asked in one turn.
 """
 
 import random

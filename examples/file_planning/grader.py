@@ -1,7 +1,8 @@
 """F1 of the files, less a price for every turn beyond the second, and a little more for searches side by side.
 
-A right file counts fully where a search or a reading showed it, and a quarter where it was only named: guesses are worth
-trying and never worth more than looking. Turns cost and calls do not, so that asking for several things at once is free.
+A right file counts fully where a search or a reading showed it, and a quarter where it was only named: guesses are
+worth trying and never worth more than looking. Turns cost and calls do not, so that asking for several things at once
+is free.
 """
 
 import json
@@ -18,13 +19,13 @@ def grade(sample: dict, item: dict) -> float:
     """A score in [0, 1 + PARALLEL_BONUS]; 0 where no file is right."""
     named = answered_files(sample["output_text"])
     wanted = set(item["files"])
-    looks = _looks(sample)
-    seen = {file for file in named & wanted if any(_shows(look, file) for look in looks)}
+    looks = looks_of(sample)
+    seen = {file for file in named & wanted if any(shows(look, file) for look in looks)}
     credit = len(seen) + UNSEEN_CREDIT * len((named & wanted) - seen)
     # With full credit this is 2 * precision * recall / (precision + recall).
     f1 = 2 * credit / (len(named) + len(wanted)) if named else 0.0
     price = PRICE_PER_TURN * max(0, sample["trace"]["turns"] - FREE_TURNS)
-    return max(0.0, f1 - price) + PARALLEL_BONUS * f1 * _parallel_share(sample["trace"]["calls"])
+    return max(0.0, f1 - price) + PARALLEL_BONUS * f1 * parallel_share(sample["trace"]["calls"])
 
 
 def answered_files(text: str) -> set[str]:
@@ -33,7 +34,7 @@ def answered_files(text: str) -> set[str]:
     return {line for line in lines if line}
 
 
-def _looks(sample: dict) -> list[tuple[str, str]]:
+def looks_of(sample: dict) -> list[tuple[str, str]]:
     """What each call that shows content asked for, and what it showed: of `read_file` and of `grep`. A listing shows
     names alone."""
     results = {
@@ -54,8 +55,9 @@ def _looks(sample: dict) -> list[tuple[str, str]]:
     return looks
 
 
-def _shows(look: tuple[str, str], file: str) -> bool:
-    """Whether a call asked for the file by name and was answered, or was shown it; after `cd` by the end of its path."""
+def shows(look: tuple[str, str], file: str) -> bool:
+    """Whether a call asked for the file by name and was answered, or was shown it; after `cd` by the end of its
+    path."""
     asked, shown = look
     if file in (word.strip("'\"").removeprefix("./") for word in asked.split()):
         return True
@@ -63,7 +65,7 @@ def _shows(look: tuple[str, str], file: str) -> bool:
     return any(path == file or (path and file.endswith("/" + path)) for path in paths)
 
 
-def _parallel_share(calls: list[dict]) -> float:
+def parallel_share(calls: list[dict]) -> float:
     """Of the turns that call, the share with two or more different calls that succeeded."""
     turns: dict[int, set[tuple[str, str]]] = {}
     for call in calls:

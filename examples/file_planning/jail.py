@@ -1,8 +1,8 @@
 """Where a program of the shell runs: in bubblewrap, with the repository, itself and its libraries, and nothing else.
 
-There is no network, no other process, no file of the system, no shell and nothing that can be written. Where bubblewrap is
-missing, or may not make namespaces, the program runs as it is: then the list of `programs.py` is the only wall. In both
-cases it has an empty environment, at most 512 MB of memory, and may write no file.
+There is no network, no other process, no file of the system, no shell and nothing that can be written. Where
+bubblewrap is missing, or may not make namespaces, the program runs as it is: then the list of `programs.py` is the
+only wall. In both cases it has an empty environment, at most 512 MB of memory, and may write no file.
 """
 
 import functools

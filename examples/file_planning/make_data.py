@@ -1,8 +1,8 @@
 """Write the data of this example: `python -m examples.file_planning.make_data`. The same seed gives the same bytes.
 
-Four files and the repositories that their rows name; no package is in more than one of the files. Without `--requests` the
-requests are generated from packages that are installed with agentrft, so that nothing is downloaded. With it they are real
-ones, and the releases before each change come from PyPI, into a cache outside of the repository.
+Four files and the repositories that their rows name; no package is in more than one of the files. Without `--requests`
+the requests are generated from packages that are installed with agentrft, so that nothing is downloaded. With it they
+are real ones, and the releases before each change come from PyPI, into a cache outside of the repository.
 """
 
 import argparse
@@ -37,17 +37,18 @@ INSTALLED = {
 REAL = {
     "validation": ("rich", "requests", "flask", "black"),
     "test": ("werkzeug", "click", "httpx"),
-    "demonstrations": ("networkx",),
+    "demonstrations": ("pytest", "scrapy"),
 }
-# How large a repository of `small` is, how many files an answer has at most, and how many hits a word's search has there.
+# Of `small`: how many files a repository has, and how many hits the search for a word.
 LEAST_FILES, MOST_FILES = 6, 25
-MOST_ANSWERS = {"small": 2, "large": 4}
 MOST_HITS = 6
+# How many files an answer has at most.
+MOST_ANSWERS = {"small": 2, "large": 4}
 # Of one repository, so that the rows of a file are about many.
-MOST_REQUESTS = {"small": 16, "large": 120}
+MOST_REQUESTS = {"small": 20, "large": 120}
 VERSIONS = 4
 # Generated are so many times as many requests as are needed.
-POOL = 1.3
+POOL = 1.2
 
 logger = logging.getLogger("make_data")
 Chosen = tuple[ChangeRequest, Repository]
@@ -230,7 +231,8 @@ def _print_statistics(out: Path, seed: int) -> None:
         rows = read_rows(out / f"{name}.jsonl")
         packages = ", ".join(f"{package} {n}" for package, n in Counter(row["package"] for row in rows).most_common())
         print(f"{name}: {len(rows)} rows of {len({row['repository'] for row in rows})} repositories; {packages}")
-    rows, tools, world = read_rows(out / "test.jsonl"), PlanningTools(out / "repositories", jailed=False), world_of(out, seed)
+    rows, world = read_rows(out / "test.jsonl"), world_of(out, seed)
+    tools = PlanningTools(out / "repositories", jailed=False)
     print(f"\n{'on the test samples':20} reward  file F1  turns  calls")
     for name, policy in POLICIES.items():
         result = play(policy, rows, world, tools)

@@ -1,7 +1,7 @@
 """Scripted policies, scored by the real tools and the real grader: what can be reached, and what a short cut gets.
 
-Only `oracle` knows the answer. `demonstrator` is the agent of the demonstrations. `reader` is what reinforcement should find:
-all searches in one turn, and then an answer from what they have in common.
+Only `oracle` knows the answer. `demonstrator` is the agent of the demonstrations. `reader` is what reinforcement
+should find: all searches in one turn, and then an answer from what they have in common.
 """
 
 import random
@@ -57,8 +57,8 @@ def oracle(talk: Conversation, row: Row, world: World) -> None:
 
 
 def reader(talk: Conversation, row: Row, world: World) -> None:
-    """Searches for the definitions of names and for the most telling words, all in one turn. Answers with the files that
-    define the names, else with the one that most of the words are in, the rarer ones counting more."""
+    """Searches for the definitions of names and for the most telling words, all in one turn. Answers with the files
+    that define the names, else with the one that most of the words are in, the rarer ones counting more."""
     words = search_words(row["request"])[:MOST_SEARCHES]
     names = [word for word in words if is_name(word, row["request"])]
     commands = [f'grep -rn "{definition_of(word)}" .' for word in names]
@@ -105,7 +105,8 @@ def usual_file(talk: Conversation, row: Row, world: World) -> None:
 
 
 def names_alone(talk: Conversation, row: Row, world: World) -> None:
-    """Skips the tools, though it knows the list of files: the one whose name has most letters of the request's words."""
+    """Skips the tools, though it knows the list of files: the one whose name has most letters of the request's
+    words."""
     talk.answer(_by_name(row, world))
 
 

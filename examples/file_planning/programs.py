@@ -1,8 +1,7 @@
 """The programs of the shell, and which of their arguments are let in: what is not listed here is refused.
 
-Each program has the options that only look. Those that run, write, delete or wait (`find -exec`, `find -delete`,
-`tail -f`), that take names or patterns out of other files (`grep -f`, `wc --files0-from`), and that follow links
-(`grep -R`, `find -L`) are in none of the lists. Every argument that is a path must lead into the repository, links resolved.
+Each program has the options that only look. Those that run, write, delete or wait (`find -exec`, `find -delete`, `tail -f`), that take names or patterns out of other files (`grep -f`, `wc --files0-from`), and that follow links (`grep -R`,
+`find -L`) are in none of the lists. Every argument that is a path must lead into the repository, links resolved.
 """
 
 import os
@@ -44,9 +43,9 @@ GREP = Program(
     long={
         **dict.fromkeys(("include", "exclude", "exclude-dir", "regexp", "max-count", "context"), True),
         **dict.fromkeys(("after-context", "before-context"), True),
-        **dict.fromkeys(("recursive", "ignore-case", "line-number", "files-with-matches", "count", "word-regexp"), False),
+        **dict.fromkeys(("recursive", "ignore-case", "line-number", "files-with-matches", "count"), False),
         **dict.fromkeys(("only-matching", "extended-regexp", "fixed-strings", "invert-match", "no-filename"), False),
-        **dict.fromkeys(("with-filename", "files-without-match", "line-regexp", "no-messages"), False),
+        **dict.fromkeys(("with-filename", "files-without-match", "line-regexp", "word-regexp"), False),
     },
     pattern=True,
     numbers=True,

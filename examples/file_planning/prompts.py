@@ -13,21 +13,20 @@ QUOTED = re.compile(r"`([^`]+)`")
 TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 MIN_WORD_LETTERS = 4
 # Words that requests have in common, so that a search for them says nothing.
-COMMON = frozenset(
-    """
-    about accept accepts added adding adds after again allow allowed allows also always another argument arguments
-    avoid because been before behave being better both call called calls change changed changes check checks clear code
-    correct correctly could default deprecate describe different does document documentation doesn done each empty
-    ensure error errors even every explain expose fail fails first fix fixed fixes fixing from function give given
-    handle handling have here improve improved independent input instead into issue issues large last like load longer
-    make makes making many method missing more move moved must name names need never none note nothing once only option
-    other please properly python raise raised raises refactor remove removed removes rename replace result results
-    return returned returns same share should show some speed still such sure support supported supports takes test
-    tests than that their them then there these they this through time today type types typing unused update updated
-    updates used user users uses using value values version warn warning warnings were what when where which while will
-    with without work works would write wrong your
-    """.split()
-)
+_COMMON = """
+about accept accepts added adding adds after again allow allowed allows also always another argument arguments
+avoid because been before behave being better both call called calls change changed changes check checks clear code
+correct correctly could default deprecate describe different does document documentation doesn done each empty
+ensure error errors even every explain expose fail fails first fix fixed fixes fixing from function give given
+handle handling have here improve improved independent input instead into issue issues large last like load longer
+make makes making many method missing more move moved must name names need never none note nothing once only option
+other please properly python raise raised raises refactor remove removed removes rename replace result results
+return returned returns same share should show some speed still such sure support supported supports takes test
+tests than that their them then there these they this through time today type types typing unused update updated
+updates used user users uses using value values version warn warning warnings were what when where which while will
+with without work works would write wrong your
+"""
+COMMON = frozenset(_COMMON.split())
 
 
 def prompt_messages(request: str, difficulty: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Folders that are about the code and not of it.
-LEFT_OUT = {"tests", "test", "testing", "docs", "examples", "benchmarks", "__pycache__", "_vendor", "vendored", "vendor"}
+LEFT_OUT = {"tests", "test", "testing", "docs", "examples", "benchmarks", "__pycache__", "_vendor", "vendor"}
 MAX_FILE_BYTES = 300_000
 WORD = re.compile(r"[A-Za-z0-9_]+")
 

@@ -175,7 +175,7 @@ def _expanded(command: list[Word], folder: Path) -> list[str]:
         may_expand = word.wildcards and not word.text.startswith("/") and ".." not in word.text
         names = sorted(glob.glob(word.text, root_dir=folder)) if may_expand else []
         if len(names) > MAX_FILES_OF_A_WILDCARD:
-            raise BadArguments(f"{word.text} stands for {len(names)} files, at most {MAX_FILES_OF_A_WILDCARD} are taken")
+            raise BadArguments(f"{word.text}: {len(names)} files; at most {MAX_FILES_OF_A_WILDCARD} are taken")
         words += names or [word.text]
     return words
 
@@ -183,4 +183,8 @@ def _expanded(command: list[Word], folder: Path) -> list[str]:
 def _by_file(output: bytes) -> bytes:
     """Lines in the order of their files, and of one file as they are."""
     lines = output.splitlines(keepends=True)
-    return b"".join(sorted(lines, key=lambda line: line.split(b":", 1)[0].rstrip(b"\n")))
+    return b"".join(sorted(lines, key=_file_of))
+
+
+def _file_of(line: bytes) -> bytes:
+    return line.split(b":", 1)[0].rstrip(b"\n")

@@ -1,4 +1,5 @@
-"""Where the source before a change comes from: a release on PyPI, a commit of a clone, or a package that is installed."""
+"""Where the source before a change comes from: a release on PyPI, a commit of a clone, or a package that is
+installed."""
 
 import importlib.util
 import io

@@ -1,6 +1,6 @@
 """The tools `shell` and `read_file` as HTTP endpoints, each rollout in the repository that its row names.
 
-    python -m examples.file_planning.tools --port 8770 --data examples/file_planning/data
+python -m examples.file_planning.tools --port 8770 --data examples/file_planning/data
 """
 
 import argparse
@@ -65,8 +65,8 @@ class PlanningTools:
         return {"shell": self.shell, "read_file": self.read_file}
 
     def shell(self, arguments: dict[str, Any], trace_id: str, item: dict[str, Any]) -> str:
-        """What a command line prints, in the folder that the rollout's earlier `cd` led to. Calls of one turn run side by
-        side, so `cd` belongs in the command line that needs it."""
+        """What a command line prints, in the folder that the rollout's earlier `cd` led to. Calls of one turn run side
+        by side, so `cd` belongs in the command line that needs it."""
         root, place = self._root(item), self.places(trace_id)
         output, place.folder = self._run(root, place.folder, text_argument(arguments, "command"))
         return _limits(item).cut(output) or NOTHING
