@@ -11,7 +11,7 @@ import logging
 import random
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,18 @@ class RealRequests:
     clones: Path | None = None
 
 
-def write_data(out: Path, seed: int, difficulty: str = "small", real: RealRequests | None = None) -> None:
+def write_data(
+    out: Path,
+    seed: int,
+    difficulty: str = "small",
+    real: RealRequests | None = None,
+    sizes: Mapping[str, int] = SIZES,
+) -> None:
     """Write the files and repositories into `out`, which is created.
+
+    Args:
+        real: where real requests are; generated ones without.
+        sizes: rows of each file, as far as there are so many.
 
     Raises:
         ValueError: there is no such difficulty, or a file would be empty.
@@ -80,10 +90,10 @@ def write_data(out: Path, seed: int, difficulty: str = "small", real: RealReques
     if difficulty not in MOST_ANSWERS:
         raise ValueError(f"difficulty {difficulty!r}: there are {', '.join(MOST_ANSWERS)}")
     generator = random.Random(f"{seed}/{difficulty}")
-    pools = _generated(difficulty, generator) if real is None else _real(real, difficulty)
+    pools = _generated(difficulty, sizes, generator) if real is None else _real(real, difficulty)
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / "repositories", ignore_errors=True)
-    for name, size in SIZES.items():
+    for name, size in sizes.items():
         pool = _spread(pools[name], generator)
         # Some demonstrations do not find what they should show.
         chosen = pool[: size * 2 if name == "demonstrations" else size]
@@ -134,7 +144,7 @@ def _demonstrations(
             yield {**row, "messages": talk.messages}
 
 
-def _generated(difficulty: str, generator: random.Random) -> dict[str, list[Chosen]]:
+def _generated(difficulty: str, sizes: Mapping[str, int], generator: random.Random) -> dict[str, list[Chosen]]:
     pools: dict[str, list[Chosen]] = defaultdict(list)
     for name, packages in INSTALLED.items():
         repositories: list[Repository] = []
@@ -146,7 +156,7 @@ def _generated(difficulty: str, generator: random.Random) -> dict[str, list[Chos
             repositories += _repositories(package, package, source, difficulty)
         generator.shuffle(repositories)
         for repository in repositories:
-            if len(pools[name]) < POOL * SIZES[name]:
+            if len(pools[name]) < POOL * sizes[name]:
                 requests = generate(repository, MOST_REQUESTS[difficulty], generator)
                 pools[name] += [(request, repository) for request in requests]
     return pools

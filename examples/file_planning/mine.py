@@ -20,7 +20,7 @@ from examples.file_planning.change_requests import is_test
 MAX_FILES = 4
 MIN_WORDS = 3
 # What a message says to people and machines and not about the change: links, issues, trailers.
-REFERENCE = re.compile(r"https?://\S+|\(?\b(?:GH-|gh-|#)\d+\)?|\b(?:closes|fixes|resolves|refs)\s*$", re.IGNORECASE)
+REFERENCE = re.compile(r"https?://\S+|\(?(?:\bGH-|#)\d+\)?|\b(?:closes|fixes|resolves|refs)\s*$", re.IGNORECASE)
 TRAILER = re.compile(r"^[A-Z][A-Za-z-]+(-[Bb]y|-[Ii]d): .*$", re.MULTILINE)
 UNTOLD = re.compile(r"^(merge|release|bump|version|revert|wip)\b", re.IGNORECASE)
 COMMIT, FIELD = "\x1e", "\x1f"
@@ -93,7 +93,7 @@ def _request(subject: str, body: str) -> str:
     """Subject and first paragraph."""
     paragraph = TRAILER.sub("", body).strip().split("\n\n")[0]
     text = " ".join(f"{subject.rstrip('.')}. {paragraph}".split()) if paragraph else subject
-    return " ".join(REFERENCE.sub("", text).split()).strip(" .")
+    return re.sub(r" +([.,])", r"\1", " ".join(REFERENCE.sub("", text).split())).strip(" .")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The programs of the shell, and which of their arguments are let in: what is not listed here is refused.
 
-Each program has the options that only look. Those that run, write, delete or wait (`find -exec`, `find -delete`, `tail -f`), that take names or patterns out of other files (`grep -f`, `wc --files0-from`), and that follow links (`grep -R`,
-`find -L`) are in none of the lists. Every argument that is a path must lead into the repository, links resolved.
+Each program has the options that only look. Left out are those that run, write, delete or wait (`find -exec`,
+`find -delete`, `tail -f`), that take names or patterns out of other files (`grep -f`, `wc --files0-from`), and that
+follow links (`grep -R`, `find -L`). Every argument that is a path must lead into the repository, links resolved.
 """
 
 import os
@@ -99,6 +100,8 @@ def inside(path: str, folder: Path, root: Path) -> Path:
     Raises:
         BadArguments: out of the repository, by its own words or by a link.
     """
+    if not path.isprintable():
+        raise BadArguments("a path has a control character")
     # Not `Path.resolve`, which raises where links lead in a circle.
     found = Path(os.path.realpath(folder / path))
     if path.startswith("/") or not found.is_relative_to(root):

@@ -55,8 +55,6 @@ class PlanningTools:
     def __init__(self, repositories: Path, *, jailed: bool | None = None) -> None:
         self._repositories = repositories.resolve()
         self._jailed = jail.works() if jailed is None else jailed
-        if not self._jailed:
-            logger.warning("bubblewrap is not used: the list of programs and options alone keeps the shell in")
         self.places = PerRollout(Place)
         # A repository does not change, and the rollouts of a group ask much the same.
         self._run = functools.lru_cache(CACHED_RESULTS)(self._run_anew)
@@ -96,6 +94,8 @@ class PlanningTools:
 
 def app(repositories: Path) -> FastAPI:
     """The tool server over a folder of repositories."""
+    if not jail.works():
+        logger.warning("bubblewrap makes no jail here: the list of programs and options alone keeps the shell in")
     tools = PlanningTools(repositories)
     made = tool_app("file planning", tools.by_name)
 
