@@ -26,7 +26,7 @@ UPDATES = 32
 
 def test_the_job_file_is_complete() -> None:
     job = load_job(EXAMPLE / "job.yaml")
-    assert [tool.name for tool in job.tools] == ["shell", "read_file"]
+    assert [getattr(tool, "name", None) for tool in job.tools] == ["shell", "read_file"]
     assert job.test_file is not None
     assert job.hyperparameters.max_episode_steps == 8
 
