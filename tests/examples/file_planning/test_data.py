@@ -17,6 +17,8 @@ from examples.file_planning.sources import NoSource, release_source
 
 ROOT = Path(__file__).parents[3]
 FEW = {"train": 8, "validation": 4, "test": 4, "demonstrations": 6}
+# What the examples' own packages are, but sooner read.
+SMALL_PACKAGES = {"train": ("alembic",), "validation": ("aiohttp",), "test": ("jinja2",), "demonstrations": ("fsspec",)}
 PATCH = """diff --git a/src/one.py b/src/one.py
 index 1..2 100644
 --- a/src/one.py
@@ -51,15 +53,21 @@ diff --git a/README.md b/README.md
 """
 
 
-def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(make_data, "INSTALLED", SMALL_PACKAGES)
     write_data(tmp_path / "here", seed=3, sizes=FEW)
-    source = "import sys; from pathlib import Path; from examples.file_planning.make_data import write_data\n"
-    source += f"write_data(Path(sys.argv[1]), seed=3, sizes={FEW})"
+    source = f"""
+import sys
+from pathlib import Path
+from examples.file_planning import make_data
+make_data.INSTALLED = {SMALL_PACKAGES}
+make_data.write_data(Path(sys.argv[1]), seed=3, sizes={FEW})
+"""
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     command = [sys.executable, "-c", source, str(tmp_path / "there")]
     subprocess.run(command, check=True, env=environment, cwd=ROOT, timeout=120)
     files = [path.relative_to(tmp_path / "here") for path in sorted((tmp_path / "here").rglob("*")) if path.is_file()]
-    assert len(files) > 4 + len(FEW)
+    assert len(files) > 20
     for file in files:
         assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes()
 
@@ -111,9 +119,7 @@ def test_demonstrations_look_before_they_answer_and_some_ask_for_two_things_at_o
 
 
 def test_large_data_are_about_whole_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Small ones, as packages go.
-    packages = {"train": "alembic", "validation": "aiohttp", "test": "jinja2", "demonstrations": "fsspec"}
-    monkeypatch.setattr(make_data, "INSTALLED", {name: (package,) for name, package in packages.items()})
+    monkeypatch.setattr(make_data, "INSTALLED", SMALL_PACKAGES)
     write_data(tmp_path, seed=0, difficulty="large", sizes=FEW)
     rows = read_rows(tmp_path / "train.jsonl")
     assert {(row["difficulty"], row["repository"]) for row in rows} == {("large", "alembic")}
