@@ -109,14 +109,19 @@ def inside(path: str, folder: Path, root: Path) -> Path:
     return found
 
 
-def recursive(name: str, arguments: list[str]) -> bool:
-    """Whether what the program prints comes in the order of the disk, which differs between machines, and can be sorted
-    by its files."""
-    if name == "find":
-        return True
+def in_disk_order(name: str, arguments: list[str], folder: Path) -> bool:
+    """Whether lines that begin with their file's name are printed in the order of the disk, which differs between
+    machines: by `find`, and by a `grep` of a folder that shows names and no lines around."""
+    if name != "grep":
+        return name == "find"
     options = [argument for argument in arguments if argument.startswith("-")]
-    around = any(re.match(r"-[a-zA-Z]*[ABC]|--(after-|before-)?context|-[0-9]", option) for option in options)
-    return name == "grep" and not around
+    short = "".join(option[1:] for option in options if not option.startswith("--"))
+    searches_folders = "r" in short or "--recursive" in options
+    unnamed = set("hABC") & set(short) or any(
+        re.match(r"--no-filename|--(after-|before-)?context|-[0-9]", o) for o in options
+    )
+    paths = _paths(name, GREP, arguments)
+    return searches_folders and not unnamed and (not paths or any((folder / path).is_dir() for path in paths))
 
 
 def _paths(name: str, program: Program, arguments: list[str]) -> list[str]:

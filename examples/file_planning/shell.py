@@ -14,7 +14,7 @@ from typing import IO
 from examples.common.tool_server import BadArguments
 from examples.file_planning import jail
 from examples.file_planning.command_line import Pipeline, Word, parse
-from examples.file_planning.programs import check, inside, recursive
+from examples.file_planning.programs import check, in_disk_order, inside
 
 TIMEOUT_S = 5.0
 # Of one program; what comes after is not read, and the program is ended.
@@ -93,7 +93,7 @@ class Shell:
         output, errors, code = b"", "", 0
         for command in commands:
             output, error, code = self._program(command, folder, output, deadline)
-            if recursive(command[0], command[1:]):
+            if in_disk_order(command[0], command[1:], folder):
                 output = _by_file(output)
             # Programs call themselves by their path, which is no part of the repository.
             errors += error.decode(errors="replace").replace(jail.program_path(command[0]), command[0])

@@ -62,6 +62,17 @@ def test_it_prints_what_the_programs_print(shell: Shell, line: str, printed: str
     assert run(shell, line) == printed
 
 
+def test_lines_of_one_file_stay_in_their_order_and_files_come_by_name(shell: Shell) -> None:
+    (shell.root / "long.py").write_text("".join(f"x = {100 - number}: y\n" for number in range(12)))
+    for options in ("-n", "-rn", "-r", "-rhn"):
+        numbers = [line.split("x = ")[1] for line in run(shell, f"grep {options} 'x =' long.py").splitlines()]
+        assert numbers == [f"{100 - number}: y" for number in range(12)]
+    for letter in "qcazb":
+        (shell.root / "inner" / f"{letter}.txt").write_text("z = 2\nz = 1\n")
+    expected = [f"inner/{letter}.txt:z = {n}" for letter in "abcqz" for n in (2, 1)]
+    assert run(shell, "grep -r z inner").splitlines() == expected
+
+
 def test_a_folder_is_kept_for_the_next_command_line(shell: Shell) -> None:
     _, folder = shell.run("cd inner", shell.root)
     assert shell.run("ls", folder)[0] == "b.py\n"
