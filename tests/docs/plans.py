@@ -84,6 +84,12 @@ PLANS: dict[str, Runs | Follows | Needs] = {
         left_out=("cd examples/medical_coding",),
         background=("python server.py",),
     ),
+    "examples/file_planning/README.md#run-it": Needs(
+        "after `make setup`, which these commands need", "tests/examples/file_planning/test_job.py"
+    ),
+    "examples/file_planning/README.md#the-data": Needs(
+        "reads the history of a git repository", "tests/examples/file_planning/test_mine.py"
+    ),
     # README.md's "Your own agent" runs this project.
     "src/agentrft/cli/templates/project/README.md#an-agent-that-looks-things-up": Needs(
         "tool_server.py", "tests/docs/test_commands.py"
