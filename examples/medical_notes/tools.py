@@ -1,0 +1,51 @@
+"""The tool `search` as an HTTP endpoint: `python -m examples.medical_notes.tools --port 8770`.
+
+`--search hybrid` adds sentence embeddings to the keywords, where the package with the model is installed
+(`embeddings.py`); the log says which search runs. `--difficulty` must be that of the data.
+"""
+
+import argparse
+import logging
+from collections.abc import Mapping
+
+import uvicorn
+from fastapi import FastAPI
+
+from examples.common.tool_server import Tool, tool_app
+from examples.medical_notes.codes import CodeSet, load_codes
+from examples.medical_notes.difficulty import DIFFICULTIES
+from examples.medical_notes.search import SearchTool, load_index
+
+logger = logging.getLogger(__name__)
+
+
+def make_app(search: str = "bm25", difficulty: str = "small", codes: CodeSet | None = None) -> FastAPI:
+    """The app; its index is built when it starts, of the whole installed code set unless another one is given.
+
+    Args:
+        search: "bm25" or "hybrid".
+        difficulty: a level of `DIFFICULTIES`, which says how many hits are shown.
+        codes: the code set.
+    """
+
+    def load() -> Mapping[str, Tool]:
+        index = load_index((codes or load_codes()).hits, search)
+        logger.info("The search is a %s.", type(index).__name__)
+        return {"search": SearchTool(index, DIFFICULTIES[difficulty])}
+
+    return tool_app("ICD-10-CM search", load)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=8770, help="0 takes a free port; the log names it")
+    parser.add_argument("--search", choices=["bm25", "hybrid"], default="bm25")
+    parser.add_argument("--difficulty", choices=DIFFICULTIES, default="small")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    app = make_app(arguments.search, arguments.difficulty)
+    uvicorn.run(app, host="127.0.0.1", port=arguments.port, access_log=False)
+
+
+if __name__ == "__main__":
+    main()
