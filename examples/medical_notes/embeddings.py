@@ -52,7 +52,7 @@ class Encoder:
         return torch.nn.functional.normalize(means.float(), dim=-1).numpy()
 
 
-def embedded(texts: Sequence[str], encoder: Encoder, cache: Path = CACHE) -> NDArray[np.float16]:
+def embedded(texts: Sequence[str], encoder: Encoder, cache: Path) -> NDArray[np.float16]:
     """Vectors [texts, 384] of all texts, from the cache where they are there.
 
     They are made and kept in pieces, so that one who is interrupted goes on where they were.

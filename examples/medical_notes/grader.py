@@ -21,11 +21,17 @@ def grade(sample: dict, item: dict) -> float:
     A code of the note counts 1, another of the same category a quarter, each code of the note once. A line that is no
     code counts as a wrong one. The price is a share of the F1: an answer of no worth earns nothing for being quick.
     """
-    given, right = answer_codes(sample["output_text"]), set(item["answer"])
-    if not given:
-        return 0.0
-    f1 = 2 * credit(given[:MOST_CODES], right) / (len(given) + len(right))
+    parts = sub_scores(sample, item)
+    both = parts["precision"] + parts["recall"]
+    f1 = 2 * parts["precision"] * parts["recall"] / both if both else 0.0
     return f1 * max(0.0, 1.0 - price(sample["trace"]))
+
+
+def sub_scores(sample: dict, item: dict) -> dict[str, float]:
+    """Precision and recall, each with the credit for close codes; both 0 for an empty answer."""
+    given, right = answer_codes(sample["output_text"]), set(item["answer"])
+    earned = credit(given[:MOST_CODES], right)
+    return {"precision": earned / max(1, len(given)), "recall": earned / len(right)}
 
 
 def answer_codes(text: str) -> list[str]:

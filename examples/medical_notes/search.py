@@ -38,7 +38,7 @@ class HybridIndex:
         # Here, because torch is much to load for those who search by keywords alone.
         import torch
 
-        from examples.medical_notes.embeddings import PACKAGE, Encoder, embedded, weights_folder
+        from examples.medical_notes.embeddings import CACHE, PACKAGE, Encoder, embedded, weights_folder
 
         folder = weights_folder()
         if folder is None:
@@ -49,7 +49,7 @@ class HybridIndex:
         self._positions = {hit.code: position for position, hit in enumerate(hits)}
         self._keywords = SearchIndex(hits)
         self._encoder = Encoder(folder)
-        self._vectors = torch.from_numpy(embedded([hit.description for hit in hits], self._encoder)).float()
+        self._vectors = torch.from_numpy(embedded([hit.description for hit in hits], self._encoder, CACHE)).float()
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """The best `limit` codes by the sum of 1 / (60 + rank) over both searches."""

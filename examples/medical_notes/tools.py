@@ -1,5 +1,7 @@
 """The tool `search` as an HTTP endpoint: `python -m examples.medical_notes.tools --port 8770`.
 
+The same server grades at `/grade`, for a job with an endpoint grader: it gives precision and recall beside the score.
+
 `--search hybrid` adds sentence embeddings to the keywords, where the package with the model is installed
 (`embeddings.py`); the log says which search runs. `--difficulty` must be that of the data.
 """
@@ -7,16 +9,26 @@
 import argparse
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from examples.common.tool_server import Tool, tool_app
+from examples.medical_notes import grader
 from examples.medical_notes.codes import CodeSet, load_codes
 from examples.medical_notes.difficulty import DIFFICULTIES
 from examples.medical_notes.search import SearchTool, load_index
 
 logger = logging.getLogger(__name__)
+
+
+class FinishedRollout(BaseModel):
+    """What an endpoint grader is sent, as far as this one reads it."""
+
+    sample: dict[str, Any]
+    item: dict[str, Any]
 
 
 def make_app(search: str = "bm25", difficulty: str = "small", codes: CodeSet | None = None) -> FastAPI:
@@ -33,7 +45,14 @@ def make_app(search: str = "bm25", difficulty: str = "small", codes: CodeSet | N
         logger.info("The search is a %s.", type(index).__name__)
         return {"search": SearchTool(index, DIFFICULTIES[difficulty])}
 
-    return tool_app("ICD-10-CM search", load)
+    app = tool_app("ICD-10-CM search", load)
+
+    @app.post("/grade")
+    async def grade(rollout: FinishedRollout) -> dict[str, Any]:
+        sample, item = rollout.sample, rollout.item
+        return {"score": grader.grade(sample, item), "sub_scores": grader.sub_scores(sample, item)}
+
+    return app
 
 
 def main() -> None:
