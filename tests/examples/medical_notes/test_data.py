@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from agentrft.data.samples import load_demonstrations, load_samples
-from examples.medical_notes.codes import category, sex_of
+from examples.medical_notes.codes import CodeSet, category, sex_of
 from examples.medical_notes.difficulty import DIFFICULTIES
-from examples.medical_notes.make_data import SIZES, read_rows
+from examples.medical_notes.make_data import SIZES, read_rows, write_data
 from tests.examples.medical_notes.conftest import CATEGORIES
 
 ROOT = Path(__file__).parents[3]
@@ -22,6 +22,18 @@ def rows_of(data: Path) -> list[dict[str, Any]]:
     return [row for name in FILES for row in read_rows(data / f"{name}.jsonl")]
 
 
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
+    small_data: Path, tmp_path: Path, codes: CodeSet
+) -> None:
+    for seed in (0, 1):
+        write_data(tmp_path / str(seed), seed, "small", codes)
+    for name in FILES:
+        written = (small_data / f"{name}.jsonl").read_bytes()
+        assert (tmp_path / "0" / f"{name}.jsonl").read_bytes() == written
+        assert (tmp_path / "1" / f"{name}.jsonl").read_bytes() != written
+
+
+@pytest.mark.slow  # loads the code set once more
 def test_the_same_seed_gives_the_same_bytes_in_another_process(small_data: Path, tmp_path: Path) -> None:
     source = (
         "import sys\nfrom pathlib import Path\n"
@@ -86,7 +98,7 @@ def test_the_place_in_the_note_does_not_say_whether_a_finding_is_coded(small_dat
         assert 0.2 < kinds.count("now") / len(kinds) < 0.95
 
 
-def test_nobody_has_a_diagnosis_of_the_other_sex(data: Path, codes: Any) -> None:
+def test_nobody_has_a_diagnosis_of_the_other_sex(data: Path, codes: CodeSet) -> None:
     sexes = {name.term: sex_of(name) for name in codes.names}
     assert {"man", "woman"} <= set(sexes.values())
     for row in rows_of(data):
@@ -106,8 +118,6 @@ def test_demonstrations_are_right_in_form_and_leave_something_to_find_out(small_
     assert any(answer & wrong for answer, wrong in zip(answers, not_coded, strict=True))
 
 
-def test_a_level_that_there_is_not_is_refused(tmp_path: Path, codes: Any) -> None:
+def test_a_level_that_there_is_not_is_refused(tmp_path: Path, codes: CodeSet) -> None:
     with pytest.raises(KeyError, match="huge"):
-        from examples.medical_notes.make_data import write_data
-
         write_data(tmp_path, 0, "huge", codes)
