@@ -6,7 +6,7 @@ the four data files by category (`K90` of `K90.0`), so that nothing of one file 
 
 import random
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +52,7 @@ def load_codes(categories: Collection[str] | None = None) -> CodeSet:
         for code in icd.get_all_codes(with_dots=True)
         if icd.is_leaf(code) and (categories is None or category(code) in categories)
     ]
+    hits = [Hit(code, icd.get_description(code)) for code in codes]
     known = set(codes)
     names = [
         Diagnosis(code, term)
@@ -60,7 +61,7 @@ def load_codes(categories: Collection[str] | None = None) -> CodeSet:
         for term in terms
         if LEFT_OUT.search(term) is None
     ]
-    return CodeSet([Hit(code, icd.get_description(code)) for code in codes], names)
+    return CodeSet(hits, _that_stand_alone(names, hits))
 
 
 def category(code: str) -> str:
@@ -108,6 +109,31 @@ def deal_out(
             (found if name.code in {hit.code for hit in hits} else missed).append(name)
         dealt[split] = found + missed[: round(len(found) * (1 / found_share - 1))]
     return dealt
+
+
+def _that_stand_alone(names: Sequence[Diagnosis], hits: Sequence[Hit]) -> list[Diagnosis]:
+    """The names that mean their code without the heading above them.
+
+    The set lists "polyneuropathy" under Lyme disease; in a note that is another disease. So a name is left out whose
+    words all stand in the description of a code of another category, and not in that of its own.
+    """
+    words_of = {hit.code: _words(hit.description) for hit in hits}
+    codes_with: dict[str, set[str]] = {}
+    for code, words in words_of.items():
+        for word in words:
+            codes_with.setdefault(word, set()).add(code)
+    alone: list[Diagnosis] = []
+    for name in names:
+        words = _words(name.term)
+        said_by = set[str].intersection(*(codes_with.get(word, set()) for word in words))
+        elsewhere = {category(code) for code in said_by} - {category(name.code)}
+        if words <= words_of[name.code] or not elsewhere:
+            alone.append(name)
+    return alone
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[a-z']+", text.lower()))
 
 
 def _within(code: str, ranges: Collection[tuple[str, str]]) -> bool:

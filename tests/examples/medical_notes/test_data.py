@@ -1,6 +1,7 @@
 """The data can be made again, hold nothing of each other, and are notes of the promised kind."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,17 @@ def test_the_place_in_the_note_does_not_say_whether_a_finding_is_coded(small_dat
     for place in (0, -1):
         kinds = [row["findings"][place]["kind"] for row in rows_of(small_data)]
         assert 0.2 < kinds.count("now") / len(kinds) < 0.95
+
+
+def test_a_name_whose_words_describe_another_disease_is_not_used(codes: CodeSet) -> None:
+    def words(text: str) -> set[str]:
+        return set(re.findall(r"[a-z']+", text.lower()))
+
+    described = {hit.code: words(hit.description) for hit in codes.hits}
+    for name in codes.names:
+        meant = words(name.term)
+        others = [code for code, said in described.items() if meant <= said and category(code) != category(name.code)]
+        assert not others or meant <= described[name.code], f"{name}: {others}"
 
 
 def test_nobody_has_a_diagnosis_of_the_other_sex(data: Path, codes: CodeSet) -> None:
