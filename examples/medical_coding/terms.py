@@ -5,9 +5,12 @@ import re
 from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import simple_icd_10_cm as icd
-from search_index import SearchIndex
+
+if TYPE_CHECKING:
+    from search_index import SearchIndex
 
 # Diseases and symptoms. Pregnancy and newborn codes (O, P) would contradict the ages in the transcripts; injuries,
 # external causes and visits (S to Z) have no everyday synonyms.
@@ -31,18 +34,26 @@ class Diagnosis:
 
 
 def all_diagnoses() -> list[Diagnosis]:
-    """One diagnosis per code, in the order of the code set; a term that two codes share is left out."""
+    """One diagnosis per code, in the order of the code set."""
+    return [Diagnosis(code, terms[0]) for code, terms in all_terms().items()]
+
+
+def all_terms() -> dict[str, list[str]]:
+    """The everyday names of each code that has any, in the order of the code set.
+
+    A name that two codes share is left out.
+    """
     codes = [code for code in icd.get_all_codes(with_dots=True) if code[0] in CHAPTERS and icd.is_leaf(code)]
     texts = [text for code in codes for text in (icd.get_description(code), *icd.get_inclusion_term(code))]
     ordinary_words = {word for text in texts for word in text.split()[1:] if word.islower()}
     terms = {code: _usable_terms(code, ordinary_words) for code in codes}
     uses = Counter(term.lower() for found in terms.values() for term in found)
-    unique = ((code, [term for term in found if uses[term.lower()] == 1]) for code, found in terms.items())
-    return [Diagnosis(code, found[0]) for code, found in unique if found]
+    unique = {code: [term for term in found if uses[term.lower()] == 1] for code, found in terms.items()}
+    return {code: found for code, found in unique.items() if found}
 
 
 def choose(
-    index: SearchIndex,
+    index: "SearchIndex",
     n_rows: int,
     *,
     found_share: float,

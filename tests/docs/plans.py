@@ -90,6 +90,9 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "examples/file_planning/README.md#the-data": Needs(
         "reads the history of a git repository", "tests/examples/file_planning/test_mine.py"
     ),
+    "examples/medical_notes/README.md#run-it": Needs(
+        "the server in a terminal of its own", "tests/examples/medical_notes/test_job.py"
+    ),
     # README.md's "Your own agent" runs this project.
     "src/agentrft/cli/templates/project/README.md#an-agent-that-looks-things-up": Needs(
         "tool_server.py", "tests/docs/test_commands.py"

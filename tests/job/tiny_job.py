@@ -91,15 +91,22 @@ def make_model(folder: Path) -> Path:
 
 
 def train_and_save(
-    model: LlamaForCausalLM, tokenizer: Any, shown: Sequence[Sequence[tuple[ChatCodec, Any]]], folder: Path
+    model: LlamaForCausalLM,
+    tokenizer: Any,
+    shown: Sequence[Sequence[tuple[ChatCodec, Any]]],
+    folder: Path,
+    tool: dict[str, Any] = TOOL,
 ) -> Path:
-    """Train all weights, an update for each list of codecs and conversations, and save the model with its tokenizer."""
+    """Train all weights, an update for each list of codecs and conversations, and save the model with its tokenizer.
+
+    The prompts of the conversations have `tool`, as those of the job must.
+    """
     policy = Policy(model, lora_rank=None, seed=0)
     learner = Learner(policy, algorithm="grpo", learning_rate=1e-2, temperature=1.0, max_grad_norm=1.0, warm_up_steps=5)
     for conversations in shown:
         rows = []
         for index, (codec, messages) in enumerate(conversations):
-            for ids, mask in codec.training_rows(messages, [{"type": "function", "function": TOOL}]):
+            for ids, mask in codec.training_rows(messages, [{"type": "function", "function": tool}]):
                 positions = [position for position, sampled in enumerate(mask) if sampled]
                 rows.append(TrainingRow(ids, positions, [0.0] * len(positions), index))
         learner.supervised_update(rows)
