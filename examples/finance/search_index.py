@@ -1,0 +1,60 @@
+"""BM25 search over the sections of all filings. A hit says where to read; it shows no figures.
+
+Hits stand in the order of the filing and not by score, so that the place of a hit says nothing about it.
+"""
+
+from collections.abc import Sequence
+
+import bm25s
+import numpy as np
+
+from examples.finance.corpus import Filing, Section
+
+LABELS_SHOWN = 2
+NO_HITS = "no hits"
+
+
+class SearchIndex:
+    """Immutable once built; safe to search from many threads."""
+
+    def __init__(self, filings: Sequence[Filing], hits: int) -> None:
+        """Build the index.
+
+        Args:
+            hits: sections that a search shows at most.
+        """
+        self._hits = hits
+        self._sections = [section for filing in filings for section in filing.sections]
+        texts = [_searched(filing, section) for filing in filings for section in filing.sections]
+        self._bm25 = bm25s.BM25()
+        self._bm25.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+
+    def search(self, query: str) -> list[Section]:
+        """The best sections for the query, in the order of their filings; none where no word of it is known."""
+        words = _words(query)
+        if not words:
+            return []
+        # Rounded, because the order in which float32 scores are summed must not decide between equal sections.
+        scores = np.round(self._bm25.get_scores(words), 3)
+        best = np.argsort(-scores, kind="stable")[: self._hits]
+        return [self._sections[place] for place in sorted(best) if scores[place] > 0]
+
+    def answer(self, query: str) -> str:
+        """The tool's answer: a line for each hit, with its id, its title, and the labels that the query is about."""
+        words = set(_words(query))
+        return "\n".join(_line(section, words) for section in self.search(query)) or NO_HITS
+
+
+def _searched(filing: Filing, section: Section) -> str:
+    return " ".join([filing.code, filing.company, section.title, *section.labels])
+
+
+def _words(text: str) -> list[str]:
+    return bm25s.tokenize(text, return_ids=False, show_progress=False)[0]
+
+
+def _line(section: Section, words: set[str]) -> str:
+    about = [label for label in section.labels if words & set(_words(label))]
+    # Those with the most words of the query first; of equal ones in the order of the table.
+    about.sort(key=lambda label: -len(words & set(_words(label))))
+    return f"{section.id} {section.title}" + (": " + "; ".join(about[:LABELS_SHOWN]) if about else "")
