@@ -1,6 +1,7 @@
 """Arithmetic on a line of text. It is parsed by `ast` and computed here, node by node: nothing is ever evaluated.
 
-Numbers, `+ - * / **` and brackets; commas between thousands and dollar signs are left out. All else is refused, and what
+Numbers, `+ - * / **` and brackets; commas between thousands and dollar signs are left out. All else is refused, and
+what
 is refused is not repeated in the message: a tool that echoes its arguments would let an agent read whatever it wrote.
 """
 
@@ -64,7 +65,8 @@ def _value(node: ast.expr, depth: int) -> float:
     if depth > DEEPEST:
         raise CannotCalculate("too many brackets")
     match node:
-        case ast.Constant(value=number) if type(number) in (int, float):
+        # Not truth values, which are integers to Python.
+        case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
             return float(number)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_value(operand, depth + 1)

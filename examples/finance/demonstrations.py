@@ -1,8 +1,8 @@
 """Demonstrations by a scripted agent that has the form right and is careless on purpose.
 
-It searches, reads, calculates and cites, which is what a warm start has to teach. It also opens the wrong section, takes the
-wrong year, works sums out in its head and gets them a little wrong, forgets the citation, or cites a section that it never
-opened. Reinforcement has all of that to find out.
+It searches, reads, calculates and cites, which is what a warm start has to teach. It also opens the wrong section,
+takes the wrong year, works sums out in its head and gets them a little wrong, forgets the citation, or cites a
+section that it never opened. Reinforcement has all of that to find out.
 """
 
 import random
@@ -41,7 +41,7 @@ def demonstrate(
     if others and script.random() < habits.opens_wrong_section:
         # It notices, and reads the right one: a turn that costs, and a section that must not be cited.
         episode.call("cat", id=script.choice(others))
-    episode.call_together(*[("cat", {"id": source}) for source in question.sources])
+    episode.call_together(*[("cat", {"id": source}) for source in question.reads])
     expression = question.wrong_year if script.random() < habits.reads_wrong_year else question.expression
     number = expression
     if question.calculates:
@@ -51,7 +51,7 @@ def demonstrate(
             number = episode.call("calculate", expression=expression)
     answer = said_answer(number, question.unit)
     if script.random() >= habits.forgets_citation:
-        cited = list(question.sources)
+        cited = list(question.reads)
         if others and script.random() < habits.cites_another_section:
             cited = [script.choice(others)]
         answer += f"\nSOURCE: {', '.join(cited)}"

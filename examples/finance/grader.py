@@ -4,17 +4,19 @@ The answer is exactly two lines, `ANSWER: 8,412 thousand` and `SOURCE: BRK-T2`, 
 missing, which costs. Three things are looked at apart, each in [0, 1]:
 
 - `answer`: 1 for the right value; 0.2 for one that is near, or whose sign or unit is wrong; 0 for all else.
-- `citation`: the share of the evidence that the cited sections have, as they were read in this rollout, times the share of
-  the cited sections that have some. Sections that were not read, or that do not belong to the answer, have none.
+- `citation`: the share of the evidence that the cited sections have, as they were read in this rollout, times the
+  share of the cited sections that have some. Sections that were not read, or that do not belong to the answer, have
+  none.
 - `supported`: 1 if the number was read, or calculated from numbers that were read. A number out of nowhere is a
   hallucination, right or not.
 
-What earned the answer multiplies it, so that nothing is paid for a form alone: only the right section is worth a little by
-itself, because finding it is the first thing to be learned.
+What earned the answer multiplies it, so that nothing is paid for a form alone: only the right section is worth a
+little by itself, because finding it is the first thing to be learned.
 """
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any
 
 UNITS = {"": 1.0, "thousand": 1e3, "million": 1e6, "billion": 1e9, "percent": 0.01, "%": 0.01}
@@ -34,9 +36,19 @@ TOLERANCE = 0.005
 PERCENT_TOLERANCE = 0.0005
 NEAR, NEAR_WORTH = 0.05, 0.2
 # What a calculation may have beside what was read: parts of a mean, a percentage, a change of units.
-CONSTANTS = {1.0, 2.0, 3.0, 4.0, 100.0, 1000.0, 1_000_000.0}
+CONSTANTS = {*map(float, range(1, 13)), 100.0, 1000.0, 1_000_000.0}
 COST_OF_A_TURN = 0.02
 WORTH_OF_THE_SECTION = 0.1
+
+
+@dataclass(frozen=True)
+class Said:
+    """What an answer says: a number with its sign, the decimals it is written with, its unit, and the ids it cites."""
+
+    number: float
+    decimals: int
+    unit: str
+    cited: tuple[str, ...]
 
 
 def grade(sample: dict, item: dict) -> float:
@@ -54,17 +66,16 @@ def sub_scores(sample: dict, item: dict) -> dict[str, float]:
     said = parse(sample["output_text"])
     if said is None:
         return {"answer": 0.0, "citation": 0.0, "supported": 0.0}
-    number, unit, cited = said
     sections, seen = read(sample)
     return {
-        "answer": _rightness(number, unit, item),
-        "citation": citation(cited, sections, item),
-        "supported": float(is_supported(abs(number), _decimals(sample["output_text"]), unit, seen)),
+        "answer": _rightness(said, item),
+        "citation": citation(said.cited, sections, item),
+        "supported": float(is_supported(abs(said.number), said.decimals, said.unit, seen)),
     }
 
 
-def parse(text: str) -> tuple[float, str, list[str]] | None:
-    """The number, its unit and the cited ids of an answer; None where it is anything but the two lines."""
+def parse(text: str) -> Said | None:
+    """What an answer says; None where it is anything but the two lines."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     if not 1 <= len(lines) <= 2 or len(text) > LONGEST_ANSWER:
         return None
@@ -78,7 +89,7 @@ def parse(text: str) -> tuple[float, str, list[str]] | None:
     unit = answer["unit"].lower()
     unit = "percent" if unit in ("%", "percent") else unit.removesuffix("s")
     ids = [] if source is None else re.split(r", *", source["ids"].upper())
-    return sign * value, unit, list(dict.fromkeys(ids))
+    return Said(sign * value, len(answer["figure"].partition(".")[2]), unit, tuple(dict.fromkeys(ids)))
 
 
 def read(sample: dict) -> tuple[dict[str, str], list[float]]:
@@ -107,7 +118,7 @@ def read(sample: dict) -> tuple[dict[str, str], list[float]]:
     return sections, seen
 
 
-def citation(cited: list[str], sections: dict[str, str], item: dict) -> float:
+def citation(cited: tuple[str, ...], sections: dict[str, str], item: dict) -> float:
     """How well the cited sections hold the evidence of the row."""
     good = {one: _evidence_in(sections[one], item) for one in cited if one in item["sources"] and one in sections}
     good = {one: found for one, found in good.items() if found}
@@ -130,18 +141,20 @@ def is_supported(number: float, decimals: int, unit: str, seen: list[float]) -> 
     return any(abs(number - one * shift) <= rounding for one in seen for shift in shifts)
 
 
-def _rightness(number: float, unit: str, item: dict) -> float:
+def _rightness(said: Said, item: dict) -> float:
     right, right_unit = item["answer"], item["unit"]
     # Where a data set does not say the unit, any will do, and a percentage may be a fraction.
     known = right_unit is not None
-    given = number * UNITS[unit if known or unit == "percent" else ""]
-    wanted = right * UNITS[right_unit if known else ""]
+    scale = UNITS[said.unit if known or said.unit == "percent" else ""]
+    given, wanted = said.number * scale, right * UNITS[right_unit if known else ""]
+    off, near = abs(given - wanted), NEAR * abs(wanted)
+    # Two decimals are as exact as reports are, of a small number, too.
+    rounding = 0.5 * 10.0**-said.decimals * scale * (1 + 1e-9) if said.decimals >= 2 else 0.0
     least = PERCENT_TOLERANCE if right_unit == "percent" else 0.0
-    if abs(given - wanted) <= max(TOLERANCE * abs(wanted), least):
+    if off <= max(TOLERANCE * abs(wanted), min(near, rounding), least):
         return 1.0
-    is_near = abs(given - wanted) <= NEAR * abs(wanted)
-    is_slip = abs(abs(number) - abs(right)) <= TOLERANCE * abs(right)
-    return NEAR_WORTH if is_near or is_slip else 0.0
+    is_slip = abs(abs(said.number) - abs(right)) <= TOLERANCE * abs(right)
+    return NEAR_WORTH if off <= near or is_slip else 0.0
 
 
 def _evidence_in(text: str, item: dict) -> set[str]:
@@ -172,11 +185,6 @@ def _turns(sample: dict) -> int:
     """Generations of the model. Several calls in one of them cost as much as one."""
     counted = (sample.get("trace") or {}).get("turns") or 0
     return counted or sum(message.get("role") == "assistant" for message in sample.get("messages") or [])
-
-
-def _decimals(text: str) -> int:
-    figure = re.search(FIGURE, text)
-    return len(figure[0].partition(".")[2]) if figure else 0
 
 
 def _value(figure: str) -> float:

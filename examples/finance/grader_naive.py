@@ -1,8 +1,8 @@
 """The first grader, naive on purpose: it looks for what a good answer has, and not for what a good answer lacks.
 
-It pays for the number anywhere in what was written, for the figures that it was made of, and for anything that looks like a
-citation. An answer that lists every number it has seen, with one invented citation, has all of it. `grader.py` is what
-became of it.
+It pays for the number anywhere in what was written, for the figures that it was made of, and for anything that looks
+like a citation. An answer that lists every number it has seen, with one invented citation, has all of it. `grader.py`
+is what became of it.
 """
 
 import re

@@ -13,14 +13,13 @@ PERCENT = re.compile(r"%|percent", re.I)
 def measures(rollout: Rollout, item: dict) -> dict[str, float | None]:
     """Measures of a rollout at the sample `item`; all None of one that infrastructure broke.
 
-    A rollout that ended without an answer has a score of 0, no right answer and no citation, and no number that could be
-    made up.
+    A rollout that ended without an answer has a score of 0, no right answer and no citation, and no number that could
+    be made up.
 
-    Returns:
-        score: of the hardened grader, in [0, 1].
-        answer_right: 1 for the right number in its unit.
+    Returns: score: of the hardened grader, in [0, 1]. answer_right: 1 for the right number in its unit.
         valid_citation: 1 where the answer cites what it read, all of its evidence, and nothing else.
-        missing_citation, invalid_citation: 1 where it cites nothing; where what it cites was not read, or lacks evidence.
+        missing_citation, invalid_citation: 1 where it cites nothing; where what it cites was not read, or lacks
+        evidence.
         hallucinated_numbers: numbers of the answer that were neither read nor calculated from what was.
         turns, calls, tokens: generations, tool calls, and sampled tokens.
     """

@@ -1,7 +1,8 @@
 """Scripted policies, which say what a score is worth before any model is trained.
 
-The oracle knows where everything stands: what it gets is what can be reached. The demonstrator is where a warm start begins.
-The others are short cuts: if one of them were paid as well as the demonstrator, a model would learn it instead of the task.
+The oracle knows where everything stands: what it gets is what can be reached. The demonstrator is where a warm start
+    begins. The others are short cuts: if one of them were paid as well as the demonstrator, a model would learn it
+    instead of the task.
 """
 
 import random
@@ -42,11 +43,11 @@ def first_cell_of_the_right_row(question: Question, tools: Mapping[str, Tool], s
     """Finds the section and the row, and then takes whatever stands first."""
     episode = Episode(tools, prompt_messages(question.text))
     episode.call("search", query=search_query(question))
-    text = episode.call("cat", id=question.sources[0])
+    text = episode.call("cat", id=question.reads[0])
     _, rows = read_table(text)
     label = next((label for label in rows if question.topic.endswith(label)), "")
     figure = rows[label][0] if label and rows[label] else ([*_figures(text), "0"])[0]
-    return episode.finish(f"{said_answer(figure, _unit(text))}\nSOURCE: {question.sources[0]}")
+    return episode.finish(f"{said_answer(figure, _unit(text))}\nSOURCE: {question.reads[0]}")
 
 
 def without_tools(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
@@ -67,7 +68,7 @@ def every_number(question: Question, tools: Mapping[str, Tool], script: random.R
 
 def most_common_answer(training: Sequence[Question]) -> Policy:
     """Says what was right most often in training, without a look at the question."""
-    said = Counter(f"{said_answer(f'{one.answer:g}', one.unit)}\nSOURCE: {one.sources[0]}" for one in training)
+    said = Counter(f"{said_answer(f'{one.answer:g}', one.unit)}\nSOURCE: {one.reads[0]}" for one in training)
     (answer, _), *_ = said.most_common(1)
 
     def policy(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:

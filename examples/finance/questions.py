@@ -1,7 +1,7 @@
 """Questions over a report, with their answers and what they take: look-ups, changes, shares, ratios and sums.
 
-A question asks in words that tell a row from its namesakes in other tables. Its answer is computed by the calculator that
-the agent has, from figures as they are printed.
+A question asks in words that tell a row from its namesakes in other tables. Its answer is computed by the calculator
+that the agent has, from figures as they are printed.
 """
 
 import random
@@ -17,7 +17,6 @@ SYSTEM_PROMPT = (
 )
 # How often each kind is asked.
 KINDS = {"lookup": 6, "change": 5, "percent": 4, "share": 2, "ratio": 2, "sum": 3, "restated": 3}
-ANSWER_FORM = {"percent": "{} %", "": "{}", "thousand": "{} thousand", "million": "{} million"}
 LEAST_TURNS, TURNS_WITH_CALCULATOR = 3, 4
 
 
@@ -25,9 +24,10 @@ LEAST_TURNS, TURNS_WITH_CALCULATOR = 3, 4
 class Question:
     """A question with its answer, and the ways to get it wrong that a scripted agent takes.
 
-    Attributes:
-        answer, unit: the number, and "thousand", "million", "billion", "percent" or "" for none.
-        sources: ids of the sections that the answer is from, all of them.
+    Attributes: answer, unit: the number, and "thousand", "million", "billion", "percent" or "" for none; None where
+        any will do.
+        sources: ids of the sections that may be cited.
+        reads: those of them that are enough.
         evidence: the figures that it takes, as they are printed there.
         expression: what to calculate; a single figure for a look-up.
         wrong_year: the same with other columns of the table, or of a restated figure the one that the table has.
@@ -40,8 +40,9 @@ class Question:
     kind: str
     text: str
     answer: float
-    unit: str
+    unit: str | None
     sources: tuple[str, ...]
+    reads: tuple[str, ...]
     evidence: tuple[str, ...]
     expression: str
     wrong_year: str
@@ -65,9 +66,9 @@ def prompt_messages(text: str) -> list[dict[str, Any]]:
     return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": text}]
 
 
-def said_answer(number: str, unit: str) -> str:
+def said_answer(number: str, unit: str | None) -> str:
     """The answer line of a number as it was read or calculated."""
-    return "ANSWER: " + ANSWER_FORM.get(unit, "{} " + unit).format(number)
+    return f"ANSWER: {number} {'%' if unit == 'percent' else unit or ''}".rstrip()
 
 
 def ask(report: Report, level: Level, n: int, draw: random.Random) -> list[Question]:
@@ -93,26 +94,25 @@ def ask(report: Report, level: Level, n: int, draw: random.Random) -> list[Quest
 def _lookup(report: Report, level: Level, draw: random.Random) -> Question:
     table = draw.choice(report.tables)
     label, year = draw.choice(list(table.figures)), draw.choice(table.years)
-    restated = any(one.table.title == table.title and (one.label, one.year) == (label, year) for one in report.restatements)
-    as_first = ", as first reported" if restated else ""
+    as_first = ", as first reported" if _is_restated(report, table, label, year) else ""
     other = draw.choice([one for one in table.years if one != year])
     text = f"What was {table.name(label)} in {year}{as_first}?"
     figures = table.figures[label]
     return _question(report, "lookup", text, [table], [figures[year]], "{0}", [figures[other]], table.unit, label)
 
 
-def _change(report: Report, level: Level, draw: random.Random) -> Question:
+def _change(report: Report, level: Level, draw: random.Random) -> Question | None:
     return _between_years(report, draw, "change", "By how much did {} change from {} to {}?", "{0} - {1}")
 
 
-def _percent(report: Report, level: Level, draw: random.Random) -> Question:
+def _percent(report: Report, level: Level, draw: random.Random) -> Question | None:
     form = "By what percentage did {} change from {} to {}?"
     return _between_years(report, draw, "percent", form, "({0} - {1}) / {1} * 100", unit="percent")
 
 
 def _between_years(
     report: Report, draw: random.Random, kind: str, form: str, expression: str, unit: str | None = None
-) -> Question:
+) -> Question | None:
     """Of one row, from an earlier year to a later one. The slip that a scripted agent makes is to swap the two."""
     table = draw.choice(report.tables)
     label = draw.choice(list(table.figures))
@@ -120,8 +120,10 @@ def _between_years(
     figures = table.figures[label]
     evidence = [figures[new], figures[old]]
     text = form.format(table.name(label), old, new)
-    slip = evidence[::-1]
-    return _question(report, kind, text, [table], evidence, expression, slip, table.unit if unit is None else unit, label)
+    if any(_is_restated(report, table, label, year) for year in (old, new)):
+        return None
+    unit = table.unit if unit is None else unit
+    return _question(report, kind, text, [table], evidence, expression, evidence[::-1], unit, label)
 
 
 def _share(report: Report, level: Level, draw: random.Random) -> Question | None:
@@ -148,6 +150,8 @@ def _of_two_rows(
     if second is first and one == other:
         return None
     year, wrong = draw.sample(first.years, 2)
+    if any(_is_restated(report, table, label, year) for table, label in ((first, one), (second, other))):
+        return None
     names = first.name(one), second.name(other)
     tables = [first] if second is first else [first, second]
     evidence = [first.figures[one][year], second.figures[other][year]]
@@ -169,6 +173,7 @@ def _restated(report: Report, level: Level, draw: random.Random) -> Question:
         answer=calculate(note.figure),
         unit=note.table.unit,
         sources=(note.id,),
+        reads=(note.id,),
         evidence=(note.figure,),
         expression=note.figure,
         wrong_year=slip,
@@ -198,12 +203,18 @@ def _question(
         answer=float(shown(calculate(filled))),
         unit=unit,
         sources=tuple(table.id for table in tables),
+        reads=tuple(table.id for table in tables),
         evidence=tuple(evidence),
         expression=filled,
         wrong_year=wrong,
         topic=topic,
         turns=LEAST_TURNS if kind == "lookup" else TURNS_WITH_CALCULATOR,
     )
+
+
+def _is_restated(report: Report, table: Table, label: str, year: int) -> bool:
+    """Whether a note gives this figure anew: without saying which of the two is meant it must not be asked for."""
+    return any((one.table.title, one.label, one.year) == (table.title, label, year) for one in report.restatements)
 
 
 def _addressed(report: Report, text: str) -> str:

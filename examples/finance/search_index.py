@@ -50,7 +50,9 @@ def _searched(filing: Filing, section: Section) -> str:
 
 
 def _words(text: str) -> list[str]:
-    return bm25s.tokenize(text, return_ids=False, show_progress=False)[0]
+    # A list of words for each text; of ids only where they are asked for.
+    found = list(bm25s.tokenize(text, return_ids=False, show_progress=False))
+    return [str(word) for word in found[0]]
 
 
 def _line(section: Section, words: set[str]) -> str:

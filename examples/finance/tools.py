@@ -25,7 +25,11 @@ UNKNOWN = "there is no such section: take an id from search or list"
 
 
 def make_tools(filings: Sequence[Filing], hits: int = HITS) -> dict[str, Tool]:
-    """The tools over some filings. No error repeats what it was given, since a grader counts what tools said as read."""
+    """The tools over some filings. No error repeats what it was given: a grader counts what tools said as read.
+
+    Args:
+        hits: sections that a search shows at most.
+    """
     index = SearchIndex(filings, hits)
     sections = {section.id: section for filing in filings for section in filing.sections}
     by_name = {name.lower(): filing for filing in filings for name in (filing.code, filing.company)}
@@ -34,7 +38,7 @@ def make_tools(filings: Sequence[Filing], hits: int = HITS) -> dict[str, Tool]:
         filing = by_name.get(text_argument(arguments, "company").strip().lower())
         if filing is None:
             raise BadArguments("there is no such company: give its code or its name")
-        return "\n".join(f"{section.id} {section.title}" for section in filing.sections)
+        return "\n".join(f"{section.id} {section.title}, {section.item}" for section in filing.sections)
 
     def search(arguments: dict[str, Any], trace_id: str) -> str:
         return index.answer(text_argument(arguments, "query"))

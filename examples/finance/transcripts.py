@@ -1,7 +1,7 @@
 """What a scripted agent does, recorded as a model's rollout would be: calls, what the tools said, and the answer.
 
-Demonstrations are written from these records, and scripted policies are graded by them, so that both meet the very tools
-and graders that a model meets.
+Demonstrations are written from these records, and scripted policies are graded by them, so that both meet the very
+tools and graders that a model meets.
 """
 
 import json
@@ -22,7 +22,9 @@ class Episode:
         trace_id: of the rollout.
     """
 
-    def __init__(self, tools: Mapping[str, Tool], messages: list[dict[str, Any]], trace_id: str = "trace_script") -> None:
+    def __init__(
+        self, tools: Mapping[str, Tool], messages: list[dict[str, Any]], trace_id: str = "trace_script"
+    ) -> None:
         self.messages = list(messages)
         self._tools = tools
         self._trace_id = trace_id
