@@ -110,7 +110,9 @@ def _gives(expression: str, answer: float) -> bool:
 
 
 def _evidence(filing: Filing, written: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The figures of an expression as they are written, the sections that may be cited, and those that are enough; nothing where some figures are in none.
+    """The figures of an expression as they are written, the sections that may be cited, and those that are enough.
+
+    Nothing of it where some figures are in no section.
 
     Constants of the expression, such as the 2 of a mean, are no evidence. One section that has all figures is enough.
     """

@@ -28,10 +28,19 @@ class SearchIndex:
         texts = [_searched(filing, section) for filing in filings for section in filing.sections]
         self._bm25 = bm25s.BM25()
         self._bm25.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+        labels = sorted({label for section in self._sections for label in section.labels})
+        self._words_of = dict(zip(labels, map(set, _words(labels)), strict=True))
 
     def search(self, query: str) -> list[Section]:
         """The best sections for the query, in the order of their filings; none where no word of it is known."""
-        words = _words(query)
+        return self._best(_words([query])[0])
+
+    def answer(self, query: str) -> str:
+        """The tool's answer: a line for each hit, with its id, its title, and the labels that the query is about."""
+        words = _words([query])[0]
+        return "\n".join(self._line(section, set(words)) for section in self._best(words)) or NO_HITS
+
+    def _best(self, words: list[str]) -> list[Section]:
         if not words:
             return []
         # Rounded, because the order in which float32 scores are summed must not decide between equal sections.
@@ -39,24 +48,21 @@ class SearchIndex:
         best = np.argsort(-scores, kind="stable")[: self._hits]
         return [self._sections[place] for place in sorted(best) if scores[place] > 0]
 
-    def answer(self, query: str) -> str:
-        """The tool's answer: a line for each hit, with its id, its title, and the labels that the query is about."""
-        words = set(_words(query))
-        return "\n".join(_line(section, words) for section in self.search(query)) or NO_HITS
+    def _line(self, section: Section, words: set[str]) -> str:
+        about = [label for label in section.labels if words & self._words_of[label]]
+        # Those with the most words of the query first; of equal ones in the order of the table.
+        about.sort(key=lambda label: -len(words & self._words_of[label]))
+        return f"{section.id} {section.title}" + (": " + "; ".join(about[:LABELS_SHOWN]) if about else "")
 
 
 def _searched(filing: Filing, section: Section) -> str:
     return " ".join([filing.code, filing.company, section.title, *section.labels])
 
 
-def _words(text: str) -> list[str]:
+def _words(texts: list[str]) -> list[list[str]]:
+    """The words of each text that a search knows: in lower case, of two letters at least, without the most common."""
+    if not texts:
+        return []
     # A list of words for each text; of ids only where they are asked for.
-    found = list(bm25s.tokenize(text, return_ids=False, show_progress=False))
-    return [str(word) for word in found[0]]
-
-
-def _line(section: Section, words: set[str]) -> str:
-    about = [label for label in section.labels if words & set(_words(label))]
-    # Those with the most words of the query first; of equal ones in the order of the table.
-    about.sort(key=lambda label: -len(words & set(_words(label))))
-    return f"{section.id} {section.title}" + (": " + "; ".join(about[:LABELS_SHOWN]) if about else "")
+    found = list(bm25s.tokenize(texts, return_ids=False, show_progress=False))
+    return [[str(word) for word in words] for words in found]
