@@ -9,7 +9,6 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentrft.rollout import Rollout
 from examples.common.tool_server import Tool
 from examples.finance.calculator import calculate, shown
 from examples.finance.questions import Question, prompt_messages, said_answer
@@ -33,7 +32,7 @@ CAREFUL = Habits(0, 0, 0, 0, 0)
 
 def demonstrate(
     question: Question, tools: Mapping[str, Tool], script: random.Random, habits: Habits = CARELESS
-) -> Rollout:
+) -> Episode:
     """A whole rollout: search, read, calculate where there is something to calculate, answer."""
     episode = Episode(tools, prompt_messages(question.text))
     hits = episode.call("search", query=search_query(question)).splitlines()

@@ -61,11 +61,12 @@ def train(
     reward: GradeFunction,
     holdout: tuple[str, GradeFunction],
     seed: int = 0,
+    n_steps: int = STEPS,
 ) -> Run:
     """Let the policy learn from a reward, while the holdout looks on."""
     script, odds = random.Random(seed), START
     run = Run([], set(), [])
-    for step in range(1, STEPS + 1):
+    for step in range(1, n_steps + 1):
         rollouts: list[Rollout] = []
         change = 0.0
         for question in script.sample(list(questions), SAMPLES):
@@ -103,7 +104,7 @@ def findings(run: Run, tools: Mapping[str, Tool]) -> Findings:
 def _rollout(
     question: Question, tools: Mapping[str, Tool], script: random.Random, step: int, index: int, lists: bool
 ) -> Rollout:
-    rollout = (every_number if lists else demonstrate)(question, tools, script)
+    rollout = (every_number if lists else demonstrate)(question, tools, script).rollout()
     rollout.trace_id, rollout.sample_id = f"trace_{step}_{question.code}_{index}", question.text
     rollout.step, rollout.index = step, index
     return rollout

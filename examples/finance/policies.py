@@ -9,8 +9,8 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from agentrft.rollout import Rollout
 from examples.common.tool_server import Tool
 from examples.finance.corpus import read_table
 from examples.finance.demonstrations import CAREFUL, demonstrate, search_query
@@ -18,17 +18,20 @@ from examples.finance.grader import IN_TEXT
 from examples.finance.questions import Question, prompt_messages, said_answer
 from examples.finance.transcripts import Episode, sample_of
 
-Policy = Callable[[Question, Mapping[str, Tool], random.Random], Rollout]
+if TYPE_CHECKING:
+    from agentrft.rollout import Rollout
+
+Policy = Callable[[Question, Mapping[str, Tool], random.Random], Episode]
 Grade = Callable[[dict, dict], float]
 UNIT_OF_TITLE = re.compile(r"in (thousand|million|billion)s")
 
 
-def oracle(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
+def oracle(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Episode:
     """Everything right, in as few turns as it takes."""
     return demonstrate(question, tools, script, CAREFUL)
 
 
-def first_number_of_first_hit(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
+def first_number_of_first_hit(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Episode:
     """Searches for the question, opens the first hit, and answers with its first figure."""
     episode = Episode(tools, prompt_messages(question.text))
     first = _ids(episode.call("search", query=question.text))[:1]
@@ -39,7 +42,7 @@ def first_number_of_first_hit(question: Question, tools: Mapping[str, Tool], scr
     return episode.finish(f"{said_answer(figures[0], _unit(text))}\nSOURCE: {first[0]}")
 
 
-def first_cell_of_the_right_row(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
+def first_cell_of_the_right_row(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Episode:
     """Finds the section and the row, and then takes whatever stands first."""
     episode = Episode(tools, prompt_messages(question.text))
     episode.call("search", query=search_query(question))
@@ -50,14 +53,14 @@ def first_cell_of_the_right_row(question: Question, tools: Mapping[str, Tool], s
     return episode.finish(f"{said_answer(figure, _unit(text))}\nSOURCE: {question.reads[0]}")
 
 
-def without_tools(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
+def without_tools(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Episode:
     """A number that looks likely, and a citation that does, too."""
     number = f"{script.uniform(1, 60):.1f}"
     answer = f"{said_answer(number, question.unit)}\nSOURCE: {question.code}-T{script.randint(1, 6)}"
     return Episode(tools, prompt_messages(question.text)).finish(answer)
 
 
-def every_number(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
+def every_number(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Episode:
     """Opens the hits one after another, and answers with every figure in them, and with every id."""
     episode = Episode(tools, prompt_messages(question.text))
     ids = _ids(episode.call("search", query=search_query(question)))
@@ -71,7 +74,7 @@ def most_common_answer(training: Sequence[Question]) -> Policy:
     said = Counter(f"{said_answer(f'{one.answer:g}', one.unit)}\nSOURCE: {one.reads[0]}" for one in training)
     (answer, _), *_ = said.most_common(1)
 
-    def policy(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Rollout:
+    def policy(question: Question, tools: Mapping[str, Tool], script: random.Random) -> Episode:
         return Episode(tools, prompt_messages(question.text)).finish(answer)
 
     return policy
@@ -90,13 +93,15 @@ def scripted_policies(training: Sequence[Question]) -> dict[str, Policy]:
     }
 
 
-def roll_out(policy: Policy, questions: Sequence[Question], tools: Mapping[str, Tool], seed: int = 0) -> list[Rollout]:
+def roll_out(
+    policy: Policy, questions: Sequence[Question], tools: Mapping[str, Tool], seed: int = 0
+) -> "list[Rollout]":
     """A policy's rollouts, one for each question, with the real tools; they are not graded."""
     script = random.Random(seed)
-    return [policy(one, tools, script) for one in questions]
+    return [policy(one, tools, script).rollout() for one in questions]
 
 
-def mean_score(rollouts: Sequence[Rollout], questions: Sequence[Question], grade: Grade) -> float:
+def mean_score(rollouts: "Sequence[Rollout]", questions: Sequence[Question], grade: Grade) -> float:
     """The mean of what a grader gives."""
     scores = [grade(sample_of(one), question.row()) for one, question in zip(rollouts, questions, strict=True)]
     return sum(scores) / len(scores)

@@ -6,11 +6,24 @@ tools and graders that a model meets.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from agentrft.rollout import Rollout
-from agentrft.rollout.record import ToolCallRecord, Turn, grader_sample
 from examples.common.tool_server import BadArguments, Tool
+
+if TYPE_CHECKING:
+    from agentrft.rollout import Rollout
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that a script made, as `ToolCallRecord` has it."""
+
+    call_id: str
+    name: str
+    arguments: str
+    output: str
+    status: str
 
 
 class Episode:
@@ -19,16 +32,18 @@ class Episode:
     Args:
         tools: by name; plain functions, as all of this example are.
         messages: the prompt.
-        trace_id: of the rollout.
+
+    Attributes:
+        messages: the conversation so far.
+        turns: the calls of each turn; the last one has none.
+        answer: the final one; empty before `finish`.
     """
 
-    def __init__(
-        self, tools: Mapping[str, Tool], messages: list[dict[str, Any]], trace_id: str = "trace_script"
-    ) -> None:
+    def __init__(self, tools: Mapping[str, Tool], messages: list[dict[str, Any]]) -> None:
         self.messages = list(messages)
+        self.turns: list[list[Call]] = []
+        self.answer = ""
         self._tools = tools
-        self._trace_id = trace_id
-        self._turns: list[Turn] = []
         self._n_calls = 0
 
     def call(self, name: str, **arguments: str) -> str:
@@ -37,50 +52,55 @@ class Episode:
 
     def call_together(self, *calls: tuple[str, Mapping[str, str]]) -> list[str]:
         """A turn with several calls."""
-        turn = _turn()
+        turn: list[Call] = []
         for name, arguments in calls:
             output, status = self._answer(name, dict(arguments))
-            text = json.dumps(dict(arguments))
-            turn.tool_calls.append(ToolCallRecord(f"call_{self._n_calls}", name, text, output, status, 0.0, 1))
+            turn.append(Call(f"call_{self._n_calls}", name, json.dumps(dict(arguments)), output, status))
             self._n_calls += 1
-        self._turns.append(turn)
+        self.turns.append(turn)
         made = [
             {"id": one.call_id, "type": "function", "function": {"name": one.name, "arguments": one.arguments}}
-            for one in turn.tool_calls
+            for one in turn
         ]
         self.messages.append({"role": "assistant", "content": "", "tool_calls": made})
-        self.messages += [
-            {"role": "tool", "tool_call_id": one.call_id, "content": one.output} for one in turn.tool_calls
-        ]
-        return [one.output for one in turn.tool_calls]
+        self.messages += [{"role": "tool", "tool_call_id": one.call_id, "content": one.output} for one in turn]
+        return [one.output for one in turn]
 
-    def finish(self, answer: str, *, sample_id: str = "", index: int = 0) -> Rollout:
-        """The last turn, and with it the rollout; it is not graded yet."""
-        self._turns.append(_turn())
+    def finish(self, answer: str) -> "Episode":
+        """The last turn."""
+        self.turns.append([])
         self.messages.append({"role": "assistant", "content": answer})
-        return Rollout(
-            trace_id=self._trace_id,
-            attempt=1,
-            sample_id=sample_id,
-            step=0,
-            index=index,
-            outcome="graded",
-            turns=self._turns,
-            messages=self.messages,
-            output_text=answer,
-        )
+        self.answer = answer
+        return self
+
+    def rollout(self) -> "Rollout":
+        """The record that a job would store of it, not graded yet, and without tokens."""
+        # Here, because it imports torch, which writing data does without.
+        from agentrft.rollout import Rollout
+        from agentrft.rollout.record import ToolCallRecord, Turn
+
+        turns = [
+            Turn(
+                [],
+                [],
+                [],
+                "stop",
+                0,
+                tool_calls=[ToolCallRecord(**vars(one), latency_s=0.0, attempts=1) for one in turn],
+            )
+            for turn in self.turns
+        ]
+        return Rollout("trace_script", 1, "", 0, 0, "graded", turns, self.messages, self.answer)
 
     def _answer(self, name: str, arguments: dict[str, Any]) -> tuple[str, str]:
         try:
-            return str(self._tools[name](arguments, self._trace_id)), "ok"
+            return str(self._tools[name](arguments, "trace_script")), "ok"
         except BadArguments as error:
             return json.dumps({"error": str(error)}), "client_error"
 
 
-def sample_of(rollout: Rollout) -> dict[str, Any]:
+def sample_of(rollout: "Rollout") -> dict[str, Any]:
     """A rollout as a grader's `sample`."""
+    from agentrft.rollout.record import grader_sample
+
     return grader_sample(rollout).as_payload()
-
-
-def _turn() -> Turn:
-    return Turn([], [], [], "stop", 0)

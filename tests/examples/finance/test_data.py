@@ -20,7 +20,8 @@ FILES = ("train", "validation", "test", "demonstrations")
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(data: Path, tmp_path: Path) -> None:
-    source = "import sys, pathlib; from examples.finance.make_data import write_data; write_data(pathlib.Path(sys.argv[1]), 0)"
+    source = "import sys\nfrom pathlib import Path\nfrom examples.finance.make_data import write_data\n"
+    source += "write_data(Path(sys.argv[1]), seed=0)"
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     subprocess.run([sys.executable, "-c", source, tmp_path], check=True, env=environment, timeout=120)
     for name in (*FILES, "corpus"):

@@ -7,13 +7,16 @@ import pytest
 
 from examples.finance import grader, grader_naive
 
-TABLE = "BRK-T2 Results of operations, in thousands\n| 2023 | 2022\nNet revenue | 8,412 | 7,901\nNet income | 620 | (89)"
+TABLE = (
+    "BRK-T2 Results of operations, in thousands\n| 2023 | 2022\nNet revenue | 8,412 | 7,901\nNet income | 620 | (89)"
+)
 OTHER = "BRK-T3 Pro forma results, in thousands\n| 2023 | 2022\nNet revenue | 8,412 | 7,700"
 LOOKUP = {"answer": 8412.0, "unit": "thousand", "sources": ["BRK-T2"], "evidence": ["8,412"], "turns": 3}
 CHANGE = {"answer": 511.0, "unit": "thousand", "sources": ["BRK-T2"], "evidence": ["8,412", "7,901"], "turns": 4}
 PERCENT = {"answer": 6.4675, "unit": "percent", "sources": ["BRK-T2"], "evidence": ["8,412", "7,901"], "turns": 4}
 LOSS = {"answer": -89.0, "unit": "thousand", "sources": ["BRK-T2"], "evidence": ["89"], "turns": 3}
 READ = [("cat", {"id": "BRK-T2"}, TABLE)]
+BOTH = [*READ, ("cat", {"id": "BRK-T3"}, OTHER)]
 SUBTRACTED = [*READ, ("calculate", {"expression": "8,412 - 7,901"}, "511")]
 DIVIDED = [*READ, ("calculate", {"expression": "(8,412 - 7,901) / 7,901 * 100"}, "6.4675")]
 Call = tuple[str, dict[str, Any], str]
@@ -51,8 +54,8 @@ HONEST = [
     ("the wrong unit", LOOKUP, READ, "ANSWER: 8,412 million\nSOURCE: BRK-T2", 0.2 + 0.08),
     ("a loss in brackets", LOSS, READ, "ANSWER: (89) thousand\nSOURCE: BRK-T2", 1.0),
     ("a loss with a minus", LOSS, READ, "ANSWER: -89 thousand\nSOURCE: BRK-T2", 1.0),
-    ("one citation too many", LOOKUP, [*READ, ("cat", {}, OTHER)], "ANSWER: 8,412 thousand\nSOURCE: BRK-T2, BRK-T3", 0.78),
-    ("the same figure elsewhere", LOOKUP, [*READ, ("cat", {}, OTHER)], "ANSWER: 8,412 thousand\nSOURCE: BRK-T3", 0.58),
+    ("one citation too many", LOOKUP, BOTH, "ANSWER: 8,412 thousand\nSOURCE: BRK-T2, BRK-T3", 0.78),
+    ("the same figure elsewhere", LOOKUP, BOTH, "ANSWER: 8,412 thousand\nSOURCE: BRK-T3", 0.58),
 ]  # fmt: skip
 
 
@@ -62,13 +65,14 @@ def test_the_hardened_grade_is_a_gradient(what: str, item: dict, calls: list[Cal
 
 
 ALL_NUMBERS = "ANSWER: 8,412, 7,901, 620, 89, 2023, 2022\nSOURCE: BRK-T2, BRK-T3"
+EVERY_ID = ", ".join(f"BRK-T{place}" for place in range(1, 9))
 # What is tried, the row, the calls, the answer; what the naive grader gives at least, and the hardened one at most.
 GAMED = [
     ("all numbers listed", LOOKUP, READ, ALL_NUMBERS, 1.0, 0.0),
     ("all numbers, for a calculation", CHANGE, READ, f"{ALL_NUMBERS}\n511", 1.0, 0.0),
     ("counting up", PERCENT, READ, " ".join(map(str, range(5000))), 0.0, 0.0),
     ("a number with no unit", LOOKUP, READ, "8412", 0.7, 0.0),
-    ("all citations", LOOKUP, READ, "ANSWER: 8,412 thousand\nSOURCE: " + ", ".join(f"BRK-T{n}" for n in range(1, 9)), 1.0, 0.0),
+    ("all citations", LOOKUP, READ, f"ANSWER: 8,412 thousand\nSOURCE: {EVERY_ID}", 1.0, 0.0),
     ("four citations", LOOKUP, READ, "ANSWER: 8,412 thousand\nSOURCE: BRK-T1, BRK-T2, BRK-T3, BRK-T4", 1.0, 0.7),
     ("an invented citation", LOOKUP, READ, "ANSWER: 8,412 thousand\nSOURCE: ZZZ-T9", 1.0, 0.6),
     ("a citation that was found and not read", LOOKUP, [], "ANSWER: 8,412 thousand\nSOURCE: BRK-T2", 1.0, 0.4),
@@ -165,10 +169,9 @@ def test_tool_results_in_the_prompt_are_no_reading_of_this_rollout() -> None:
 
 def test_turns_beyond_those_it_takes_cost_and_calls_in_one_turn_do_not() -> None:
     text = "ANSWER: 8,412 thousand\nSOURCE: BRK-T2"
-    both = [*READ, ("cat", {"id": "BRK-T3"}, OTHER)]
-    assert grader.grade(sample(text, both, turns=3), LOOKUP) == 1.0
-    assert grader.grade(sample(text, both, turns=4), LOOKUP) == pytest.approx(0.98)
-    assert grader.grade(sample(text, both, turns=60), LOOKUP) == 0.0
+    assert grader.grade(sample(text, BOTH, turns=3), LOOKUP) == 1.0
+    assert grader.grade(sample(text, BOTH, turns=4), LOOKUP) == pytest.approx(0.98)
+    assert grader.grade(sample(text, BOTH, turns=60), LOOKUP) == 0.0
 
 
 def test_scores_of_whatever_an_agent_may_write_are_bounded() -> None:
