@@ -12,8 +12,8 @@ import pytest
 from agentrft.data.samples import load_demonstrations, load_samples
 from examples.finance.calculator import calculate
 from examples.finance.corpus import load_corpus
-from examples.finance.filings import LEVELS
 from examples.finance.make_data import Dataset, make_dataset
+from examples.finance.search_index import SearchIndex
 
 ROOT = Path(__file__).parents[3]
 FILES = ("train", "validation", "test", "demonstrations")
@@ -49,9 +49,16 @@ def test_no_code_and_no_name_is_two_companies(dataset: Dataset) -> None:
         assert len(values) == len(set(values))
 
 
-@pytest.mark.parametrize("difficulty", list(LEVELS))
-def test_answers_are_calculated_from_evidence_that_stands_in_the_sources(difficulty: str) -> None:
-    made = make_dataset(3, difficulty)
+@pytest.fixture(scope="module")
+def large() -> Dataset:
+    return make_dataset(3, "large")
+
+
+@pytest.mark.parametrize("difficulty", ["small", "large"])
+def test_answers_are_calculated_from_evidence_that_stands_in_the_sources(
+    difficulty: str, dataset: Dataset, large: Dataset
+) -> None:
+    made = large if difficulty == "large" else dataset
     sections = {section.id: section for filing in made.filings for section in filing.sections}
     for question in (one for name in FILES for one in made.questions[name]):
         assert calculate(question.expression) == pytest.approx(question.answer, abs=1e-4)
@@ -60,8 +67,7 @@ def test_answers_are_calculated_from_evidence_that_stands_in_the_sources(difficu
         assert question.company in question.text and question.code in question.text
 
 
-def test_the_large_level_asks_over_two_tables_and_the_small_one_does_not(dataset: Dataset) -> None:
-    large = make_dataset(0, "large")
+def test_the_large_level_asks_over_two_tables_and_the_small_one_does_not(dataset: Dataset, large: Dataset) -> None:
     assert any(len(one.sources) == 2 for one in large.questions["test"])
     assert all(len(one.sources) == 1 for one in dataset.questions["test"])
 
@@ -84,8 +90,6 @@ def test_years_run_either_way_and_the_answer_stands_in_any_column(dataset: Datas
 
 
 def test_the_first_hit_is_the_right_section_no_more_often_than_by_chance(dataset: Dataset) -> None:
-    from examples.finance.search_index import SearchIndex
-
     index = SearchIndex(dataset.filings, hits=4)
     hits = [([hit.id for hit in index.search(one.text)], one.sources[0]) for one in dataset.questions["test"]]
     assert sum(right in found for found, right in hits) / len(hits) > 0.95
