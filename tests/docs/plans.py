@@ -84,7 +84,7 @@ PLANS: dict[str, Runs | Follows | Needs] = {
         left_out=("cd examples/medical_coding",),
         background=("python server.py",),
     ),
-    # Half an hour and more; the test is the same job with a tiny model.
+    # Training takes long; the test is the same job with a tiny model.
     "examples/finance/README.md#run-it": Needs("make setup", "tests/examples/finance/test_training.py"),
     "examples/finance/README.md#how-the-hack-is-found": Needs(
         "no model", "tests/examples/finance/test_hack_is_found.py"

@@ -37,7 +37,7 @@ def test_the_jobs_load_with_each_grader_watching_the_other(name: str) -> None:
 
 
 def make_model(folder: Path, question: Question, tools: Mapping[str, Tool], schemas: list[dict[str, Any]]) -> Path:
-    """A tiny model that reads the section of one question and gives one of two answers, a right one and one out of nowhere."""
+    """A tiny model that reads the section of one question and gives one of two answers, right or out of nowhere."""
     tokenizer = AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m")))
     model = untrained(tokenizer)
     codec = load_codec(tokenizer, "tiny")
