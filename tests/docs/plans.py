@@ -93,6 +93,12 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "examples/medical_notes/README.md#run-it": Needs(
         "the server in a terminal of its own", "tests/examples/medical_notes/test_job.py"
     ),
+    # Training takes long; the test is the same job with a tiny model.
+    "examples/finance/README.md#run-it": Needs("make setup", "tests/examples/finance/test_training.py"),
+    "examples/finance/README.md#how-the-hack-is-found": Needs(
+        "no model", "tests/examples/finance/test_hack_is_found.py"
+    ),
+    "examples/finance/README.md#real-filings": Needs("CC BY 4.0", "tests/examples/finance/test_imported.py"),
     # README.md's "Your own agent" runs this project.
     "src/agentrft/cli/templates/project/README.md#an-agent-that-looks-things-up": Needs(
         "tool_server.py", "tests/docs/test_commands.py"

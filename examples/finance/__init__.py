@@ -1,0 +1,1 @@
+"""Finance questions over filings: search, read a section, calculate, and answer with a number and where it stands."""
