@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-why lint lint-code lint-types dist docs format quickstart revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -96,6 +96,9 @@ format: setup ## mend what ruff can mend
 
 quickstart: setup ## train the built-in model on medical coding; options go in ARGS="..."
 	$(PYTHON_BIN) examples/medical_coding/quickstart.py $(ARGS)
+
+results: setup ## trains the four example systems, three seeds each, and writes their table; ARGS="--quick" is one seed of each
+	$(PYTHON_BIN) -m examples.results $(ARGS)
 
 revision: setup ## a new file in store/migrations/versions with what changed in store/tables.py: WHAT="files have an owner"
 	$(PYTHON_BIN) scripts/new_revision.py "$(WHAT)"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.api_load [--clients 200] [--interval-s 5] [--rounds 12] [--page]
 
-With `--page` one client follows the job's page instead, as an open dashboard does, but that it takes the whole page
-each time; what looks through the rollouts for it counts as the server's.
+With `--page` one client follows the job's page instead, as an open dashboard does; what looks through the rollouts for
+it counts as the server's.
 
 One server, one job of the built-in model, without tools. Windows of steps take turns: without clients, with clients of
 the server, and with the same clients of a bare server, whose answers have the same sizes and take no work. How much
@@ -161,9 +161,9 @@ class Cores:
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    """With what it started beside itself to look through rollouts, as far as that has ended; workers train on."""
-    user, system, ended_user, ended_system = process.cpu_times()[:4]
-    return user + system + ended_user + ended_system
+    """With what it started beside itself to look through rollouts; workers train, and do not count."""
+    beside = [one for one in process.children() if any("multiprocessing" in word for word in one.cmdline())]
+    return sum(one.cpu_times().user + one.cpu_times().system for one in (process, *beside))
 
 
 async def measure(

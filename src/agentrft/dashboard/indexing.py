@@ -1,11 +1,13 @@
-"""Making facts beside the pages, in processes of their own: records are parsed there, and the pages go on answering."""
+"""Making facts beside the pages, in a process of its own: records are parsed there, and the pages go on answering."""
 
 import logging
 import multiprocessing
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 # A job whose looking through failed is not looked through again at once.
 AGAIN_AFTER_S = 30.0
+# After a look comes a pause so many times as long, up to a bound.
+PAUSES, LONGEST_PAUSE_S = 3.0, 30.0
+# How far the process gives way to others, and how long it waits for the next look.
+NICE, IDLE_S = 15, 300.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +43,17 @@ class Work:
 
 
 class Indexer:
-    """Looks through one job at a time; asking again meanwhile does nothing. Safe across threads."""
+    """Looks through one job at a time; asking again meanwhile does nothing. Safe across threads.
+
+    The process stays for the next look, since starting one costs more than looking through a step of a running job, and
+    gives way to whatever else there is to do, such as that job's training.
+    """
 
     def __init__(self) -> None:
         self._thread: threading.Thread | None = None
-        self._process: BaseProcess | None = None
+        self._helper: Helper | None = None
         self._failed: dict[Path, tuple[float, str]] = {}
+        self._not_before: dict[Path, float] = {}
         self._is_closed = False
         self._lock = threading.Lock()
 
@@ -52,7 +63,8 @@ class Indexer:
             if self._is_closed or (self._thread is not None and self._thread.is_alive()):
                 return
             failed_at, _ = self._failed.get(work.job_folder, (-AGAIN_AFTER_S, ""))
-            if time.monotonic() - failed_at < AGAIN_AFTER_S:
+            now = time.monotonic()
+            if now - failed_at < AGAIN_AFTER_S or now < self._not_before.get(work.job_folder, now):
                 return
             name = f"facts-of-{work.job_folder.name}"
             self._thread = threading.Thread(target=self._work, args=(work,), name=name, daemon=True)
@@ -66,20 +78,22 @@ class Indexer:
         """End the process; what is half made is made again by the next."""
         with self._lock:
             self._is_closed = True
-            process, thread = self._process, self._thread
-            if process is not None and process.is_alive():
-                process.terminate()
+            helper, self._helper, thread = self._helper, None, self._thread
+        if helper is not None:
+            helper.end()
         if thread is not None:
             thread.join(5)
 
     def _work(self, work: Work) -> None:
-        problem = ""
+        problem, took = "", 0.0
         try:
             while not self._is_closed:
                 fetched = work.fetch_some()
-                if not self._looked_through(work):
+                seconds = self._looked_through(work)
+                if seconds is None:
                     problem = "its rollouts could not be looked through"
                     break
+                took += seconds
                 if not fetched:
                     break
         except ArtifactsError as error:
@@ -89,22 +103,71 @@ class Indexer:
             self._failed[work.job_folder] = time.monotonic(), problem
         else:
             self._failed.pop(work.job_folder, None)
+        # A job whose steps are short would else be looked through all the time.
+        self._not_before[work.job_folder] = time.monotonic() + min(PAUSES * took, LONGEST_PAUSE_S)
 
-    def _looked_through(self, work: Work) -> bool:
-        """In a process of its own; whether that went well."""
+    def _looked_through(self, work: Work) -> float | None:
+        """In the process beside: seconds of a core that it took, or None where it failed."""
         arguments = (work.job_folder, work.setting, work.facts_folder, dict(work.elsewhere))
-        process = multiprocessing.get_context("spawn").Process(target=look_through, args=arguments, daemon=True)
-        with self._lock:
-            if self._is_closed:
-                return True
-            self._process = process
-            process.start()
-        process.join()
-        is_fine = process.exitcode == 0
-        with self._lock:
-            self._process = None
-            process.close()
-        return is_fine
+        seconds = None
+        # A second time where the process had ended for want of work in the very moment in which it was asked.
+        for _ in range(2):
+            with self._lock:
+                if self._is_closed:
+                    return 0.0
+                if self._helper is None or not self._helper.is_alive:
+                    self._helper = Helper()
+                helper = self._helper
+            seconds = helper.look_through(arguments)
+            if seconds is not None or not helper.ended_idle:
+                break
+        return seconds
+
+
+class Helper:
+    """The process. It ends by itself when nothing was asked of it for minutes, and with the one that started it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=_help, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    @property
+    def ended_idle(self) -> bool:
+        return self._process.exitcode == 0
+
+    def look_through(self, arguments: tuple[Path, Setting, Path, Mapping[str, float]]) -> float | None:
+        """Seconds of a core that it took; None where the process ended before it was done."""
+        try:
+            self._connection.send(arguments)
+            return self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return None
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _help(connection: Connection) -> None:
+    """Look through what is asked for. An exception ends the process, which tells that it failed."""
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    while connection.poll(IDLE_S):
+        try:
+            arguments = connection.recv()
+        except EOFError:
+            return
+        started = time.process_time()
+        look_through(*arguments)
+        connection.send(time.process_time() - started)
 
 
 def look_through(
