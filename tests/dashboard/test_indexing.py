@@ -53,7 +53,8 @@ def test_one_that_was_killed_comes_again(indexer: Indexer, planted: Planted, tmp
     look(indexer, work_of(planted, tmp_path / "one"))
     (first,) = helpers()
     first.kill()
-    first.wait(10)
+    assert indexer._helper is not None
+    indexer._helper._process.join(10)
     look(indexer, work_of(planted, tmp_path / "two"))
     assert (tmp_path / "two").is_dir() and helpers() != [first]
 
