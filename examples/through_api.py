@@ -46,8 +46,9 @@ def _created(client: openai.OpenAI, system: System, arguments: argparse.Namespac
     """The system's job file as a request: its files uploaded, its servers' addresses, its grader as an endpoint."""
     raw: dict[str, Any] = yaml.safe_load((system.folder / "job.yaml").read_text(encoding="utf-8"))
     inner = readdressed(raw["method"]["reinforcement"], tools)
+    # A server of others runs no code of the system's: what only watches, and is code, stays out.
     if inner["grader"]["type"] == "python":
-        inner["grader"] = {"type": "endpoint", "url": f"{grader}/grade"}
+        inner["grader"] = {"type": "endpoint", "name": "grader", "url": f"{grader}/grade"}
     if arguments.steps is not None:
         inner["hyperparameters"]["max_steps"] = arguments.steps
     files = {name: _uploaded(client, arguments.data / f"{name}.jsonl") for name in ("train", "validation", "test")}
