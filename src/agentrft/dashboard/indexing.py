@@ -3,6 +3,8 @@
 import logging
 import multiprocessing
 import os
+import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +25,9 @@ AGAIN_AFTER_S = 30.0
 # After a look comes a pause so many times as long, up to a bound.
 PAUSES, LONGEST_PAUSE_S = 3.0, 30.0
 # How far the process gives way to others, and how long it waits for the next look.
-NICE, IDLE_S = 15, 300.0
+NICE, IDLE_S = 15, 60.0
+# One that grew to more than this ends after its look: what was read of thousands of rollouts stays in its heap.
+MOST_MEMORY_MB = 300
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,14 @@ def _help(connection: Connection) -> None:
         started = time.process_time()
         look_through(*arguments)
         connection.send(time.process_time() - started)
+        if _peak_mb() > MOST_MEMORY_MB:
+            return
+
+
+def _peak_mb() -> float:
+    """The most memory that this process had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def look_through(
