@@ -3,8 +3,6 @@
 import logging
 import multiprocessing
 import os
-import resource
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -172,14 +170,20 @@ def _help(connection: Connection) -> None:
         started = time.process_time()
         look_through(*arguments)
         connection.send(time.process_time() - started)
-        if _peak_mb() > MOST_MEMORY_MB:
+        if _memory_mb() > MOST_MEMORY_MB:
             return
 
 
-def _peak_mb() -> float:
-    """The most memory that this process had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+def _memory_mb() -> float:
+    """What this process has in memory; 0 where the system has no `/proc`.
+
+    The peak that `getrusage` tells is no help: on Linux a process begins with that of the one that started it.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except FileNotFoundError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def look_through(
