@@ -1,6 +1,5 @@
 """A finished job, a running one, and pages over them."""
 
-import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from playwright.sync_api import Browser, sync_playwright
 from agentrft.dashboard.standalone import own_pages, runs_of
 from agentrft.store import JobStore
 from tests.dashboard.browsing import CHROMIUM
-from tests.dashboard.stored_runs import planted_runs
+from tests.dashboard.stored_runs import planted_runs, until_looked_through
 
 Planted = tuple[JobStore, str]
 
@@ -30,10 +29,7 @@ def client(planted: Planted) -> Iterator[TestClient]:
     store, job_id = planted
     runs = runs_of(store.output_dir)
     with TestClient(own_pages(runs), base_url="http://localhost") as client:
-        for _ in range(600):
-            if client.get(f"/jobs/{job_id}/rollouts.json").json()["steps_missing"] == 0:
-                break
-            asyncio.run(asyncio.sleep(0.1))
+        until_looked_through(client, job_id)
         yield client
     runs.close()
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastapi.testclient import TestClient
+
 from agentrft.report.summary import summarise
 from agentrft.rollout.record import Rollout
 from agentrft.store import JobStore, rollout_row, write_rollouts
@@ -82,6 +84,16 @@ def planted_runs(folder: Path, *, steps: int = 6) -> tuple[JobStore, str]:
     store = JobStore(folder)
     run = Run(lambda case: 0.5 * case.is_right + 0.5 * case.took["uses bold"], holds=honest, steps=steps)
     return store, stored_job(store, run.rolled_out())
+
+
+def until_looked_through(client: TestClient, job_id: str) -> None:
+    """Wait until the pages have all facts of a job, and what was found in them."""
+    for _ in range(600):
+        missing = [client.get(f"/jobs/{job_id}/{tab}.json").json()["steps_missing"] for tab in ("rollouts", "why")]
+        if missing == [0, 0]:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the facts were not made in time")
 
 
 def _note_tokens(records: Sequence[dict[str, Any]]) -> None:

@@ -16,8 +16,7 @@ from agentrft.errors import ArtifactsError
 from agentrft.store import JobStore, ObjectStore, SharedArtifacts
 from agentrft.store.database import FILE_NAME
 from agentrft.store.layout import rollouts_folder
-from tests.dashboard.stored_runs import stored_job
-from tests.dashboard.test_kept import until_looked_through
+from tests.dashboard.stored_runs import stored_job, until_looked_through
 from tests.dashboard.test_pages import rollout_ids
 from tests.report.why.planted import Run, honest
 

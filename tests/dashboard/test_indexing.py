@@ -36,16 +36,19 @@ def look(indexer: Indexer, work: Work) -> None:
     thread.join(60)
 
 
-def helpers() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+def helper_of(indexer: Indexer) -> psutil.Process:
+    assert indexer._helper is not None
+    pid = indexer._helper._process.pid
+    assert pid is not None
+    return psutil.Process(pid)
 
 
 def test_one_process_looks_again_and_again_and_gives_way(indexer: Indexer, planted: Planted, tmp_path: Path) -> None:
     look(indexer, work_of(planted, tmp_path / "one"))
-    (first,) = helpers()
+    first = helper_of(indexer)
     assert first.nice() == min(19, psutil.Process().nice() + indexing.NICE)
     look(indexer, work_of(planted, tmp_path / "two"))
-    assert helpers() == [first]
+    assert helper_of(indexer) == first
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in (tmp_path / "two").iterdir()}
     indexer.close()
     assert not first.is_running()
@@ -53,12 +56,12 @@ def test_one_process_looks_again_and_again_and_gives_way(indexer: Indexer, plant
 
 def test_one_that_was_killed_comes_again(indexer: Indexer, planted: Planted, tmp_path: Path) -> None:
     look(indexer, work_of(planted, tmp_path / "one"))
-    (first,) = helpers()
+    first = helper_of(indexer)
     first.kill()
     assert indexer._helper is not None
     indexer._helper._process.join(10)
     look(indexer, work_of(planted, tmp_path / "two"))
-    assert (tmp_path / "two").is_dir() and helpers() != [first]
+    assert (tmp_path / "two").is_dir() and helper_of(indexer) != first
 
 
 def test_one_that_grew_large_ends_after_its_look(planted: Planted, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from agentrft.dashboard.views import data
 from agentrft.store import JobStore
 from agentrft.store.layout import TRAIN, rollouts_file
 from tests.dashboard.conftest import Planted
-from tests.dashboard.stored_runs import planted_runs
+from tests.dashboard.stored_runs import planted_runs, until_looked_through
 from tests.dashboard.test_pages import TABS, rollout_ids
 
 
@@ -50,15 +49,6 @@ def test_facts_that_are_damaged_are_left_out_and_made_again(
     assert "is made again" in caplog.text
     runs.close()
     store.close()
-
-
-def until_looked_through(client: TestClient, job_id: str) -> None:
-    for _ in range(600):
-        missing = [client.get(f"/jobs/{job_id}/{tab}.json").json()["steps_missing"] for tab in ("rollouts", "why")]
-        if missing == [0, 0]:
-            return
-        time.sleep(0.1)
-    raise AssertionError("the facts were not made in time")
 
 
 def test_a_step_whose_rollouts_are_damaged_later_says_so(tmp_path: Path) -> None:

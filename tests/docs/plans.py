@@ -90,6 +90,9 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "examples/file_planning/README.md#the-data": Needs(
         "reads the history of a git repository", "tests/examples/file_planning/test_mine.py"
     ),
+    "examples/kernels/README.md#run-it": Needs(
+        "It takes gcc with binutils, and bubblewrap", "tests/examples/kernels/test_job.py"
+    ),
     "examples/medical_notes/README.md#run-it": Needs(
         "the server in a terminal of its own", "tests/examples/medical_notes/test_job.py"
     ),
