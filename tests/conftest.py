@@ -2,12 +2,17 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from agentrft.program import collect_less
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 collect_less()
 # How long something takes says nothing here: other tests have the cores as well. The same inputs each time, so that a
@@ -25,6 +30,22 @@ settings.load_profile("beside others")
 def log_levels_of_their_own() -> None:
     """Commands set the package's log level for their process, which here is that of all tests."""
     logging.getLogger("agentrft").setLevel(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> "Iterator[Browser]":
+    """The browser of all tests of pages: Playwright can be started once in a process."""
+    from playwright.sync_api import sync_playwright
+
+    from tests.dashboard.browsing import CHROMIUM
+
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium; scripts/system.sh installs it")
+    with sync_playwright() as playwright:
+        flags = ["--disable-gpu", "--disable-background-networking", *(["--no-sandbox"] if os.getuid() == 0 else [])]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -144,29 +144,23 @@ class QuietHandler(SimpleHTTPRequestHandler):
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("address", ["server", "files"], indirect=True)
-def test_the_search_finds_and_nothing_leaves_the_site(address: str, scheme: Any) -> None:
-    from playwright.sync_api import sync_playwright
-
-    from tests.dashboard.browsing import CHROMIUM
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(color_scheme=scheme)
-        asked: list[str] = []
-        problems: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(f"{address}/graders.html")
-        assert page.evaluate("document.body.getAttribute('data-md-color-scheme')") == (
-            "slate" if scheme == "dark" else "default"
-        )
-        page.keyboard.press("/")
-        page.get_by_placeholder("Search").fill("idempotency")
-        result = page.locator("a[href*='tools.html']", has_text=re.compile("idempot", re.IGNORECASE)).first
-        result.wait_for(timeout=30_000)
-        pictures = ROOT / "build/pages"
-        pictures.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=pictures / f"docs-{scheme}-{address.partition(':')[0]}.png")
-        browser.close()
+def test_the_search_finds_and_nothing_leaves_the_site(address: str, scheme: Any, chromium: Any) -> None:
+    page = chromium.new_page(color_scheme=scheme)
+    asked: list[str] = []
+    problems: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.goto(f"{address}/graders.html")
+    assert page.evaluate("document.body.getAttribute('data-md-color-scheme')") == (
+        "slate" if scheme == "dark" else "default"
+    )
+    page.keyboard.press("/")
+    page.get_by_placeholder("Search").fill("idempotency")
+    result = page.locator("a[href*='tools.html']", has_text=re.compile("idempot", re.IGNORECASE)).first
+    result.wait_for(timeout=30_000)
+    pictures = ROOT / "build/pages"
+    pictures.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=pictures / f"docs-{scheme}-{address.partition(':')[0]}.png")
+    page.close()
     assert not problems
     assert {url for url in asked if not url.startswith((address, "data:", "about:", "blob:"))} == set()
