@@ -7,7 +7,6 @@ filing: its table, and its text in passages of some sentences. A program such as
 divide(#0, 5735)` becomes an expression; those with table operations or yes-or-no answers are left out.
 """
 
-import argparse
 import json
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.finance.corpus import Filing
-from examples.finance.imported import code_of, filing_of, question_of, write_split
+from examples.finance.imported import code_of, filing_of, import_file, question_of
 from examples.finance.questions import Question
 
 OPERATIONS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "exp": "**"}
@@ -83,16 +82,5 @@ def _passages(sentences: Sequence[str]) -> list[str]:
     return [" ".join(kept[at : at + SENTENCES]) for at in range(0, len(kept), SENTENCES)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="train.json, dev.json or test.json of FinQA")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--test-only", action="store_true", help="all of it is for the test")
-    arguments = parser.parse_args()
-    filings, questions = load_finqa(arguments.file)
-    print(write_split(arguments.out, filings, questions, arguments.seed, test_only=arguments.test_only))
-
-
 if __name__ == "__main__":
-    main()
+    import_file(__doc__, "train.json, dev.json or test.json of FinQA", load_finqa)

@@ -1,8 +1,9 @@
 """Real filings and questions about them in this example's form: what the loaders of TAT-QA and FinQA have in common."""
 
+import argparse
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from examples.finance.calculator import CannotCalculate, calculate
@@ -134,3 +135,17 @@ def _with_a_neighbour(filing: Filing, expression: str, figure: str) -> str:
         if figure in found and others:
             return expression.replace(figure, others[0])
     return expression
+
+
+def import_file(
+    description: str | None, file_help: str, load: Callable[[Path], tuple[list[Filing], list[Question]]]
+) -> None:
+    """The command of a loader: reads the file that it names, and writes the data."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help=file_help)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test-only", action="store_true", help="all of it is for the test")
+    arguments = parser.parse_args()
+    filings, questions = load(arguments.file)
+    print(write_split(arguments.out, filings, questions, arguments.seed, test_only=arguments.test_only))

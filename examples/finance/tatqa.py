@@ -8,7 +8,6 @@ context, a table with its passages, becomes a filing. Kept are questions whose a
 calculated from figures of the filing; spans of words, lists, counts and years are left out.
 """
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from examples.finance.corpus import Filing
 from examples.finance.grader import FIGURE
-from examples.finance.imported import code_of, filing_of, question_of, write_split
+from examples.finance.imported import code_of, filing_of, import_file, question_of
 from examples.finance.questions import Question
 
 # A number as reports print it, with what may stand around it.
@@ -75,16 +74,5 @@ def _number(text: str) -> tuple[float, str, str | None] | None:
     return (-value if found["minus"] or found["bracket"] else value), found["figure"], unit or None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="tatqa_dataset_dev.json, or another of its files with answers")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--test-only", action="store_true", help="all of it is for the test")
-    arguments = parser.parse_args()
-    filings, questions = load_tatqa(arguments.file)
-    print(write_split(arguments.out, filings, questions, arguments.seed, test_only=arguments.test_only))
-
-
 if __name__ == "__main__":
-    main()
+    import_file(__doc__, "tatqa_dataset_dev.json, or another of its files with answers", load_tatqa)
