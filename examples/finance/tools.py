@@ -7,10 +7,10 @@ The app also answers `/grade` as an endpoint grader, with the sub-scores that a 
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
 
+from examples.common.grader_server import add_grader
 from examples.common.tool_server import BadArguments, Call, Tool, serve, tool_app
 from examples.finance import grader
 from examples.finance.calculator import CannotCalculate, calculate, shown
@@ -66,11 +66,7 @@ def finance_app(folder: Path) -> FastAPI:
 
     app = tool_app("Filings", load)
 
-    @app.post("/grade")
-    def grade(request: dict[str, Any]) -> dict[str, Any]:
-        sample, item = request["sample"], request["item"]
-        return {"score": grader.grade(sample, item), "sub_scores": grader.sub_scores(sample, item)}
-
+    add_grader(app, grader.grade, grader.sub_scores)
     return app
 
 

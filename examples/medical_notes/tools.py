@@ -10,24 +10,16 @@ import argparse
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
 
+from examples.common.grader_server import add_grader
 from examples.common.tool_server import Tool, serve, tool_app
 from examples.medical_notes import grader
 from examples.medical_notes.codes import CodeSet, load_codes
 from examples.medical_notes.search import SearchTool, load_index
 
 logger = logging.getLogger(__name__)
-
-
-class FinishedRollout(BaseModel):
-    """What an endpoint grader is sent, as far as this one reads it."""
-
-    sample: dict[str, Any]
-    item: dict[str, Any]
 
 
 def make_app(search: str = "bm25", codes: CodeSet | None = None) -> FastAPI:
@@ -45,11 +37,7 @@ def make_app(search: str = "bm25", codes: CodeSet | None = None) -> FastAPI:
 
     app = tool_app("ICD-10-CM search", load)
 
-    @app.post("/grade")
-    async def grade(rollout: FinishedRollout) -> dict[str, Any]:
-        sample, item = rollout.sample, rollout.item
-        return {"score": grader.grade(sample, item), "sub_scores": grader.sub_scores(sample, item)}
-
+    add_grader(app, grader.grade, grader.sub_scores)
     return app
 
 
