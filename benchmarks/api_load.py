@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -142,6 +142,7 @@ class Cores:
 
     def __init__(self, **pids: int) -> None:
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
+        self._beside: dict[str, dict[int, float]] = {name: {} for name in pids}
         self._seconds = dict.fromkeys(SIDES, 0.0)
         self._used = {side: dict.fromkeys(pids, 0.0) for side in SIDES}
 
@@ -157,13 +158,21 @@ class Cores:
         return {name: round(seconds / self._seconds[side], 3) for name, seconds in self._used[side].items()}
 
     def _now(self) -> dict[str, float]:
-        return {name: _cpu_seconds(process) for name, process in self._processes.items()}
+        return {name: self._cpu_seconds(name, process) for name, process in self._processes.items()}
+
+    def _cpu_seconds(self, name: str, process: psutil.Process) -> float:
+        """With what it started beside itself to look through rollouts, which ends by itself when it is idle; workers
+        train, and do not count."""
+        for child in process.children():
+            with suppress(psutil.NoSuchProcess):
+                if any("multiprocessing" in word for word in child.cmdline()):
+                    self._beside[name][child.pid] = _seconds_of(child)
+        return _seconds_of(process) + sum(self._beside[name].values())
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
-    """With what it started beside itself to look through rollouts; workers train, and do not count."""
-    beside = [one for one in process.children() if any("multiprocessing" in word for word in one.cmdline())]
-    return sum(one.cpu_times().user + one.cpu_times().system for one in (process, *beside))
+def _seconds_of(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 async def measure(
