@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentrft.data import Sample
-from agentrft.job.schedule import DIFFICULTY_FLOOR, Difficulty, samples_of_step
+from agentrft.job.schedule import DIFFICULTY_FLOOR, Difficulty, epoch_of, samples_of_step
 
 
 @given(
@@ -22,6 +22,7 @@ def test_each_epoch_has_every_sample_exactly_once(n_samples: int, batch_size: in
         for sample in samples_of_step(range(n_samples), batch_size=batch_size, seed=seed, step=step)
     ]
     assert sorted(seen) == list(range(n_samples))
+    assert {epoch_of(step, samples=n_samples, batch_size=batch_size) for step in steps} == {epoch + 1}
 
 
 @given(n_samples=st.integers(1, 40), batch_size=st.integers(1, 12), seed=st.integers(0, 2**31 - 1))

@@ -72,6 +72,12 @@ def test_the_course_of_the_reward_is_told(change: float, key: str, level: str) -
     assert (diagnose(rows)[0].key, diagnose(rows)[0].level) == (key, level)
 
 
+@pytest.mark.parametrize(("epochs", "is_told"), [([1] * 12, False), ([None] * 12, False), ([1] * 8 + [2] * 4, True)])
+def test_a_reward_of_samples_that_were_trained_on_before_is_told_as_such(epochs: list[Any], is_told: bool) -> None:
+    rows = [{**row, "epoch": epoch} for row, epoch in zip(steps(12), epochs, strict=True)]
+    assert ("trained on before" in diagnose(rows)[0].text) is is_told
+
+
 def test_what_hampers_is_told_beside() -> None:
     rows = steps(6, zero_variance_share=0.7, truncation_share=0.2)
     for row in rows[3:]:

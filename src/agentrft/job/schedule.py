@@ -46,9 +46,18 @@ class Difficulty:
 
 def samples_of_step(samples: Sequence[T], *, batch_size: int, seed: int, step: int) -> list[T]:
     """The samples of `step` (from 1): each epoch is a new shuffle, and its last batch may be smaller."""
-    batches_per_epoch = -(-len(samples) // batch_size)
-    epoch, batch = divmod(step - 1, batches_per_epoch)
+    epoch, batch = divmod(step - 1, _batches(len(samples), batch_size))
     return shuffled(samples, f"{seed}/epoch/{epoch}")[batch * batch_size : (batch + 1) * batch_size]
+
+
+def epoch_of(step: int, *, samples: int, batch_size: int) -> int:
+    """Which time, from 1, a step's samples are those of an epoch."""
+    return (step - 1) // _batches(samples, batch_size) + 1
+
+
+def _batches(samples: int, batch_size: int) -> int:
+    """Of an epoch."""
+    return -(-samples // batch_size)
 
 
 def shuffled(samples: Sequence[T], seed: str) -> list[T]:

@@ -21,6 +21,7 @@ from agentrft.job.group_source import GroupSource, LocalGroups
 from agentrft.job.progress import Progress
 from agentrft.job.replay import Replay
 from agentrft.job.runtime import Runtime
+from agentrft.job.schedule import epoch_of
 from agentrft.job.spans import note_update, update_span
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
@@ -158,6 +159,7 @@ class Trainer:
         metrics = {
             **self._summary(rollouts),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
+            "epoch": epoch_of(step, samples=len(runtime.train), batch_size=runtime.hyperparameters.batch_size),
             "rollouts_skipped": spent.skipped,
             "groups_replaced": spent.replaced,
             "groups_dropped": sum(group.was_dropped for group in groups),

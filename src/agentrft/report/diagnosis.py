@@ -179,6 +179,8 @@ def _progress(train: Sequence[Mapping[str, Any]]) -> Diagnosis | None:
     change = _change(first, last)
     text = f"The training reward went from {before:.3f} (steps 1 to {first[-1]['step']}) to {after:.3f} (steps "
     text += f"{last[0]['step']} to {last[-1]['step']})"
+    if any((row.get("epoch") or 1) > 1 for row in last):
+        text += " on samples that it had trained on before"
     if change.leaves_out_0:
         is_up = change.mean > 0
         return Diagnosis("rises" if is_up else "falls", "good" if is_up else "bad", f"{text}, beyond chance.")
