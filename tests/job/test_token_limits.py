@@ -13,10 +13,11 @@ from agentrft.job.progress import NoProgress
 from agentrft.job.run import create_job, resume_job, run_job
 from agentrft.job.runtime import Runtime
 from agentrft.job.stop import Stop
-from agentrft.job.token_limits import LimitFacts, most_tokens_within, token_limits
+from agentrft.job.token_limits import LimitFacts, token_limits
 from agentrft.models import resolve_model
 from agentrft.models.architecture import inspect_architecture
 from agentrft.models.load import load_config
+from agentrft.models.memory import most_tokens_within
 from agentrft.spec import Hyperparameters, load_job
 from tests.job.tiny_job import write_job
 

@@ -6,10 +6,9 @@ import torch
 
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
-from agentrft.job.token_limits import most_tokens_within
 from agentrft.learner.tree_forward import ACTIVATION_SHARE
 from agentrft.models.architecture import Architecture
-from agentrft.models.memory import device_memory
+from agentrft.models.memory import device_memory, most_tokens_within
 from agentrft.spec import JobSpec
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from agentrft.chat import ChatCodec, load_codec
 from agentrft.job.notices import Notices
 from agentrft.job.references import ModelReference
 from agentrft.learner import Policy
+from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.models import resolve_model
 from agentrft.models.architecture import prove
 from agentrft.models.load import dtype_on, load_model, load_tokenizer_and_texts
@@ -73,6 +74,18 @@ class ModelRuntime:
     async def compute(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run heavy work beside the event loop, in the one thread that computes."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, work, *arguments)
+
+    async def learn(self, learner: PolicyOptimizer, work: Callable[..., T], *arguments: Any) -> T:
+        """Run work of a learner as `compute` does, and tell where its passes had to become smaller."""
+        before = learner.passes_halved
+        found = await self.compute(work, *arguments)
+        if learner.passes_halved > before:
+            self.notices(
+                "warning",
+                f"an update ran out of memory: its passes have at most {learner.most_tokens} tokens from now on, which "
+                "takes longer and gives the same. A resumed job begins with larger ones again.",
+            )
+        return found
 
     async def begin_with(self, weights: ModelReference) -> None:
         """Load weights of an earlier job into the policy, as its version 0.

@@ -1,6 +1,5 @@
 """What `max_tokens_per_turn` and `max_context_tokens` are where a job leaves them at "auto", and why."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,18 +73,6 @@ def token_limits(given: Hyperparameters, facts: LimitFacts) -> TokenLimits:
     if given.max_context_tokens == "auto":
         why.append(f"max_context_tokens={context}: {context_why}")
     return TokenLimits(turn, context, tuple(why))
-
-
-def most_tokens_within(budget: int, bytes_of: Callable[[int], int], *, most: int) -> int:
-    """The longest sequence, up to `most` tokens, of which `bytes_of` (a function that never falls) is within budget."""
-    low, high = 0, most
-    while low < high:
-        middle = -(-(low + high) // 2)
-        if bytes_of(middle) <= budget:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def check_given(given: Hyperparameters | TuningHyperparameters, model_tokens: int | None) -> None:

@@ -151,7 +151,7 @@ class Trainer:
         trained = [group.kept for group in kept]
         note_advantages(trained, plan)
         with update_span(TRAIN, step) as span:
-            update: UpdateMetrics = await runtime.compute(self._learner.update, plan)
+            update: UpdateMetrics = await runtime.learn(self._learner, self._learner.update, plan)
             note_update(span, runtime.policy.version, update.as_dict())
         note_tokens(trained, plan, update.seen)
         if not ahead:

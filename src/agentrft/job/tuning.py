@@ -158,7 +158,7 @@ class _Tuning:
         batch = samples_of_step(runtime.train, batch_size=batch_size, seed=runtime.spec.seed, step=step)
         await self._prepare(batch)
         with update_span(TRAIN, step) as seen:
-            found = await runtime.compute(runtime.examples.update, self._learner, runtime.codec, batch)
+            found = await runtime.learn(self._learner, runtime.examples.update, self._learner, runtime.codec, batch)
             note_update(seen, runtime.policy.version, found)
         version = runtime.policy.version
         return {**found, "examples": len(batch), "policy_version": version, "step_s": time.perf_counter() - started}
@@ -168,7 +168,7 @@ class _Tuning:
         parts: list[tuple[dict[str, Any], int]] = []
         for part in parts_of(runtime.validation):
             await self._prepare(part)
-            found = await runtime.compute(runtime.examples.measure, self._learner, runtime.codec, part)
+            found = await runtime.learn(self._learner, runtime.examples.measure, self._learner, runtime.codec, part)
             parts.append((found, len(part)))
             self._stop.check()
         found = mean_of(parts, by_token=runtime.hyperparameters.beta is None)
@@ -184,7 +184,7 @@ class _Tuning:
 
     async def _prepare(self, examples: Sequence[Any]) -> None:
         runtime = self._runtime
-        while await runtime.compute(runtime.examples.prepare, self._learner, runtime.codec, examples):
+        while await runtime.learn(self._learner, runtime.examples.prepare, self._learner, runtime.codec, examples):
             self._stop.check()
 
     async def _keep(self, step: int) -> None:

@@ -91,7 +91,7 @@ class _WarmStart:
             )
             rows = rows_of(chosen)
             with update_span(WARM_START, batch) as seen:
-                found = await runtime.compute(learner.supervised_update, rows)
+                found = await runtime.learn(learner, learner.supervised_update, rows)
                 note_update(seen, runtime.policy.version, {"loss": found.loss})
             await runtime.compute(
                 partial(save_checkpoint, warm_start_folder(self._folder, batch), learner, weights=False)

@@ -1,19 +1,28 @@
-"""The policy's optimizer: clip, AdamW on a schedule, publish; and all of that as a state that training goes on from."""
+"""The policy's optimizer: passes that memory holds, clip, AdamW on a schedule, publish; and all of that as a state that
+training goes on from."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import torch
 from torch import Tensor
 
 from agentrft.errors import JobFailedError
+from agentrft.learner.group import TrainingRow
 from agentrft.learner.policy import Policy, gradient_of
+from agentrft.learner.token_tree import TokenTree, build_token_tree
+from agentrft.learner.tree_forward import ACTIVATION_SHARE, SampledLogprobs, tree_logprobs
+from agentrft.models.memory import device_memory, is_out_of_memory, most_tokens_within
+
+T = TypeVar("T")
 
 FINAL_LEARNING_RATE = 0.1
 # On a CPU larger products gain nothing, and the activations of more tokens leave its caches.
 CPU_TOKENS_PER_PASS = 2048
 TOKENS_PER_PASS = 32768
+# More than any pass has.
+MOST_TOKENS = 1 << 24
 
 
 class Optimizing(TypedDict):
@@ -32,8 +41,14 @@ class PolicyOptimizer:
     Args:
         learning_rate: reached linearly by `warm_up_steps` updates; over `decay_steps` updates it falls linearly to
             a tenth, because large steps on an almost deterministic policy undo what it learned. None keeps it.
-        max_tokens_per_pass: unique tokens that are computed together, of several rows or groups; a larger one is a
-            pass by itself.
+        max_tokens_per_pass: unique tokens of several rows or groups that are computed together; a larger group is a
+            pass by itself, as far as the memory has room for it.
+
+    Attributes:
+        max_tokens: see `max_tokens_per_pass`.
+        most_tokens: of a pass, whatever it is of; what needs more is computed in parts, one rollout at least.
+        passes_halved: how often a pass ran out of memory, and `most_tokens` was lowered for it, also that of whoever
+            optimizes the policy next.
     """
 
     def __init__(
@@ -55,7 +70,17 @@ class PolicyOptimizer:
         self._start: list[Tensor] | None = None
         on_cpu = policy.forward.device.type == "cpu"
         self.max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
+        costs, memory = policy.forward.costs, ACTIVATION_SHARE * device_memory(policy.forward.device)
+        fitting = most_tokens_within(int(memory), lambda n: int(costs.recomputed_bytes(n)), most=MOST_TOKENS)
+        self.limit_passes(fitting if policy.most_tokens is None else min(policy.most_tokens, fitting))
+        self.passes_halved = 0
+        self._last_pass = (0, 0)
         self._optimizer = torch.optim.AdamW(policy.masters, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+
+    def limit_passes(self, tokens: int) -> None:
+        """Compute no more unique tokens in a pass, but for a rollout that has more by itself."""
+        self.most_tokens = max(1, tokens)
+        self.max_tokens = min(self.max_tokens, self.most_tokens)
 
     def keep_start(self, masters: Mapping[str, Tensor]) -> None:
         """Remember the policy that training began with, for how far it has gone from there."""
@@ -85,6 +110,46 @@ class PolicyOptimizer:
         self._optimizer.load_state_dict(state["optimizer"])
         self._updates = state["updates"]
         self.policy.version = state["policy_version"]
+
+    def _within_memory(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives, which adds gradients or none. Where a pass of it runs out of memory they are forgotten,
+        and it is called anew, with passes of half that one's tokens at most, from now on.
+
+        Raises:
+            JobFailedError: the memory has no room for a single rollout.
+        """
+        while True:
+            try:
+                return compute()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Only here is what the failed pass had kept free again: its frames were the error's.
+            self._forget_gradients()
+            if self.policy.forward.device.type == "cuda":
+                torch.cuda.empty_cache()
+            tokens, parts = self._last_pass
+            if parts < 2:
+                raise JobFailedError(
+                    f"update {self._updates + 1}: the memory has no room for one rollout, of {tokens} tokens; "
+                    "the policy stays as it was.",
+                    "Lower hyperparameters.max_context_tokens, or take a smaller model or a device with more memory.",
+                )
+            self.passes_halved += 1
+            self.limit_passes(tokens // 2)
+            self.policy.most_tokens = self.most_tokens
+
+    def _computed(
+        self, rows: Sequence[TrainingRow], temperature: float, *, parts: int
+    ) -> tuple[TokenTree, SampledLogprobs]:
+        """One pass.
+
+        Args:
+            parts: that it could be divided into.
+        """
+        tree = build_token_tree(rows)
+        self._last_pass = (tree.unique_tokens, parts)
+        return tree, tree_logprobs(self.policy.forward, tree, list(rows), temperature)
 
     def _scheduled_learning_rate(self) -> float:
         warm_up = min(1.0, (self._updates + 1) / (self._warm_up_steps + 1))

@@ -1,10 +1,17 @@
-"""Several groups in one pass: larger products, and what their prompts have in common is computed once."""
+"""Several groups in one pass: larger products, and what their prompts have in common is computed once; and a group that
+is too large for one in several."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Protocol, TypeVar
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
 from agentrft.learner.group import TrainingRow
+from agentrft.learner.plan import PlannedGroup
 from agentrft.learner.token_tree import build_token_tree
 
 
@@ -24,8 +31,78 @@ class Rows(Protocol):
 R = TypeVar("R", bound=Rows)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one pass computes of a planned group.
+
+    Attributes:
+        group: the group.
+        rows: of some of its rollouts, or of all.
+        tokens: which of the group's sampled tokens these rows have, row after row.
+        lessons: of the group, that go on from what these rows begin with.
+    """
+
+    group: PlannedGroup
+    rows: list[TrainingRow]
+    tokens: Int[Tensor, "tokens"]
+    lessons: list[TrainingRow]
+
+    @property
+    def number(self) -> int:
+        """Of the group."""
+        return self.group.number
+
+    @property
+    def rollouts(self) -> int:
+        """Of the group: its rows keep their numbers."""
+        return self.group.rollouts
+
+    @property
+    def advantages(self) -> Float[Tensor, "tokens"]:
+        return self.group.advantages[self.tokens]
+
+
+def parts_of(group: PlannedGroup, most_tokens: int) -> list[Part]:
+    """The group in as many parts as it takes for passes of at most `most_tokens` unique tokens, or of one rollout.
+
+    Each part computes anew what it shares with the others; so those rollouts stay together that have most in common.
+    """
+    if build_token_tree([*group.rows, *group.lessons]).unique_tokens <= most_tokens:
+        return [_part(group, list(range(len(group.rows))), group.lessons)]
+    of_rollout: dict[int, list[int]] = {}
+    for place, row in enumerate(group.rows):
+        of_rollout.setdefault(row.rollout, []).append(place)
+    # In the order of their tokens, the rollouts of a branch of the tree stand together.
+    rollouts = sorted(of_rollout.values(), key=lambda places: group.rows[places[0]].token_ids)
+    together: list[list[int]] = []
+    for places in rollouts:
+        wanted = [*together[-1], *places] if together else places
+        if together and build_token_tree([group.rows[place] for place in wanted]).unique_tokens <= most_tokens:
+            together[-1] = wanted
+        else:
+            together.append(places)
+    lessons: list[list[TrainingRow]] = [[] for _ in together]
+    for lesson in group.lessons:
+        shared = [
+            max(_common_prefix(group.rows[place].token_ids, lesson.token_ids) for place in places)
+            for places in together
+        ]
+        lessons[shared.index(max(shared))].append(lesson)
+    return [_part(group, sorted(places), own) for places, own in zip(together, lessons, strict=True)]
+
+
+def _part(group: PlannedGroup, places: Sequence[int], lessons: list[TrainingRow]) -> Part:
+    ends = list(accumulate(len(row.sampled_positions) for row in group.rows))
+    tokens = [token for place in places for token in range(ends[place] - _sampled(group, place), ends[place])]
+    return Part(group, [group.rows[place] for place in places], torch.tensor(tokens, dtype=torch.long), lessons)
+
+
+def _sampled(group: PlannedGroup, place: int) -> int:
+    return len(group.rows[place].sampled_positions)
+
+
 def packs_of(groups: Sequence[R], max_tokens: int) -> list[list[R]]:
-    """Groups by pass, each pass of at most `max_tokens` unique tokens or of a single group.
+    """Groups, or parts of them, by pass, each pass of at most `max_tokens` unique tokens or of a single one.
 
     The largest first, each into the first pass with room: passes are then few and about equally long.
     """

@@ -41,6 +41,7 @@ class Policy:
         engine_forward: what an engine generates with. On the same device and with adapters on a supported model that is
             `forward` itself: nothing is copied, and both compute with the same merged and rounded weights.
         version: how many updates it has seen.
+        most_tokens: unique tokens that a pass with gradients may have; None as long as no pass ran out of memory.
 
     Args:
         model: with planned attention; it is wrapped in place.
@@ -65,6 +66,7 @@ class Policy:
     ) -> None:
         self.lora_rank = lora_rank
         self.version = 0
+        self.most_tokens: int | None = None
         packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
         for_engine: Forward | None = packed
         if generates and (packed is None or engine_device is not None):

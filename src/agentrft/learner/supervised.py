@@ -10,8 +10,6 @@ from agentrft.learner.group import TrainingRow
 from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.learner.packing import packs_of, rows_by_pass, rows_together
 from agentrft.learner.preferences import Pair, PreferenceMetrics, preference_losses
-from agentrft.learner.token_tree import build_token_tree
-from agentrft.learner.tree_forward import tree_logprobs
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class SupervisedLearner(PolicyOptimizer):
         Raises:
             JobFailedError: as for `update`.
         """
-        found = self._likelihood(rows, learn=True)
+        found = self._within_memory(lambda: self._likelihood(rows, learn=True))
         self._step(found.loss, f"update {self._updates + 1}")
         self._count()
         return found
@@ -46,13 +44,13 @@ class SupervisedLearner(PolicyOptimizer):
     @torch.no_grad()
     def likelihood(self, rows: Sequence[TrainingRow]) -> Likelihood:
         """How likely the policy makes these."""
-        return self._likelihood(rows, learn=False)
+        return self._within_memory(lambda: self._likelihood(rows, learn=False))
 
     def _likelihood(self, rows: Sequence[TrainingRow], *, learn: bool) -> Likelihood:
         tokens = sum(len(row.sampled_positions) for row in rows)
         loss, hits = 0.0, 0
         for some in rows_by_pass(rows, self.max_tokens):
-            sampled = tree_logprobs(self.policy.forward, build_token_tree(some), some, temperature=1.0)
+            _, sampled = self._computed(some, temperature=1.0, parts=len(some))
             of_pass = -sampled.logprobs.sum() / tokens
             if learn:
                 of_pass.backward()
@@ -72,7 +70,7 @@ class SupervisedLearner(PolicyOptimizer):
         Raises:
             JobFailedError: as for `update`.
         """
-        found = self._preference(pairs, reference, beta, learn=True)
+        found = self._within_memory(lambda: self._preference(pairs, reference, beta, learn=True))
         self._step(found.loss, f"update {self._updates + 1}")
         self._count()
         return found
@@ -82,7 +80,7 @@ class SupervisedLearner(PolicyOptimizer):
         self, pairs: Sequence[Pair], reference: Sequence[tuple[float, float]], beta: float
     ) -> PreferenceMetrics:
         """What `preference_update` returns, without an update."""
-        return self._preference(pairs, reference, beta, learn=False)
+        return self._within_memory(lambda: self._preference(pairs, reference, beta, learn=False))
 
     @torch.no_grad()
     def answer_logprobs(self, pairs: Sequence[Pair]) -> list[tuple[float, float]]:
@@ -90,10 +88,11 @@ class SupervisedLearner(PolicyOptimizer):
         `keep_start` has told it."""
         if self._start is None:
             raise RuntimeError("the policy that training began with was not kept")
-        found: dict[int, tuple[float, float]] = {}
         with self.policy.holding(self._start):
-            for numbers, sums in self._answers(pairs):
-                found |= {number: (float(a), float(b)) for number, (a, b) in zip(numbers, sums, strict=True)}
+            known = self._within_memory(lambda: list(self._answers(pairs)))
+        found: dict[int, tuple[float, float]] = {}
+        for numbers, sums in known:
+            found |= {number: (float(a), float(b)) for number, (a, b) in zip(numbers, sums, strict=True)}
         return [found[number] for number in range(len(pairs))]
 
     def _answers(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], Tensor]]:
@@ -101,7 +100,7 @@ class SupervisedLearner(PolicyOptimizer):
         number = {id(pair): index for index, pair in enumerate(pairs)}
         for pack in packs_of(pairs, self.max_tokens):
             rows = rows_together(pack)
-            sampled = tree_logprobs(self.policy.forward, build_token_tree(rows), rows, temperature=1.0)
+            _, sampled = self._computed(rows, temperature=1.0, parts=len(pack))
             sums = torch.zeros(2 * len(pack), device=sampled.logprobs.device)
             yield [number[id(pair)] for pair in pack], sums.index_add(0, sampled.rollout, sampled.logprobs).view(-1, 2)
 

@@ -5,13 +5,16 @@ then, minibatch by minibatch and a few groups at a time: one token tree of all; 
 tokens in one pass; the algorithm's loss; backward; clip, AdamW. At the end the new weights are the next policy version.
 """
 
+import copy
 import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Unpack
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from agentrft.learner.advantages import planned_groups, without_covariant
@@ -20,13 +23,14 @@ from agentrft.learner.flops import update_flops
 from agentrft.learner.group import TrainingGroup, TrainingRow
 from agentrft.learner.optimizer import Optimizing
 from agentrft.learner.options import UpdateOptions
-from agentrft.learner.packing import packs_of, rows_together
+from agentrft.learner.packing import Part, packs_of, parts_of, rows_by_pass, rows_together
 from agentrft.learner.plan import Minibatch, PlannedGroup, UpdatePlan
 from agentrft.learner.policy import Policy
 from agentrft.learner.supervised import SupervisedLearner
-from agentrft.learner.token_tree import TokenTree, build_token_tree
-from agentrft.learner.tree_forward import SampledLogprobs, tree_logprobs
-from agentrft.learner.update_metrics import SeenTokens, Totals, UpdateMetrics
+from agentrft.learner.token_tree import TokenTree
+from agentrft.learner.token_values import TokenValues
+from agentrft.learner.tree_forward import SampledLogprobs
+from agentrft.learner.update_metrics import Totals, UpdateMetrics
 from agentrft.models.peak import matmul_flops_per_s
 
 # A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the
@@ -73,24 +77,23 @@ class Learner(SupervisedLearner):
     def update(self, plan: UpdatePlan) -> UpdateMetrics:
         """One policy update. Without anything to learn from the policy stays as it is.
 
+        A pass that runs out of memory costs the minibatch's time: it is computed again in smaller ones.
+
         Raises:
-            JobFailedError: the loss or its gradient is not finite; the policy stays as it was before that optimizer
-                step.
+            JobFailedError: the loss or its gradient is not finite, or the memory has no room for a single rollout; the
+                policy stays as it was before that optimizer step.
         """
-        started = time.perf_counter()
+        started, halved = time.perf_counter(), self.passes_halved
         if not plan.minibatches:
             return UpdateMetrics(groups_zero_variance=plan.zero_variance, seconds=time.perf_counter() - started)
-        totals = Totals()
-        before: dict[int, Tensor] = {}
-        start = self._at_start(plan, totals)
-        for number, minibatch in enumerate(plan.minibatches):
-            loss = self._add_gradients(minibatch, before, start, totals) + self._add_replay(minibatch, totals)
-            if number == 0:
-                before |= self._before([group for group in plan.groups if group.number not in before], totals)
-            totals.grad_norm += self._step(loss, f"update {self._updates + 1}, minibatch {number + 1}")
-            totals.optimizer_steps += 1
+        found = self._within_memory(lambda: self._at_start(plan))
+        for number in range(len(plan.minibatches)):
+            # On a copy, since a pass in the middle may run out of memory.
+            loss, found = self._within_memory(partial(self._gradients, plan, number, found))
+            found.totals.grad_norm += self._step(loss, f"update {self._updates + 1}, minibatch {number + 1}")
+            found.totals.optimizer_steps += 1
         self._count()
-        metrics = totals.metrics(len(plan.groups), plan.zero_variance, time.perf_counter() - started)
+        metrics = found.totals.metrics(len(plan.groups), plan.zero_variance, time.perf_counter() - started)
         forward = self.policy.forward
         routing = forward.take_routing()
         return replace(
@@ -98,67 +101,88 @@ class Learner(SupervisedLearner):
             peak_share=metrics.flops_per_s / matmul_flops_per_s(forward.dtype, forward.device),
             router_load_max=routing.load_max,
             router_unused_share=routing.unused_share,
+            passes_halved=self.passes_halved - halved,
         )
 
     @torch.no_grad()
-    def _before(self, groups: Sequence[PlannedGroup], totals: Totals) -> dict[int, Tensor]:
-        """Log-probabilities under the policy before the update, by group, while it still is that.
+    def logprobs(self, rows: Sequence[TrainingRow]) -> Float[Tensor, "tokens"]:
+        """Of the rows' sampled tokens, under the policy as it is; in an order that is the same for the same rows."""
+
+        def computed() -> Tensor:
+            passes = rows_by_pass(rows, self.max_tokens)
+            return torch.cat([self._computed(some, self._temperature, parts=len(some))[1].logprobs for some in passes])
+
+        return self._within_memory(computed)
+
+    def _packs(self, groups: Sequence[PlannedGroup]) -> list[list[Part]]:
+        """Groups by pass, each whole where the memory holds it."""
+        return packs_of([part for group in groups for part in parts_of(group, self.most_tokens)], self.max_tokens)
+
+    @torch.no_grad()
+    def _add_before(self, plan: UpdatePlan, found: "_Found") -> None:
+        """Log-probabilities under the policy before the update, while it still is that.
 
         Where the first minibatch has shown that the engine computed them as the learner does, of the same policy, they
         are known; else they are computed.
         """
-        if totals.gap_mean <= AGREES:
-            return {group.number: _sampling_logprobs(group).to(self.policy.forward.device) for group in groups}
-        before: dict[int, Tensor] = {}
-        for pack in packs_of(groups, self.max_tokens):
-            sampled = self._looked_at(pack, totals)
-            totals.add_gap(sampled)
-            before |= _by_group(pack, sampled.logprobs)
-        return before
+        groups = [group for group in plan.groups if found.before.get(group.number) is None]
+        if found.totals.gap_mean <= AGREES:
+            for group in groups:
+                found.before.put_group(group, _sampling_logprobs(group).to(self.policy.forward.device))
+            return
+        for pack in self._packs(groups):
+            sampled = self._looked_at(pack, found.totals)
+            found.totals.add_gap(sampled)
+            found.before.put(pack, sampled.logprobs)
 
-    def _looked_at(self, pack: Sequence[PlannedGroup], totals: Totals) -> SampledLogprobs:
-        """The groups' log-probabilities under the policy as it is, without gradient."""
-        tree, sampled = self._computed(rows_together(pack))
+    def _looked_at(self, pack: Sequence[Part], totals: Totals) -> SampledLogprobs:
+        """The log-probabilities of a pass under the policy as it is, without gradient."""
+        tree, sampled = self._computed(rows_together(pack), self._temperature, parts=_rollouts_in(pack))
         # A backward pass takes twice as much as this.
         totals.add_tree(tree, self._flops(tree, sampled.predictions) / 3)
         return sampled
 
-    def _computed(self, rows: list[TrainingRow]) -> tuple[TokenTree, SampledLogprobs]:
-        tree = build_token_tree(rows)
-        return tree, tree_logprobs(self.policy.forward, tree, rows, self._temperature)
-
     @torch.no_grad()
-    def _at_start(self, plan: UpdatePlan, totals: Totals) -> dict[int, Tensor]:
-        """Log-probabilities under the policy that training began with, by group; of the first pass's groups alone where
-        the loss has no need of them."""
-        first = plan.minibatches[0].groups
+    def _at_start(self, plan: UpdatePlan) -> "_Found":
+        """Log-probabilities under the policy that training began with; of the first pass alone where the loss has no
+        need of them."""
+        found, first = _Found(), plan.minibatches[0].groups
         if self._start is None or not first:
-            return {}
+            return found
         everywhere = self._options.kl_weight > 0
-        packs = packs_of(plan.groups if everywhere else first, self.max_tokens)
-        found: dict[int, Tensor] = {}
+        packs = self._packs(plan.groups if everywhere else first)
         with self.policy.holding(self._start):
             for pack in packs if everywhere else packs[:1]:
-                found |= _by_group(pack, self._looked_at(pack, totals).logprobs)
+                found.start.put(pack, self._looked_at(pack, found.totals).logprobs)
         return found
 
-    def _add_gradients(
-        self, minibatch: Minibatch, before: dict[int, Tensor], start: dict[int, Tensor], totals: Totals
-    ) -> float:
+    def _gradients(self, plan: UpdatePlan, number: int, known: "_Found") -> tuple[float, "_Found"]:
+        """Add those of a minibatch; returns its loss, and what is known after it."""
+        found, minibatch = copy.deepcopy(known), plan.minibatches[number]
+        loss = self._add_gradients(minibatch, found) + self._add_replay(minibatch, found.totals)
+        if number == 0:
+            self._add_before(plan, found)
+        return loss, found
+
+    def _add_gradients(self, minibatch: Minibatch, found: "_Found") -> float:
         """Of the algorithm's loss; returns the loss."""
-        total = 0.0
-        for pack in packs_of(minibatch.groups, self.max_tokens):
-            lessons = [row for group in pack for row in group.lessons]
-            tree, everything = self._computed([*rows_together(pack), *lessons])
-            sampled = everything.first(sum(len(group.advantages) for group in pack))
-            if pack[0].number not in before:
+        total, totals = 0.0, found.totals
+        for pack in self._packs(minibatch.groups):
+            lessons = [row for part in pack for row in part.lessons]
+            tree, everything = self._computed(
+                [*rows_together(pack), *lessons], self._temperature, parts=_rollouts_in(pack)
+            )
+            sampled = everything.first(sum(len(part.tokens) for part in pack))
+            if not found.before.knows(pack):
                 totals.add_gap(sampled)
-                before |= _by_group(pack, sampled.logprobs.detach())
-            if pack[0].number not in totals.change:
-                totals.add_entropy(sampled)
-                totals.seen |= _seen(pack, sampled, start)
-            old = torch.cat([before[group.number] for group in pack])
-            advantages = torch.cat([group.advantages for group in pack]).to(old.device)
+                found.before.put(pack, sampled.logprobs)
+            compares = found.start.knows(pack)
+            if not totals.entropies.knows(pack):
+                totals.add_entropy(pack, sampled)
+                if compares:
+                    totals.moved.put(pack, sampled.logprobs.detach() - found.start.of(pack))
+            old = found.before.of(pack)
+            advantages = torch.cat([part.advantages for part in pack]).to(old.device)
             if self._options.clip_cov > 0:
                 advantages = without_covariant(advantages, old, self._options.clip_cov, self._updates)
             output = self._algorithm.loss(
@@ -175,9 +199,9 @@ class Learner(SupervisedLearner):
                 )
             )
             loss = output.loss
-            if all(group.number in start for group in pack):
-                divergence = divergences(torch.cat([start[group.number] for group in pack]), sampled.logprobs)
-                totals.add_divergence([group.number for group in pack], divergence.detach())
+            if compares:
+                divergence = divergences(found.start.of(pack), sampled.logprobs)
+                totals.add_divergence(pack, divergence)
                 if self._options.kl_weight > 0:
                     loss = loss + self._options.kl_weight * divergence.sum() / minibatch.tokens
             learned = everything.logprobs[len(old) :]
@@ -187,9 +211,7 @@ class Learner(SupervisedLearner):
             loss.backward()
             total += float(loss.detach())
             totals.add_loss(float(loss.detach()), output, len(old))
-            change = divergences(sampled.logprobs.detach(), old)
-            for number, of_group in _by_group(pack, change).items():
-                totals.change[number] = (float(of_group.sum()), len(of_group))
+            totals.change.put(pack, divergences(sampled.logprobs.detach(), old))
             totals.add_tree(tree, self._flops(tree, sampled.predictions))
         return total
 
@@ -197,7 +219,7 @@ class Learner(SupervisedLearner):
         """Of the likelihood of rollouts that are replayed; returns its loss."""
         tokens, total = minibatch.learned_tokens, 0.0
         for pack in packs_of([_Alone([row]) for row in minibatch.replay], self.max_tokens):
-            tree, sampled = self._computed(rows_together(pack))
+            tree, sampled = self._computed(rows_together(pack), self._temperature, parts=len(pack))
             loss = -self._options.replay_weight * sampled.logprobs.sum() / tokens
             loss.backward()
             total += float(loss.detach())
@@ -208,6 +230,19 @@ class Learner(SupervisedLearner):
     def _flops(self, tree: TokenTree, predictions: int) -> float:
         all_weights = self.policy.lora_rank is None
         return update_flops(self.policy.forward.costs, tree, predictions, all_weights=all_weights)
+
+
+@dataclass
+class _Found:
+    """What an update has found out so far.
+
+    Attributes:
+        before, start: log-probabilities under the policy before the update, and under that which training began with.
+    """
+
+    totals: Totals = field(default_factory=Totals)
+    before: TokenValues = field(default_factory=TokenValues)
+    start: TokenValues = field(default_factory=TokenValues)
 
 
 @dataclass(frozen=True)
@@ -223,13 +258,6 @@ def _sampling_logprobs(group: PlannedGroup) -> Tensor:
     return torch.tensor([value for row in group.rows for value in row.sampling_logprobs])
 
 
-def _seen(pack: Sequence[PlannedGroup], sampled: SampledLogprobs, start: dict[int, Tensor]) -> dict[int, SeenTokens]:
-    """By group, how its tokens were found."""
-    entropies, logprobs = _by_group(pack, sampled.entropy), _by_group(pack, sampled.logprobs.detach())
-    moved = {number: (logprobs[number] - start[number]).cpu() for number in logprobs if number in start}
-    return {number: SeenTokens(entropy.cpu(), moved.get(number)) for number, entropy in entropies.items()}
-
-
-def _by_group(pack: Sequence[PlannedGroup], logprobs: Tensor) -> dict[int, Tensor]:
-    parts = logprobs.split([len(group.advantages) for group in pack])
-    return {group.number: part for group, part in zip(pack, parts, strict=True)}
+def _rollouts_in(pack: Sequence[Part]) -> int:
+    """What a pass could be divided into."""
+    return sum(len({row.rollout for row in part.rows}) for part in pack)

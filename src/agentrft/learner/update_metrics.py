@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agentrft.learner.algorithms import LossOutput
+from agentrft.learner.packing import Part
 from agentrft.learner.token_tree import TokenTree
+from agentrft.learner.token_values import TokenValues
 from agentrft.learner.tree_forward import SampledLogprobs
 
 # Of the turns of a rollout the entropies of so many are told apart; those after them count as the last of these.
@@ -57,6 +59,7 @@ class UpdateMetrics:
             http://joschu.net/blog/kl-approx.html); None of a single optimizer step, which never sees what it did.
         kl_to_start: KL divergence from the policy that training began with, per token, in nats, as the update first saw
             it; of the first pass's groups where the loss has no need of more.
+        passes_halved: how often a pass ran out of memory, so that it and all after it became smaller.
         replayed: rollouts of earlier steps that were made more likely.
         replay_loss: their mean negative log-likelihood per token, before weighting.
         router_load_max, router_unused_share: see `RouterStatistics`; 0 without experts.
@@ -81,6 +84,7 @@ class UpdateMetrics:
     clipped_share: float = 0.0
     policy_change: float | None = None
     kl_to_start: float = 0.0
+    passes_halved: int = 0
     replayed: int = 0
     replay_loss: float = 0.0
     router_load_max: float = 0.0
@@ -103,8 +107,9 @@ class Totals:
     """Sums over the passes of an update.
 
     Attributes:
-        change: by group, its divergence from the policy before the update as it was last seen, and its tokens.
-        seen: by group, its tokens as they were first seen.
+        change: of each token, its divergence from the policy before the update as it was last seen.
+        entropies, moved: of each token as it was first seen; see `SeenTokens`.
+        divergence: of each token from the start, as it was first seen.
     """
 
     loss: float = 0.0
@@ -122,11 +127,10 @@ class Totals:
     tokens_of_turn: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     truncated: int = 0
     clipped: int = 0
-    change: dict[int, tuple[float, int]] = field(default_factory=dict[int, tuple[float, int]])
-    seen: dict[int, SeenTokens] = field(default_factory=dict[int, SeenTokens])
-    diverged: set[int] = field(default_factory=set[int])
-    divergence: float = 0.0
-    diverged_tokens: int = 0
+    change: TokenValues = field(default_factory=TokenValues)
+    entropies: TokenValues = field(default_factory=TokenValues)
+    moved: TokenValues = field(default_factory=TokenValues)
+    divergence: TokenValues = field(default_factory=TokenValues)
     replayed: int = 0
     replay_loss: float = 0.0
     replay_tokens: int = 0
@@ -144,8 +148,9 @@ class Totals:
         self.gap += float(gap.sum())
         self.gap_max = max(self.gap_max, float(gap.max()))
 
-    def add_entropy(self, sampled: SampledLogprobs) -> None:
-        """Of tokens as the update first saw them."""
+    def add_entropy(self, pack: Sequence[Part], sampled: SampledLogprobs) -> None:
+        """Of the tokens of a pass as the update first saw them."""
+        self.entropies.put(pack, sampled.entropy)
         turns = sampled.turn.clamp(max=TURNS_TOLD - 1)
         sums = torch.zeros(TURNS_TOLD, device=turns.device).index_add_(0, turns, sampled.entropy)
         for turn, (total, count) in enumerate(zip(sums.tolist(), turns.bincount().tolist(), strict=False)):
@@ -158,12 +163,10 @@ class Totals:
         self.truncated += output.truncated_tokens
         self.clipped += output.clipped_tokens
 
-    def add_divergence(self, numbers: Sequence[int], divergence: Tensor) -> None:
-        """Of some groups from the start; what is seen of them first counts."""
-        if not self.diverged.issuperset(numbers):
-            self.diverged.update(numbers)
-            self.divergence += float(divergence.sum())
-            self.diverged_tokens += len(divergence)
+    def add_divergence(self, pack: Sequence[Part], divergence: Tensor) -> None:
+        """Of the tokens of a pass from the start; what is seen of them first counts."""
+        if not self.divergence.knows(pack):
+            self.divergence.put(pack, divergence)
 
     def add_replay(self, rollouts: int, loss: float, tokens: int) -> None:
         self.replayed += rollouts
@@ -179,7 +182,6 @@ class Totals:
     def metrics(self, trained: int, skipped: int, seconds: float) -> UpdateMetrics:
         trained_on, steps = max(1, self.tokens), max(1, self.optimizer_steps)
         seen = max(1, sum(self.tokens_of_turn.values()))
-        moved, moved_tokens = (sum(part) for part in zip((0.0, 0), *self.change.values(), strict=True))
         return UpdateMetrics(
             groups_trained=trained,
             groups_zero_variance=skipped,
@@ -199,10 +201,14 @@ class Totals:
             truncated_ratio_share=self.truncated / trained_on,
             clipped_share=self.clipped / trained_on,
             # One optimizer step is over before any token is seen again.
-            policy_change=moved / max(1, moved_tokens) if self.optimizer_steps > 1 else None,
-            kl_to_start=self.divergence / max(1, self.diverged_tokens),
+            policy_change=self.change.mean() if self.optimizer_steps > 1 else None,
+            kl_to_start=self.divergence.mean(),
             replayed=self.replayed,
             replay_loss=self.replay_loss / max(1, self.replay_tokens),
             seconds=seconds,
-            seen=self.seen,
+            seen={number: self._seen(number, entropy) for number, entropy in self.entropies.groups()},
         )
+
+    def _seen(self, number: int, entropy: Tensor) -> SeenTokens:
+        moved = self.moved.get(number)
+        return SeenTokens(entropy.cpu(), None if moved is None else moved.cpu())

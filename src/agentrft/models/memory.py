@@ -6,7 +6,7 @@ import math
 import mmap
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -60,6 +60,31 @@ class LazyZeros:
         except OSError:
             return False
         return True
+
+
+def most_tokens_within(budget: int, bytes_of: Callable[[int], int], *, most: int) -> int:
+    """The longest sequence, up to `most` tokens, of which `bytes_of` (a function that never falls) is within budget."""
+    low, high = 0, most
+    while low < high:
+        middle = -(-(low + high) // 2)
+        if bytes_of(middle) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+# What PyTorch says of a CPU's memory.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of a GPU or of the machine; PyTorch's allocator for CPUs has no error of its own."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
 
 
 def device_memory(device: torch.device) -> int:

@@ -60,7 +60,7 @@ async def _update_s(runtime: Runtime, groups: Sequence[TrainingGroup], per_step:
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)
     runtime.engine.release_memory()
     started = time.perf_counter()
-    await runtime.compute(learner.update, learner.plan(groups))
+    await runtime.learn(learner, learner.update, learner.plan(groups))
     trained = sum(len(group.rewards) for group in groups)
     return (time.perf_counter() - started) * max(1.0, per_step / trained)
 
@@ -72,7 +72,7 @@ async def _warm_start_s(runtime: Runtime) -> float:
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)
     batch = runtime.demonstrations[: spec.batch_size]
     started = time.perf_counter()
-    await runtime.compute(learner.supervised_update, demonstration_rows(runtime, batch))
+    await runtime.learn(learner, learner.supervised_update, demonstration_rows(runtime, batch))
     batches = spec.n_epochs * len(runtime.demonstrations) / len(batch)
     return batches * (time.perf_counter() - started)
 

@@ -9,17 +9,11 @@ the same.
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
 from agentrft.job.check.findings import CheckReport
 from agentrft.job.check.trial import Trial
 from agentrft.job.runtime import Runtime
-from agentrft.learner import Learner, TrainingGroup, TrainingRow
+from agentrft.learner import Learner, TrainingGroup
 from agentrft.learner.algorithms import divergences
-from agentrft.learner.packing import rows_by_pass
-from agentrft.learner.token_tree import build_token_tree
-from agentrft.learner.tree_forward import tree_logprobs
 
 # Divergence of the policy before an update from the one after it, in nats a token. In the runs of docs/learning.md
 # those that learned had 0.0005 to 0.01 at first; one with 0.03 and more lost its answers' form within fifteen steps.
@@ -38,7 +32,7 @@ async def check_learning_rate(runtime: Runtime, trial: Trial, report: CheckRepor
     learner = runtime.new_learner(
         learning_rate=hyperparameters.learning_rate, warm_up_steps=0, decay_steps=hyperparameters.max_steps
     )
-    change = await runtime.compute(_change, learner, groups, hyperparameters.temperature)
+    change = await runtime.learn(learner, _change, learner, groups)
     # Fewer groups than the job's steps have are fewer optimizer steps; the divergence grows with their square, too.
     wanted = min(hyperparameters.minibatches, hyperparameters.batch_size)
     change *= (wanted / min(wanted, len(groups))) ** 2
@@ -73,18 +67,9 @@ def suggested_factor(change: float) -> float | None:
     return factor if max(factor, 1 / factor) >= WORTH_SAYING else None
 
 
-def _change(learner: Learner, groups: Sequence[TrainingGroup], temperature: float) -> float:
+def _change(learner: Learner, groups: Sequence[TrainingGroup]) -> float:
     """The divergence of the policy after an update from the one before it, which sampled; nats a token."""
     rows = [row for group in groups for row in group.rows]
-    before = _logprobs(learner, rows, temperature)
+    before = learner.logprobs(rows)
     learner.update(learner.plan(groups))
-    return float(divergences(_logprobs(learner, rows, temperature), before).mean())
-
-
-@torch.no_grad()
-def _logprobs(learner: Learner, rows: Sequence[TrainingRow], temperature: float) -> Tensor:
-    found = [
-        tree_logprobs(learner.policy.forward, build_token_tree(some), some, temperature).logprobs
-        for some in rows_by_pass(rows, learner.max_tokens)
-    ]
-    return torch.cat(found)
+    return float(divergences(learner.logprobs(rows), before).mean())
