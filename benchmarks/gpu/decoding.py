@@ -112,4 +112,10 @@ async def _decode(
     finally:
         for session in sessions:
             session.close()
+        if setting.device.type == "cuda":
+            before = torch.cuda.memory_allocated(setting.device)
+            engine.release_memory()
+            released = before - torch.cuda.memory_allocated(setting.device)
+            slots = load.sequences * bytes_per_slot(architecture.cache_shapes, load.longest, setting.dtype.itemsize)
+            findings.check("decoding: share of the KV cache that stays", 1 - released / slots, at_most=0.1)
         await engine.close()

@@ -5,7 +5,12 @@ import random
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+import torch
+
+from agentrft.engine import kv_cache
 from agentrft.models.forward import Forward
+from agentrft.models.memory import ReleasableZeros
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine, sampling
 from tests.tiny_model import TinyModel, tiny_model
 
@@ -39,11 +44,18 @@ async def test_later_turns_compute_only_what_is_new(shared_model: Callable[..., 
     assert largest_error(model, transcripts) < 1e-3
 
 
-async def test_nothing_is_shared_with_what_was_released(shared_model: Callable[..., TinyModel]) -> None:
+@pytest.mark.parametrize("as_on_a_gpu", [False, True])
+async def test_nothing_is_shared_with_what_was_released(
+    shared_model: Callable[..., TinyModel], as_on_a_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if as_on_a_gpu:
+        monkeypatch.setattr(kv_cache, "LazyZeros", partial(ReleasableZeros, device=torch.device("cpu")))
     model, prompt = shared_model(), random_ids(random.Random(7), 60)
     async with running_engine(model) as engine:
         before = await converse(engine, prompt, turns=2, seed=0)
         engine.release_memory()
+        if as_on_a_gpu:
+            assert {keys.untyped_storage().nbytes() for keys in engine._cache.keys.values()} == {0}
         after = await converse(engine, prompt, turns=2, seed=0)
         assert engine.counters["prefix_tokens_shared"] == 0
     assert before.sampled == after.sampled

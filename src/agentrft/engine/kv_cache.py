@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from agentrft.models.cache_shapes import CacheShapes
-from agentrft.models.memory import LazyZeros
+from agentrft.models.memory import LazyZeros, ReleasableZeros
 from agentrft.models.native import kernels_for
 
 # On a CPU a batched product copies its operands where they are not dense, so that a part of a long row would be copied
@@ -41,8 +41,9 @@ class KVCache:
         of_token = sum(heads * head_dim for _, _, heads, head_dim in wanted)
         size = (blocks * slots * self.block_tokens * of_token,)
         # One piece, so that a CPU has it in huge pages, and can give it all back at once.
-        self._lazy = LazyZeros(size, dtype) if device.type == "cpu" and of_token else None
-        everything = torch.zeros(size, dtype=dtype, device=device) if self._lazy is None else self._lazy.tensor
+        is_lazy = device.type == "cpu" and of_token > 0
+        self._zeros = LazyZeros(size, dtype) if is_lazy else ReleasableZeros(size, dtype, device)
+        everything = self._zeros.tensor
         parts: dict[str, dict[int, Tensor]] = {"keys": {}, "values": {}}
         start = 0
         for layer, kind, heads, head_dim in wanted:
@@ -60,9 +61,12 @@ class KVCache:
         }
 
     def clear(self) -> None:
-        """Forget everything; a CPU's memory is given back until the cache is written to again."""
-        if self._lazy is not None:
-            self._lazy.clear()
+        """Forget everything, and give the memory back until the cache is `ready` again."""
+        self._zeros.clear()
+
+    def ready(self) -> None:
+        """Have the memory, if it was given back."""
+        self._zeros.ready()
 
     def copy_prefix(self, source: int, target: int, start: int, tokens: int) -> None:
         """Copy positions [start, tokens) from one slot to another, and with them the rest of their blocks.

@@ -32,6 +32,7 @@ class Pass:
     @torch.inference_mode()
     def run(self, forward: Forward, cache: KVCache, states: StateCache) -> tuple[list[int], list[float]]:
         """A token and its log-probability for each item that samples; what is not finite had no finite logits."""
+        cache.ready()
         for slot, tokens in self.spoiled:
             cache.wipe(slot, tokens)
             states.wipe(slot)

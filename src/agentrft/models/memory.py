@@ -1,4 +1,4 @@
-"""The CPU's memory: keeping what was freed for the next pass, and large zeroed tensors that cost nothing until used."""
+"""Memory: what a CPU freed is kept for the next pass, large zeros can be given back, and running out is told."""
 
 import ctypes
 import functools
@@ -51,6 +51,9 @@ class LazyZeros:
         if not self._advise("MADV_DONTNEED"):
             self.tensor.zero_()
 
+    def ready(self) -> None:
+        """Nothing: what was given back comes by itself."""
+
     def _advise(self, name: str) -> bool:
         advice = getattr(mmap, name, None)
         if advice is None or not sys.platform.startswith("linux"):
@@ -72,6 +75,29 @@ def most_tokens_within(budget: int, bytes_of: Callable[[int], int], *, most: int
         else:
             high = middle - 1
     return low
+
+
+class ReleasableZeros:
+    """Zeros on any device, whose memory can be given back for a while.
+
+    Attributes:
+        tensor: the zeros. Between `clear` and `ready` neither it nor any view of it may be used.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> None:
+        self.tensor = torch.zeros(*shape, dtype=dtype, device=device)
+        self._bytes = self.tensor.untyped_storage().nbytes()
+
+    def clear(self) -> None:
+        """Give its memory back, to PyTorch's own allocator at least."""
+        self.tensor.untyped_storage().resize_(0)
+
+    def ready(self) -> None:
+        """Take the memory again, all zeros, if it was given back. Views of the tensor stay what they were."""
+        storage = self.tensor.untyped_storage()
+        if storage.nbytes() < self._bytes:
+            storage.resize_(self._bytes)
+            self.tensor.zero_()
 
 
 # What PyTorch says of a CPU's memory.
