@@ -64,12 +64,31 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A source of sessions on one policy version at a time."""
+    """A source of sessions on one policy version at a time.
+
+    Attributes:
+        policy_version: of what it samples from.
+    """
 
     policy_version: int
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which it generated, since it was made."""
+        ...
 
     async def open(self) -> Session:
         """Wait for a place and take it."""
         ...
 
-    async def close(self) -> None: ...
+    def release_memory(self) -> None:
+        """Give back what memory it can until the next session, and forget all prefixes.
+
+        Raises:
+            EngineFailure: sessions are open.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop; whoever still waits, or asks later, fails."""
+        ...

@@ -66,11 +66,14 @@ def tokens_in_memory(
     costs = architecture.training_costs(rank, lora_experts=spec.hyperparameters.adapts_experts)
     group = spec.hyperparameters.rollouts_per_sample
     at_once = max(group, least_at_once(spec))
-    cached = most_tokens_within(
-        kv_cache_bytes(spec, engine_device),
-        lambda tokens: at_once * bytes_per_slot(architecture.cache_shapes, tokens, itemsize),
-        most=MOST_TOKENS,
-    )
+    cached = MOST_TOKENS
+    # A server's cache is its own affair.
+    if spec.engine.type == "embedded":
+        cached = most_tokens_within(
+            kv_cache_bytes(spec, engine_device),
+            lambda tokens: at_once * bytes_per_slot(architecture.cache_shapes, tokens, itemsize),
+            most=MOST_TOKENS,
+        )
     # As if they had nothing in common.
     trained = most_tokens_within(
         int(ACTIVATION_SHARE * device_memory(device)),

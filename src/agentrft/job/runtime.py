@@ -5,22 +5,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
-from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.errors import UserError
 from agentrft.graders import Grader, check_templates, create_grader, reward_weights
+from agentrft.job.backend import Backend, make_backend
 from agentrft.job.limit_facts import limit_facts
-from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.notices import Notices
 from agentrft.job.schedule import shuffled
 from agentrft.job.token_limits import token_limits
-from agentrft.learner import Clip, Learner, Policy, UpdateOptions
+from agentrft.learner import Clip, Learner, UpdateOptions
 from agentrft.models.architecture import inspect_architecture
-from agentrft.models.forward import Forward
 from agentrft.models.load import load_config
 from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
@@ -51,8 +47,8 @@ class Runtime(ModelRuntime):
         prompt_tokens: of each training and validation sample, in that order.
         model_tokens: the model's own longest sequence; None where it is not known.
         token_limits: of a turn and of a rollout, with the reasons for those that the job leaves at "auto".
-        policy, engine: the trained weights, and what generates from them, merged; from a copy of its own if it is on
-            another device, or samples while the policy is updated.
+        backend: policy, engine and how the one's weights reach the other, as `engine.type` says.
+        policy, engine: the trained weights, and what generates from them.
         failed_reward: what rollouts get in which the agent failed.
 
     Raises:
@@ -126,7 +122,8 @@ class Runtime(ModelRuntime):
         self.validated = [self.validation[row] for row in sorted(rows)]
         first = spec.baseline.samples_of(len(rows), hyperparameters.eval_samples)
         self.baseline_samples = [self.validation[row] for row in sorted(rows[:first])]
-        self.engine, self.policy = self.at_once(lambda: self._place(self.load()))
+        self.backend = self.at_once(self._made_backend)
+        self.engine, self.policy = self.backend.engine, self.backend.policy
         self.failed_reward = FailedReward.of(spec)
         self.runner = RolloutRunner(
             engine=self.engine,
@@ -177,15 +174,18 @@ class Runtime(ModelRuntime):
 
     async def publish_policy(self) -> None:
         """Make the engine sample from the policy as it is now."""
-        await self.engine.update_weights(self.policy.write_to, self.policy.version)
+        await self.backend.publisher.publish()
 
     async def probe(self) -> None:
-        """Look whether tools, hooks and graders are there, and call the tools that may be called for it.
+        """Look whether tools, hooks, graders and the engine's server are there, and call the tools that may be called
+        for it.
 
         Raises:
             EndpointError: one of them cannot be used.
         """
+        limits = self.hyperparameters
         await asyncio.gather(
+            self.backend.prove(limits.temperature, limits.top_p, limits.max_context_tokens),
             self.toolbox.probe(next(iter(self.train), None)),
             *(grader.probe() for grader in (self.grader, *self.holdouts.values())),
         )
@@ -194,44 +194,23 @@ class Runtime(ModelRuntime):
         """What the model is shown of tools, for a sample: Chat Completions `tools`."""
         return (sample.tools or self.toolbox.schemas) if self.call_rules.shows_tools else []
 
+    def _made_backend(self) -> Backend:
+        return make_backend(
+            self.spec,
+            self.hyperparameters,
+            self.load(),
+            device=self.device,
+            engine_device=self.engine_device,
+            executor=self.executor,
+        )
+
     async def close(self) -> None:
         await self.engine.close()
+        self.backend.publisher.close()
         await self.toolbox.close()
         for grader in (self.grader, *self.holdouts.values()):
             await grader.close()
         await super().close()
-
-    def _place(self, model: PreTrainedModel) -> tuple[EmbeddedEngine, Policy]:
-        apart = self.engine_device != self.device or self.hyperparameters.max_off_policy_steps > 0
-        policy = Policy(
-            model,
-            lora_rank=self.hyperparameters.lora_rank,
-            lora_experts=self.hyperparameters.lora_experts,
-            seed=self.spec.seed,
-            engine_device=self.engine_device if apart else None,
-        )
-        engine = EmbeddedEngine(
-            policy.engine_forward,
-            self._engine_limits(policy.engine_forward),
-            deterministic=self.spec.deterministic,
-            executor=None if apart else self.executor,
-        )
-        return engine, policy
-
-    def _engine_limits(self, forward: Forward) -> EngineLimits:
-        engine, context = self.spec.engine, self.hyperparameters.max_context_tokens
-        least = least_at_once(self.spec)
-        return EngineLimits(
-            max_context_tokens=context,
-            max_sequences=slots_within(
-                budget=kv_cache_bytes(self.spec, self.engine_device),
-                slot_bytes=bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize),
-                least=least,
-                wanted=max(engine.max_concurrent_rollouts, least),
-            ),
-            max_batch_size=engine.max_batch_size,
-            prefill_tokens_per_step=engine.prefill_tokens_per_step,
-        )
 
 
 def _engine_device(spec: JobSpec, learner: torch.device) -> torch.device:

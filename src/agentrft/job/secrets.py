@@ -72,7 +72,7 @@ def fill_secrets(job: dict[str, Any], known: dict[str, Any], source: str, remedy
 
 @dataclass
 class _Part:
-    """What has secrets: a tool, a hook, a grader.
+    """What has secrets: a tool, a hook, a grader, an engine's server.
 
     Attributes:
         name: for messages.
@@ -131,6 +131,8 @@ def _parts(job: dict[str, Any]) -> Iterator[_Part]:
     for name in ("on_rollout_start", "on_rollout_end"):
         if job.get(name) is not None:
             yield _Part(name, job[name])
+    if job.get("engine"):
+        yield _Part("engine", job["engine"])
     graders = {"grader": job["grader"]} if "grader" in job else {}
     graders |= {f"holdout {name}": one for name, one in job.get("holdout_graders", {}).items()}
     for label, grader in graders.items():

@@ -218,6 +218,9 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
         ApiError: with what was refused.
     """
     expand_variables(dict(job), "job", allowed=settings.allowed_env)
+    if (job.get("engine") or {}).get("adapters"):
+        message = "engine.adapters: a folder of the server's is not for a request to name; leave it out."
+        raise ApiError(400, message, param="engine", code="invalid_value")
     for part in parts_of(job):
         if not settings.allow_code:
             _refuse_code(part)
@@ -240,7 +243,8 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
 
 
 def parts_of(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Tools, hooks and single graders of a dumped spec."""
+    """Tools, hooks, single graders and the engine of a dumped spec."""
+    yield from (job[name] for name in ("engine",) if job.get(name))
     yield from job.get("tools") or ()
     yield from (job[name] for name in ("on_rollout_start", "on_rollout_end") if job.get(name))
     for grader in (*([job["grader"]] if "grader" in job else ()), *(job.get("holdout_graders") or {}).values()):

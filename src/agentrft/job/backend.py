@@ -1,0 +1,167 @@
+"""What a job of reinforcement computes with: the policy, the engine that samples from it, and how the one's weights
+reach the other."""
+
+import asyncio
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from transformers import PreTrainedModel
+
+from agentrft.engine import Engine
+from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.kv_cache import bytes_per_slot
+from agentrft.engine.vllm import VllmEngine
+from agentrft.job.checkpoint import save_weights
+from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
+from agentrft.learner import Policy
+from agentrft.models.forward import Forward
+from agentrft.spec import JobSpec, ResolvedHyperparameters
+from agentrft.store.layout import ADAPTER
+
+
+class WeightPublisher(Protocol):
+    """How a policy version reaches the engine."""
+
+    async def publish(self) -> None:
+        """Make the engine sample from the policy as it is now. No session may be open."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it took."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The three, put together for a job's `engine.type`."""
+
+    policy: Policy
+    engine: Engine
+    publisher: WeightPublisher
+
+    async def prove(self, temperature: float, top_p: float, context_tokens: int) -> None:
+        """See that an engine outside this process is there, and fits the job.
+
+        Raises:
+            EndpointError: it is not, or does not.
+        """
+        if isinstance(self.engine, VllmEngine):
+            await self.engine.prove(temperature=temperature, top_p=top_p, context_tokens=context_tokens)
+
+
+class InProcess:
+    """The engine reads the policy's own weights, or has them written into its copy."""
+
+    def __init__(self, engine: EmbeddedEngine, policy: Policy) -> None:
+        self._engine = engine
+        self._policy = policy
+
+    async def publish(self) -> None:
+        """See `WeightPublisher`."""
+        await self._engine.update_weights(self._policy.write_to, self._policy.version)
+
+    def close(self) -> None:
+        """Nothing: see `WeightPublisher`."""
+
+
+class AdapterFiles:
+    """The engine's server loads each version's adapter from a folder that it can read.
+
+    Args:
+        folder: where these are written; None for the system's own place for what is temporary.
+        executor: what computes with the policy.
+    """
+
+    def __init__(self, engine: VllmEngine, policy: Policy, folder: Path | None, executor: ThreadPoolExecutor) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._executor = executor
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="agentrft-adapters-", dir=folder)).absolute()
+        # Servers often run as another user.
+        self._folder.chmod(0o755)
+        self._last: Path | None = None
+
+    async def publish(self) -> None:
+        """See `WeightPublisher`."""
+        version = self._policy.version
+        folder = self._folder / f"v{version}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        await asyncio.get_running_loop().run_in_executor(self._executor, save_weights, folder, self._policy)
+        await self._engine.use_adapter(folder / ADAPTER, version)
+        if self._last is not None and self._last != folder:
+            shutil.rmtree(self._last, ignore_errors=True)
+        self._last = folder
+
+    def close(self) -> None:
+        """See `WeightPublisher`."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def make_backend(
+    spec: JobSpec,
+    hyperparameters: ResolvedHyperparameters,
+    model: PreTrainedModel,
+    *,
+    device: torch.device,
+    engine_device: torch.device,
+    executor: ThreadPoolExecutor,
+) -> Backend:
+    """For the job's `engine.type`.
+
+    Args:
+        model: on its device, with planned attention.
+        device: of the policy.
+        engine_device: of an engine in this process.
+        executor: the one thread that computes.
+    """
+    make_policy = partial(
+        Policy,
+        model,
+        lora_rank=hyperparameters.lora_rank,
+        lora_experts=hyperparameters.lora_experts,
+        seed=spec.seed,
+    )
+    if spec.engine.type == "vllm":
+        policy = make_policy(generates=False)
+        served = VllmEngine(
+            str(spec.engine.url),
+            spec.engine.model or spec.model,
+            headers=spec.engine.headers,
+            max_sequences=spec.engine.max_concurrent_rollouts,
+        )
+        return Backend(policy, served, AdapterFiles(served, policy, spec.engine.adapters, executor))
+    apart = engine_device != device or hyperparameters.max_off_policy_steps > 0
+    policy = make_policy(engine_device=engine_device if apart else None)
+    engine = EmbeddedEngine(
+        policy.engine_forward,
+        _limits(spec, hyperparameters, policy.engine_forward, engine_device),
+        deterministic=spec.deterministic,
+        executor=None if apart else executor,
+    )
+    return Backend(policy, engine, InProcess(engine, policy))
+
+
+def _limits(
+    spec: JobSpec, hyperparameters: ResolvedHyperparameters, forward: Forward, device: torch.device
+) -> EngineLimits:
+    engine, context, least = spec.engine, hyperparameters.max_context_tokens, least_at_once(spec)
+    return EngineLimits(
+        max_context_tokens=context,
+        max_sequences=slots_within(
+            budget=kv_cache_bytes(spec, device),
+            slot_bytes=bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize),
+            least=least,
+            wanted=max(engine.max_concurrent_rollouts, least),
+        ),
+        max_batch_size=engine.max_batch_size,
+        prefill_tokens_per_step=engine.prefill_tokens_per_step,
+    )
