@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -31,6 +31,10 @@ test-evals: setup ## an eval of a base and a fine-tuned model over 100 rows, equ
 test-browser: setup ## every page in Chromium: light and dark, narrow and wide, by keyboard, with axe; live changes; pictures in build/pages; the documentation's search
 	@scripts/system.sh
 	$(PYTHON_BIN) -m pytest -q -m browser tests/dashboard tests/docs
+
+test-vllm: setup ## rollouts through a real vLLM server (its CPU build, in .venv-peer-vllm): log-probabilities, adapters, a kill
+	@scripts/setup_peer.sh vllm
+	AGENTRFT_VLLM_PYTHON=.venv-peer-vllm/bin/python $(PYTHON_BIN) -m pytest -q -s -m vllm tests/vllm
 
 test-why: setup ## planted behaviours are named and honest runs raise no suspicion, ten runs of each
 	AGENTRFT_WHY_RUNS=10 $(PYTHON_BIN) -m pytest -q tests/report/why

@@ -41,6 +41,7 @@ class StandIn:
         self.without: set[str] = set()
         self.pause_s = 0.0
         self.cancelled = 0
+        self._draw = torch.Generator().manual_seed(0)
         # A model whose weights are replaced for a call is in use.
         self._one_at_a_time = asyncio.Lock()
         self._runner: aiohttp.web.AppRunner | None = None
@@ -122,7 +123,6 @@ class StandIn:
 
     def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         adapted = _Adapted(self._model, self.adapters.get(body["model"]))
-        draw = torch.Generator().manual_seed(body["seed"] % (1 << 62))
         temperature, coming, tokens = body["temperature"], list(body["prompt"]), list[int]()
         logprobs: list[float] = []
         top: list[dict[str, float]] = []
@@ -134,7 +134,7 @@ class StandIn:
             chosen = (
                 raw.argmax()
                 if temperature == 0
-                else torch.multinomial((raw / temperature).softmax(-1), 1, generator=draw)
+                else torch.multinomial((raw / temperature).softmax(-1), 1, generator=self._draw)
             )
             token = int(chosen)
             tokens.append(token)

@@ -71,6 +71,7 @@ def test_the_secrets_of_every_part_of_a_job_are_hidden_and_come_back(
     raw = {
         "model": "smollm2-135m",
         "training_file": "t.jsonl",
+        "engine": {"type": "vllm", "url": "http://127.0.0.1:9/vllm", "headers": hidden},
         "method": "rft",
         "rft": {
             "tools": [
@@ -100,7 +101,7 @@ def test_the_secrets_of_every_part_of_a_job_are_hidden_and_come_back(
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
     spec = load_job(path)
     stored = stored_spec(spec, path)
-    assert "planted" not in str(stored) and str(stored).count(HIDDEN) == 7
+    assert "planted" not in str(stored) and str(stored).count(HIDDEN) == 8
     assert "planted" not in repr(spec)
     assert restored_spec(stored) == spec
     monkeypatch.setenv("PLANTED", "another-secret-0123456789")

@@ -277,6 +277,18 @@ def test_code_in_the_servers_name_is_refused_unless_it_was_allowed(tmp_path: Pat
                     training_file=train.id,
                     method={"type": "reinforcement", "reinforcement": inner},  # type: ignore[typeddict-item]
                 )
+        for engine, what in [
+            ({"type": "vllm", "url": "http://localhost:9"}, "not allowed here"),
+            ({"type": "vllm", "url": "http://127.0.0.1:9", "adapters": "/x"}, "folder of the server's"),
+            ({"type": "vllm"}, "takes the url of its server"),
+        ]:
+            with pytest.raises(openai.BadRequestError, match=what):
+                client.fine_tuning.jobs.create(
+                    model="tiny",
+                    training_file=train.id,
+                    method={"type": "reinforcement", "reinforcement": {"grader": grader}},  # type: ignore[typeddict-item]
+                    extra_body={"engine": engine},
+                )
         with pytest.raises(openai.BadRequestError, match="trusted"):
             client.fine_tuning.alpha.graders.run(grader=trusted, model_sample="x")  # type: ignore[arg-type]
     finally:

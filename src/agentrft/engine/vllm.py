@@ -220,6 +220,7 @@ class VllmEngine:
             pause = min(LONGEST_PAUSE_S, 2 * pause)
 
     def _body(self, context: list[int], sampling: Sampling) -> dict[str, Any]:
+        # Without the seed: a request with one is sampled apart from the others, and vLLM's CPU build dies of it.
         return {
             "model": self._model if self._adapter is None else self._adapter[0],
             "prompt": context,
@@ -231,7 +232,6 @@ class VllmEngine:
             "top_k": 0,
             "min_p": 0.0,
             "repetition_penalty": 1.0,
-            "seed": sampling.seed % (1 << 63),
             "stop_token_ids": sorted(sampling.stop_ids),
             "ignore_eos": True,
             "logprobs": 0,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, model_validator
 
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
@@ -119,7 +119,7 @@ class EngineSpec(SpecModel):
     """
 
     type: Literal["embedded", "vllm"] = "embedded"
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+(/[^\s]*)?$")] | None = None
+    url: HttpUrl | None = Field(default=None, repr=False)
     model: Annotated[str, Field(min_length=1)] | None = None
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     adapters: Path | None = None
