@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -128,6 +128,9 @@ bench-learner: setup ## one update beside TRL's on the same tokens
 bench-preferences: setup ## one update of direct preference optimisation beside TRL's on the same pairs, and its loss
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.preferences $(ARGS)
+
+bench-reading: setup ## what the quickstart's model can learn to read of its search's hits, with the right answers given
+	$(PYTHON_BIN) -m benchmarks.reading $(ARGS)
 
 bench-rollout: setup ## a step's rollouts with a tool of 0 and 200 ms, beside TRL's
 	@scripts/setup_peer.sh trl
