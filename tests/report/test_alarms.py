@@ -31,6 +31,18 @@ def test_a_share_rings_when_its_mean_over_the_steps_is_above_the_threshold(name:
     assert ringing(spec, steps(name, 1.0)) == {}, "one step is not two"
 
 
+def test_an_engine_that_computes_other_log_probabilities_than_the_learner_rings() -> None:
+    assert ringing(AlarmsSpec(), steps("logprob_gap_mean", 0.3, 0.04)) == {}
+    found = ringing(AlarmsSpec(), steps("logprob_gap_mean", 0.0, 0.12))["engine_mismatch"]
+    assert (
+        found.value == pytest.approx(0.12) and "differ by 0.12 nats a token" in found.text and "adapter" in found.text
+    )
+    # An update lies between what was sampled a version ahead and what is trained.
+    ahead = [{**row, "off_policy_steps": 1} for row in steps("logprob_gap_mean", 0.0, 0.12)]
+    assert ringing(AlarmsSpec(), ahead) == {}
+    assert ringing(alarms(engine_mismatch=False), steps("logprob_gap_mean", 0.12)) == {}
+
+
 def test_output_that_became_twice_as_long_or_half_as_long_rings() -> None:
     spec = alarms(output_length_drift={"threshold": 1.9, "over_steps": 1})
     longer = ringing(spec, steps("sampled_tokens_mean", 100, 200))["output_length_drift"]

@@ -90,6 +90,8 @@ def ringing(spec: AlarmsSpec, steps: Sequence[Mapping[str, Any]]) -> dict[str, A
         alarms += _drift(spec.output_length_drift, steps)
     if spec.entropy_collapse is not None:
         alarms += _collapse(spec.entropy_collapse, steps)
+    if spec.engine_mismatch is not None:
+        alarms += _mismatch(spec.engine_mismatch, steps)
     if spec.behaviour_shift is not None:
         alarm = spec.behaviour_shift
         for shift in shifts(steps, least_rise=alarm.threshold, window=alarm.over_steps):
@@ -103,6 +105,24 @@ def ringing(spec: AlarmsSpec, steps: Sequence[Mapping[str, Any]]) -> dict[str, A
     # These are found by their threshold; the others are measured whatever theirs is.
     found = ("holdout_divergence", "behaviour_shift")
     return {one.key: one for one in alarms if one.value > one.threshold or one.name in found}
+
+
+def _mismatch(alarm: AlarmSpec, steps: Sequence[Mapping[str, Any]]) -> list[Alarm]:
+    """Of steps whose rollouts were sampled by the very policy that they train: else an update lies between."""
+    last = steps[-alarm.over_steps :]
+    gaps = [
+        step["logprob_gap_mean"] for step in last if not step.get("off_policy_steps") and "logprob_gap_mean" in step
+    ]
+    if len(gaps) < alarm.over_steps:
+        return []
+    value = mean(gaps)
+    text = (
+        f"engine and learner differ by {value:.2g} nats a token in the log-probabilities of the same weights "
+        f"({_when(alarm)}; alarm above {alarm.threshold:g}): the engine samples from other weights, or computes them "
+        "otherwise. See that it applies the adapter, and that both use the same `dtype`; until then the ratio between "
+        "the two weighs the tokens, cut at 2."
+    )
+    return [_alarm("engine_mismatch", value, alarm, text)]
 
 
 def rollouts_that_show(alarm: Alarm, rollouts: Sequence[Rollout]) -> list[str]:

@@ -40,6 +40,8 @@ class AlarmsSpec(SpecModel):
         behaviour_shift: by how much a behaviour's share of the rollouts rose, such as answering a search's first item,
             while the reward of those without it fell.
         entropy_collapse: mean entropy of sampled tokens in the first steps against now, as a factor.
+        engine_mismatch: mean difference of the engine's log-probabilities and the learner's, of the same weights, in
+            nats a token.
         holdout_divergence: by how much a holdout grader fell, from its best, while the reward rose by as much.
     """
 
@@ -53,6 +55,7 @@ class AlarmsSpec(SpecModel):
     output_length_drift: AlarmSpec | None = AlarmSpec(threshold=2.0)
     behaviour_shift: AlarmSpec | None = AlarmSpec(threshold=0.2, over_steps=5)
     entropy_collapse: AlarmSpec | None = AlarmSpec(threshold=5.0)
+    engine_mismatch: AlarmSpec | None = AlarmSpec(threshold=0.05, over_steps=1)
     holdout_divergence: AlarmSpec | None = AlarmSpec(threshold=0.05, over_steps=5)
 
     @field_validator("*", mode="before")
