@@ -138,6 +138,25 @@ async def test_a_server_that_was_started_anew_is_given_the_adapter_again(
     assert server.asked["load"] == 2
 
 
+async def test_an_adapter_waits_for_a_server_that_is_away_and_not_for_ever(
+    engine: VllmEngine, server: StandIn, tmp_path: Path
+) -> None:
+    folder, _ = adapter(tmp_path, seed=1)
+    await server.stop()
+    coming = asyncio.create_task(engine.use_adapter(folder, 1))
+    await asyncio.sleep(0.4)
+    assert not coming.done()
+    await server.start()
+    await asyncio.wait_for(coming, 10)
+    assert list(server.adapters) and engine.policy_version == 1
+    await server.stop()
+    engine.away_s = 0.3
+    with pytest.raises(EngineFailure, match="no vLLM server answers"):
+        await asyncio.wait_for(engine.use_adapter(folder, 2), 10)
+    assert engine.policy_version == 1
+    await server.start()
+
+
 async def test_several_turns_that_miss_the_adapter_load_it(engine: VllmEngine, server: StandIn, tmp_path: Path) -> None:
     folder, _ = adapter(tmp_path, seed=1)
     await engine.use_adapter(folder, 1)

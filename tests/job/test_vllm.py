@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from agentrft.errors import EndpointError, Interrupted, UserError
+from agentrft.errors import EndpointError, Interrupted, JobFailedError, UserError
 from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
+from agentrft.job.check import check_job
 from agentrft.models import resolve_model
 from agentrft.models.load import load_model
 from agentrft.spec import load_job
@@ -91,6 +92,27 @@ async def test_a_server_that_is_not_there_is_told_before_anything_is_sampled(tin
         path = write_job(tmp_path, tiny_model, tools.url, engine={"type": "vllm", "url": "http://127.0.0.1:9"})
         with pytest.raises(EndpointError, match="no vLLM server answers at"):
             await ran(path)
+
+
+async def test_a_server_that_loads_no_adapters_ends_the_job_with_what_to_do(tiny_model: Path, tmp_path: Path) -> None:
+    server = stand_in(tiny_model)
+    server.loads_adapters = False
+    async with ChaosServer() as tools, server:
+        path = write_job(tmp_path, tiny_model, tools.url, engine=engine(server))
+        with pytest.raises(JobFailedError, match="VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+            await ran(path)
+
+
+@pytest.mark.parametrize("loads", [True, False])
+async def test_check_looks_at_the_engine(tiny_model: Path, tmp_path: Path, loads: bool) -> None:
+    server = stand_in(tiny_model)
+    server.loads_adapters = loads
+    async with ChaosServer() as tools, server:
+        path = write_job(tmp_path, tiny_model, tools.url, engine=engine(server))
+        report = await check_job(load_job(path))
+    (found,) = [one for one in report.findings if one.part == "engine"]
+    assert found.level == ("ok" if loads else "error")
+    assert any(one.part == "learning rate" for one in report.findings) is loads
 
 
 async def test_a_server_that_dies_in_mid_step_costs_time_alone(tiny_model: Path, tmp_path: Path) -> None:

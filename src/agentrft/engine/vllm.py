@@ -23,6 +23,8 @@ from agentrft.errors import EndpointError
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 # Loading an adapter, or asking what the server is.
 ASKING_TIMEOUT_S = 120.0
+# For a server that is away when it is to load one.
+AWAY_S = 600.0
 # From how much of what a temperature does to two log-probabilities on it is applied before they are told.
 IS_APPLIED = 1.5
 
@@ -68,6 +70,7 @@ class VllmEngine:
         policy_version: of what it samples from.
         counters: tokens and requests since it was made.
         busy_s: seconds in which it had something to generate.
+        away_s: for how long it waits for a server that is to load an adapter.
     """
 
     def __init__(self, url: str, model: str, *, headers: Mapping[str, str], max_sequences: int) -> None:
@@ -85,6 +88,7 @@ class VllmEngine:
         self._busy_since = 0.0
         self._busy_s = 0.0
         self._closed = False
+        self.away_s = AWAY_S
         self.policy_version = 0
         self.counters: Counter[str] = Counter()
 
@@ -113,13 +117,18 @@ class VllmEngine:
             folder: in PEFT's format, where the server can read it too; it must stay until the next one is used.
 
         Raises:
-            EngineFailure: sessions are open, or the server does not take the adapter.
+            EngineFailure: sessions are open, the server does not take the adapter, or it stays away.
         """
         if self._open:
             raise EngineFailure("busy", f"{self._open} sessions are open; close them before the weights change")
         before = self._adapter
         self._adapter = (f"{self._prefix}-v{policy_version}", folder)
-        await self._load_adapter(self._adapter)
+        deadline, pause = time.perf_counter() + self.away_s, FIRST_PAUSE_S
+        while not await self._load_adapter(self._adapter):
+            if time.perf_counter() > deadline:
+                raise EngineFailure("unreachable", f"no vLLM server answers at {self._url}")
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
         self.policy_version = policy_version
         if before is not None and before[0] != self._adapter[0]:
             # What the server keeps of an old one is the server's affair, and no reason to fail.
@@ -256,14 +265,21 @@ class VllmEngine:
         reason = "stop" if tokens[-1] in sampling.stop_ids else "length"
         return Generation(tokens, logprobs, reason, self.policy_version)
 
-    async def _load_adapter(self, adapter: tuple[str, Path]) -> None:
+    async def _load_adapter(self, adapter: tuple[str, Path]) -> bool:
+        """Whether the server was there to take it.
+
+        Raises:
+            EngineFailure: it does not.
+        """
         name, folder = adapter
         async with self._loading:
             status, answer = await self._request(
                 "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)}, ASKING_TIMEOUT_S
             )
         if status == 200 or "already been loaded" in str(answer):
-            return
+            return True
+        if status == 0 or status >= 500:
+            return False
         if status == 404 and "adapter" not in str(answer).lower():
             # The route itself is not there.
             remedy = "start it with --enable-lora, and with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment"

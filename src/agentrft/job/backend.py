@@ -13,10 +13,11 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
-from agentrft.engine import Engine
+from agentrft.engine import Engine, EngineFailure
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.engine.vllm import VllmEngine
+from agentrft.errors import JobFailedError
 from agentrft.job.checkpoint import save_weights
 from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
 from agentrft.learner import Policy
@@ -96,7 +97,13 @@ class AdapterFiles:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         await asyncio.get_running_loop().run_in_executor(self._executor, save_weights, folder, self._policy)
-        await self._engine.use_adapter(folder / ADAPTER, version)
+        try:
+            await self._engine.use_adapter(folder / ADAPTER, version)
+        except EngineFailure as error:
+            raise JobFailedError(
+                f"version {version} of the policy does not reach its engine: {error}",
+                "Mend the server, and resume the job; docs/engines.md has how it is to be started.",
+            ) from error
         if self._last is not None and self._last != folder:
             shutil.rmtree(self._last, ignore_errors=True)
         self._last = folder

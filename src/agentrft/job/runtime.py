@@ -183,12 +183,20 @@ class Runtime(ModelRuntime):
         Raises:
             EndpointError: one of them cannot be used.
         """
-        limits = self.hyperparameters
         await asyncio.gather(
-            self.backend.prove(limits.temperature, limits.top_p, limits.max_context_tokens),
+            self.prove_engine(),
             self.toolbox.probe(next(iter(self.train), None)),
             *(grader.probe() for grader in (self.grader, *self.holdouts.values())),
         )
+
+    async def prove_engine(self) -> None:
+        """See that an engine outside this process is there, and fits the job.
+
+        Raises:
+            EndpointError: it is not, or does not.
+        """
+        limits = self.hyperparameters
+        await self.backend.prove(limits.temperature, limits.top_p, limits.max_context_tokens)
 
     def tools_of(self, sample: Sample) -> list[dict[str, Any]]:
         """What the model is shown of tools, for a sample: Chat Completions `tools`."""

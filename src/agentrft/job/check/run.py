@@ -79,6 +79,17 @@ def peak_calls(spec: JobSpec, n_train: int) -> int:
     return min(step, spec.engine.max_concurrent_rollouts)
 
 
+async def _check_engine(runtime: Runtime, report: CheckReport) -> bool:
+    """Whether it is there, and samples from the policy."""
+    with report.part("engine"):
+        await runtime.prove_engine()
+        await runtime.publish_policy()
+        if runtime.spec.engine.type != "embedded":
+            report.ok("engine", f"{runtime.spec.engine.type} has the model, and loads adapters while it runs")
+        return True
+    return False
+
+
 async def _check_with_model(
     spec: JobSpec, reference: ModelReference | None, report: CheckReport, say: Callable[[str], None]
 ) -> None:
@@ -91,7 +102,8 @@ async def _check_with_model(
         check_chat(runtime.codec, bool(spec.warm_start and spec.warm_start.training_file), report)
         reference = reference or starting_point(spec)
         await runtime.begin_with(reference)
-        await runtime.publish_policy()
+        if not await _check_engine(runtime, report):
+            return
         say("rollouts")
         trial = await roll_out(runtime, report, is_trained=reference.folder is not None)
         say("grader")
