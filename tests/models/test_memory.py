@@ -24,13 +24,13 @@ def test_memory_is_taken_on_first_use_and_given_back() -> None:
 
 
 def test_a_devices_memory_is_given_back_and_taken_again_under_the_same_views() -> None:
-    before = resident_bytes()
+    # To the allocator, that is: whether a CPU's gives it back to the system depends on what ran before.
     zeros = ReleasableZeros((16, SIZE // 16), torch.uint8, torch.device("cpu"))
     view = zeros.tensor[3:, :5].view(13, 5)
     zeros.tensor.fill_(7)
-    assert resident_bytes() - before > SIZE // 2
+    assert zeros.tensor.untyped_storage().nbytes() == SIZE
     zeros.clear()
-    assert resident_bytes() - before < SIZE // 4 and zeros.tensor.untyped_storage().nbytes() == 0
+    assert zeros.tensor.untyped_storage().nbytes() == 0
     zeros.ready()
     assert not zeros.tensor.any() and not view.any()
     view[0, 0] = 9
