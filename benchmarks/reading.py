@@ -101,8 +101,12 @@ class Reader:
     def scores(self, turn: LastTurn) -> list[float]:
         """Of each hit, in the tool's order, the log-probability of answering with it."""
         order = range(len(turn.lines))
-        rows = [self.row(turn, order, code, 0) for code in turn.codes]
-        return [float(self.learner.logprobs([row]).sum()) for row in rows]
+        rows = [self.row(turn, order, code, place) for place, code in enumerate(turn.codes)]
+        # As `logprobs` has them, whatever the order that they are given in.
+        rows.sort(key=lambda row: row.token_ids)
+        parts = self.learner.logprobs(rows).split([len(row.sampled_positions) for row in rows])
+        found = {row.rollout: float(part.sum()) for row, part in zip(rows, parts, strict=True)}
+        return [found[place] for place in order]
 
 
 def exact(turns: Sequence[LastTurn], scores: Sequence[list[float]], bonus: float) -> dict[str, float]:
