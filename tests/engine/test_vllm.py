@@ -286,6 +286,25 @@ async def test_another_model_or_no_server_is_told(server: StandIn) -> None:
     await nobody.close()
 
 
+async def test_neither_headers_nor_what_a_url_has_of_them_are_told(server: StandIn) -> None:
+    url = server.url.replace("http://", "http://user:planted-password@")
+    engine = VllmEngine(url, "tiny", headers={"X-Key": "planted-key"}, max_sequences=1)
+    server.fails_with = [401, 401]
+    session = await engine.open()
+    with pytest.raises(EngineFailure, match="out of order") as refused:
+        await session.generate(PROMPT, sampling())
+    with pytest.raises(EndpointError, match="no vLLM server answers") as unproven:
+        await prove(engine)
+    assert "planted" not in f"{refused.value} {unproven.value}"
+    await engine.close()
+
+
+async def test_an_answer_that_is_none_of_vllms_is_no_server_of_it(engine: VllmEngine, server: StandIn) -> None:
+    server.without = {"logprobs"}
+    with pytest.raises(EndpointError, match="no vLLM server answers"):
+        await prove(engine)
+
+
 async def test_a_server_that_loads_no_adapters_is_told(tmp_path: Path) -> None:
     server = StandIn(tiny_model().plain)
     server.loads_adapters = False

@@ -113,7 +113,7 @@ class StandIn:
             request.transport.close()
             return aiohttp.web.Response()
         if status != 200:
-            return _refusal(status, "out of order")
+            return _refusal(status, f"out of order for {dict(request.headers)}")
         if body["model"] not in (self._name, *self.adapters):
             return _refusal(404, f"The model `{body['model']}` does not exist.")
         if len(body["prompt"]) + body["max_tokens"] > self._length:

@@ -81,6 +81,14 @@ class Engine(Protocol):
         """Wait for a place and take it."""
         ...
 
+    async def prove(self, *, temperature: float, top_p: float, context_tokens: int) -> None:
+        """See that an engine outside this process is there, and that a job which samples like this can train with it.
+
+        Raises:
+            EndpointError: it is not, or cannot.
+        """
+        ...
+
     def release_memory(self) -> None:
         """Give back what memory it can until the next session, and forget all prefixes.
 

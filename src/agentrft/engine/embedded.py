@@ -136,6 +136,9 @@ class EmbeddedEngine:
         await asyncio.get_running_loop().run_in_executor(self._executor, change, self._forward)
         self.policy_version = policy_version
 
+    async def prove(self, *, temperature: float, top_p: float, context_tokens: int) -> None:
+        """Nothing: see `Engine.prove`."""
+
     def release_memory(self) -> None:
         """Forget all prefixes, and give the cache's memory to whatever comes before the next rollout.
 

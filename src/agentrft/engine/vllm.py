@@ -18,6 +18,8 @@ import aiohttp
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.errors import EndpointError
+from agentrft.traffic.http import shorten
+from agentrft.traffic.redaction import Redactor, public_url
 
 # Between two attempts at the same request, in seconds: at first, and at most.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
@@ -75,6 +77,8 @@ class VllmEngine:
 
     def __init__(self, url: str, model: str, *, headers: Mapping[str, str], max_sequences: int) -> None:
         self._url = url.rstrip("/")
+        self._shown_url = public_url(url)
+        self._redactor = Redactor(headers, url)
         self._model = model
         self._headers = dict(headers)
         self._places = asyncio.Semaphore(max_sequences)
@@ -91,6 +95,11 @@ class VllmEngine:
         self.away_s = AWAY_S
         self.policy_version = 0
         self.counters: Counter[str] = Counter()
+
+    @property
+    def _name(self) -> str:
+        """Of what is sampled from."""
+        return self._model if self._adapter is None else self._adapter[0]
 
     @property
     def busy_s(self) -> float:
@@ -126,7 +135,7 @@ class VllmEngine:
         deadline, pause = time.perf_counter() + self.away_s, FIRST_PAUSE_S
         while not await self._load_adapter(self._adapter):
             if time.perf_counter() > deadline:
-                raise EngineFailure("unreachable", f"no vLLM server answers at {self._url}")
+                raise EngineFailure("unreachable", f"no vLLM server answers at {self._shown_url}")
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_S, 2 * pause)
         self.policy_version = policy_version
@@ -146,15 +155,13 @@ class VllmEngine:
         """
         try:
             models = {model["id"]: model for model in (await self._ask("/v1/models", None))["data"]}
-        except (EngineFailure, KeyError, TypeError) as error:
-            raise EndpointError(
-                f"engine: no vLLM server answers at {self._url}: {error}",
-                "Start one: vllm serve MODEL --enable-lora --max-lora-rank 16, with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 "
-                "in its environment; or mend engine.url.",
-            ) from None
+            applies_temperature = await self._applies_temperature() if self._model in models else True
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._no_server(f"{type(error).__name__}: {error}") from None
         if self._model not in models:
+            known = ", ".join(models) or "none"
             raise EndpointError(
-                f"engine: the server at {self._url} has no model '{self._model}', but {', '.join(models) or 'none'}.",
+                f"engine: the server at {self._shown_url} has no model '{self._model}', but {known}.",
                 "Start it with the job's model, or say as which it is served: engine.model.",
             )
         room = models[self._model].get("max_model_len")
@@ -163,7 +170,18 @@ class VllmEngine:
                 f"engine: the server's sequences have {room} tokens, and the job's {context_tokens}.",
                 f"Start it with --max-model-len {context_tokens}, or lower hyperparameters.max_context_tokens.",
             )
-        await self._prove_logprobs(temperature, top_p)
+        if applies_temperature and top_p < 1:
+            raise EndpointError(
+                "engine: the server tells log-probabilities behind top_p, under which tokens are likelier than the "
+                "policy makes them.",
+                "Leave hyperparameters.top_p at 1, or start the server with --logprobs-mode raw_logprobs and keep "
+                "hyperparameters.temperature at 1.",
+            )
+        if not applies_temperature and temperature not in (0.0, 1.0):
+            raise EndpointError(
+                f"engine: the server tells log-probabilities of temperature 1, and the job samples at {temperature:g}.",
+                "Start it with --logprobs-mode processed_logprobs, or leave hyperparameters.temperature at 1.",
+            )
 
     async def close(self) -> None:
         """Stop; the server stays."""
@@ -173,7 +191,7 @@ class VllmEngine:
                 await self._request("/v1/unload_lora_adapter", {"lora_name": self._adapter[0]}, 10.0)
             await self._client.close()
 
-    async def _prove_logprobs(self, temperature: float, top_p: float) -> None:
+    async def _applies_temperature(self) -> bool:
         """Whether the temperature is in the log-probabilities: at a half the first two are then told twice as far apart
         as at 1, and else as far."""
         spread: list[float] = []
@@ -185,19 +203,7 @@ class VllmEngine:
             told = (await self._ask("/v1/completions", body))["choices"][0]["logprobs"]["top_logprobs"][0]
             first, second = sorted(told.values(), reverse=True)[:2]
             spread.append(first - second)
-        applied = spread[1] > IS_APPLIED * spread[0]
-        if applied and top_p < 1:
-            raise EndpointError(
-                "engine: the server tells log-probabilities behind top_p, under which tokens are likelier than the "
-                "policy makes them.",
-                "Leave hyperparameters.top_p at 1, or start the server with --logprobs-mode raw_logprobs and keep "
-                "hyperparameters.temperature at 1.",
-            )
-        if not applied and temperature not in (0.0, 1.0):
-            raise EndpointError(
-                f"engine: the server tells log-probabilities of temperature 1, and the job samples at {temperature:g}.",
-                "Start it with --logprobs-mode processed_logprobs, or leave hyperparameters.temperature at 1.",
-            )
+        return spread[1] > IS_APPLIED * spread[0]
 
     async def _sample(self, context: list[int], sampling: Sampling) -> Generation:
         started = time.perf_counter()
@@ -223,7 +229,7 @@ class VllmEngine:
                 await self._load_adapter(self._adapter)
             elif 400 <= status < 500 and status not in (408, 429):
                 kind = "context" if "maximum context length" in str(answer) else "refused"
-                raise EngineFailure(kind, f"vLLM answered {status}: {_short(answer)}")
+                raise EngineFailure(kind, f"vLLM answered {status}: {self._said(answer)}")
             self.counters["repeated"] += 1
             await asyncio.sleep(min(pause, max(0.0, deadline - time.perf_counter())))
             pause = min(LONGEST_PAUSE_S, 2 * pause)
@@ -231,7 +237,7 @@ class VllmEngine:
     def _body(self, context: list[int], sampling: Sampling) -> dict[str, Any]:
         # Without the seed: a request with one is sampled apart from the others, and vLLM's CPU build dies of it.
         return {
-            "model": self._model if self._adapter is None else self._adapter[0],
+            "model": self._name,
             "prompt": context,
             "add_special_tokens": False,
             "max_tokens": sampling.max_tokens,
@@ -248,9 +254,8 @@ class VllmEngine:
         }
 
     def _read(self, answer: dict[str, Any], sampling: Sampling) -> Generation:
-        wanted = self._model if self._adapter is None else self._adapter[0]
-        if answer.get("model") != wanted:
-            raise EngineFailure("policy_version", f"vLLM sampled with '{answer.get('model')}', not '{wanted}'")
+        if answer.get("model") != self._name:
+            raise EngineFailure("policy_version", f"vLLM sampled with '{answer.get('model')}', not '{self._name}'")
         try:
             choice = answer["choices"][0]
             tokens = [int(token) for token in choice["token_ids"]]
@@ -284,13 +289,29 @@ class VllmEngine:
             # The route itself is not there.
             remedy = "start it with --enable-lora, and with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment"
             raise EngineFailure("adapter", f"the vLLM server loads no adapters while it runs: {remedy}")
-        raise EngineFailure("adapter", f"vLLM does not load {name} from {folder}: {status}: {_short(answer)}")
+        raise EngineFailure("adapter", f"vLLM does not load {name} from {folder}: {status}: {self._said(answer)}")
 
     async def _ask(self, path: str, body: Mapping[str, Any] | None) -> Any:
+        """An answer.
+
+        Raises:
+            EndpointError: there is none.
+        """
         status, answer = await self._request(path, body, ASKING_TIMEOUT_S)
         if status != 200:
-            raise EngineFailure("unreachable" if status == 0 else "refused", f"{status or ''} {_short(answer)}".strip())
+            raise self._no_server(f"{status or ''} {self._said(answer)}".strip())
         return answer
+
+    def _said(self, answer: object) -> str:
+        """An answer as messages may quote it."""
+        return shorten(self._redactor.message(str(answer)))
+
+    def _no_server(self, why: str) -> EndpointError:
+        return EndpointError(
+            f"engine: no vLLM server answers at {self._shown_url}: {why}",
+            "Start one: vllm serve MODEL --enable-lora --max-lora-rank 16, with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 "
+            "in its environment; or mend engine.url.",
+        )
 
     async def _request(self, path: str, body: Mapping[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
         """Status and answer; status 0 and why where there was none."""
@@ -301,7 +322,9 @@ class VllmEngine:
         method = "GET" if body is None else "POST"
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
-            async with self._client.request(method, self._url + path, json=body, timeout=timeout) as answer:
+            async with self._client.request(
+                method, self._url + path, json=body, timeout=timeout, allow_redirects=False
+            ) as answer:
                 text = await answer.text()
                 is_json = "json" in answer.headers.get("Content-Type", "")
                 return answer.status, await answer.json() if is_json and text else text
@@ -321,7 +344,3 @@ class VllmEngine:
     def _release(self) -> None:
         self._open -= 1
         self._places.release()
-
-
-def _short(answer: object) -> str:
-    return " ".join(str(answer).split())[:300]

@@ -46,15 +46,6 @@ class Backend:
     engine: Engine
     publisher: WeightPublisher
 
-    async def prove(self, temperature: float, top_p: float, context_tokens: int) -> None:
-        """See that an engine outside this process is there, and fits the job.
-
-        Raises:
-            EndpointError: it is not, or does not.
-        """
-        if isinstance(self.engine, VllmEngine):
-            await self.engine.prove(temperature=temperature, top_p=top_p, context_tokens=context_tokens)
-
 
 class InProcess:
     """The engine reads the policy's own weights, or has them written into its copy."""

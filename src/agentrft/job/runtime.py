@@ -196,7 +196,9 @@ class Runtime(ModelRuntime):
             EndpointError: it is not, or does not.
         """
         limits = self.hyperparameters
-        await self.backend.prove(limits.temperature, limits.top_p, limits.max_context_tokens)
+        await self.engine.prove(
+            temperature=limits.temperature, top_p=limits.top_p, context_tokens=limits.max_context_tokens
+        )
 
     def tools_of(self, sample: Sample) -> list[dict[str, Any]]:
         """What the model is shown of tools, for a sample: Chat Completions `tools`."""

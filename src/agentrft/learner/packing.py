@@ -67,7 +67,10 @@ def parts_of(group: PlannedGroup, most_tokens: int) -> list[Part]:
 
     Each part computes anew what it shares with the others; so those rollouts stay together that have most in common.
     """
-    if build_token_tree([*group.rows, *group.lessons]).unique_tokens <= most_tokens:
+    everything = [*group.rows, *group.lessons]
+    # Mostly all of its tokens would fit, and nobody needs to know which are unique.
+    fits = sum(len(row.token_ids) for row in everything) <= most_tokens
+    if fits or build_token_tree(everything).unique_tokens <= most_tokens:
         return [_part(group, list(range(len(group.rows))), group.lessons)]
     of_rollout: dict[int, list[int]] = {}
     for place, row in enumerate(group.rows):
@@ -92,13 +95,9 @@ def parts_of(group: PlannedGroup, most_tokens: int) -> list[Part]:
 
 
 def _part(group: PlannedGroup, places: Sequence[int], lessons: list[TrainingRow]) -> Part:
-    ends = list(accumulate(len(row.sampled_positions) for row in group.rows))
-    tokens = [token for place in places for token in range(ends[place] - _sampled(group, place), ends[place])]
+    starts = list(accumulate((len(row.sampled_positions) for row in group.rows), initial=0))
+    tokens = [token for place in places for token in range(starts[place], starts[place + 1])]
     return Part(group, [group.rows[place] for place in places], torch.tensor(tokens, dtype=torch.long), lessons)
-
-
-def _sampled(group: PlannedGroup, place: int) -> int:
-    return len(group.rows[place].sampled_positions)
 
 
 def packs_of(groups: Sequence[R], max_tokens: int) -> list[list[R]]:

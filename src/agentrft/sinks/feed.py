@@ -90,9 +90,7 @@ class Feed:
                 self._problem, pause_s = None, FIRST_PAUSE_S
                 if self._is_over:
                     return
-            # The one boundary to other people's libraries, which raise what they like: whatever it is, the job goes on,
-            # and the sink is tried again.
-            except Exception as error:
+            except Exception as error:  # the boundary to other people's libraries: the job goes on
                 # What it says may quote a key; `MetricsOut` tells it without.
                 logger.info("%s: %s", self.label, type(error).__name__)
                 self._sink, self._problem = None, describe(error)

@@ -57,7 +57,7 @@ class OtelTracing:
         try:
             with use_span(started, record_exception=False, set_status_on_exception=False):
                 yield seen
-        except BaseException as error:
+        except BaseException as error:  # whatever it was, the span says so, and it is raised again
             # Its kind, and not its message: that may quote what the agent or a tool wrote.
             seen.fail(str(getattr(error, "kind", None) or type(error).__name__))
             raise

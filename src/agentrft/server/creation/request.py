@@ -244,7 +244,8 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
 
 def parts_of(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Tools, hooks, single graders and the engine of a dumped spec."""
-    yield from (job[name] for name in ("engine",) if job.get(name))
+    if job.get("engine"):
+        yield job["engine"]
     yield from job.get("tools") or ()
     yield from (job[name] for name in ("on_rollout_start", "on_rollout_end") if job.get(name))
     for grader in (*([job["grader"]] if "grader" in job else ()), *(job.get("holdout_graders") or {}).values()):
