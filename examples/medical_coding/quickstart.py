@@ -1,6 +1,6 @@
 """The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
 
-    python quickstart.py [--model MODEL] [--start mediocre|good] [--seed 0] [--steps 30] [--out runs]
+    python quickstart.py [--model MODEL] [--start mediocre|good] [--seed 0] [--steps 30] [--set NAME=VALUE] [--out runs]
 
 The last line on standard output is one JSON object with the measurements.
 """
@@ -161,6 +161,7 @@ def _spec(arguments: argparse.Namespace, url: str) -> JobSpec:
     inner["tools"][0]["server_url"] = f"{url}/tools/search"
     if arguments.steps is not None:
         inner["hyperparameters"]["max_steps"] = arguments.steps
+    inner["hyperparameters"] |= dict(arguments.set)
     if arguments.start == "good":
         raw["warm_start"] |= {"training_file": "data/good.jsonl", "n_epochs": 3}
     raw["seed"] = arguments.seed
@@ -190,6 +191,13 @@ def _peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
+    return name, yaml.safe_load(value)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a model's folder or hub id, in place of job.yaml's")
@@ -201,6 +209,14 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=0, help="of training and sampling; the data stay the same")
     parser.add_argument("--steps", type=int, help="fewer or more updates than job.yaml says")
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        type=_setting,
+        action="append",
+        default=[],
+        help="another hyperparameter than job.yaml's, such as minibatches=1; may be given again",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the job and its results")
     return parser.parse_args()
 
