@@ -17,7 +17,18 @@ from pydantic import BaseModel
 from typer.core import TyperGroup
 
 from agentrft.cli.main import app
-from agentrft.spec import alarms, base_job, graders, hyperparameters, integrations, job, response_format, tools, tuning
+from agentrft.spec import (
+    alarms,
+    base_job,
+    engine,
+    graders,
+    hyperparameters,
+    integrations,
+    job,
+    response_format,
+    tools,
+    tuning,
+)
 
 FOLDER = Path(__file__).parents[1] / "docs/reference"
 MADE = "<!-- made by scripts/write_reference.py of {}: change those, and run `make docs` -->"
@@ -53,7 +64,7 @@ GROUPS: dict[str, list[type[BaseModel]]] = {
         job.JobSpec,
         job.WarmStartSpec,
         job.BaselineSpec,
-        job.EngineSpec,
+        engine.EngineSpec,
         response_format.ResponseFormat,
         response_format.JsonSchemaFormat,
         alarms.AlarmsSpec,

@@ -114,7 +114,7 @@ async def _decode(
             session.close()
         if setting.device.type == "cuda":
             before = torch.cuda.memory_allocated(setting.device)
-            engine.release_memory()
+            await engine.release_memory()
             released = before - torch.cuda.memory_allocated(setting.device)
             slots = load.sequences * bytes_per_slot(architecture.cache_shapes, load.longest, setting.dtype.itemsize)
             findings.check("decoding: share of the KV cache that stays", 1 - released / slots, at_most=0.1)

@@ -55,7 +55,7 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     ),
     "docs/benchmarks.md#benchmarks": Needs("Peers are installed into environments of their own", ""),  # hours
     "docs/benchmarks.md#on-a-gpu": Needs("A machine with one H100", "tests/benchmarks/test_gpu_check.py"),
-    "docs/engines.md#vllm": Needs("The server stays in an environment of its own", "tests/vllm/test_real_server.py"),
+    "docs/engines.md#vllm": Needs("A server that is there already", "tests/vllm/test_real_server.py"),
     "docs/getting-started.md#install": Needs("Python 3.11 or newer", "tests/dist/test_package.py"),
     "docs/getting-started.md#a-project": Runs(minutes=True),
     "docs/getting-started.md#look-before-you-train": Follows("docs/getting-started.md#a-project"),

@@ -78,7 +78,7 @@ async def test_the_model_alone_says_the_same_beside_adapters(shared_model: Calla
 
     async with running_engine(model, forward=keep_model(made)) as engine:
         before = await alone()
-        engine.release_memory()
+        await engine.release_memory()
         others = [
             converse(engine, random_ids(random.Random(seed), 30), seed=seed, adapter=adapter.on(made[0]))
             for seed, adapter in enumerate(three_adapters(model))

@@ -267,7 +267,7 @@ async def test_weights_do_not_change_under_an_open_session(model: TinyModel) -> 
             await engine.update_weights(lambda target: None, 1)
         assert (failure.value.kind, engine.policy_version) == ("busy", 0)
         with pytest.raises(EngineFailure, match="close them before the cache is released"):
-            engine.release_memory()
+            await engine.release_memory()
         session.close()
         await engine.update_weights(lambda target: None, 1)
         assert engine.policy_version == 1

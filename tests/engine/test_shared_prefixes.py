@@ -53,7 +53,7 @@ async def test_nothing_is_shared_with_what_was_released(
     model, prompt = shared_model(), random_ids(random.Random(7), 60)
     async with running_engine(model) as engine:
         before = await converse(engine, prompt, turns=2, seed=0)
-        engine.release_memory()
+        await engine.release_memory()
         if as_on_a_gpu:
             assert {keys.untyped_storage().nbytes() for keys in engine._cache.keys.values()} == {0}
         after = await converse(engine, prompt, turns=2, seed=0)

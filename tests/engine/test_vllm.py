@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agentrft.engine.base import EngineFailure
-from agentrft.engine.vllm import VllmEngine
+from agentrft.engine.vllm import Client, Server, VllmEngine
 from agentrft.errors import EndpointError
 from agentrft.job.checkpoint import save_weights
 from agentrft.learner import Policy
@@ -20,6 +20,14 @@ from tests.tiny_model import padded_logprobs, tiny_model
 PROMPT = [5, 6, 7, 8]
 
 
+def engine_at(
+    *urls: str, name: str = "tiny", headers: dict[str, str] | None = None, max_sequences: int = 1, sleeps: bool = False
+) -> VllmEngine:
+    """Of servers that are there."""
+    servers = [Server(Client(url, headers or {}), name) for url in urls]
+    return VllmEngine(servers, name, max_sequences=max_sequences, sleeps=sleeps)
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[StandIn]:
     async with StandIn(tiny_model().plain) as running:
@@ -28,7 +36,7 @@ async def server() -> AsyncIterator[StandIn]:
 
 @pytest.fixture
 async def engine(server: StandIn) -> AsyncIterator[VllmEngine]:
-    made = VllmEngine(server.url, "tiny", headers={"Authorization": "Bearer k"}, max_sequences=2)
+    made = engine_at(server.url, headers={"Authorization": "Bearer k"}, max_sequences=2)
     yield made
     await made.close()
 
@@ -219,7 +227,7 @@ async def test_a_server_that_tells_no_ids_or_log_probabilities_is_no_engine(
 
 
 async def test_a_context_that_is_too_long_is_told_as_such(server: StandIn) -> None:
-    engine = VllmEngine(server.url, "tiny", headers={}, max_sequences=1)
+    engine = engine_at(server.url, max_sequences=1)
     session = await engine.open()
     with pytest.raises(EngineFailure) as caught:
         await session.generate([1] * 5000, sampling())
@@ -237,7 +245,7 @@ async def test_no_more_sessions_are_open_than_may_be(engine: VllmEngine) -> None
 
 
 async def test_a_closed_engine_opens_nothing_and_leaves_no_adapter(server: StandIn, tmp_path: Path) -> None:
-    engine = VllmEngine(server.url, "tiny", headers={}, max_sequences=1)
+    engine = engine_at(server.url, max_sequences=1)
     folder, _ = adapter(tmp_path, seed=1)
     await engine.use_adapter(folder, 1)
     assert server.adapters
@@ -262,7 +270,7 @@ async def test_a_server_that_fits_is_proven(engine: VllmEngine, server: StandIn)
     [
         (True, {"top_p": 0.9}, "behind top_p"),
         (False, {"temperature": 0.7}, "log-probabilities of temperature 1, and the job samples at 0.7"),
-        (True, {"context_tokens": 9000}, "sequences have 4096 tokens, and the job's 9000"),
+        (True, {"context_tokens": 9000}, "have 4096 tokens, and the job's 9000"),
     ],
 )
 async def test_a_server_that_does_not_fit_is_told_with_a_remedy(
@@ -275,11 +283,11 @@ async def test_a_server_that_does_not_fit_is_told_with_a_remedy(
 
 
 async def test_another_model_or_no_server_is_told(server: StandIn) -> None:
-    other = VllmEngine(server.url, "large", headers={}, max_sequences=1)
+    other = engine_at(server.url, name="large", max_sequences=1)
     with pytest.raises(EndpointError, match="has no model 'large', but tiny"):
         await prove(other)
     await other.close()
-    nobody = VllmEngine("http://127.0.0.1:9", "tiny", headers={}, max_sequences=1)
+    nobody = engine_at("http://127.0.0.1:9", max_sequences=1)
     with pytest.raises(EndpointError, match="no vLLM server answers") as caught:
         await prove(nobody)
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" in caught.value.remedy
@@ -288,7 +296,7 @@ async def test_another_model_or_no_server_is_told(server: StandIn) -> None:
 
 async def test_neither_headers_nor_what_a_url_has_of_them_are_told(server: StandIn) -> None:
     url = server.url.replace("http://", "http://user:planted-password@")
-    engine = VllmEngine(url, "tiny", headers={"X-Key": "planted-key"}, max_sequences=1)
+    engine = engine_at(url, headers={"X-Key": "planted-key"}, max_sequences=1)
     server.fails_with = [401, 401]
     session = await engine.open()
     with pytest.raises(EngineFailure, match="out of order") as refused:
@@ -309,7 +317,7 @@ async def test_a_server_that_loads_no_adapters_is_told(tmp_path: Path) -> None:
     server = StandIn(tiny_model().plain)
     server.loads_adapters = False
     async with server:
-        engine = VllmEngine(server.url, "tiny", headers={}, max_sequences=1)
+        engine = engine_at(server.url, max_sequences=1)
         folder, _ = adapter(tmp_path, seed=1)
         with pytest.raises(EngineFailure, match="loads no adapters while it runs"):
             await engine.use_adapter(folder, 1)

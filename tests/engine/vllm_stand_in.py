@@ -25,6 +25,10 @@ class StandIn:
         answers_as: what the next answers say they were sampled with, whatever it was.
         applies_temperature: whether log-probabilities are those at the request's temperature.
         without: fields that are left out of choices.
+        loads_adapters: whether it was started so that it does.
+        is_developed: whether it was started with the routes that change weights and sleep.
+        weight_version: what it says of its weights.
+        asleep: whether it was told to sleep.
     """
 
     def __init__(self, model: torch.nn.Module, *, name: str = "tiny", max_model_len: int = 4096) -> None:
@@ -38,6 +42,10 @@ class StandIn:
         self.answers_as: str | None = None
         self.applies_temperature = True
         self.loads_adapters = True
+        self.is_developed = False
+        self.weight_version = "default"
+        self.asleep = False
+        self._first = {name: value.clone() for name, value in model.state_dict().items()}
         self.without: set[str] = set()
         self.pause_s = 0.0
         self.cancelled = 0
@@ -66,6 +74,15 @@ class StandIn:
         if self.loads_adapters:
             app.router.add_post("/v1/load_lora_adapter", self._load)
             app.router.add_post("/v1/unload_lora_adapter", self._unload)
+        app.router.add_get("/health", self._health)
+        if self.is_developed:
+            app.router.add_post("/collective_rpc", self._reload)
+            app.router.add_post("/reset_prefix_cache", self._reset)
+            app.router.add_post("/update_weight_version", self._name_weights)
+            app.router.add_get("/weight_info", self._weight_info)
+            app.router.add_post("/sleep", self._sleep)
+            app.router.add_post("/wake_up", self._wake)
+            app.router.add_get("/is_sleeping", self._is_sleeping)
         self._runner = aiohttp.web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
         listening = socket.socket()
@@ -79,6 +96,47 @@ class StandIn:
         if self._runner is not None:
             await self._runner.cleanup()
         self.adapters.clear()
+        self._model.load_state_dict(self._first)
+        self.weight_version, self.asleep = "default", False
+
+    async def _health(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response()
+
+    async def _reload(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        self.asked["reload"] += 1
+        body = await request.json()
+        assert body["method"] == "reload_weights"
+        file = Path(body["kwargs"]["weights_path"]) / "model.safetensors"
+        if not file.is_file():
+            return _refusal(500, f"no weights in {file.parent}")
+        async with self._one_at_a_time:
+            # Tied weights are written once.
+            self._model.load_state_dict(load_file(file), strict=False)
+        return aiohttp.web.json_response({"results": [None]})
+
+    async def _reset(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        self.asked["reset"] += 1
+        return aiohttp.web.json_response({"success": self.asked["reset"] != 1})
+
+    async def _name_weights(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
+        self.weight_version = (await request.json())["new_version"]
+        return aiohttp.web.json_response({"success": True})
+
+    async def _weight_info(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.json_response({"weight_version": self.weight_version})
+
+    async def _sleep(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        self.asked["sleep"] += 1
+        self.asleep = True
+        return aiohttp.web.json_response({"status": "sleeping"})
+
+    async def _wake(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        self.asked["wake"] += 1
+        self.asleep = False
+        return aiohttp.web.json_response({"status": "awake"})
+
+    async def _is_sleeping(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.json_response({"is_sleeping": self.asleep})
 
     async def _models(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
         own = [self._name, *self.adapters]
@@ -101,6 +159,7 @@ class StandIn:
     async def _completions(self, request: aiohttp.web.Request) -> aiohttp.web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
+        assert not self.asleep, "a server that sleeps generates nothing"
         if self.pause_s:
             try:
                 await asyncio.sleep(self.pause_s)

@@ -1,5 +1,7 @@
 """A job whose rollouts a vLLM server samples: the same job but for `engine`."""
 
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,13 @@ import pytest
 import torch
 
 from agentrft.errors import EndpointError, Interrupted, JobFailedError, UserError
-from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
+from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job, vllm_servers
 from agentrft.job.check import check_job
 from agentrft.models import resolve_model
 from agentrft.models.load import load_model
 from agentrft.spec import load_job
 from agentrft.store import JobStore, read_rollouts
+from tests.engine.test_vllm_process import PROGRAM, is_alive, until
 from tests.engine.vllm_stand_in import StandIn
 from tests.job.tiny_job import write_job
 from tests.traffic.chaos_server import ChaosServer
@@ -65,6 +68,59 @@ async def test_a_job_is_trained_through_a_server_that_is_given_each_version(tiny
     assert list(adapters.iterdir()) == [], "what was written for the server is gone"
     stored = b"".join(file.read_bytes() for file in (tmp_path / "runs").rglob("*") if file.is_file())
     assert b"Bearer planted" not in stored
+
+
+async def test_all_weights_are_trained_through_a_server_that_reads_each_version(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "weights"
+    server = stand_in(tiny_model)
+    server.is_developed = True
+    async with ChaosServer() as tools, server:
+        path = write_job(
+            tmp_path,
+            tiny_model,
+            tools.url,
+            engine=engine(server, adapters=str(folder), sleep=True),
+            hyperparameters={"batch_size": 2, "max_steps": 2, "lora_rank": "full"},
+        )
+        store, job_id = await ran(path)
+    steps = [row for row in store.metrics(job_id) if row["phase"] == "train"]
+    assert len(steps) == 2 and any(row["groups_trained"] for row in steps)
+    assert all(row["logprob_gap_mean"] < 1e-3 and row["infra_failure_share"] == 0 for row in steps)
+    assert server.asked["reload"] >= 3 and server.asked["sleep"] == server.asked["wake"] == 2
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_job_starts_its_server_and_ends_it(tiny_model: Path, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    command = f"{shlex.join(PROGRAM)} serve --record {record}"
+    async with ChaosServer() as tools:
+        path = write_job(
+            tmp_path,
+            tiny_model,
+            tools.url,
+            engine={"type": "vllm", "command": command, "model": "tiny"},
+            baseline={"enabled": False},
+            hyperparameters={"batch_size": 2, "max_steps": 1},
+        )
+        store, job_id = await ran(path)
+    assert [row["step"] for row in store.metrics(job_id) if row["phase"] == "train"] == [1]
+    (start,) = [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+    words = start["arguments"]
+    assert words[:2] == ["serve", str(tiny_model)] and words[words.index("--max-lora-rank") + 1] == "8"
+    await until(lambda: not is_alive(start["pid"]))
+    assert list((tmp_path / "runs").glob("vllm-*.log"))
+
+
+async def test_a_job_without_a_server_says_how_to_have_one(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_job(tmp_path, tiny_model, "http://127.0.0.1:9/", engine={"type": "vllm"})
+    monkeypatch.setattr(vllm_servers, "installed_command", lambda: ())
+    with pytest.raises(UserError, match="none was installed") as told:
+        await ran(path)
+    assert "agentrft engines install vllm" in told.value.remedy
 
 
 async def test_a_stopped_job_goes_on_with_the_same_server(tiny_model: Path, tmp_path: Path) -> None:
@@ -130,15 +186,14 @@ async def test_a_server_that_dies_in_mid_step_costs_time_alone(tiny_model: Path,
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": {"type": "vllm"}}, "takes the url of its server"),
+        ({"engine": {"type": "vllm", "url": "http://h", "command": "vllm serve"}}, "not url and command"),
+        ({"engine": {"type": "vllm", "command": "vllm 'serve"}}, "no command that a shell takes"),
+        ({"engine": {"type": "vllm", "urls": ["http://h", "http://h"]}}, "there twice"),
+        ({"engine": {"type": "vllm", "urls": ["http://a", "http://me:word@h"]}}, "belongs into headers"),
         ({"engine": {"url": "http://h"}}, "url is not a setting of an engine of type 'embedded'"),
         ({"engine": {"type": "vllm", "url": "http://h", "kv_cache_mb": 9}}, "kv_cache_mb is not a setting"),
         ({"engine": {"type": "vllm", "url": "127.0.0.1:8000"}}, "engine.url"),
         ({"engine": {"type": "vllm", "url": "http://h"}, "deterministic": True}, "`deterministic` is refused"),
-        (
-            {"engine": {"type": "vllm", "url": "http://h"}, "hyperparameters": {"lora_rank": "full"}},
-            "lora_rank may not be 'full'",
-        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(

@@ -280,7 +280,9 @@ def test_code_in_the_servers_name_is_refused_unless_it_was_allowed(tmp_path: Pat
         for engine, what in [
             ({"type": "vllm", "url": "http://localhost:9"}, "not allowed here"),
             ({"type": "vllm", "url": "http://127.0.0.1:9", "adapters": "/x"}, "folder of the server's"),
-            ({"type": "vllm"}, "takes the url of its server"),
+            ({"type": "vllm"}, "engine.url"),
+            ({"type": "vllm", "command": "touch /tmp/x"}, "runs on the server's machine"),
+            ({"type": "vllm", "urls": ["http://127.0.0.1:9"]}, "several servers"),
         ]:
             with pytest.raises(openai.BadRequestError, match=what):
                 client.fine_tuning.jobs.create(

@@ -12,7 +12,7 @@ import torch
 
 from agentrft.engine import Sampling
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
-from agentrft.engine.vllm import VllmEngine
+from agentrft.engine.vllm import Client, Server, VllmEngine
 from agentrft.errors import EndpointError
 from agentrft.job import NoProgress, Stop, create_job, run_job
 from agentrft.job.checkpoint import save_weights
@@ -62,7 +62,7 @@ def sampling(tokens: int = 12, temperature: float = 1.0) -> Sampling:
 
 
 def engine_of(server: VllmServer) -> VllmEngine:
-    return VllmEngine(server.url, MODEL, headers={}, max_sequences=8)
+    return VllmEngine([Server(Client(server.url, {}), MODEL)], MODEL, max_sequences=8)
 
 
 async def test_each_version_says_what_our_own_engine_says_and_log_probabilities_agree(

@@ -7,6 +7,7 @@ import typer
 from agentrft import __version__
 from agentrft.cli.check import check
 from agentrft.cli.dashboard import dashboard
+from agentrft.cli.engines import engines
 from agentrft.cli.errors import Commands
 from agentrft.cli.export import export
 from agentrft.cli.grade import grade
@@ -57,6 +58,7 @@ app.command("report")(report)
 app.command("export")(export)
 app.command("serve")(serve)
 app.add_typer(keys, name="keys")
+app.add_typer(engines, name="engines")
 named_models = typer.Typer(invoke_without_command=True)
 named_models.callback()(models)
 named_models.command("add")(add_model)

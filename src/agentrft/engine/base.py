@@ -89,7 +89,7 @@ class Engine(Protocol):
         """
         ...
 
-    def release_memory(self) -> None:
+    async def release_memory(self) -> None:
         """Give back what memory it can until the next session, and forget all prefixes.
 
         Raises:

@@ -139,7 +139,7 @@ class EmbeddedEngine:
     async def prove(self, *, temperature: float, top_p: float, context_tokens: int) -> None:
         """Nothing: see `Engine.prove`."""
 
-    def release_memory(self) -> None:
+    async def release_memory(self) -> None:
         """Forget all prefixes, and give the cache's memory to whatever comes before the next rollout.
 
         Raises:

@@ -20,10 +20,13 @@ from agentrft.engine.vllm import VllmEngine
 from agentrft.errors import JobFailedError
 from agentrft.job.checkpoint import save_weights
 from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
+from agentrft.job.vllm_servers import make_servers, served_as
 from agentrft.learner import Policy
+from agentrft.models.catalog import ModelSource
 from agentrft.models.forward import Forward
 from agentrft.spec import JobSpec, ResolvedHyperparameters
-from agentrft.store.layout import ADAPTER
+from agentrft.store.layout import ADAPTER, MODEL
+from agentrft.traffic import Notify
 
 
 class WeightPublisher(Protocol):
@@ -62,8 +65,8 @@ class InProcess:
         """Nothing: see `WeightPublisher`."""
 
 
-class AdapterFiles:
-    """The engine's server loads each version's adapter from a folder that it can read.
+class WeightFiles:
+    """The engine's servers load each version from a folder that they can read: its adapter, or all weights.
 
     Args:
         folder: where these are written; None for the system's own place for what is temporary.
@@ -76,7 +79,7 @@ class AdapterFiles:
         self._executor = executor
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="agentrft-adapters-", dir=folder)).absolute()
+        self._folder = Path(tempfile.mkdtemp(prefix="agentrft-weights-", dir=folder)).absolute()
         # Servers often run as another user.
         self._folder.chmod(0o755)
         self._last: Path | None = None
@@ -89,7 +92,10 @@ class AdapterFiles:
         folder.mkdir()
         await asyncio.get_running_loop().run_in_executor(self._executor, save_weights, folder, self._policy)
         try:
-            await self._engine.use_adapter(folder / ADAPTER, version)
+            if self._policy.lora_rank is not None:
+                await self._engine.use_adapter(folder / ADAPTER, version)
+            else:
+                await self._engine.use_weights(folder / MODEL, version)
         except EngineFailure as error:
             raise JobFailedError(
                 f"version {version} of the policy does not reach its engine: {error}",
@@ -109,17 +115,24 @@ def make_backend(
     hyperparameters: ResolvedHyperparameters,
     model: PreTrainedModel,
     *,
+    source: ModelSource,
     device: torch.device,
     engine_device: torch.device,
     executor: ThreadPoolExecutor,
+    notify: Notify,
 ) -> Backend:
     """For the job's `engine.type`.
 
     Args:
         model: on its device, with planned attention.
+        source: where its files are.
         device: of the policy.
         engine_device: of an engine in this process.
         executor: the one thread that computes.
+        notify: told of an engine's trouble.
+
+    Raises:
+        UserError: the engine that the job names is not there.
     """
     make_policy = partial(
         Policy,
@@ -131,12 +144,12 @@ def make_backend(
     if spec.engine.type == "vllm":
         policy = make_policy(generates=False)
         served = VllmEngine(
-            str(spec.engine.url),
-            spec.engine.model or spec.model,
-            headers=spec.engine.headers,
+            make_servers(spec, hyperparameters, source, dtype=model.dtype, notify=notify),
+            served_as(spec),
             max_sequences=spec.engine.max_concurrent_rollouts,
+            sleeps=spec.engine.sleep,
         )
-        return Backend(policy, served, AdapterFiles(served, policy, spec.engine.adapters, executor))
+        return Backend(policy, served, WeightFiles(served, policy, spec.engine.adapters, executor))
     apart = engine_device != device or hyperparameters.max_off_policy_steps > 0
     policy = make_policy(engine_device=engine_device if apart else None)
     engine = EmbeddedEngine(

@@ -209,9 +209,11 @@ class Runtime(ModelRuntime):
             self.spec,
             self.hyperparameters,
             self.load(),
+            source=self.source,
             device=self.device,
             engine_device=self.engine_device,
             executor=self.executor,
+            notify=self.notices,
         )
 
     async def close(self) -> None:

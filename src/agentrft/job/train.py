@@ -146,7 +146,7 @@ class Trainer:
             await self._source.begin(step + 1)
         else:
             # The caches are the old policy's, and the update may need the memory.
-            runtime.engine.release_memory()
+            await runtime.engine.release_memory()
         plan = self._learner.plan(trainable, self._replay.rows(step, runtime.hyperparameters.replay_rollouts))
         trained = [group.kept for group in kept]
         note_advantages(trained, plan)

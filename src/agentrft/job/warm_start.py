@@ -135,7 +135,7 @@ class _WarmStart:
         tasks = [replace(task, temperature=temperatures[task.index % len(temperatures)]) for task in tasks]
         collector = Collector(runtime, progress=self._progress, stop=self._stop, store=self._store, job_id=self._job_id)
         rollouts = await collector.collect(WARM_ROLLOUTS, number, tasks, unit=spec.rollouts_per_sample)
-        runtime.engine.release_memory()
+        await runtime.engine.release_memory()
         path = rollouts_file(self._folder, WARM_ROLLOUTS, number)
         write_rollouts(path, [rollout_row(rollout.as_dict(), phase=WARM_ROLLOUTS) for rollout in rollouts])
         await self._store.artifacts.aside(self._store.artifacts.push, path)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, HttpUrl, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
 from agentrft.spec.base_job import BaseJobSpec
+from agentrft.spec.engine import EngineSpec
 from agentrft.spec.graders import MAX_SCORE, GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
 from agentrft.spec.response_format import ResponseFormat
@@ -90,56 +91,6 @@ class BaselineSpec(SpecModel):
         if self.samples != "auto":
             return min(rows, self.samples)
         return min(rows, max(LEAST_BASELINE_SAMPLES, -(-rows * rollouts // self.rollouts_per_sample)))
-
-
-# What only an engine in the job's own process has, and only a server.
-EMBEDDED_FIELDS = ("device", "max_batch_size", "prefill_tokens_per_step", "kv_cache_mb")
-VLLM_FIELDS = ("url", "model", "headers", "adapters")
-
-
-class EngineSpec(SpecModel):
-    """What generates, and its limits.
-
-    Attributes:
-        type: "embedded" generates in the job's own process; "vllm" by a server that is there already.
-        url: of the vLLM server, such as http://127.0.0.1:8000.
-        model: as the server calls the job's model; its name in the job without it.
-        headers: sent with every request; `${NAME}` in a value is read from the environment. Never stored, shown or
-            logged.
-        adapters: folder in which the server finds each version's adapter; it must see it under the same path. Without
-            it one of this machine's temporary ones.
-        device: where it generates, such as `cpu` or `cuda:1`; "auto" is where the policy is trained. On another device
-            it has a copy of the model.
-        max_concurrent_rollouts: rollouts that hold a KV cache at once.
-        max_batch_size: sequences in one decode pass.
-        prefill_tokens_per_step: tokens of prompts and tool results that one pass computes.
-        turn_timeout_s: deadline of one turn's generation in seconds, waiting included.
-        kv_cache_mb: what all KV caches together may take, in MB; "auto" is a quarter of the memory of the device. Where
-            it does not hold `max_concurrent_rollouts` of them, fewer rollouts run at once.
-    """
-
-    type: Literal["embedded", "vllm"] = "embedded"
-    url: HttpUrl | None = Field(default=None, repr=False)
-    model: Annotated[str, Field(min_length=1)] | None = None
-    headers: dict[str, str] = Field(default_factory=dict, repr=False)
-    adapters: Path | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$")] = "auto"
-    max_concurrent_rollouts: Annotated[int, Field(ge=1)] = 64
-    max_batch_size: Annotated[int, Field(ge=1)] = 64
-    prefill_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
-    turn_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    kv_cache_mb: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-
-    @model_validator(mode="after")
-    def _fields_are_of_the_type(self) -> Self:
-        others = EMBEDDED_FIELDS if self.type == "vllm" else VLLM_FIELDS
-        fields = type(self).model_fields
-        given = [name for name in others if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
-        if given:
-            raise ValueError(f"{given[0]} is not a setting of an engine of type '{self.type}'")
-        if self.type == "vllm" and self.url is None:
-            raise ValueError("an engine of type 'vllm' takes the url of its server")
-        return self
 
 
 class JobSpec(BaseJobSpec):
@@ -227,8 +178,6 @@ class JobSpec(BaseJobSpec):
 
     @model_validator(mode="after")
     def _engine_fits(self) -> "JobSpec":
-        if self.engine.type == "vllm" and self.hyperparameters.lora_rank == "full":
-            raise ValueError("engine.type: vllm loads adapters, so that hyperparameters.lora_rank may not be 'full'")
         if self.engine.type == "vllm" and self.deterministic:
             raise ValueError(
                 "engine.type: what vllm samples depends on what it batches, so that `deterministic` is refused"

@@ -58,7 +58,7 @@ async def _update_s(runtime: Runtime, groups: Sequence[TrainingGroup], per_step:
     if not groups:
         return 0.0
     learner = runtime.new_learner(learning_rate=NO_CHANGE, warm_up_steps=1, decay_steps=2)
-    runtime.engine.release_memory()
+    await runtime.engine.release_memory()
     started = time.perf_counter()
     await runtime.learn(learner, learner.update, learner.plan(groups))
     trained = sum(len(group.rewards) for group in groups)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agentrft.engine.vllm.installed import installed_command
 from agentrft.errors import UserError
 from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIELDS, fill_secrets, has_hidden
 from agentrft.models.local_files import known_variables
@@ -40,6 +41,12 @@ OF_THE_API = (
     "method",
     "rft",
 )
+# Of an engine, what reaches into the server's machine or is asked in its name.
+OF_THE_SERVER = {
+    "adapters": "a folder of the server's is",
+    "command": "what runs on the server's machine is",
+    "urls": "several servers are",
+}
 # What Azure's clients send, about machines of theirs.
 OF_AZURE = ("trainingType",)
 # Ours, beside the API's: through the SDK as `extra_body`.
@@ -218,8 +225,13 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
         ApiError: with what was refused.
     """
     expand_variables(dict(job), "job", allowed=settings.allowed_env)
-    if (job.get("engine") or {}).get("adapters"):
-        message = "engine.adapters: a folder of the server's is not for a request to name; leave it out."
+    for field, what in OF_THE_SERVER.items():
+        if (job.get("engine") or {}).get(field):
+            message = f"engine.{field}: {what} not for a request to name; leave it out."
+            raise ApiError(400, message, param="engine", code="invalid_value")
+    engine = job.get("engine") or {}
+    if engine.get("type") == "vllm" and not engine.get("url") and not installed_command():
+        message = "engine.url: the address of a vLLM server is needed; none was installed here."
         raise ApiError(400, message, param="engine", code="invalid_value")
     for part in parts_of(job):
         if not settings.allow_code:

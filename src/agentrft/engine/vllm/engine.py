@@ -1,0 +1,189 @@
+"""Generates by vLLM servers: one, or several of the same model, of which a rollout stays with one."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from agentrft.engine.base import EngineFailure, Generation, Sampling
+from agentrft.engine.vllm.proof import prove
+from agentrft.engine.vllm.server import Server
+from agentrft.engine.vllm.weights import Adapter, FullWeights, ServedWeights
+from agentrft.errors import EndpointError
+
+# For a server that is away when it is to load weights.
+AWAY_S = 600.0
+
+
+class VllmSession:
+    """One rollout's context; its server finds the keys and values by the tokens."""
+
+    def __init__(self, engine: "VllmEngine", server: Server) -> None:
+        self._engine = engine
+        self._server = server
+        self._context: list[int] = []
+        self._closed = False
+
+    async def generate(self, new_ids: list[int], sampling: Sampling) -> Generation:
+        """See `Session.generate`. Cancelling the call ends the request, and with it the server's work on it."""
+        if self._closed:
+            raise EngineFailure("closed", "this session was closed")
+        if not self._context and not new_ids:
+            raise EngineFailure("empty", "a turn needs at least one token of context")
+        self._context += new_ids
+        generation = await self._engine._sample(self._server, self._context, sampling)
+        self._context += generation.token_ids
+        return generation
+
+    def restart(self) -> None:
+        self._context = []
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._engine._release(self._server)
+
+
+class VllmEngine:
+    """Each policy version is loaded by every server before any samples from it.
+
+    Args:
+        servers: of the same model.
+        model: as they call it.
+        max_sequences: sessions that are open at once, on all of them.
+        sleeps: whether the servers give their memory back between rollouts.
+
+    Attributes:
+        policy_version: of what it samples from.
+        busy_s: seconds in which it had something to generate.
+        away_s: for how long it waits for a server that is to load weights.
+    """
+
+    def __init__(self, servers: Sequence[Server], model: str, *, max_sequences: int, sleeps: bool = False) -> None:
+        self._servers = list(servers)
+        self._model = model
+        self._places = asyncio.Semaphore(max_sequences)
+        self._in_flight = 0
+        self._busy_since = 0.0
+        self._busy_s = 0.0
+        self._sleeps = sleeps
+        self._asleep = False
+        self._waking = asyncio.Lock()
+        self._closed = False
+        self.away_s = AWAY_S
+        self.policy_version = 0
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Tokens and requests since it was made."""
+        return sum((server.counters for server in self._servers), Counter[str]())
+
+    @property
+    def busy_s(self) -> float:
+        running = time.perf_counter() - self._busy_since if self._in_flight else 0.0
+        return self._busy_s + running
+
+    async def open(self) -> VllmSession:
+        """Wait for a place, and take it with the server that has the fewest sessions.
+
+        Raises:
+            EngineFailure: the engine was closed.
+        """
+        await self._places.acquire()
+        if self._closed:
+            self._places.release()
+            raise EngineFailure("stopped", "the engine was closed")
+        server = min(self._servers, key=lambda one: one.sessions)
+        server.sessions += 1
+        return VllmSession(self, server)
+
+    async def use_adapter(self, folder: Path, policy_version: int) -> None:
+        """Sample from this adapter from now on. No session may be open.
+
+        Args:
+            folder: in PEFT's format, where the servers can read it too; it must stay until the next one is used.
+
+        Raises:
+            EngineFailure: sessions are open, or a server does not take the adapter, or stays away.
+        """
+        await self._use(Adapter(folder, policy_version), policy_version)
+
+    async def use_weights(self, folder: Path, policy_version: int) -> None:
+        """Sample from these weights from now on, as `use_adapter` does.
+
+        Args:
+            folder: as `save_pretrained` writes it; it must stay until the next one is used.
+        """
+        await self._use(FullWeights(self._model, folder, policy_version), policy_version)
+
+    async def release_memory(self) -> None:
+        """Let the servers sleep, where the job says that they share the memory; they wake for the next turn.
+
+        Raises:
+            EngineFailure: sessions are open.
+        """
+        self._refuse_open("before the servers sleep")
+        if self._sleeps and not self._asleep:
+            self._asleep = True
+            await asyncio.gather(*(server.sleep() for server in self._servers))
+
+    async def prove(self, *, temperature: float, top_p: float, context_tokens: int) -> None:
+        """See that the servers are such that this job can train with them; those that are ours are started.
+
+        Raises:
+            EndpointError: one does not start, cannot be reached, has not the model, not the room, or tells other
+                log-probabilities than a policy gradient needs.
+        """
+        try:
+            await asyncio.gather(*(server.keeper.start() for server in self._servers))
+            await self._wake()
+        except EngineFailure as error:
+            raise EndpointError(str(error), "Run the command by hand to see why, or mend engine.command.") from error
+        for server in self._servers:
+            await prove(
+                server.client,
+                self._model,
+                temperature=temperature,
+                top_p=top_p,
+                context_tokens=context_tokens,
+                sleeps=self._sleeps,
+            )
+
+    async def close(self) -> None:
+        """Stop; servers that are not ours stay."""
+        self._closed = True
+        await asyncio.gather(*(server.close() for server in self._servers))
+
+    async def _use(self, weights: ServedWeights, policy_version: int) -> None:
+        self._refuse_open("before the weights change")
+        await self._wake()
+        await asyncio.gather(*(server.use(weights, within_s=self.away_s) for server in self._servers))
+        self.policy_version = policy_version
+
+    async def _wake(self) -> None:
+        async with self._waking:
+            if self._asleep:
+                await asyncio.gather(*(server.wake(within_s=self.away_s) for server in self._servers))
+                self._asleep = False
+
+    async def _sample(self, server: Server, context: list[int], sampling: Sampling) -> Generation:
+        if self._asleep:
+            await self._wake()
+        if not self._in_flight:
+            self._busy_since = time.perf_counter()
+        self._in_flight += 1
+        try:
+            return await server.sample(context, sampling, self.policy_version)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._busy_s += time.perf_counter() - self._busy_since
+
+    def _refuse_open(self, when: str) -> None:
+        if count := sum(server.sessions for server in self._servers):
+            raise EngineFailure("busy", f"{count} sessions are open; close them {when}")
+
+    def _release(self, server: Server) -> None:
+        server.sessions -= 1
+        self._places.release()

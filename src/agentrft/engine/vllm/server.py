@@ -1,0 +1,185 @@
+"""One vLLM server, as the engine sees it: its weights, and turns that are asked for until they are answered."""
+
+import asyncio
+import math
+import time
+from collections import Counter
+from typing import Any
+
+from agentrft.engine.base import EngineFailure, Generation, Sampling
+from agentrft.engine.vllm.client import ASKING_TIMEOUT_S, Attempts, Client
+from agentrft.engine.vllm.keeper import Keeper
+from agentrft.engine.vllm.process import ServerProcess
+from agentrft.engine.vllm.weights import Original, ServedWeights
+from agentrft.traffic import Notify, notify_nobody
+
+HANG_S = 120.0
+
+
+class Server:
+    """Generating has no effects beside its answer, so what does not come through is asked for again, within the turn's
+    deadline: a server that restarts costs nothing but time, and is given its weights anew.
+
+    Args:
+        model: as the server calls the model that is trained.
+        process: what runs the server, if that is ours to run.
+        hang_s: for how long it may neither answer nor get on with its work before something is done about it.
+        notify: told of trouble.
+
+    Attributes:
+        client: what asks it.
+        keeper: what watches over it.
+        in_flight: requests for turns that it has not answered.
+        sessions: that are open with it.
+        counters: tokens and requests since it was made.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        model: str,
+        *,
+        process: ServerProcess | None = None,
+        hang_s: float = HANG_S,
+        notify: Notify = notify_nobody,
+    ) -> None:
+        self.client = client
+        self.in_flight = 0
+        self.sessions = 0
+        self.keeper = Keeper(client, process, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
+        self.counters: Counter[str] = Counter()
+        self._weights: ServedWeights = Original(model)
+        self._loading = asyncio.Lock()
+        self._notify = notify
+
+    async def use(self, weights: ServedWeights, *, within_s: float) -> None:
+        """Sample from these from now on.
+
+        Raises:
+            EngineFailure: it does not take them, or stays away for so long.
+        """
+        await self.keeper.start()
+        before, self._weights = self._weights, weights
+        attempts = Attempts(time.perf_counter() + within_s)
+        while not await self._load():
+            if not attempts.left_s:
+                raise EngineFailure("unreachable", f"no vLLM server answers at {self.client.shown_url}")
+            await asyncio.sleep(attempts.next_pause_s())
+        if before.model != weights.model:
+            # What the server keeps of old ones is the server's affair, and no reason to fail.
+            await before.forget(self.client)
+
+    async def sample(self, context: list[int], sampling: Sampling, policy_version: int) -> Generation:
+        """A turn behind this context.
+
+        Raises:
+            EngineFailure: it was refused, sampled by other weights, or not answered within its deadline.
+        """
+        await self.keeper.start()
+        answer = await self._until_answered(context, sampling, Attempts(time.perf_counter() + sampling.deadline_s))
+        self.counters["requests"] += 1
+        tokens, logprobs = _read(answer)
+        self.counters["tokens_sampled"] += len(tokens)
+        reason = "stop" if tokens[-1] in sampling.stop_ids else "length"
+        return Generation(tokens, logprobs, reason, policy_version)
+
+    async def sleep(self) -> None:
+        """Have it give back the memory of its caches, and move its weights to the machine's. Where it does not, that
+        is told, and all goes on with less memory.
+        """
+        status, answer = await self.client.request("/sleep?level=1", {}, ASKING_TIMEOUT_S)
+        # One that is away has no memory, and is awake when it comes back.
+        if status not in (0, 200):
+            said = self.client.said(answer)
+            self._notify("warning", f"the vLLM server at {self.client.shown_url} does not sleep: {status}: {said}")
+
+    async def wake(self, *, within_s: float) -> None:
+        """Have it take its memory again.
+
+        Raises:
+            EngineFailure: it does not, for so long.
+        """
+        attempts = Attempts(time.perf_counter() + within_s)
+        status, answer = await self.client.request("/wake_up", {}, ASKING_TIMEOUT_S)
+        while status != 200:
+            self._refuse_dead()
+            if not attempts.left_s:
+                raise EngineFailure("sleep", f"the vLLM server does not wake up: {self.client.said(answer)}")
+            await asyncio.sleep(attempts.next_pause_s())
+            status, answer = await self.client.request("/wake_up", {}, ASKING_TIMEOUT_S)
+
+    async def close(self) -> None:
+        """Let it forget what is ours, and end it if it is ours."""
+        await self._weights.forget(self.client)
+        await self.keeper.close()
+        await self.client.close()
+
+    async def _until_answered(self, context: list[int], sampling: Sampling, attempts: Attempts) -> dict[str, Any]:
+        while True:
+            self._refuse_dead()
+            if not attempts.left_s:
+                raise EngineFailure("timeout", f"the turn did not end within {sampling.deadline_s} s")
+            body = completion(self._weights.model, context, sampling)
+            self.in_flight += 1
+            try:
+                status, answer = await self.client.request("/v1/completions", body, attempts.left_s)
+            finally:
+                self.in_flight -= 1
+            if status == 200 and isinstance(answer, dict):
+                if await self._weights.confirm(self.client, answer):
+                    self.keeper.works()
+                    return answer
+                await self._load()
+            elif status == 404 and self._weights.is_given:
+                # A server that was started anew does not know it.
+                await self._load()
+            elif 400 <= status < 500 and status not in (408, 429):
+                kind = "context" if "maximum context length" in str(answer) else "refused"
+                raise EngineFailure(kind, f"vLLM answered {status}: {self.client.said(answer)}")
+            self.counters["repeated"] += 1
+            await asyncio.sleep(attempts.next_pause_s())
+
+    async def _load(self) -> bool:
+        self._refuse_dead()
+        async with self._loading:
+            return await self._weights.load(self.client)
+
+    def _refuse_dead(self) -> None:
+        if self.keeper.gave_up is not None:
+            raise self.keeper.gave_up
+
+
+def completion(model: str, context: list[int], sampling: Sampling) -> dict[str, Any]:
+    """The request for a turn."""
+    # Without the seed: a request with one is sampled apart from the others, and vLLM's CPU build dies of it.
+    return {
+        "model": model,
+        "prompt": context,
+        "add_special_tokens": False,
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        # What a model's own generation config asks for would be another policy.
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "stop_token_ids": sorted(sampling.stop_ids),
+        "ignore_eos": True,
+        "logprobs": 0,
+        "return_token_ids": True,
+    }
+
+
+def _read(answer: dict[str, Any]) -> tuple[list[int], list[float]]:
+    """Token ids, and the log-probability of each."""
+    try:
+        choice = answer["choices"][0]
+        tokens = [int(token) for token in choice["token_ids"]]
+        logprobs = [float(value) for value in choice["logprobs"]["token_logprobs"]]
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise EngineFailure(
+            "answer", "vLLM's answer has no token ids or log-probabilities; it takes version 0.10.2 or a later one"
+        ) from None
+    if len(tokens) != len(logprobs) or not tokens or not all(map(math.isfinite, logprobs)):
+        raise EngineFailure("answer", f"vLLM gave {len(tokens)} tokens and {len(logprobs)} log-probabilities")
+    return tokens, logprobs

@@ -1,0 +1,149 @@
+"""Several vLLM servers for one job, weights that are replaced whole, and servers that sleep."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agentrft.engine.base import EngineFailure
+from agentrft.errors import EndpointError
+from agentrft.job.checkpoint import save_weights
+from agentrft.learner import Policy
+from tests.engine.sessions import sampling
+from tests.engine.test_vllm import PROMPT, adapter, engine_at
+from tests.engine.vllm_stand_in import StandIn
+from tests.tiny_model import padded_logprobs, tiny_model
+
+
+@pytest.fixture
+async def developed() -> AsyncIterator[StandIn]:
+    """A server whose weights may be replaced, and that may sleep."""
+    server = StandIn(tiny_model().plain)
+    server.is_developed = True
+    async with server:
+        yield server
+
+
+def weights(folder: Path, change: float) -> tuple[Path, Policy]:
+    """All of a tiny model's, each changed by as much."""
+    policy = Policy(tiny_model().planned, lora_rank=None, seed=0, generates=False)
+    policy.load_master_state({name: value * change for name, value in policy.master_state().items()})
+    save_weights(folder, policy)
+    return folder / "model", policy
+
+
+async def test_rollouts_are_dealt_out_and_stay_with_their_server(tmp_path: Path) -> None:
+    model = tiny_model()
+    async with StandIn(model.plain) as first, StandIn(tiny_model().plain) as second:
+        engine = engine_at(first.url, second.url, max_sequences=8)
+        folder, _ = adapter(tmp_path, seed=1)
+        await engine.use_adapter(folder, 1)
+        assert first.adapters.keys() == second.adapters.keys() != set()
+        sessions = [await engine.open() for _ in range(6)]
+        for turn in range(3):
+            await asyncio.gather(*(one.generate([number, turn + 4], sampling()) for number, one in enumerate(sessions)))
+        assert len(first.bodies) == len(second.bodies) == 9
+        beginnings = [{body["prompt"][0] for body in server.bodies} for server in (first, second)]
+        assert all(len(one) == 3 for one in beginnings) and not beginnings[0] & beginnings[1]
+        sessions[0].close()
+        (await engine.open()).close()
+        assert engine.counters["requests"] == 18
+        with pytest.raises(EngineFailure, match="5 sessions are open"):
+            await engine.use_adapter(folder, 2)
+        for session in sessions[1:]:
+            session.close()
+        await engine.close()
+        assert not first.adapters and not second.adapters
+
+
+async def test_one_of_several_that_does_not_fit_is_named() -> None:
+    async with StandIn(tiny_model().plain) as first, StandIn(tiny_model().plain, max_model_len=64) as second:
+        engine = engine_at(first.url, second.url)
+        with pytest.raises(EndpointError, match=f"{second.url} have 64 tokens"):
+            await engine.prove(temperature=1.0, top_p=1.0, context_tokens=512)
+        await engine.close()
+
+
+async def test_each_version_samples_with_weights_of_its_own(developed: StandIn, tmp_path: Path) -> None:
+    engine = engine_at(developed.url)
+    said = []
+    for version, change in ((1, 1.2), (2, 0.7)):
+        folder, _ = weights(tmp_path / str(version), change)
+        await engine.use_weights(folder, version)
+        session = await engine.open()
+        turn = await session.generate(PROMPT, sampling(max_tokens=6))
+        session.close()
+        (row,) = padded_logprobs(developed._model, [[*PROMPT, *turn.token_ids]], 1.0)
+        assert turn.logprobs[0] == pytest.approx(row[len(PROMPT) - 1][turn.token_ids[0]].item(), abs=1e-4)
+        assert turn.policy_version == version
+        said.append(turn.logprobs[0])
+    assert said[0] != said[1]
+    assert developed.asked["reload"] == 3, "once more where the cache was not dropped at first"
+    await engine.use_weights(folder, 2)
+    assert developed.asked["reload"] == 3, "what it has is not loaded again"
+    await engine.close()
+
+
+async def test_a_server_that_was_started_anew_is_given_its_weights_again(developed: StandIn, tmp_path: Path) -> None:
+    engine = engine_at(developed.url)
+    folder, _ = weights(tmp_path, 1.5)
+    await engine.use_weights(folder, 1)
+    session = await engine.open()
+    before = await session.generate(PROMPT, sampling(temperature=0.0))
+    loads = developed.asked["reload"]
+    # Between two turns, so that no request fails and nothing else tells.
+    await developed.stop()
+    await developed.start()
+    session.restart()
+    again = await session.generate(PROMPT, sampling(temperature=0.0))
+    assert again == before, "what its first weights said is not taken for ours"
+    assert developed.asked["reload"] == loads + 1 and engine.counters["repeated"] == 1
+    session.close()
+    await engine.close()
+
+
+async def test_a_server_whose_weights_cannot_be_replaced_is_told_how_to_start(tmp_path: Path) -> None:
+    async with StandIn(tiny_model().plain) as server:
+        engine = engine_at(server.url)
+        folder, _ = weights(tmp_path, 1.5)
+        with pytest.raises(EngineFailure, match="VLLM_SERVER_DEV_MODE=1"):
+            await engine.use_weights(folder, 1)
+        await engine.close()
+
+
+async def test_weights_that_are_not_there_are_told(developed: StandIn, tmp_path: Path) -> None:
+    engine = engine_at(developed.url)
+    with pytest.raises(EngineFailure, match="vLLM does not read"):
+        await engine.use_weights(tmp_path / "nothing", 1)
+    await engine.close()
+
+
+async def test_servers_sleep_between_rollouts_and_wake_for_the_next_turn(developed: StandIn, tmp_path: Path) -> None:
+    engine = engine_at(developed.url, sleeps=True)
+    await engine.prove(temperature=1.0, top_p=1.0, context_tokens=512)
+    session = await engine.open()
+    with pytest.raises(EngineFailure, match="before the servers sleep"):
+        await engine.release_memory()
+    session.close()
+    await engine.release_memory()
+    await engine.release_memory()
+    assert developed.asleep and developed.asked["sleep"] == 1
+    session = await engine.open()
+    await asyncio.gather(*(session.generate([4], sampling()) for _ in range(3)))
+    assert not developed.asleep and developed.asked["wake"] == 1
+    session.close()
+    await engine.release_memory()
+    folder, _ = adapter(tmp_path, seed=1)
+    await engine.use_adapter(folder, 1)
+    assert not developed.asleep, "it is awake when it loads"
+    await engine.close()
+
+
+async def test_a_server_that_cannot_sleep_is_told_before_the_first_rollout(tmp_path: Path) -> None:
+    async with StandIn(tiny_model().plain) as server:
+        engine = engine_at(server.url, sleeps=True)
+        with pytest.raises(EndpointError, match="engine.sleep") as told:
+            await engine.prove(temperature=1.0, top_p=1.0, context_tokens=512)
+        assert "--enable-sleep-mode" in told.value.remedy
+        await engine.close()
