@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -149,6 +149,10 @@ bench-tools: setup ## a thousand tool calls at once against a server that refuse
 bench-train: setup ## the quickstart's task to a fixed validation reward, beside TRL; an hour and more
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.train $(ARGS)
+
+bench-vllm: setup ## turns through vLLM (its CPU build) beside `vllm bench serve` alone; ARGS="--dtype float32" without bfloat16
+	@scripts/setup_peer.sh vllm
+	$(PYTHON_BIN) -m benchmarks.vllm $(ARGS)
 
 clean: ## caches and builds; keeps .venv and runs
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -186,6 +186,7 @@ class StandIn:
         logprobs: list[float] = []
         top: list[dict[str, float]] = []
         reason = "length"
+        draw = torch.Generator().manual_seed(body["seed"]) if "seed" in body else self._draw
         while len(tokens) < body["max_tokens"]:
             raw = adapted.logits(coming)
             at = temperature if temperature > 0 and self.applies_temperature else 1.0
@@ -193,7 +194,7 @@ class StandIn:
             chosen = (
                 raw.argmax()
                 if temperature == 0
-                else torch.multinomial((raw / temperature).softmax(-1), 1, generator=self._draw)
+                else torch.multinomial((raw / temperature).softmax(-1), 1, generator=draw)
             )
             token = int(chosen)
             tokens.append(token)

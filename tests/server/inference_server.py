@@ -12,16 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import uvicorn
 from openai import OpenAI
 
 from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.models import resolve_model
+from agentrft.models.load import load_model
 from agentrft.program import command
 from agentrft.server.inference.app import TOKEN_HEADER, WEIGHTS_HEADER, create_app
 from agentrft.server.inference.host import HostLimits, ModelHost
 from agentrft.server.inference.weights import Weights
+from agentrft.server.vllm_places import VllmPlace
+from tests.engine.vllm_stand_in import StandIn
 from tests.job.tiny_job import TOOL, one_thread
-from tests.server.inference_models import weights
+from tests.server.inference_models import CONTEXT_TOKENS, weights
 
 TOKEN = "a-token-for-tests"
 TOOLS = [{"type": "function", "function": TOOL}]
@@ -55,15 +60,23 @@ def headers(wanted: Weights, token: str = TOKEN) -> dict[str, str]:
 
 
 @contextmanager
-def running(model: Path, limits: HostLimits | None = None) -> Iterator[RunningServer]:
-    """Serve from a thread with a loop of its own."""
+def running(model: Path, limits: HostLimits | None = None, *, by_vllm: bool = False) -> Iterator[RunningServer]:
+    """Serve from a thread with a loop of its own; `by_vllm` has a stand-in for a vLLM server that answers."""
     listening = socket.create_server(("127.0.0.1", 0))
     hosts: list[ModelHost] = []
     servers: list[uvicorn.Server] = []
     ready = threading.Event()
 
     async def serve() -> None:
-        hosts.append(ModelHost(limits))
+        if by_vllm:
+            network = load_model(resolve_model(str(model)), torch.float32)
+            async with StandIn(network, max_model_len=CONTEXT_TOKENS) as stand_in:
+                await serve_with({str(model): VllmPlace(stand_in.url, "tiny")})
+        else:
+            await serve_with({})
+
+    async def serve_with(places: dict[str, VllmPlace]) -> None:
+        hosts.append(ModelHost(limits, servers=places, server_seeds=True))
         config = uvicorn.Config(create_app(hosts[0], TOKEN), log_config=None, timeout_graceful_shutdown=2)
         servers.append(uvicorn.Server(config))
         ready.set()

@@ -38,8 +38,14 @@ def prompt_tokens(server: RunningServer, *messages: dict[str, Any]) -> int:
     return ask(server.client(), messages=list(messages), tools=TOOLS, max_tokens=1).usage.prompt_tokens
 
 
+@pytest.fixture(scope="module", params=["embedded", "vllm"])
+def server(tiny_model: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    with running(tiny_model, by_vllm=request.param == "vllm") as server:
+        yield server
+
+
 @pytest.fixture(scope="module")
-def server(tiny_model: Path) -> Iterator[RunningServer]:
+def embedded_server(tiny_model: Path) -> Iterator[RunningServer]:
     with running(tiny_model) as server:
         yield server
 
@@ -195,7 +201,7 @@ def test_strict_arguments_that_do_not_fit_are_an_error(server: RunningServer) ->
 @pytest.mark.parametrize("name", ["base", "long"])
 def test_a_stream_adds_up_to_the_whole_answer(server: RunningServer, name: str, changes: dict[str, Any]) -> None:
     client = server.client(name)
-    asked = {"model": "tiny", "messages": prompt("apple"), "temperature": 0.7, "seed": 5, "max_tokens": 40, **changes}
+    asked = {"model": "tiny", "messages": prompt("apple"), "temperature": 0.7, "seed": 6, "max_tokens": 60, **changes}
     whole = client.chat.completions.create(**asked)
     with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as stream:
         for _ in stream:
@@ -401,7 +407,8 @@ def test_other_urls_are_errors_in_the_same_shape(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_hangs_up_ends_the_work(server: RunningServer, stream: bool) -> None:
+async def test_a_client_that_hangs_up_ends_the_work(embedded_server: RunningServer, stream: bool) -> None:
+    server = embedded_server
     choices, tokens = 100, 200
     ask(server.client(), max_tokens=1)
     engine = server.engine()

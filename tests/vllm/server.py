@@ -29,6 +29,7 @@ class VllmServer:
         cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
         self._environment = os.environ | {
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_SERVER_DEV_MODE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_CPU_OMP_THREADS_BIND": cores,
@@ -42,6 +43,13 @@ class VllmServer:
         self._command += ["--max-model-len", "1024", "--max-num-seqs", "64", "--enforce-eager"]
         self._command += ["--enable-lora", "--max-lora-rank", "16", "--max-loras", "2"]
         self._command += ["--logprobs-mode", "processed_logprobs", "--host", "127.0.0.1", "--port", str(self._port)]
+
+    @property
+    def own_command(self) -> list[str]:
+        """What a job would be given as `engine.command`: without what it adds itself."""
+        names = ("LD_PRELOAD", "KMP_BLOCKTIME", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND", "HF_HUB_OFFLINE")
+        settings = [f"{name}={self._environment[name]}" for name in names]
+        return ["env", *settings, *self._command[:3], "--max-num-seqs", "64", "--enforce-eager"]
 
     @property
     def url(self) -> str:

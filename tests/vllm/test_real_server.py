@@ -1,7 +1,10 @@
 """Rollouts through a real vLLM server: its log-probabilities, its adapters, and its death. Run by `make test-vllm`."""
 
 import asyncio
+import contextlib
 import os
+import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,8 @@ import torch
 
 from agentrft.engine import Sampling
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
-from agentrft.engine.vllm import Client, Server, VllmEngine
+from agentrft.engine.vllm import Client, Server, ServerProcess, VllmEngine
+from agentrft.engine.vllm.process import server_command, server_environment
 from agentrft.errors import EndpointError
 from agentrft.job import NoProgress, Stop, create_job, run_job
 from agentrft.job.checkpoint import save_weights
@@ -122,6 +126,73 @@ async def test_a_server_that_is_killed_in_mid_turn_costs_time_alone(
     await served.close()
 
 
+def processes_of(group_of: int) -> list[int]:
+    """All that a server of ours consists of, the one that computes among them."""
+    group = os.getpgid(group_of)
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            if os.getpgid(int(entry.name)) == group:
+                found.append(int(entry.name))
+    return found
+
+
+async def test_a_server_of_ours_is_started_anew_when_it_is_killed_or_hangs_in_mid_turn(
+    server: VllmServer, policy: Policy, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = server_command(
+        server.own_command,
+        model=str(model_folder(resolve_model(MODEL))),
+        served_as=MODEL,
+        port=port,
+        context_tokens=512,
+        lora_rank=16,
+        dtype="float32",
+        sleeps=False,
+    )
+    process = ServerProcess(words, server_environment(lora=True, sleeps=False), tmp_path / "vllm.log")
+    told: list[str] = []
+    one = Server(
+        Client(f"http://127.0.0.1:{port}", {}),
+        MODEL,
+        process=process,
+        hang_s=20.0,
+        notify=lambda level, text: told.append(text),
+    )
+    served = VllmEngine([one], MODEL, max_sequences=8)
+    try:
+        await served.prove(temperature=1.0, top_p=1.0, context_tokens=512)
+        await served.use_adapter(changed(policy, 11, tmp_path), 1)
+        session = await served.open()
+        before = await session.generate(PROMPT, sampling(60, temperature=0.0))
+        for number, why in ((signal.SIGKILL, "ended with status"), (signal.SIGSTOP, "has not")):
+            session.restart()
+            told.clear()
+            turn = asyncio.create_task(session.generate(PROMPT, sampling(60, temperature=0.0)))
+            await asyncio.sleep(0.5)
+            assert process._process is not None
+            guard = process._process.pid
+            for pid in processes_of(guard):
+                # The guard itself goes on: what it guards is what breaks.
+                if pid != guard:
+                    os.kill(pid, number)
+            assert (await asyncio.wait_for(turn, 400)).token_ids == before.token_ids
+            assert why in told[0], told
+    finally:
+        await served.close()
+    assert process.exit_code() is None and not await _answers(port)
+
+
+async def _answers(port: int) -> bool:
+    client = Client(f"http://127.0.0.1:{port}", {})
+    status, _ = await client.request("/health", None, 5.0)
+    await client.close()
+    return status == 200
+
+
 async def test_a_job_is_trained_through_it(server: VllmServer, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"type": "vllm", "url": server.url}
     async with ChaosServer() as tools:
@@ -141,3 +212,37 @@ async def test_a_job_is_trained_through_it(server: VllmServer, tmp_path: Path) -
     for row in steps:
         assert row["infra_failure_share"] == 0 and row["rollouts"] == 8
         assert row["logprob_gap_mean"] < 1e-3 and row["logprob_gap_max"] < 0.05
+
+
+async def test_all_weights_are_replaced_while_it_runs(server: VllmServer, tmp_path: Path) -> None:
+    model = load_model(resolve_model(MODEL), torch.float32)
+    model.requires_grad_(False)
+    use_planned_attention(model)
+    whole = Policy(model, lora_rank=None, seed=0)
+    served = engine_of(server)
+    own = EmbeddedEngine(whole.engine_forward, EngineLimits(256, max_sequences=2))
+    said: list[tuple[int, ...]] = []
+    try:
+        for version in (1, 2):
+            state = whole.master_state()
+            generator = torch.Generator().manual_seed(version)
+            noisy = {
+                name: value * (1 + 0.02 * torch.randn(value.shape, generator=generator))
+                for name, value in state.items()
+            }
+            whole.load_master_state(noisy)
+            save_weights(tmp_path / str(version), whole)
+            await served.use_weights(tmp_path / str(version) / "model", version)
+            await own.update_weights(whole.write_to, version)
+            turns = []
+            for engine in (served, own):
+                session = await engine.open()
+                turns.append(await session.generate(PROMPT, sampling(temperature=0.0)))
+                session.close()
+            assert turns[0].token_ids == turns[1].token_ids
+            assert turns[0].logprobs == pytest.approx(turns[1].logprobs, abs=2e-3)
+            said.append(tuple(turns[0].token_ids))
+        assert said[0] != said[1]
+    finally:
+        await served.close()
+        await own.close()

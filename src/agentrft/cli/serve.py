@@ -84,12 +84,27 @@ def serve(
     max_adapters: Annotated[
         int, typer.Option("--max-adapters", min=1, help="LoRA models that are kept loaded on each base model.")
     ] = 32,
+    vllm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vllm", help="MODEL=URL: chats with this base model, and what was trained of it, by vLLM; repeatable."
+        ),
+    ] = None,
+    vllm_seeds: Annotated[
+        bool, typer.Option("--vllm-seeds", help="Ask these with the seeds of requests; vLLM's CPU builds end with one.")
+    ] = False,
     debug: DebugOption = False,
 ) -> None:
     """Serve OpenAI's fine-tuning API: submit, watch and pause jobs, and chat with what they made."""
     settings_of, run = _server()
     from agentrft.server.browser_checks import is_loopback_name
+    from agentrft.server.vllm_places import VllmPlace
 
+    try:
+        for place in vllm or ():
+            VllmPlace.parse(place)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--vllm") from None
     settings = settings_of(
         data_dir=data_dir.absolute(),
         database=database,
@@ -107,6 +122,8 @@ def serve(
         webhook_secret=webhook_secret,
         max_models=max_models,
         max_adapters=max_adapters,
+        vllm=tuple(vllm or ()),
+        vllm_seeds=vllm_seeds,
     )
     run(settings, host=host, port=port)
 

@@ -95,6 +95,8 @@ def _lifespan(context: Context, key: str, key_lock: IO[str], environment: dict[s
             context.settings.data_dir,
             max_models=context.settings.max_models,
             max_adapters=context.settings.max_adapters,
+            vllm=context.settings.vllm,
+            vllm_seeds=context.settings.vllm_seeds,
         )
         beside = (scheduler.run(), evaluator.run(), deliver(context), clean(context), *await left_over(context))
         tasks = [asyncio.create_task(one) for one in beside]

@@ -24,6 +24,8 @@ class Settings:
         webhook_url, webhook_secret: where ends of jobs are told, and what the telling is signed with.
         max_models: models with weights of their own that are kept loaded for chat.
         max_adapters: fine-tuned models that are kept loaded on each of them.
+        vllm: base models that vLLM servers answer chats with, and the adapters on them, as MODEL=URL.
+        vllm_seeds: whether these are asked with the seeds of requests.
     """
 
     data_dir: Path
@@ -42,6 +44,8 @@ class Settings:
     webhook_secret: str | None = field(default=None, repr=False)
     max_models: int = 4
     max_adapters: int = 32
+    vllm: tuple[str, ...] = ()
+    vllm_seeds: bool = False
 
     @property
     def files_dir(self) -> Path:

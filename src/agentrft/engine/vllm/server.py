@@ -14,6 +14,7 @@ from agentrft.engine.vllm.weights import Original, ServedWeights
 from agentrft.traffic import Notify, notify_nobody
 
 HANG_S = 120.0
+MOST_SEED = (1 << 63) - 1
 
 
 class Server:
@@ -25,6 +26,8 @@ class Server:
         process: what runs the server, if that is ours to run.
         hang_s: for how long it may neither answer nor get on with its work before something is done about it.
         notify: told of trouble.
+        seeded: whether turns are asked for with their seed. vLLM samples such a request apart from the others, and its
+            CPU builds end with one.
 
     Attributes:
         client: what asks it.
@@ -42,6 +45,7 @@ class Server:
         process: ServerProcess | None = None,
         hang_s: float = HANG_S,
         notify: Notify = notify_nobody,
+        seeded: bool = False,
     ) -> None:
         self.client = client
         self.in_flight = 0
@@ -51,6 +55,7 @@ class Server:
         self._weights: ServedWeights = Original(model)
         self._loading = asyncio.Lock()
         self._notify = notify
+        self._seeded = seeded
 
     async def use(self, weights: ServedWeights, *, within_s: float) -> None:
         """Sample from these from now on.
@@ -120,6 +125,8 @@ class Server:
             if not attempts.left_s:
                 raise EngineFailure("timeout", f"the turn did not end within {sampling.deadline_s} s")
             body = completion(self._weights.model, context, sampling)
+            if self._seeded:
+                body["seed"] = sampling.seed & MOST_SEED
             self.in_flight += 1
             try:
                 status, answer = await self.client.request("/v1/completions", body, attempts.left_s)
@@ -151,7 +158,6 @@ class Server:
 
 def completion(model: str, context: list[int], sampling: Sampling) -> dict[str, Any]:
     """The request for a turn."""
-    # Without the seed: a request with one is sampled apart from the others, and vLLM's CPU build dies of it.
     return {
         "model": model,
         "prompt": context,

@@ -90,6 +90,8 @@ class _Asked(Generic[Asked]):
         settings = self.request.settings()
         wish = settings.template
         async with self._host.lease(self._weights) as model:
+            if not model.seeded and getattr(self.request, "seed", None) is not None:
+                self._ignored.append("seed")
             codecs = model.loaded.codecs
             chosen = chosen_variables(self._weights.chat_template_kwargs, wish, codecs.variables)
             if chosen.honours_effort:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,20 @@ TOKEN_VARIABLE = "AGENTRFT_INFERENCE_TOKEN"
 
 
 class Inference:
-    """One process for all models. Used from one event loop."""
+    """One process for all models. Used from one event loop.
 
-    def __init__(self, data_dir: Path, *, max_models: int, max_adapters: int) -> None:
+    Args:
+        vllm: base models that vLLM servers answer with, as MODEL=URL.
+        vllm_seeds: whether these are asked with the seeds of requests.
+    """
+
+    def __init__(
+        self, data_dir: Path, *, max_models: int, max_adapters: int, vllm: Sequence[str] = (), vllm_seeds: bool = False
+    ) -> None:
         self._data_dir = data_dir
         self._limits = ["--max-models", str(max_models), "--max-adapters", str(max_adapters)]
+        self._limits += [word for place in vllm for word in ("--vllm", place)]
+        self._limits += ["--vllm-seeds"] if vllm_seeds else []
         self._token = secrets.token_urlsafe(32)
         self._process: asyncio.subprocess.Process | None = None
         self._base = ""

@@ -1,13 +1,14 @@
 """The models in memory: base models with adapters that are computed on them, and models with weights of their own."""
 
 import asyncio
+import functools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from safetensors import SafetensorError
 
@@ -22,12 +23,15 @@ from agentrft.server.inference.adapters import load_adapter
 from agentrft.server.inference.errors import ApiError
 from agentrft.server.inference.model_cache import ModelCache
 from agentrft.server.inference.token_texts import TokenTexts
-from agentrft.server.inference.weights import LoadedModel, Weights, load_weights, shares_base
+from agentrft.server.inference.vllm_models import VllmModels
+from agentrft.server.inference.weights import LoadedModel, ModelTexts, Weights, load_weights, shares_base
+from agentrft.server.vllm_places import VllmPlace
 
 logger = logging.getLogger(__name__)
 
 # Of the device's memory, for the KV caches of all models together.
 KV_CACHE_SHARE = 1 / 4
+SLICE_TOKENS = 8
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,6 +58,31 @@ class HostLimits:
     turn_timeout_s: float = 600.0
 
 
+class Answering(Protocol):
+    """What samples a request's answer.
+
+    Attributes:
+        slice_tokens: how many to sample before the answer is looked at again.
+        seeded: whether the same seed gives the same answer.
+    """
+
+    @property
+    def loaded(self) -> ModelTexts: ...
+
+    @property
+    def token_texts(self) -> TokenTexts: ...
+
+    @property
+    def slice_tokens(self) -> int: ...
+
+    @property
+    def seeded(self) -> bool: ...
+
+    async def open(self) -> Session:
+        """Wait for a place in the engine, and take it."""
+        ...
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A loaded model with its engine, and the adapter that answers on top of it; None where the model itself does."""
@@ -62,6 +91,8 @@ class ServedModel:
     engine: EmbeddedEngine
     token_texts: TokenTexts
     adapter: LoraAdapter | None = None
+    slice_tokens: int = SLICE_TOKENS
+    seeded: bool = True
 
     async def open(self) -> Session:
         """See `EmbeddedEngine.open`."""
@@ -86,14 +117,31 @@ class ModelHost:
 
     Args:
         load: reads weights that are a model of their own; replaced in tests.
+        servers: base models that vLLM servers answer with, and the adapters on them, instead of this process.
+        server_headers: sent to these with every request.
+        server_seeds: whether these are asked with the seeds of requests; see `engine.vllm.Server`.
     """
 
     def __init__(
-        self, limits: HostLimits | None = None, *, load: Callable[[Weights], LoadedModel] = load_weights
+        self,
+        limits: HostLimits | None = None,
+        *,
+        load: Callable[[Weights], LoadedModel] = load_weights,
+        servers: Mapping[str, VllmPlace] | None = None,
+        server_headers: Mapping[str, str] | None = None,
+        server_seeds: bool = False,
     ) -> None:
         self.limits = limits or HostLimits()
         self._load_weights = load
         self._models = ModelCache[_HostedModel]("models", self.limits.max_models, self.limits.max_requests, _close)
+        self.at_servers = VllmModels(
+            servers or {},
+            server_headers or {},
+            max_adapters=self.limits.max_adapters,
+            max_sequences=self.limits.max_sequences,
+            max_requests=self.limits.max_requests,
+            seeded=server_seeds,
+        )
         self._shares_base: dict[str, bool] = {}
         self._requests: Counter[tuple[Any, ...]] = Counter()
         self._compute = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-compute")
@@ -105,7 +153,7 @@ class ModelHost:
         return [(name, [own for own, _ in model.adapters.loaded]) for name, model in self._models.loaded]
 
     @asynccontextmanager
-    async def lease(self, weights: Weights) -> AsyncIterator[ServedModel]:
+    async def lease(self, weights: Weights) -> AsyncIterator[Answering]:
         """The model of these weights, which stays in memory meanwhile.
 
         Raises:
@@ -123,6 +171,7 @@ class ModelHost:
     async def close(self) -> None:
         """Stop all engines; who still waits for a turn gets an error."""
         await self._models.close()
+        await self.at_servers.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
         self._compute.shutdown(wait=False)
 
@@ -139,9 +188,12 @@ class ModelHost:
             if not self._requests[weights.key]:
                 del self._requests[weights.key]
 
-    async def _take(self, weights: Weights, leases: ExitStack) -> ServedModel:
+    async def _take(self, weights: Weights, leases: ExitStack) -> Answering:
         with _as_api_errors(weights.name):
             folder = weights.adapter_folder()
+            is_served = self.at_servers.serves(weights)
+        if is_served:
+            return await self.at_servers.take(weights, leases, functools.partial(self._in_loader, weights.name))
         if folder is None or not await self._on_its_base(weights):
             return (await self._take_model(weights, leases)).served
         base = await self._take_model(weights.of_base, leases)

@@ -20,13 +20,12 @@ from agentrft.engine import EngineFailure, Sampling, Session
 from agentrft.errors import UserError
 from agentrft.server.inference.constraints import Constraints
 from agentrft.server.inference.errors import ApiError, from_engine, invalid
-from agentrft.server.inference.host import ServedModel
+from agentrft.server.inference.host import Answering
 from agentrft.server.inference.template_variables import TemplateWish
 from agentrft.server.inference.turn_reader import ParsedTurn, TurnReader, sendable
 
 logger = logging.getLogger(__name__)
 
-SLICE_TOKENS = 8
 # The first try and three more.
 ATTEMPTS = 4
 _PIECE = re.compile(r"\s*\S+\s*\Z|\s*\S+")
@@ -103,7 +102,7 @@ class TurnSampler:
     effort: str = ""
 
     def __init__(
-        self, model: ServedModel, codec: ChatCodec, settings: TurnSettings, *, timeout_s: float, effort: str = ""
+        self, model: Answering, codec: ChatCodec, settings: TurnSettings, *, timeout_s: float, effort: str = ""
     ) -> None:
         self._model = model
         self.effort = effort
@@ -173,7 +172,7 @@ class TurnSampler:
             async with asyncio.timeout(deadline - time.monotonic()):
                 session = await self._model.open()
             for part in range(self._max_tokens):
-                wanted = min(SLICE_TOKENS, self._max_tokens - len(tokens))
+                wanted = min(self._model.slice_tokens, self._max_tokens - len(tokens))
                 sampling = Sampling(
                     temperature=settings.temperature,
                     top_p=settings.top_p,

@@ -79,16 +79,22 @@ class Weights(SpecModel):
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A model that an engine can run, with what turns messages into its tokens and back: `codec` is the one of the
-    template's own defaults, and one of `codecs`.
+class ModelTexts:
+    """What turns messages into a model's tokens and back: `codec` is the one of the template's own defaults, and one
+    of `codecs`.
     """
 
-    forward: Forward
     codec: ChatCodec
     codecs: Codecs
     tokenizer: PreTrainedTokenizerFast
     max_context_tokens: int
+
+
+@dataclass(frozen=True)
+class LoadedModel(ModelTexts):
+    """A model that an engine in this process can run."""
+
+    forward: Forward
 
 
 def shares_base(base: str) -> bool:
@@ -108,25 +114,37 @@ def load_weights(weights: Weights) -> LoadedModel:
         UserError: the files are missing, incomplete or of another model.
     """
     source = resolve_model(weights.base)
-    tokenizer = load_tokenizer(source)
-    codecs = Codecs(tokenizer, source.path_or_id)
-    codec = codecs.make({})
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     files, adapter = weights.files(), weights.adapter_folder()
     own = source if files is None or adapter else ModelSource(weights.name, str(files), True, files.name)
     model = load_model(own, dtype_on(device, weights.dtype))
     model.to(device=device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
     model.requires_grad_(False)
-    longest = model_context_tokens(model.config.to_dict())
+    texts = load_texts(weights, model_context_tokens(model.config.to_dict()))
+    use_planned_attention(model)
+    prove(model)
+    forward = forward_of(model)
+    if adapter is not None:
+        merge_adapter(model, forward, adapter)
+    return LoadedModel(texts.codec, texts.codecs, texts.tokenizer, texts.max_context_tokens, forward)
+
+
+def load_texts(weights: Weights, longest: int | None) -> ModelTexts:
+    """What turns messages into the base model's tokens and back.
+
+    Args:
+        longest: tokens of the longest sequence that whoever computes takes; None where it is not known.
+
+    Raises:
+        UserError: tokenizer or template cannot be read, or the weights want longer sequences.
+    """
+    source = resolve_model(weights.base)
+    tokenizer = load_tokenizer(source)
+    codecs = Codecs(tokenizer, source.path_or_id)
     context = weights.max_context_tokens or longest or DEFAULT_CONTEXT_TOKENS
     if longest is not None and context > longest:
         raise UserError(
             f"{weights.name}: max_context_tokens={context} is more than the {longest} tokens of the model.",
             f"Set max_context_tokens to at most {longest}.",
         )
-    use_planned_attention(model)
-    prove(model)
-    forward = forward_of(model)
-    if adapter is not None:
-        merge_adapter(model, forward, adapter)
-    return LoadedModel(forward, codec, codecs, tokenizer, context)
+    return ModelTexts(codecs.make({}), codecs, tokenizer, context)
