@@ -142,9 +142,21 @@ def _z_of_alike(seed: int) -> float:
 
 def unmeasured(behaviour: Behaviour) -> Finding:
     """Of which only the rollouts are looked at."""
-    nothing = dict.fromkeys(("share_early", "share_late", "credit", "credit_z", "share_z", "advantage"), 0.0)
-    rewards = {"reward_with": (None, None), "reward_without": (None, None)}
-    return Finding(behaviour, 0, 0, **nothing, update_share=0.0, **rewards, by_step=[])
+    return Finding(
+        behaviour,
+        shown=0,
+        possible=0,
+        share_early=0.0,
+        share_late=0.0,
+        credit=0.0,
+        credit_z=0.0,
+        share_z=0.0,
+        advantage=0.0,
+        update_share=0.0,
+        reward_with=(None, None),
+        reward_without=(None, None),
+        by_step=[],
+    )
 
 
 def test_a_mean_of_few_is_as_rare_as_students_distribution_says() -> None:
