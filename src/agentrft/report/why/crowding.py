@@ -15,7 +15,7 @@ import numpy as np
 from agentrft.report.tails import normal_tail
 from agentrft.report.why.behaviour import Kind
 from agentrft.report.why.chance import LEAST_GROUPS, not_by_chance, z_between, z_of_mean
-from agentrft.report.why.evidence import Evidence, Ints
+from agentrft.report.why.evidence import Evidence, Ints, added
 from agentrft.report.why.finding import Crowding, Finding
 
 # The other is all but gone: how often it was seen at least, what may be left of that, and the z of its fall.
@@ -93,7 +93,7 @@ def crowding(evidence: Evidence, habit: Finding, other: Finding) -> Crowding | N
         failing=len(np.unique(place)),
         habit_there=float(np.average(evidence.reward[failing], weights=weight)) if len(failing) else 0.0,
         other_there=float(np.average(other_means[place], weights=weight)) if len(failing) else 0.0,
-        z=z_of_mean(np.bincount(place, weights=more, minlength=evidence.groups)[has_both]),
+        z=z_of_mean(added(place, evidence.groups, np.arange(len(place)), more)[has_both]),
         best=(float(best[early].mean()), float(best[late].mean())),
         best_z=z_between(best[early], best[late]),
     )
