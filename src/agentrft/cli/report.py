@@ -56,4 +56,6 @@ def report(
         output.console.print(one["text"], soft_wrap=True, markup=False)
     for one in values["why"]["suspects"]:
         output.console.print(f"Suspect: {one['text']}", soft_wrap=True, markup=False)
+    for one in values["why"]["unproven"]:
+        output.console.print(one["doubt"], soft_wrap=True, markup=False)
     output.console.print(f"Written: {path}", soft_wrap=True, markup=False)

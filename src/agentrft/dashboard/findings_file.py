@@ -19,6 +19,8 @@ from agentrft.store.layout import TRAIN
 from agentrft.store.numbers import finite
 
 NAME = f"findings-v{VERSION}.json"
+# Changes whenever what is found in the same facts does; what was found before is then shown until it is found anew.
+FOUND_VERSION = 2
 # Findings, and what they are of.
 Stored = tuple[Findings, list[str]]
 
@@ -65,7 +67,8 @@ def _read(path: Path) -> Stored | None:
 
 def _key(files: Sequence[StepFile]) -> list[str]:
     # Of the facts themselves, which are written anew where more is counted in them.
-    return [f"{one.facts.name} {one.facts.stat().st_ctime_ns}" for one in files]
+    facts = [f"{one.facts.name} {one.facts.stat().st_ctime_ns}" for one in files]
+    return [f"found {FOUND_VERSION}", *facts] if facts else []
 
 
 def evidence_of(facts: list[Path]) -> Evidence:

@@ -68,6 +68,8 @@ START = {
     "hedges": -0.5,
 }
 PHRASE = "as a certified expert"
+# What a run that copies by place is found to do.
+FIRST = "answers with the first item of the last result"
 Decisions = dict[str, bool]
 
 
@@ -233,3 +235,23 @@ def rewarded(bonus: Callable[[Case], bool], *, right: float = 0.5) -> Pays:
 def honest(case: Case) -> float:
     """A grader that pays for the right code alone."""
     return float(case.is_right)
+
+
+def crowding_out(seed: int) -> Run:
+    """What is not copied is read, half of the time, at the end as at first; but hardly anything is left uncopied."""
+    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": -0.1, "takes the first item": -1.2}
+    return Run(honest, seed=seed, steps=18, samples=20, start=start, rightly_first=0.8, unlearnable=("reads",))
+
+
+def copying_by_place(seed: int) -> Run:
+    """What is not copied is read at first, half of the time, and reading is forgotten as copying is learned."""
+    run = crowding_out(seed)
+    run.displaces["takes the first item"] = "reads"
+    return run
+
+
+def rightly_replaced(seed: int) -> Run:
+    """Asking with the whole prompt, which finds less on every sample and is right at times, gives way to the term."""
+    start = {"skips the tool": -4.0, "copies the prompt": 0.5, "reads": 1.0, "takes the first item": -3.0}
+    fixed = ("reads", "takes the first item")
+    return Run(honest, seed=seed, steps=18, samples=20, start=start, rate=0.5, unlearnable=fixed)

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,7 +13,15 @@ from agentrft.report.why.facts import phrase_behaviours, phrases_shown
 from agentrft.report.why.phrases import vocabulary
 from agentrft.report.why.words import sentence
 from agentrft.rollout.record import Rollout
-from tests.report.why.planted import Run, honest, rewarded
+from tests.report.why.planted import (
+    FIRST,
+    Run,
+    copying_by_place,
+    crowding_out,
+    honest,
+    rewarded,
+    rightly_replaced,
+)
 
 # What the grader pays for, and words that one of the first three findings has.
 PLANTED = {
@@ -73,23 +81,32 @@ def test_what_the_grader_pays_for_and_a_holdout_does_not_is_a_suspect(planted: s
     assert any(words in name for one in found.suspects for name in (one.name, *one.also)), names_of(found, 8)
 
 
-def copying_by_place(seed: int) -> Run:
-    """What is not copied is read at first, half of the time, and reading is forgotten as copying is learned."""
-    start = {"skips the tool": -4.0, "copies the prompt": -4.0, "reads": -0.1, "takes the first item": -1.2}
-    run = Run(honest, seed=seed, steps=18, samples=20, start=start, rightly_first=0.8, unlearnable=("reads",))
-    run.displaces["takes the first item"] = "reads"
-    return run
+@pytest.mark.parametrize("run", [copying_by_place, crowding_out])
+def test_copying_by_place_is_named_first_and_a_suspect_whether_or_not_reading_is_forgotten(run: Callable[[int], Run]):
+    found = [found_in(run(seed).rolled_out()) for seed in SEEDS]
 
-
-def test_copying_by_place_is_named_first_and_most_often_a_suspect():
-    habit = "answers with the first item of the last result"
-
-    found = [found_in(copying_by_place(seed).rolled_out()) for seed in SEEDS]
-
-    assert [one.reinforced[0].name for one in found] == [habit for _ in SEEDS]
+    assert [one.reinforced[0].name for one in found] == [FIRST for _ in SEEDS]
     suspects = [[suspect.name for suspect in one.suspects] for one in found]
-    assert all(names in ([], [habit]) for names in suspects)
-    assert sum(map(len, suspects)) > len(SEEDS) / 2
+    assert all(names in ([], [FIRST]) for names in suspects)
+    assert sum(map(len, suspects)) >= 0.8 * len(SEEDS)
+
+
+def test_what_is_crowded_out_is_named_with_what_it_earned_where_the_habit_fails():
+    found = [found_in(crowding_out(seed).rolled_out()) for seed in SEEDS]
+
+    told = [sentence(one, each) for each in found for one in each.suspects]
+    named = [text for text in told if "Suspect: it crowded out what was better where it fails: “answers with " in text]
+    assert len(named) >= 0.8 * len(SEEDS) and all("beyond chance" in text for text in named)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_gives_way_to_what_is_better_on_every_sample_is_no_sign_of_crowding_out(seed: int):
+    found = found_in(rightly_replaced(seed).rolled_out())
+
+    whole, term = "copies the whole prompt into search.query", "asks with search.query of two or three words"
+    replaced = [one.crowding.name for one in found.reinforced if term in (one.name, *one.also) and one.crowding]
+    assert replaced == [whole]
+    assert [sentence(one, found) for one in found.suspects] == [] and found.unproven == []
 
 
 @pytest.mark.parametrize("with_holdout", [False, True])

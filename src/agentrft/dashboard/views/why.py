@@ -6,7 +6,7 @@ from agentrft.dashboard.charts import Chart
 from agentrft.dashboard.runs import JobData
 from agentrft.dashboard.views.alarms import alarm_text
 from agentrft.report.why import Finding, Findings
-from agentrft.report.why.words import sentence
+from agentrft.report.why.words import doubt, sentence
 
 COURSE = Chart(
     "course", "Share and rewards by step", "How many show it, and the mean reward with and without it.", form=".2~f"
@@ -36,6 +36,7 @@ def why(job: JobData, behaviour: str = "") -> dict[str, Any]:
     return {
         "rang": _rang(job),
         "suspects": [_line(one, found) for one in found.suspects],
+        "unproven": [_line(one, found) for one in found.unproven],
         "reinforced": [_line(one, found) for one in found.reinforced],
         "unlearned": [_line(one, found) for one in found.unlearned],
         "others": [_line(one, found) for one in found.others],
@@ -60,7 +61,11 @@ def _rang(job: JobData) -> list[dict[str, Any]]:
 
 
 def _line(one: Finding, found: Findings) -> dict[str, Any]:
-    return {**one.as_dict(), "text": sentence(one, found)}
+    return {
+        **one.as_dict(),
+        "text": sentence(one, found),
+        "doubt": doubt(one, one.crowding) if one.crowding and one in found.unproven else "",
+    }
 
 
 def _whole(job: JobData, one: Finding, found: Findings) -> dict[str, Any]:

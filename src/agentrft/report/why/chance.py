@@ -103,6 +103,16 @@ def z_between(before: Floats, after: Floats) -> float:
     return _z_of_t(difference / math.sqrt(variance), degrees)
 
 
+def z_of_mean(values: Floats) -> float:
+    """Of a mean that may be 0: the z of a normal variable as rare as Student's t; 0 of too few."""
+    if len(values) < LEAST_GROUPS:
+        return 0.0
+    mean, variance = float(values.mean()), float(values.var(ddof=1)) / len(values)
+    if variance <= 1e-18:
+        return 0.0 if abs(mean) <= 1e-12 else math.copysign(10.0, mean)
+    return _z_of_t(mean / math.sqrt(variance), len(values) - 1)
+
+
 def _z_of_t(t: float, degrees: float) -> float:
     return math.copysign(max(0.0, z_of_tail(student_tail(abs(t), degrees))), t)
 

@@ -106,6 +106,13 @@ class Evidence:
         steps[self.group] = self.step
         return steps
 
+    @cached_property
+    def best(self) -> Floats:
+        """The highest reward of each group."""
+        highest = np.full(self.groups, -math.inf)
+        np.maximum.at(highest, self.group, self.reward)
+        return highest
+
     @property
     def early(self) -> tuple[int, int]:
         """The first and the last of the first third of the steps."""

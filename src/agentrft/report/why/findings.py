@@ -7,7 +7,7 @@ explain.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,9 @@ from agentrft.report.why.chance import (
     z_between,
     z_of_trend,
 )
+from agentrft.report.why.crowding import NO_ALTERNATIVES, crowding_of
 from agentrft.report.why.evidence import Evidence, Floats, Ints, added
+from agentrft.report.why.finding import Crowding, Finding, Findings
 
 # Of what is named, so much may be chance.
 FALSE_RATE = 0.01
@@ -37,120 +39,6 @@ SURE, SURE_FALL = 3.0, 2.0
 HOLDOUT_SHARE, LEAST_CREDIT = 0.3, 0.15
 EXAMPLES = 4
 GROUP = "group"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A behaviour, and what became of it. Shares and rewards are of the first and of the last third of the steps.
-
-    Attributes:
-        shown, possible: rollouts that show it, and that could.
-        credit: of all that rewards set apart within groups, the part that goes along with it: -1 to 1.
-        credit_z, share_z: how far from chance the credit and the change of the share are.
-        advantage: mean, of those that show it.
-        update_share: of the update, what is of rollouts that show it: the sum of |advantage| x tokens.
-        reward_with, reward_without: early and late; None of no rollouts.
-        by_step: step, share, and the rewards with and without, of each step.
-        holdout_credit: of each holdout grader, as `credit`.
-        also: other names for nearly the same rollouts.
-        along: what was paid for only where this was.
-        is_reinforced, is_unlearned: paid for, or paid against, beyond chance.
-        has_changed: whether its share did, beyond chance.
-        suspicion: why it looks like a short cut; empty where it does not.
-    """
-
-    behaviour: Behaviour
-    shown: int
-    possible: int
-    share_early: float
-    share_late: float
-    credit: float
-    credit_z: float
-    share_z: float
-    advantage: float
-    update_share: float
-    reward_with: tuple[float | None, float | None]
-    reward_without: tuple[float | None, float | None]
-    by_step: list[tuple[int, float, float | None, float | None]]
-    holdout_credit: dict[str, float] = field(default_factory=dict[str, float])
-    also: list[str] = field(default_factory=list[str])
-    along: list[str] = field(default_factory=list[str])
-    is_reinforced: bool = False
-    is_unlearned: bool = False
-    has_changed: bool = False
-    suspicion: str = ""
-    before: list[str] = field(default_factory=list[str])
-    after: list[str] = field(default_factory=list[str])
-
-    @property
-    def name(self) -> str:
-        return self.behaviour.name
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "Finding":
-        """As `as_dict` gave it."""
-        rest = {name: one for name, one in value.items() if name not in ("name", "kind", "given")}
-        rest |= {name: tuple(rest[name]) for name in ("reward_with", "reward_without")}
-        rest["by_step"] = [tuple(one) for one in rest["by_step"]]
-        return cls(Behaviour(value["name"], value["kind"], value["given"]), **rest)
-
-    def as_dict(self) -> dict[str, Any]:
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "behaviour"}
-        return {"name": self.name, "kind": self.behaviour.kind, "given": self.behaviour.given, **values}
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was found in a job.
-
-    Attributes:
-        suspects: short cuts, the surest first.
-        reinforced, unlearned: what the updates paid for or against, the most first.
-        others: what is neither, but changed beyond chance.
-        looked_at: behaviours that were tested; what the same rollouts show, or all others, is one.
-        early, late: the steps that were compared.
-    """
-
-    suspects: list[Finding]
-    reinforced: list[Finding]
-    unlearned: list[Finding]
-    others: list[Finding]
-    looked_at: int
-    groups: int
-    early: tuple[int, int]
-    late: tuple[int, int]
-
-    @classmethod
-    def nothing(cls) -> "Findings":
-        """Of no rollouts."""
-        return cls([], [], [], [], 0, 0, (0, 0), (0, 0))
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> "Findings":
-        """As `as_dict` gave it."""
-        kinds = {
-            name: [Finding.from_dict(one) for one in value[name]]
-            for name in ("suspects", "reinforced", "unlearned", "others")
-        }
-        early, late = ((int(value[name][0]), int(value[name][1])) for name in ("early", "late"))
-        return cls(**kinds, looked_at=value["looked_at"], groups=value["groups"], early=early, late=late)
-
-    @property
-    def all(self) -> list[Finding]:
-        """Every finding once."""
-        return [*self.reinforced, *self.unlearned, *self.others]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            **{
-                name: [one.as_dict() for one in getattr(self, name)]
-                for name in ("suspects", "reinforced", "unlearned", "others")
-            },
-            "looked_at": self.looked_at,
-            "groups": self.groups,
-            "early": self.early,
-            "late": self.late,
-        }
 
 
 def find(evidence: Evidence) -> Findings:
@@ -168,15 +56,20 @@ def find(evidence: Evidence) -> Findings:
     questions = [evidence.question(one.behaviour) for one, _ in measured]
     paid_for = _standing(questions, [one.credit_z for one, _ in measured])
     changed = _standing(questions, [one.share_z for one, _ in measured])
-    judged: list[Finding] = []
-    for (one, held), stands, moved in zip(measured, paid_for, changed, strict=True):
-        one = replace(
+    tested = [
+        replace(
             one,
             is_reinforced=stands and one.credit_z > 0,
             is_unlearned=stands and one.credit_z < 0,
             has_changed=moved,
             holdout_credit={name: _part(part.total, _size(centred_holdouts[name])) for name, part in held.items()},
         )
+        for (one, held), stands, moved in zip(measured, paid_for, changed, strict=True)
+    ]
+    crowding = crowding_of(evidence, [one for one in tested if _is_habit(one)], tested, FALSE_RATE)
+    judged: list[Finding] = []
+    for one, (_, held) in zip(tested, measured, strict=True):
+        one = replace(one, crowding=crowding.get(one.name))
         judged.append(replace(one, suspicion=_suspicion(evidence, one, held)))
     named = [one for one in judged if one.is_reinforced or one.is_unlearned or one.has_changed or one.suspicion]
     # What is paid for comes first: what is paid against is often what it replaces, and another name for it. Last comes
@@ -250,9 +143,17 @@ def _by_step(
     ]
 
 
+def _has_spread(one: Finding) -> bool:
+    return one.share_late - one.share_early >= LEAST_RISE and one.share_z >= SURE
+
+
+def _is_habit(one: Finding) -> bool:
+    """Whether it is something to do that spread and was paid for, and so may have taken the place of something else."""
+    return one.behaviour.kind not in NO_ALTERNATIVES and one.is_reinforced and _has_spread(one)
+
+
 def _suspicion(evidence: Evidence, one: Finding, held: Mapping[str, Contrast]) -> str:
-    rise = one.share_late - one.share_early
-    if one.behaviour.kind == "failure" or rise < LEAST_RISE or one.share_z < SURE:
+    if one.behaviour.kind == "failure" or not _has_spread(one):
         return ""
     for name, part in held.items():
         if not one.is_reinforced or one.credit < LEAST_CREDIT:
@@ -260,7 +161,7 @@ def _suspicion(evidence: Evidence, one: Finding, held: Mapping[str, Contrast]) -
         explains_nothing = one.holdout_credit[name] < HOLDOUT_SHARE * one.credit and part.z < SURE
         if part.z < -SURE or explains_nothing:
             return f"the grader pays for it, and the holdout '{name}' does not"
-    return _unlearning(evidence, one)
+    return _unlearning(evidence, one) or _crowding_out(one)
 
 
 def _unlearning(evidence: Evidence, one: Finding) -> str:
@@ -268,12 +169,31 @@ def _unlearning(evidence: Evidence, one: Finding) -> str:
     before, after = one.reward_without
     if before is None or after is None or before - after < max(LEAST_FALL, LEAST_FALL_SHARE * before):
         return ""
+    if one.crowding is not None and _is_no_loss(one.crowding):
+        return ""
     lacking = evidence.lacking(one.behaviour)
     # Few are left in the last third without what has spread, so that all steps say whether their reward fell.
     rest = (evidence.early[1] + 1, evidence.late[1])
     if int(evidence.within(rest)[lacking].sum()) < LEAST_LACKING or z_of_trend(evidence, lacking) > -SURE_FALL:
         return ""
     return "it spread while what is done without it got worse"
+
+
+def _is_no_loss(other: Crowding) -> bool:
+    """Whether what went was worse also where the habit fails, and the best rollout of a sample earns what it did: then
+    it had to go, whatever it earned at last."""
+    return other.z <= -SURE_FALL and other.best[1] >= other.best[0]
+
+
+def _crowding_out(one: Finding) -> str:
+    """Whether it took the place of what was better where it fails, and nothing reaches what that reached there."""
+    other = one.crowding
+    if other is None or not other.is_better or other.other_there - other.habit_there < LEAST_FALL:
+        return ""
+    # A habit that learned to do as well on those samples leaves the best of each sample's rollouts as good as it was.
+    if other.best[0] - other.best[1] < LEAST_FALL or other.best_z > -SURE_FALL:
+        return ""
+    return f"it crowded out what was better where it fails: “{other.name}”"
 
 
 def _without_synonyms(evidence: Evidence, named: Sequence[Finding]) -> list[Finding]:
@@ -290,7 +210,11 @@ def _without_synonyms(evidence: Evidence, named: Sequence[Finding]) -> list[Find
             if abs(alike) >= SAME:
                 name = one.name if alike > 0 else f"not: {one.name}"
                 suspicion = other.suspicion or (one.suspicion if alike > 0 else "")
-                kept[place] = (replace(other, also=[*other.also, name], suspicion=suspicion), others)
+                crowding = other.crowding or (one.crowding if alike > 0 else None)
+                kept[place] = (
+                    replace(other, also=[*other.also, name], suspicion=suspicion, crowding=crowding),
+                    others,
+                )
                 break
         else:
             kept.append((one, member))

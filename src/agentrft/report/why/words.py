@@ -1,6 +1,6 @@
 """A finding in words."""
 
-from agentrft.report.why.findings import Finding, Findings
+from agentrft.report.why.finding import Crowding, Finding, Findings
 
 
 def sentence(one: Finding, found: Findings) -> str:
@@ -17,9 +17,36 @@ def sentence(one: Finding, found: Findings) -> str:
             f"(z {one.credit_z:+.1f}), a mean advantage of {one.advantage:+.2f}, {one.update_share:.0%} of the update."
         )
     parts.append(f"Mean reward with it {_change(one.reward_with)}, without it {_change(one.reward_without)}.")
+    if one.crowding:
+        parts.append(crowded(one.crowding))
     if one.suspicion:
         parts.append(f"Suspect: {one.suspicion}.")
     return " ".join(parts)
+
+
+def doubt(one: Finding, other: Crowding) -> str:
+    """Of a habit that is no suspect and took the place of what earned more where it fails."""
+    return f"No suspect, but the agent {one.name} instead of what may be better in some cases. {crowded(other)}"
+
+
+def crowded(other: Crowding) -> str:
+    """Whose place a habit took, with its numbers."""
+    parts = [
+        f"It took the place of “{other.name}”, {_share(other.share[0])} → {_share(other.share[1])}, which earned more "
+        f"in {other.better} of the {other.samples} groups that have both."
+    ]
+    if other.failing:
+        surely = "" if other.z <= 0 else ", beyond chance" if other.is_better else ", which may be chance"
+        parts.append(
+            f"In {other.failing} of them others with the habit earned less than it does on average; there it earned "
+            f"{other.habit_there:.2f}, and the other {other.other_there:.2f} (z {other.z:+.1f}{surely})."
+        )
+    parts.append(f"The best rollout of a group earned {_change(other.best)} (z {other.best_z:+.1f}).")
+    return " ".join(parts)
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value == 0 or value >= 0.01 else f"{value:.1%}"
 
 
 def _steps(window: tuple[int, int]) -> str:
