@@ -55,6 +55,7 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     ),
     "docs/benchmarks.md#benchmarks": Needs("Peers are installed into environments of their own", ""),  # hours
     "docs/benchmarks.md#on-a-gpu": Needs("A machine with one H100", "tests/benchmarks/test_gpu_check.py"),
+    "docs/engines.md#chats-through-vllm": Needs("lets a vLLM server answer", "tests/server/test_inference_chat.py"),
     "docs/engines.md#vllm": Needs("A server that is there already", "tests/vllm/test_real_server.py"),
     "docs/getting-started.md#install": Needs("Python 3.11 or newer", "tests/dist/test_package.py"),
     "docs/getting-started.md#a-project": Runs(minutes=True),

