@@ -17,13 +17,14 @@ def tool(name: str, secret: str) -> dict[str, Any]:
     return {"name": name, "server_url": url, "headers": {"Authorization": secret}, "parameters": parameters}
 
 
-def write(folder: Path, tools: list[dict[str, Any]]) -> Path:
+def write(folder: Path, tools: list[dict[str, Any]], **others: Any) -> Path:
     grader = {"type": "multi", "calculate_output": "g", "graders": {"g": endpoint_grader()}}
     raw = {
         "model": "smollm2-135m",
         "training_file": "t.jsonl",
         "method": "rft",
         "rft": {"tools": tools, "grader": grader},
+        **others,
     }
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(raw), encoding="utf-8")
@@ -53,6 +54,27 @@ def test_a_header_is_not_sent_to_another_url_than_the_job_was_started_with(tmp_p
     moved = {**tool("a", "secret of a"), "server_url": "http://127.0.0.1:10/a"}
     write(tmp_path, [moved])
     with pytest.raises(UserError, match=r"Authorization.*tool a"):
+        restored_spec(stored)
+
+
+@pytest.mark.parametrize(
+    ("place", "moved"),
+    [
+        ({"url": "http://127.0.0.1:9"}, {"url": "http://127.0.0.1:10"}),
+        ({"urls": ["http://127.0.0.1:9", "http://127.0.0.1:10"]}, {"urls": ["http://127.0.0.1:9"]}),
+        ({"command": "vllm serve --port 9"}, {"command": "other serve"}),
+    ],
+)
+def test_an_engines_headers_come_back_where_it_is_the_same(
+    tmp_path: Path, place: dict[str, Any], moved: dict[str, Any]
+) -> None:
+    engine = {"type": "vllm", "headers": {"Authorization": "secret of the engine"}}
+    path = write(tmp_path, [tool("a", "secret of a")], engine={**engine, **place})
+    stored = stored_spec(load_job(path), path)
+    assert "secret" not in str(stored)
+    assert restored_spec(stored).engine == load_job(path).engine
+    write(tmp_path, [tool("a", "secret of a")], engine={**engine, **moved})
+    with pytest.raises(UserError, match=r"Authorization.*engine"):
         restored_spec(stored)
 
 

@@ -4,6 +4,7 @@ and a resumed job reads its file again.
 A value goes back only to the part that had it: the same name at the same URL, or the same command.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,9 @@ class _Part:
     def place(self) -> str:
         """Its URL, as it may be shown, or its command."""
         urls = [public_url(self.fields[field]) for field in self.urls]
-        return urls[0] if urls else self.fields.get("command") or ""
+        several = [public_url(url) for url in self.fields.get("urls") or ()]
+        command = self.fields.get("command") or ""
+        return " ".join(urls[:1] or several) or (command if isinstance(command, str) else shlex.join(command))
 
     @property
     def identity(self) -> tuple[str, str]:
