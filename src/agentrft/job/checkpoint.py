@@ -18,7 +18,7 @@ from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
 from agentrft.learner import Policy
 from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.store import Artifacts
-from agentrft.store.layout import ADAPTER, MODEL, STATE, checkpoints_folder
+from agentrft.store.layout import ADAPTER, MODEL, STATE, STEP_PREFIX, WARM_PREFIX, checkpoints_folder
 
 
 def save_checkpoint(folder: Path, learner: PolicyOptimizer, *, weights: bool = True) -> None:
@@ -74,16 +74,22 @@ def load_state(folder: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def remove_partial(job_folder: Path) -> None:
+    """Delete what a killed process left of checkpoints that it was writing. Call while holding the job's lock."""
+    for path in checkpoints_folder(job_folder).glob(".*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def prune(job_folder: Path, keep_steps: set[int], artifacts: Artifacts) -> None:
     """Delete the step checkpoints that are not in `keep_steps`, and those of a warm start that is over."""
-    _delete(job_folder, "step-", keep_steps, artifacts)
+    _delete(job_folder, STEP_PREFIX, keep_steps, artifacts)
     if keep_steps:
         prune_warm_start(job_folder, None, artifacts)
 
 
 def prune_warm_start(job_folder: Path, keep: int | None, artifacts: Artifacts) -> None:
     """Delete the checkpoints of the warm start but that of batch `keep`."""
-    _delete(job_folder, "warm-start-", {keep}, artifacts)
+    _delete(job_folder, WARM_PREFIX, {keep}, artifacts)
 
 
 def _delete(job_folder: Path, prefix: str, keep: Collection[int | None], artifacts: Artifacts) -> None:
