@@ -27,13 +27,14 @@ from tests.job.tiny_job import serving, tool_calls, write_job
 from tests.traffic.chaos_server import ChaosServer
 
 STEPS, INTERVAL = 5, 3
-# Rewards that differ, some of them missing: where the grader breaks, groups lose rollouts, and one group all of them.
+# By the schedule of seed 7 these words are in steps that are made again: one whose groups are lost, as the grader
+# breaks on them, one whose groups lose some of their rollouts, and one whose group teaches nothing and is replaced.
 GRADER = """
 def grade(sample, item):
     text = sample["output_text"]
-    if item["word"] == "stone" or (item["word"] == "apple" and "white" in text):
+    if item["word"] == "table" or (item["word"] == "apple" and "light" in text):
         raise ValueError("not this one")
-    return min(1.0, len(text) / 20)
+    return 0.5 if item["word"] == "horse" else min(1.0, len(text) / 20)
 """
 # All that makes a step depend on steps before it, or an update on more than its groups' rewards.
 EVERYTHING: dict[str, Any] = {
@@ -87,8 +88,11 @@ def test_a_job_that_is_killed_between_checkpoints_ends_as_an_undisturbed_one(
     (whole, calls), (killed, calls_of_killed) = found["whole"], found["killed"]
     trained = [line for line in whole.lines if line["phase"] == "train"]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5]
-    assert sum(line["replayed"] > 0 for line in trained) > 1 and all(line["optimizer_steps"] > 1 for line in trained)
-    assert any(line["groups_dropped"] for line in trained) and any(line["groups_replaced"] for line in trained)
+    assert [line["replayed"] > 0 for line in trained] == [False, True, True, True, True]
+    assert max(line["optimizer_steps"] for line in trained) == 4
+    # What is made again are steps 1, 2 and 4.
+    assert [line["groups_dropped"] for line in trained] == [1, 0, 0, 1, 0]
+    assert trained[1]["groups_replaced"] == 1
     assert [comparable(line) for line in killed.lines] == [comparable(line) for line in whole.lines]
     assert calls_of_killed == calls, "no call was made a second time"
     for step in (0, 5):
@@ -105,7 +109,7 @@ def test_a_job_that_is_killed_between_checkpoints_ends_as_an_undisturbed_one(
             "replayed the updates of steps 1 to 2 from stored rollouts",
             "replayed the update of step 4 from stored rollouts",
         ]
-        assert len([text for text in texts if "left their groups" in text and "step 2" in text]) <= 1
+        assert len([text for text in texts if text.startswith("step 1: rollouts left their groups")]) == 1
 
 
 def _assert_equal(one: Any, other: Any) -> None:

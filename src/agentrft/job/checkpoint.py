@@ -3,7 +3,6 @@
 The data cursor and all random numbers are functions of the job's seed and the step, so nothing else is needed.
 """
 
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -18,6 +17,7 @@ from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
 from agentrft.learner import Policy
 from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.store import Artifacts
+from agentrft.store.files import sync
 from agentrft.store.layout import ADAPTER, MODEL, STATE, STEP_PREFIX, WARM_PREFIX, checkpoints_folder
 
 
@@ -35,18 +35,10 @@ def save_checkpoint(folder: Path, learner: PolicyOptimizer, *, weights: bool = T
         save_weights(partial, learner.policy)
     # The record says that the step is done, power cut or not, so its files must be on the disk before.
     for path in [*partial.rglob("*"), partial]:
-        _sync(path)
+        sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder.parent)
 
 
 def save_weights(folder: Path, policy: Policy) -> None:
