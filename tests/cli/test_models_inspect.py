@@ -44,6 +44,25 @@ def test_another_gpu_than_this_machine_and_all_weights(tmp_path: Path) -> None:
     assert found["memory"]["trained"] == 16 * 134_515_008
 
 
+def test_what_all_weights_are_kept_in_and_what_a_checkpoint_takes_is_said() -> None:
+    options = ("models", "inspect", "smollm2-135m", "--gpu", "h100", "--lora-rank")
+    numbers = 134_515_008
+    assert json.loads(run_here(*options, "full", "--json").stdout)["memory"]["state"] == {
+        "all_weights": True,
+        "dtype": "bfloat16",
+        "weights": 2 * numbers,
+        "masters": 4 * numbers,
+        "gradients": 4 * numbers,
+        "optimizer": 8 * numbers,
+        "checkpoint": 14 * numbers,
+        "checkpoint_interval": 8,
+    }
+    said = " ".join(run_here(*options, "full").stdout.split())
+    assert "bfloat16 weights (0.269 GB) with float32 masters (0.538 GB)" in said
+    assert "1.88 GB (masters, moments and bfloat16 weights), every 8 steps" in said
+    assert ", every step, at validated steps" in " ".join(run_here(*options, "16").stdout.split())
+
+
 @pytest.mark.parametrize("family", ["llama4", "gpt2", "bert"])
 def test_what_cannot_be_trained_is_refused_with_what_to_take_instead(tmp_path: Path, family: str) -> None:
     config, reason = REFUSED[family]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-RUN_TIMEOUT_S = 120
+RUN_TIMEOUT_S = 300
 
 
 class ForkServer:

@@ -15,8 +15,11 @@ KILLED_STEP = 2
 
 
 def arm(moment: str) -> None:
-    """Prepare this process to die at a moment of `MOMENTS`."""
-    MOMENTS[moment]()
+    """Prepare this process to die at a moment of `MOMENTS`, in step `KILLED_STEP`, or in another one: "… of step 5"."""
+    global KILLED_STEP
+    name, _, step = moment.partition(" of step ")
+    KILLED_STEP = int(step or KILLED_STEP)
+    MOMENTS[name]()
 
 
 def _die() -> None:
@@ -81,7 +84,8 @@ def _during_rollouts() -> None:
 
 
 def _in_the_update() -> None:
-    """After the optimizer's step, before the weights are published."""
+    """After the optimizer's step, before the weights are published; steps are counted by the updates of this process,
+    those that it makes again among them."""
     original_update, original_publish = Learner.update, Policy.publish_masters
     updates = []
 

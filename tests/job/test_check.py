@@ -6,7 +6,8 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import yaml
 from aiohttp import web
 
 from agentrft.data import Sample
-from agentrft.job.check import CheckReport, check_job, learning_rate
+from agentrft.job.check import CheckReport, check_job, checkpoints, learning_rate
 from agentrft.job.check.attacks import Battery
 from agentrft.job.check.learning_rate import suggested_factor
 from agentrft.spec import load_job
@@ -79,6 +80,27 @@ async def test_a_sound_job_passes_and_nothing_of_it_is_stored(tiny_model: Path, 
         found.warm_start_s + found.validation_s + 3 * (found.rollout_s + found.update_s)
     )
     assert min(found.warm_start_s, found.update_s, found.rollout_s, found.sampled_tokens) > 0
+
+
+def test_what_is_kept_of_all_weights_is_said_and_that_the_disk_has_no_room_for_it(monkeypatch: Any) -> None:
+    class Usage(NamedTuple):
+        free: int
+
+    hyperparameters = SimpleNamespace(lora_rank=None, checkpoint_interval=8, max_steps=20, eval_interval=5)
+    policy = SimpleNamespace(masters=[torch.zeros(1000, 1000)])
+    spec = SimpleNamespace(output_dir=Path("nowhere/runs"))
+    runtime: Any = SimpleNamespace(
+        hyperparameters=hyperparameters, policy=policy, dtype=torch.bfloat16, validation=[1], spec=spec
+    )
+    for free, level in ((10**9, "ok"), (97 * 10**6, "warning")):
+        monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder, free=free: Usage(free))
+        report = CheckReport()
+        checkpoints.check_checkpoints(runtime, report)
+        (weights,) = said(report, "ok", "weights")
+        assert "trained are all weights: bfloat16 weights (0.002 GB) with float32 masters (0.004 GB)" in weights
+        # Four validated steps, the first, the newest, and one that is being written: seven of 14 MB.
+        (found,) = said(report, level, "checkpoints")
+        assert "0.014 GB" in found and "every 8 steps" in found and "kept are at most 6" in found
 
 
 async def test_all_faults_of_the_data_are_found_at_once_and_the_model_is_not_loaded(tmp_path: Path) -> None:

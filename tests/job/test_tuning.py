@@ -11,7 +11,7 @@ import yaml
 
 from agentrft.cli.overrides import load_job_with
 from agentrft.errors import Interrupted, JobFailedError, UserError
-from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
+from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job, tuning
 from agentrft.job.checkpoint import load_state
 from agentrft.job.tuning import TuningRuntime
 from agentrft.job.tuning_examples import Demonstrations
@@ -128,6 +128,43 @@ def test_a_killed_job_goes_on_as_if_nothing_had_been(
     for metrics, masters in found[1:]:
         assert metrics == found[0][0]
         assert all(torch.equal(one, masters[name]) for name, one in found[0][1].items())
+
+
+async def test_updates_that_no_checkpoint_has_are_made_again_from_the_file(tiny_model: Path, tmp_path: Path) -> None:
+    class Crashing(NoProgress):
+        """Ends the job when a step is recorded that has no checkpoint, as a kill would."""
+
+        def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
+            if (phase, step) == ("train", 6):
+                raise ZeroDivisionError
+
+    changes: dict[str, Any] = {"eval_interval": 99, "n_epochs": 3, "batch_size": 1, "lora_rank": "full"}
+    found: list[tuple[list[dict[str, Any]], dict[str, torch.Tensor]]] = []
+    for name, progress in {"whole": NoProgress(), "crashed": Crashing()}.items():
+        job_file = write_tuning(
+            tmp_path / name, tiny_model, "dpo", hyperparameters={**changes, "checkpoint_interval": 4, "max_steps": 10}
+        )
+        spec = load_any_job(job_file)
+        store, job_id = create_job(spec, source=job_file)
+        with store:
+            if name == "crashed":
+                with pytest.MonkeyPatch.context() as patch, pytest.raises(ZeroDivisionError):
+                    # So that each step is recorded by itself.
+                    patch.setattr(tuning, "RECORD_S", -1.0)
+                    await run_job(spec, store, job_id, progress=progress, stop=Stop())
+                assert sorted(store.checkpoints(job_id)) == [0, 4] and store.get_job(job_id).step == 6
+                spec = resume_job(store, job_id)
+            await run_job(spec, store, job_id, progress=NoProgress(), stop=Stop())
+            texts = [event.message for event in store.events(job_id)]
+            again = [text for text in texts if text.startswith("made the updates of steps 5 to 6 again")]
+            assert len(again) == (name == "crashed")
+            # The start, the end of the first epoch, and the last one.
+            assert sorted(store.checkpoints(job_id)) == [0, 7, 10]
+            state = load_state(step_folder(store.job_folder(job_id), 10))
+            found.append((timeless(store.metrics(job_id)), state["masters"]))
+    (metrics, masters), (again_metrics, again_masters) = found
+    assert again_metrics == metrics
+    assert all(torch.equal(again_masters[name], one) for name, one in masters.items())
 
 
 async def test_a_loss_that_is_no_number_ends_the_job_and_says_what_to_lower(

@@ -118,7 +118,8 @@ def _of_memory(needs: "MemoryNeeds", found: "Inspection", lora_rank: str) -> lis
     verdict = "fits into" if needs.fits else "[red]does not fit into[/]"
     return [
         ("weights", f"{needs.weights / GB:.2f} GB, with those that the engine generates with"),
-        ("training state", f"{needs.trained / GB:.2f} GB for {trained}"),
+        ("training state", f"{needs.trained / GB:.2f} GB for {trained}: {needs.state.kept_as}"),
+        ("a checkpoint", needs.state.written_as),
         (
             "rollouts",
             f"{needs.rollout / GB:.3f} GB each of up to {found.context_tokens:,} tokens, "

@@ -3,7 +3,6 @@
 The data cursor and all random numbers are functions of the job's seed and the step, so nothing else is needed.
 """
 
-import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -18,7 +17,8 @@ from agentrft.job.adapter_config import ADAPTER_CONFIG, write_portable
 from agentrft.learner import Policy
 from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.store import Artifacts
-from agentrft.store.layout import ADAPTER, MODEL, STATE, checkpoints_folder
+from agentrft.store.files import sync
+from agentrft.store.layout import ADAPTER, MODEL, STATE, STEP_PREFIX, WARM_PREFIX, checkpoints_folder
 
 
 def save_checkpoint(folder: Path, learner: PolicyOptimizer, *, weights: bool = True) -> None:
@@ -35,18 +35,10 @@ def save_checkpoint(folder: Path, learner: PolicyOptimizer, *, weights: bool = T
         save_weights(partial, learner.policy)
     # The record says that the step is done, power cut or not, so its files must be on the disk before.
     for path in [*partial.rglob("*"), partial]:
-        _sync(path)
+        sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(folder.parent)
 
 
 def save_weights(folder: Path, policy: Policy) -> None:
@@ -74,16 +66,22 @@ def load_state(folder: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def remove_partial(job_folder: Path) -> None:
+    """Delete what a killed process left of checkpoints that it was writing. Call while holding the job's lock."""
+    for path in checkpoints_folder(job_folder).glob(".*.partial"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def prune(job_folder: Path, keep_steps: set[int], artifacts: Artifacts) -> None:
     """Delete the step checkpoints that are not in `keep_steps`, and those of a warm start that is over."""
-    _delete(job_folder, "step-", keep_steps, artifacts)
+    _delete(job_folder, STEP_PREFIX, keep_steps, artifacts)
     if keep_steps:
         prune_warm_start(job_folder, None, artifacts)
 
 
 def prune_warm_start(job_folder: Path, keep: int | None, artifacts: Artifacts) -> None:
     """Delete the checkpoints of the warm start but that of batch `keep`."""
-    _delete(job_folder, "warm-start-", {keep}, artifacts)
+    _delete(job_folder, WARM_PREFIX, {keep}, artifacts)
 
 
 def _delete(job_folder: Path, prefix: str, keep: Collection[int | None], artifacts: Artifacts) -> None:

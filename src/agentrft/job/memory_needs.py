@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.job.memory_budget import KV_CACHE_SHARE
+from agentrft.job.training_state import TrainingState
 from agentrft.learner.optimizer import CPU_TOKENS_PER_PASS, TOKENS_PER_PASS
 from agentrft.learner.tree_forward import ACTIVATION_SHARE, HEAD_ROWS
 from agentrft.models.architecture import Architecture
 from agentrft.models.layouts import MEMORY_SHARE
 
-# A weight that is trained has a float32 master, a gradient, and Adam's two moments.
-TRAINED_BYTES = 16
 # A pass's logits, their gradient, and what it is made from.
 LOGITS_AT_ONCE = 3
 
@@ -20,8 +21,9 @@ class MemoryNeeds:
     """In bytes.
 
     Attributes:
+        state: what training keeps of each trained number.
         weights: of the model, and of what the engine generates with.
-        trained: masters, gradients and the optimizer's.
+        trained: masters, gradients and the optimizer's; of adapters with their weights.
         rollout: of one rollout at the longest context.
         rollouts_at_once: as many as wanted, or as the share of the memory for them holds.
         pass_tokens: of one pass of an update, or of a warm start.
@@ -30,6 +32,7 @@ class MemoryNeeds:
         memory: what the device has.
     """
 
+    state: TrainingState
     weights: int
     trained: int
     rollout: int
@@ -76,7 +79,11 @@ def memory_needs(
     held = 2 * weights
     if on_cpu and architecture.path == "fast" and weights <= MEMORY_SHARE * memory:
         held += weights  # laid out for the processor
-    trained = architecture.trained_parameters(lora_rank, lora_experts=lora_experts)
+    state = TrainingState.of(
+        architecture.trained_parameters(lora_rank, lora_experts=lora_experts),
+        torch.bfloat16 if costs.itemsize == torch.bfloat16.itemsize else torch.float32,
+        all_weights=lora_rank is None,
+    )
     slot = bytes_per_slot(architecture.cache_shapes, context_tokens, costs.itemsize)
     tokens = pass_tokens or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
     kept = costs.kept_bytes(tokens)
@@ -85,8 +92,9 @@ def memory_needs(
         kept = costs.recomputed_bytes(tokens)
     logits = LOGITS_AT_ONCE * min(HEAD_ROWS, tokens) * costs.vocabulary * costs.itemsize
     return MemoryNeeds(
+        state=state,
         weights=held,
-        trained=trained * TRAINED_BYTES + (0 if lora_rank is None else trained * costs.itemsize),
+        trained=state.beside_weights + (0 if state.all_weights else state.weights),
         rollout=slot,
         rollouts_at_once=min(rollouts, int(KV_CACHE_SHARE * memory) // slot),
         pass_tokens=tokens,

@@ -14,8 +14,9 @@ from agentrft.job.checkpoint import load_state
 from agentrft.learner import Policy
 from agentrft.learner.policy import LORA_ALPHA_PER_RANK
 from agentrft.spec import BaseJobSpec, JobSpec
-from agentrft.store import JobStore
+from agentrft.store import JobRow, JobStore
 from agentrft.store.layout import step_folder
+from agentrft.store.rows import as_mapping
 
 BASE = "base"
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -99,11 +100,22 @@ def resolve_reference(text: str, store: JobStore | None) -> ModelReference:
     else:
         step = steps[-1] if wanted == "last" else int(wanted)
     if step not in steps:
+        shown = ", ".join(map(str, steps))
         raise UserError(
-            f"job {job.job_id} has no checkpoint of step {step}.", f"It has these steps: {', '.join(map(str, steps))}."
+            f"job {job.job_id} has no checkpoint of step {step}{_cadence(job)}.", f"Name one that it has: {shown}."
         )
     folder = step_folder(store.job_folder(job.job_id), step)
     return ModelReference(f"{job.job_id}@{step}", job_id=job.job_id, step=step, folder=folder)
+
+
+def _cadence(job: JobRow) -> str:
+    """Why a step may have none."""
+    every = as_mapping(job.hyperparameters).get("checkpoint_interval", 1)
+    kept = "those of the first, the newest and the validated steps are kept"
+    if every == 1:
+        return f": {kept}"
+    when = f"every {every} steps" if isinstance(every, int) else "now and then"
+    return f": they are written {when} (checkpoint_interval), and {kept}"
 
 
 def spec_for(reference: ModelReference, store: JobStore | None, data: JobSpec) -> JobSpec:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.errors import AgentRFTError, ArtifactsError, Interrupted, JobFailedError, JobPaused, NotTrainableError
+from agentrft.job.checkpoint import remove_partial
 from agentrft.job.inputs import check_unchanged, file_digests
 from agentrft.job.metrics_out import MetricsOut
 from agentrft.job.model_runtime import ModelRuntime
@@ -43,6 +44,7 @@ BEFORE: dict[str, Any] = {
     # All of them.
     "eval_rows": sys.maxsize,
     "dynamic_sampling": 0,
+    "checkpoint_interval": 1,
 }
 # As hosted Agent RFT says it.
 COMPLETED = "The job has successfully completed"
@@ -113,6 +115,7 @@ async def run_job(
     with store.job_lock(job_id):
         store.recover(job_id)
         store.rewrite_metrics_file(job_id)
+        remove_partial(store.job_folder(job_id))
         store.set_status(job_id, "running")
         metrics_out = MetricsOut(spec.integrations, store, job_id, progress)
         try:

@@ -4,7 +4,9 @@ For each step: take the next samples; roll each out several times, calling the r
 merge each group's rollouts into a token tree and update the policy; keep everything; hand the new weights to the
 engine. Every few steps the validation samples are rolled out by the same code.
 
-With `max_off_policy_steps: 1` the next step's rollouts begin before the update rather than after it.
+With `max_off_policy_steps: 1` the next step's rollouts begin before the update rather than after it. With
+`checkpoint_interval: N` the weights are kept every N steps, and a job that was killed in between makes the updates
+since then again from their stored rollouts (`recovery.py`).
 """
 
 import time
@@ -13,19 +15,20 @@ from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from agentrft.data import Sample
-from agentrft.errors import JobFailedError, NotTrainableError
-from agentrft.graders import reward_weights
-from agentrft.job.checkpoint import load_state, prune, save_checkpoint
+from agentrft.errors import AgentRFTError, ArtifactsError, JobFailedError, NotTrainableError
+from agentrft.job.checkpoint import load_state
 from agentrft.job.collect import Collector
 from agentrft.job.group_source import GroupSource, LocalGroups
 from agentrft.job.progress import Progress
-from agentrft.job.replay import Replay
+from agentrft.job.recovery import Recovery, stored_rollouts
 from agentrft.job.runtime import Runtime
 from agentrft.job.schedule import epoch_of
 from agentrft.job.spans import note_update, update_span
+from agentrft.job.step_checkpoints import StepCheckpoints
+from agentrft.job.step_plan import StepPlanner
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
-from agentrft.job.training_data import note_advantages, note_tokens, training_group
+from agentrft.job.training_data import note_advantages, note_tokens
 from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
 from agentrft.report.best import FLOOR, Validated, chosen_step, validated
@@ -35,7 +38,7 @@ from agentrft.report.summary import Summary, summarise
 from agentrft.report.verdict import FINE, verdict
 from agentrft.report.ways import Ways
 from agentrft.rollout import GroupResult, Rollout, by_sample
-from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
+from agentrft.store import JobStore, rollout_row, write_rollouts
 from agentrft.store.layout import TEST, TRAIN, VALIDATION, rollouts_file, step_folder
 from agentrft.store.rows import as_mapping
 
@@ -63,39 +66,44 @@ class Trainer:
             decay_steps=runtime.hyperparameters.max_steps,
         )
         self._source: GroupSource = LocalGroups(runtime, self._collector)
-        self._replay = Replay(
-            runtime.spec.pass_threshold,
-            runtime.spec.seed,
-            borrows=runtime.hyperparameters.borrow_answers,
-            holdouts=runtime.spec.holdout_thresholds,
-        )
+        self._planner = StepPlanner(runtime, self._learner)
         # Of a resumed job, what the record says.
         self._eval_samples = runtime.hyperparameters.eval_samples
         self._last = 0
-        self._weights = reward_weights(runtime.grader)
+        self._checkpoints = StepCheckpoints(runtime, self._learner, store, job_id)
         self._validated: dict[int, Validated] = {}
         self._watch = Watch(runtime.spec.alarms, self._trained()[:-1], self._alarm)
 
     async def prepare(self) -> None:
-        """Load the last committed step; before the first, keep the policy as it is as step 0."""
-        last = max((row["step"] for row in self._trained()), default=0)
-        if last == 0 and not step_folder(self._folder, 0).exists():
-            await self._save(0)
-        state = load_state(step_folder(self._folder, last))
-        await self._runtime.compute(self._learner.load_state, state)
-        self._last = last
-        if self._may_keep_start:
-            start = state if last == 0 else load_state(step_folder(self._folder, 0))
-            await self._runtime.compute(self._learner.keep_start, start["masters"])
+        """Have the weights of the last committed step; before the first, keep the policy as it is as step 0.
+
+        Raises:
+            UserError: a checkpoint, or rollouts that stand in for one, are gone.
+        """
+        trained = self._trained()
+        last = max((row["step"] for row in trained), default=0)
+        await self._checkpoints.load(last, keep_start=self._may_keep_start)
+        newest = self._checkpoints.newest
+        if self._runtime.spec.hyperparameters.reads_earlier_steps:
+            for step in range(1, newest + 1):
+                self._note(step, self._stored_rollouts(TRAIN, step))
+        recovery = Recovery(
+            self._runtime,
+            self._learner,
+            self._planner,
+            self._store,
+            self._job_id,
+            recorded=trained,
+            stop=self._stop,
+            tell=self._event,
+        )
+        await recovery.run(newest, last, self._note)
+        self._last = self._checkpoints.holds = last
         if last > 0:
             # The process may have been killed between the commit and the alarms.
             events = [event.data for event in self._store.events(self._job_id)]
             told = {data["alarm"] for data in events if "alarm" in data and data["step"] == last}
-            self._watch.look(last, self._trained()[-1], self._stored_rollouts(TRAIN, last), told=told)
-        if self._runtime.spec.hyperparameters.reads_earlier_steps:
-            for step in range(1, last + 1):
-                rollouts = self._stored_rollouts(TRAIN, step)
-                self._note(step, rollouts)
+            self._watch.look(last, trained[-1], self._stored_rollouts(TRAIN, last), told=told)
         await self._runtime.publish_policy()
 
     async def run(self) -> None:
@@ -108,6 +116,16 @@ class Trainer:
             ArtifactsError: what was done could not be kept elsewhere.
             Interrupted: a stop was requested.
         """
+        try:
+            await self._run_and_close()
+        except ArtifactsError:
+            # A checkpoint could not be kept elsewhere either.
+            raise
+        except AgentRFTError:
+            await self._checkpoints.save_held()
+            raise
+
+    async def _run_and_close(self) -> None:
         try:
             await self._run()
         finally:
@@ -125,7 +143,7 @@ class Trainer:
                 if step == 0:
                     self._judge_baseline(metrics)
                     self._size_validations()
-            await self._prune(step)
+            await self._prune()
             self._watch.pause_if_asked(self._job_id)
             self._stop.check()
         await self._test(committed)
@@ -137,9 +155,8 @@ class Trainer:
         waited_s, spent = time.perf_counter() - started, self._source.spent(step)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         self._tell_of_dropped(step, groups, rollouts)
-        lessons = self._replay.lessons(step, groups)
-        kept = [group for group in groups if not group.was_dropped]
-        trainable = [training_group(one.kept, self._weights, lessons.get(one.sample_id, ())) for one in kept]
+        planned = self._planner.plan(step, groups)
+        plan = planned.plan
         steps_behind = _steps_behind(rollouts, runtime.policy.version)
         ahead = self._may_sample_ahead(step)
         if ahead:
@@ -147,13 +164,12 @@ class Trainer:
         else:
             # The caches are the old policy's, and the update may need the memory.
             await runtime.engine.release_memory()
-        plan = self._learner.plan(trainable, self._replay.rows(step, runtime.hyperparameters.replay_rollouts))
-        trained = [group.kept for group in kept]
-        note_advantages(trained, plan)
+        note_advantages(planned.trained, plan)
+        self._checkpoints.holds = None
         with update_span(TRAIN, step) as span:
             update: UpdateMetrics = await runtime.learn(self._learner, self._learner.update, plan)
             note_update(span, runtime.policy.version, update.as_dict())
-        note_tokens(trained, plan, update.seen)
+        note_tokens(planned.trained, plan, update.seen)
         if not ahead:
             await runtime.publish_policy()
         metrics = {
@@ -175,14 +191,14 @@ class Trainer:
             "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / spent.rollout_s,
         }
         await self._commit(TRAIN, step, rollouts, metrics)
+        self._checkpoints.holds = step
         self._note(step, rollouts)
         self._watch.look(step, metrics, rollouts)
 
     def _note(self, step: int, rollouts: list[Rollout]) -> None:
         """What later steps depend on, of a step that is committed."""
         self._source.note(step, rollouts)
-        if self._runtime.hyperparameters.replay_rollouts > 0:
-            self._replay.note(step, rollouts)
+        self._planner.note(step, rollouts)
 
     def _summary(self, rollouts: list[Rollout]) -> dict[str, Any]:
         spec = self._runtime.spec
@@ -191,8 +207,7 @@ class Trainer:
 
     def _stored_rollouts(self, phase: str, step: int) -> list[Rollout]:
         """Of a committed step."""
-        rows = read_rollouts(rollouts_file(self._folder, phase, step))
-        return [Rollout.from_dict(row["record"]) for row in rows]
+        return stored_rollouts(self._folder, phase, step)
 
     def _trained(self) -> list[dict[str, Any]]:
         """Metrics of the training steps that are committed."""
@@ -250,6 +265,7 @@ class Trainer:
             if (TEST, step) in committed:
                 continue
             self._stop.check()
+            self._checkpoints.holds = None
             await runtime.compute(self._learner.load_state, load_state(step_folder(self._folder, step)))
             await runtime.publish_policy()
             await self._measure(TEST, step, runtime.test, runtime.hyperparameters.eval_samples)
@@ -299,20 +315,25 @@ class Trainer:
         )
 
     async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
-        """Rollouts, then the checkpoint, then the record: a kill in between repeats the step's end and no more."""
+        """Rollouts, then the checkpoint where one is due, then the record: a kill in between repeats the step's end and
+        no more."""
         rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
         path = rollouts_file(self._folder, phase, step)
         write_rollouts(path, rows)
         await self._artifacts.aside(self._artifacts.push, path)
         if phase == TRAIN:
-            await self._save(step)
+            is_due = self._checkpoint_is_due(step)
+            if is_due:
+                await self._checkpoints.save(step)
+            metrics["checkpoint_s"] = self._checkpoints.seconds if is_due else 0.0
         self._store.commit_step(self._job_id, phase, step, metrics)
         self._progress.committed(phase, step, metrics)
 
-    async def _save(self, step: int) -> None:
-        folder = step_folder(self._folder, step)
-        await self._runtime.compute(save_checkpoint, folder, self._learner)
-        await self._artifacts.aside(self._artifacts.push, folder)
+    def _checkpoint_is_due(self, step: int) -> bool:
+        """At the job's cadence, and where the weights may become its result."""
+        hyperparameters = self._runtime.hyperparameters
+        is_last = step == hyperparameters.max_steps
+        return step % hyperparameters.checkpoint_interval == 0 or is_last or self._validation_is_due(step)
 
     def _validation_is_due(self, step: int) -> bool:
         hyperparameters = self._runtime.hyperparameters
@@ -329,10 +350,10 @@ class Trainer:
                 self._validated[step] = validated(step, self._stored_rollouts(VALIDATION, step), row.get(FLOOR))
         self._store.set_best_step(self._job_id, chosen_step(list(self._validated.values())).step)
 
-    async def _prune(self, step: int) -> None:
-        """Keep the first, the last and the validated checkpoints."""
-        kept = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
-        await self._artifacts.aside(prune, self._folder, kept | {0, step}, self._artifacts)
+    async def _prune(self) -> None:
+        """Keep the first, the newest and the validated checkpoints."""
+        validated = {row["step"] for row in self._store.metrics(self._job_id) if row["phase"] == VALIDATION}
+        await self._checkpoints.prune(validated)
 
     def _alarm(self, text: str, data: dict[str, Any]) -> None:
         self._event("warning", text, data)

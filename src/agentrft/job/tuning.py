@@ -1,21 +1,21 @@
 """Training from files alone: supervised fine-tuning and direct preference optimisation.
 
-A step is an update on one batch of examples. Steps are short, so a checkpoint is written only now and then, and what
-was learned since the last one is committed with the next: a process that is killed repeats some seconds.
+A step is an update on one batch of examples. Steps are short, so their record and checkpoints are written only now and
+then. A batch is a function of the seed and of the file, so where a process was killed the updates since the newest
+checkpoint are made again.
 """
 
 import math
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from agentrft.errors import JobFailedError, UserError
-from agentrft.job.checkpoint import load_state, prune, save_checkpoint
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.progress import Progress
 from agentrft.job.schedule import samples_of_step
 from agentrft.job.spans import note_update, update_span
+from agentrft.job.step_checkpoints import StepCheckpoints
 from agentrft.job.stop import Stop
 from agentrft.job.token_limits import check_given
 from agentrft.job.tuning_examples import examples_of, mean_of, parts_of
@@ -24,9 +24,11 @@ from agentrft.models.context import model_context_tokens
 from agentrft.models.load import load_config
 from agentrft.spec import TuningSpec
 from agentrft.store import JobStore
-from agentrft.store.layout import TRAIN, VALIDATION, step_folder
+from agentrft.store.layout import TRAIN, VALIDATION
 
-CHECKPOINT_S = 20.0
+# Seconds of steps that are not recorded yet, at most; and of "auto", between checkpoints at least, and the share of the
+# time that their writing takes.
+RECORD_S, CHECKPOINT_S, CHECKPOINT_SHARE = 20.0, 20.0, 0.05
 # Of the steps, in which the learning rate rises.
 WARM_UP_SHARE = 0.05
 MAX_ROWS_SHOWN = 5
@@ -123,22 +125,34 @@ class _Tuning:
         )
         self._last = 0
         self._validated: set[int] = set()
-        self._kept_at = time.monotonic()
-        # Metrics of steps that no checkpoint has yet.
+        self._checkpoints = StepCheckpoints(runtime, self._learner, store, job_id)
+        self._checkpoint_at = self._recorded_at = time.monotonic()
+        # Metrics of steps that are not recorded yet.
         self._waiting: list[tuple[int, dict[str, Any]]] = []
 
     async def prepare(self) -> None:
-        """Load the last committed step; before the first, keep the policy as it is as step 0."""
+        """Have the weights of the last recorded step; before the first, keep the policy as it is as step 0."""
         committed = self._store.metrics(self._job_id)
         self._last = max((row["step"] for row in committed if row["phase"] == TRAIN), default=0)
         self._validated = {row["step"] for row in committed if row["phase"] == VALIDATION}
-        if self._last == 0 and not step_folder(self._folder, 0).exists():
-            await self._save(0)
-        state = load_state(step_folder(self._folder, self._last))
-        await self._runtime.compute(self._learner.load_state, state)
-        if self._runtime.hyperparameters.beta is not None:
-            start = state if self._last == 0 else load_state(step_folder(self._folder, 0))
-            await self._runtime.compute(self._learner.keep_start, start["masters"])
+        await self._checkpoints.load(self._last, keep_start=self._runtime.hyperparameters.beta is not None)
+        await self._learn_again(self._checkpoints.newest + 1)
+        self._checkpoint_at = time.monotonic()
+
+    async def _learn_again(self, first: int) -> None:
+        """The recorded steps from `first` on, which no checkpoint has: they are not recorded a second time."""
+        if first > self._last:
+            return
+        started = time.perf_counter()
+        for step in range(first, self._last + 1):
+            self._stop.check()
+            await self._update(self._batch(step))
+        seconds = time.perf_counter() - started
+        which = f"update of step {first}" if first == self._last else f"updates of steps {first} to {self._last}"
+        text = f"made the {which} again from the training file ({seconds:.1f} s): the newest checkpoint is of step "
+        data = {"replayed_from": first, "replayed_to": self._last, "seconds": seconds}
+        self._store.add_event(self._job_id, "info", f"{text}{first - 1}", data)
+        self._progress.message("info", f"{text}{first - 1}")
 
     async def run(self) -> None:
         most = self._runtime.hyperparameters.max_steps
@@ -146,22 +160,31 @@ class _Tuning:
         for step in range(self._last, most + 1):
             if step > self._last:
                 self._waiting.append((step, await self._step(step)))
-            if self._stop.requested or self._is_due(step) or self._is_late:
+            if step > self._checkpoints.newest and (self._stop.requested or self._checkpoint_is_due(step)):
                 await self._keep(step)
+            elif time.monotonic() - self._recorded_at > RECORD_S:
+                self._record()
             self._stop.check()
             if self._validation_is_due(step) and step not in self._validated:
                 await self._validate(step)
 
     async def _step(self, step: int) -> dict[str, Any]:
-        runtime, started = self._runtime, time.perf_counter()
-        batch_size = runtime.hyperparameters.batch_size
-        batch = samples_of_step(runtime.train, batch_size=batch_size, seed=runtime.spec.seed, step=step)
-        await self._prepare(batch)
+        runtime, started, batch = self._runtime, time.perf_counter(), self._batch(step)
         with update_span(TRAIN, step) as seen:
-            found = await runtime.learn(self._learner, runtime.examples.update, self._learner, runtime.codec, batch)
+            found = await self._update(batch)
             note_update(seen, runtime.policy.version, found)
         version = runtime.policy.version
         return {**found, "examples": len(batch), "policy_version": version, "step_s": time.perf_counter() - started}
+
+    def _batch(self, step: int) -> Sequence[Any]:
+        runtime = self._runtime
+        batch_size = runtime.hyperparameters.batch_size
+        return samples_of_step(runtime.train, batch_size=batch_size, seed=runtime.spec.seed, step=step)
+
+    async def _update(self, batch: Sequence[Any]) -> dict[str, Any]:
+        runtime = self._runtime
+        await self._prepare(batch)
+        return await runtime.learn(self._learner, runtime.examples.update, self._learner, runtime.codec, batch)
 
     async def _validate(self, step: int) -> None:
         runtime, started = self._runtime, time.perf_counter()
@@ -189,31 +212,30 @@ class _Tuning:
 
     async def _keep(self, step: int) -> None:
         """The checkpoint, then the record of all steps up to it: a kill in between repeats them and no more."""
-        if not self._waiting:
-            return
-        await self._save(step)
+        await self._checkpoints.save(step)
+        self._record()
+        self._checkpoint_at = time.monotonic()
+        ends = range(0, step + 1, self._runtime.hyperparameters.steps_per_epoch)
+        await self._checkpoints.prune({*self._validated, *ends})
+
+    def _record(self) -> None:
+        """The steps that are done: what no checkpoint has of them can be learned again."""
         kept, self._waiting = self._waiting, []
         self._store.commit_steps(self._job_id, TRAIN, kept)
         for number, metrics in kept:
             self._progress.committed(TRAIN, number, metrics)
-        self._kept_at = time.monotonic()
-        ends = range(0, step + 1, self._runtime.hyperparameters.steps_per_epoch)
-        artifacts = self._store.artifacts
-        await artifacts.aside(prune, self._folder, {*self._validated, *ends, 0, step}, artifacts)
+        self._recorded_at = time.monotonic()
 
-    async def _save(self, step: int) -> None:
-        folder, artifacts = step_folder(self._folder, step), self._store.artifacts
-        await self._runtime.compute(partial(save_checkpoint, folder, self._learner))
-        await artifacts.aside(artifacts.push, folder)
-
-    @property
-    def _is_late(self) -> bool:
-        return time.monotonic() - self._kept_at > CHECKPOINT_S
-
-    def _is_due(self, step: int) -> bool:
+    def _checkpoint_is_due(self, step: int) -> bool:
+        """At the job's cadence, at the end of an epoch, and where the step is validated."""
         hyperparameters = self._runtime.hyperparameters
         ends_epoch = step % hyperparameters.steps_per_epoch == 0
-        return ends_epoch or step == hyperparameters.max_steps or self._validation_is_due(step)
+        if ends_epoch or step == hyperparameters.max_steps or self._validation_is_due(step):
+            return True
+        if hyperparameters.checkpoint_interval is not None:
+            return step % hyperparameters.checkpoint_interval == 0
+        since = time.monotonic() - self._checkpoint_at
+        return since > max(CHECKPOINT_S, self._checkpoints.seconds / CHECKPOINT_SHARE)
 
     def _validation_is_due(self, step: int) -> bool:
         hyperparameters = self._runtime.hyperparameters

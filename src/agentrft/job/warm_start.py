@@ -3,8 +3,12 @@
 On demonstrations, and then, where the job asks for it, on what the model did right by itself: it tries training
 samples, what the grader passes is kept, balanced over samples and trained on, and so again with the model that came of
 it (Zelikman et al. 2022, "STaR", arXiv:2203.14465; Singh et al. 2023, "Beyond Human Data", arXiv:2312.06585).
+
+A batch is a function of the seed and of the examples, so where a process was killed the batches since the newest
+checkpoint are learned again. The last batch of the demonstrations, and of each round, always has one.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,11 +25,13 @@ from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.job.training_data import demonstrated_rows, training_rows
 from agentrft.learner import Learner, TrainingRow
+from agentrft.learner.supervised import Likelihood
 from agentrft.report.summary import reached, summarise
 from agentrft.rollout import Rollout, by_sample
 from agentrft.spec.job import WarmStartSpec
 from agentrft.store import JobStore, read_rollouts, rollout_row, write_rollouts
-from agentrft.store.layout import WARM_ROLLOUTS, WARM_START, rollouts_file, warm_start_folder
+from agentrft.store.layout import WARM_ROLLOUTS, WARM_START, newest_checkpoint, rollouts_file, warm_start_folder
+from agentrft.store.rows import EventLevel
 
 T = TypeVar("T")
 
@@ -51,6 +57,7 @@ class _WarmStart:
         self._stop = stop
         metrics = store.metrics(job_id)
         self._batches_done = sum(row["phase"] == WARM_START for row in metrics)
+        self._newest = newest_checkpoint(store.warm_checkpoints(job_id), self._batches_done)
         self._rounds_done = sum(row["phase"] == WARM_ROLLOUTS for row in metrics)
         self._batches = 0
 
@@ -82,38 +89,70 @@ class _WarmStart:
         learner = runtime.new_learner(
             learning_rate=spec.learning_rate, warm_up_steps=WARM_UP_BATCHES, decay_steps=self._batches - before
         )
-        if self._batches_done > before:
-            await self._take_up(learner)
-        for batch in range(self._batches_done + 1, self._batches + 1):
-            self._stop.check()
-            chosen = samples_of_step(
-                examples, batch_size=spec.batch_size, seed=runtime.spec.seed + before, step=batch - before
+
+        def batch_of(number: int) -> Sequence[T]:
+            return samples_of_step(
+                examples, batch_size=spec.batch_size, seed=runtime.spec.seed + before, step=number - before
             )
+
+        if self._batches_done > before:
+            await self._go_on(learner, before, lambda number: rows_of(batch_of(number)))
+        for batch in range(self._batches_done + 1, self._batches + 1):
+            if self._stop.requested and self._newest < self._batches_done:
+                await self._save(self._batches_done, learner)
+            self._stop.check()
+            chosen = batch_of(batch)
             rows = rows_of(chosen)
             with update_span(WARM_START, batch) as seen:
-                found = await runtime.learn(learner, learner.supervised_update, rows)
+                found = await self._update(learner, rows)
                 note_update(seen, runtime.policy.version, {"loss": found.loss})
-            await runtime.compute(
-                partial(save_checkpoint, warm_start_folder(self._folder, batch), learner, weights=False)
-            )
-            await self._store.artifacts.aside(self._store.artifacts.push, warm_start_folder(self._folder, batch))
+            if batch % runtime.hyperparameters.checkpoint_interval == 0 or batch == self._batches:
+                await self._save(batch, learner)
             metrics = {"loss": found.loss, name: len(chosen), "tokens": sum(len(row.token_ids) for row in rows)}
             self._store.commit_step(self._job_id, WARM_START, batch, metrics)
-            await self._store.artifacts.aside(prune_warm_start, self._folder, batch, self._store.artifacts)
+            await self._store.artifacts.aside(prune_warm_start, self._folder, self._newest, self._store.artifacts)
             self._progress.committed(WARM_START, batch, metrics)
             self._batches_done = batch
 
-    async def _take_up(self, learner: Learner | None = None) -> None:
-        """What an earlier process left after the batches that belong to this: all of the learner's, or the weights."""
-        if self._batches_done != self._batches and learner is None:
-            return
-        folder = warm_start_folder(self._folder, self._batches_done)
-        if self._batches_done == 0 or not folder.exists():
-            return
-        state = load_state(folder)
-        if learner is not None:
+    async def _update(self, learner: Learner, rows: Sequence[TrainingRow]) -> Likelihood:
+        return await self._runtime.learn(learner, learner.supervised_update, rows)
+
+    async def _save(self, batch: int, learner: Learner) -> None:
+        folder, artifacts = warm_start_folder(self._folder, batch), self._store.artifacts
+        await self._runtime.compute(partial(save_checkpoint, folder, learner, weights=False))
+        await artifacts.aside(artifacts.push, folder)
+        self._newest = batch
+
+    async def _go_on(self, learner: Learner, before: int, rows_of: Callable[[int], list[TrainingRow]]) -> None:
+        """Where an earlier process was within the batches that come after batch `before`.
+
+        Args:
+            rows_of: the rows of a batch, by its number.
+        """
+        if self._newest > before:
+            state = load_state(warm_start_folder(self._folder, self._newest))
             await self._runtime.compute(learner.load_state, state)
+        else:
+            await self._load_weights(before)
+        first, started = max(self._newest, before) + 1, time.perf_counter()
+        for batch in range(first, self._batches_done + 1):
+            self._stop.check()
+            await self._update(learner, rows_of(batch))
+        if first <= self._batches_done:
+            seconds = time.perf_counter() - started
+            text = f"learned batches {first} to {self._batches_done} of the warm start again ({seconds:.1f} s)"
+            self._tell("info", f"{text}: the newest checkpoint is older")
+
+    async def _take_up(self) -> None:
+        """The weights that an earlier process left after the batches that end here, if nothing came after them."""
+        if self._batches_done == self._batches:
+            await self._load_weights(self._batches)
+
+    async def _load_weights(self, batch: int) -> None:
+        """Those after a batch; the policy is left as it is where there was none."""
+        if batch == 0:
             return
+        state = load_state(warm_start_folder(self._folder, batch))
         await self._runtime.compute(self._runtime.policy.load_master_state, state["masters"])
         self._runtime.policy.version = state["policy_version"]
 
@@ -195,8 +234,11 @@ class _WarmStart:
             f"({self._runtime.spec.pass_threshold:g}), so there is nothing to train on. Show the model how it is done "
             "(`examples_file`), try more (`rollouts_per_sample`, `temperatures`), or lower the pass threshold."
         )
-        self._store.add_event(self._job_id, "warning", text)
-        self._progress.message("warning", text)
+        self._tell("warning", text)
+
+    def _tell(self, level: EventLevel, text: str) -> None:
+        self._store.add_event(self._job_id, level, text)
+        self._progress.message(level, text)
 
 
 def demonstration_rows(runtime: Runtime, demonstrations: Sequence[Sample]) -> list[TrainingRow]:

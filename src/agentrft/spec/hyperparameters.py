@@ -28,6 +28,8 @@ CLIPS = {"dapo": (0.2, 0.28), "gspo": (3e-4, 4e-4), "cispo": (1.0, 4.0)}
 # What the API takes beside these: how hard the model thinks, which a job file says by `chat_template_kwargs`.
 EFFORT = "reasoning_effort"
 HOSTED_ALONE = (EFFORT,)
+# Steps between checkpoints where all weights are trained: one takes up to 16 bytes a weight.
+FULL_CHECKPOINT_INTERVAL = 8
 # With fewer, a group that has something to teach is too often taken for one that has not.
 DECIDED_AFTER = 8
 
@@ -44,6 +46,9 @@ class Hyperparameters(SpecModel):
             validations together cost a tenth of the training rollouts.
         eval_samples: rollouts of each sample in a validation.
         eval_rows: validation samples that are rolled out.
+        checkpoint_interval: steps between the checkpoints that a killed job goes on from; the updates since the newest
+            are made again from their stored rollouts. "auto" is 1, and 8 where all weights are trained. Validated
+            steps, the last one and one that the job stops at have a checkpoint whatever it says.
         max_steps: steps of the job; an explicit `n_epochs` bounds it.
         temperature: of the policy's sampling, in training and validation.
         top_p: share of the probability that is sampled from.
@@ -92,6 +97,7 @@ class Hyperparameters(SpecModel):
     eval_interval: PositiveInt | Auto = "auto"
     eval_samples: PositiveInt | Auto = "auto"
     eval_rows: PositiveInt | Auto = "auto"
+    checkpoint_interval: PositiveInt | Auto = "auto"
     max_steps: PositiveInt | Auto = "auto"
     temperature: Annotated[float, Field(gt=0, le=2)] | Auto = "auto"
     top_p: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
@@ -173,6 +179,7 @@ class Hyperparameters(SpecModel):
             eval_interval=eval_interval,
             eval_samples=eval_samples,
             eval_rows=eval_rows,
+            checkpoint_interval=chosen(self.checkpoint_interval, automatic_checkpoint_interval(lora_rank)),
             max_steps=max_steps,
             temperature=chosen(self.temperature, 1.0),
             top_p=chosen(self.top_p, 1.0),
@@ -234,6 +241,7 @@ class ResolvedHyperparameters:
     eval_interval: int
     eval_samples: int
     eval_rows: int
+    checkpoint_interval: int
     max_steps: int
     temperature: float
     top_p: float
@@ -264,6 +272,11 @@ class ResolvedHyperparameters:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def automatic_checkpoint_interval(lora_rank: int | None) -> int:
+    """Steps between checkpoints; `lora_rank` None means that all weights are trained."""
+    return FULL_CHECKPOINT_INTERVAL if lora_rank is None else 1
 
 
 def chosen(given: Any, automatic: Any) -> Any:

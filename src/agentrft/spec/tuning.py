@@ -30,6 +30,10 @@ class TuningHyperparameters(SpecModel):
         max_steps: steps of the job, at most, whatever the epochs.
         max_context_tokens: tokens of an example; "auto" is what the model takes.
         eval_interval: steps between validations; "auto" is an eighth of all.
+        checkpoint_interval: steps between the checkpoints that a killed job goes on from; the updates since the newest
+            are made again from the training file. "auto" goes by time: one after 20 seconds, later where writing them
+            would take more than a twentieth of the time. Ends of epochs, validated steps and one that the job stops at
+            have a checkpoint whatever it says.
         lora_rank: of the adapters, or "full" to train all weights; "auto" is 16.
         lora_experts: whether LoRA changes the experts of a mixture, too.
         max_grad_norm: the gradient's norm is cut to this; "auto" is 1.
@@ -42,6 +46,7 @@ class TuningHyperparameters(SpecModel):
     max_steps: PositiveInt | Auto = "auto"
     max_context_tokens: PositiveInt | Auto = "auto"
     eval_interval: PositiveInt | Auto = "auto"
+    checkpoint_interval: PositiveInt | Auto = "auto"
     lora_rank: Annotated[int, Field(ge=1, le=1024)] | Literal["full"] | Auto = "auto"
     lora_experts: bool | Auto = "auto"
     max_grad_norm: Annotated[float, Field(gt=0)] | Auto = "auto"
@@ -63,6 +68,7 @@ class TuningHyperparameters(SpecModel):
             max_steps=max_steps,
             steps_per_epoch=steps_per_epoch,
             eval_interval=chosen(self.eval_interval, -(-max_steps // EVALUATIONS)),
+            checkpoint_interval=chosen(self.checkpoint_interval, None),
             lora_rank=lora_rank,
             lora_experts=chosen(self.lora_experts, True),
             max_grad_norm=chosen(self.max_grad_norm, 1.0),
@@ -71,7 +77,8 @@ class TuningHyperparameters(SpecModel):
 
 @dataclass(frozen=True)
 class ResolvedTuning:
-    """Hyperparameters without "auto". `lora_rank` None means that all weights are trained."""
+    """Hyperparameters without "auto". `lora_rank` None means that all weights are trained, `checkpoint_interval` None
+    that time decides."""
 
     n_epochs: int
     batch_size: int
@@ -81,6 +88,7 @@ class ResolvedTuning:
     max_steps: int
     steps_per_epoch: int
     eval_interval: int
+    checkpoint_interval: int | None
     lora_rank: int | None
     lora_experts: bool
     max_grad_norm: float

@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from agentrft import wire
 from agentrft.errors import UserError
-from agentrft.store.files import replace_file
+from agentrft.store.files import replace_file, sync
 
 SCHEMA = pa.schema(
     [
@@ -73,6 +73,8 @@ def write_rollouts(path: Path | str, rows: list[dict[str, Any]]) -> None:
     filesystem.makedirs(filesystem._parent(place), exist_ok=True)
     if isinstance(filesystem, LocalFileSystem):
         replace_file(Path(place), buffer.getvalue())
+        # A step's record, which may come next, says that they are there: updates are made again from them.
+        sync(Path(place).parent)
     else:
         # Object stores show an object only when it is whole.
         filesystem.pipe_file(place, buffer.getvalue())

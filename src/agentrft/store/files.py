@@ -27,6 +27,15 @@ def replace_file(path: Path, content: bytes) -> None:
         undo.pop_all()
 
 
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk, power cut or not."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def append_line(path: Path, line: str) -> None:
     """Add one line, which ends in a newline, in a single write."""
     with path.open("ab", buffering=0) as file:

@@ -17,7 +17,7 @@ from agentrft.errors import UserError
 from agentrft.store import tables
 from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
-from agentrft.store.layout import checkpoints_folder, step_folder
+from agentrft.store.layout import STEP_PREFIX, WARM_PREFIX, checkpoints_folder, step_folder
 from agentrft.store.numbers import finite
 from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout, as_mapping
 from agentrft.store.shared import Artifacts
@@ -158,8 +158,11 @@ class JobStore:
 
     def checkpoints(self, job_id: str) -> dict[int, float]:
         """The steps whose weights are kept, and since when, in seconds since the epoch."""
-        found = self.artifacts.entries(checkpoints_folder(self.job_folder(job_id))).items()
-        return {int(name.removeprefix("step-")): since for name, since in found if name.startswith("step-")}
+        return self._kept(job_id, STEP_PREFIX)
+
+    def warm_checkpoints(self, job_id: str) -> dict[int, float]:
+        """As `checkpoints`, of the batches of a warm start that is under way."""
+        return self._kept(job_id, WARM_PREFIX)
 
     def delete_checkpoints(self, job_id: str, step: int | None) -> None:
         """Delete the weights of a step, or of all; what was measured stays."""
@@ -317,6 +320,10 @@ class JobStore:
         replace_file(self.job_folder(job_id) / METRICS_FILE, "".join(lines).encode())
 
     # --- inside
+
+    def _kept(self, job_id: str, prefix: str) -> dict[int, float]:
+        found = self.artifacts.entries(checkpoints_folder(self.job_folder(job_id))).items()
+        return {int(name.removeprefix(prefix)): since for name, since in found if name.startswith(prefix)}
 
     def _events(self, query: Select[Any, Any, Any, Any, Any]) -> list[Event]:
         with self.database.read() as connection:

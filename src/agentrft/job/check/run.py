@@ -6,6 +6,7 @@ from collections.abc import Callable
 from agentrft.errors import UserError
 from agentrft.job.check.attacks import check_attacks
 from agentrft.job.check.chat import check_chat
+from agentrft.job.check.checkpoints import check_checkpoints
 from agentrft.job.check.endpoints import check_tools
 from agentrft.job.check.estimate import estimate
 from agentrft.job.check.findings import CheckReport
@@ -100,6 +101,7 @@ async def _check_with_model(
     try:
         check_prompts(runtime, report)
         check_chat(runtime.codec, bool(spec.warm_start and spec.warm_start.training_file), report)
+        check_checkpoints(runtime, report)
         reference = reference or starting_point(spec)
         await runtime.begin_with(reference)
         if not await _check_engine(runtime, report):

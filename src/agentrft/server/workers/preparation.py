@@ -17,6 +17,7 @@ from agentrft.store.layout import (
     WARM_ROLLOUTS,
     WARM_START,
     checkpoints_folder,
+    newest_checkpoint,
     rollouts_file,
     step_folder,
     warm_start_folder,
@@ -63,8 +64,10 @@ def fetch_job_state(spec: AnyJobSpec, store: JobStore, job_id: str) -> None:
         # Of a step that was cut off here, or that was deleted elsewhere.
         if path.name not in kept or _number(path) > (warmed if path.name.startswith("warm") else last):
             artifacts.forget(path)
+    warm_checkpoint = newest_checkpoint(store.warm_checkpoints(job_id), warmed)
     rounds = [row["step"] for row in committed if row["phase"] == WARM_ROLLOUTS]
-    needed = _needed(spec, folder, trained, warmed, has_step_0=step_folder(folder, 0).name in kept)
+    checkpoints = store.checkpoints(job_id)
+    needed = _needed(spec, folder, trained, newest_checkpoint(checkpoints, last), warm_checkpoint, 0 in checkpoints)
     if not trained and step_folder(folder, 0).name not in kept:
         needed += [rollouts_file(folder, WARM_ROLLOUTS, step) for step in rounds]
     # The result is chosen by the rollouts of all validations.
@@ -77,18 +80,29 @@ def fetch_job_state(spec: AnyJobSpec, store: JobStore, job_id: str) -> None:
             )
 
 
-def _needed(spec: AnyJobSpec, folder: Path, trained: list[int], warmed: int, *, has_step_0: bool) -> list[Path]:
+def _needed(
+    spec: AnyJobSpec, folder: Path, trained: list[int], newest: int, warm_checkpoint: int, has_step_0: bool
+) -> list[Path]:
+    """What a job goes on from.
+
+    Args:
+        trained: the steps that are recorded.
+        newest: of these, that of the newest checkpoint.
+        warm_checkpoint: the batch of the warm start's newest checkpoint; 0 where there is none.
+    """
     last = max(trained, default=0)
     if last == 0:
         if has_step_0:
             return [step_folder(folder, 0)]
-        if warmed:
-            return [warm_start_folder(folder, warmed)]
+        if warm_checkpoint:
+            return [warm_start_folder(folder, warm_checkpoint)]
         return [] if spec.start_from is None else [spec.start_from]
-    needed = [step_folder(folder, 0), step_folder(folder, last)]
+    needed = [step_folder(folder, 0), step_folder(folder, newest)]
     if not isinstance(spec, JobSpec):
         return needed
-    read = trained if spec.hyperparameters.reads_earlier_steps else [last]
+    # The updates since the newest checkpoint are made again from their rollouts; alarms read the last ones.
+    replayed = [step for step in trained if step > newest]
+    read = trained if spec.hyperparameters.reads_earlier_steps else replayed or [last]
     return [*needed, *(rollouts_file(folder, TRAIN, step) for step in read)]
 
 
