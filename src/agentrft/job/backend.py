@@ -15,15 +15,15 @@ from transformers import PreTrainedModel
 
 from agentrft.engine import Engine, EngineFailure
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
-from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.engine.vllm import VllmEngine
 from agentrft.errors import JobFailedError
 from agentrft.job.checkpoint import save_weights
-from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
+from agentrft.job.memory_budget import cache_for, kv_cache_bytes, least_at_once
 from agentrft.learner import Policy
 from agentrft.models.forward import Forward
 from agentrft.spec import JobSpec, ResolvedHyperparameters
 from agentrft.store.layout import ADAPTER
+from agentrft.traffic import Notify
 
 
 class WeightPublisher(Protocol):
@@ -112,6 +112,7 @@ def make_backend(
     device: torch.device,
     engine_device: torch.device,
     executor: ThreadPoolExecutor,
+    notify: Notify,
 ) -> Backend:
     """For the job's `engine.type`.
 
@@ -120,6 +121,7 @@ def make_backend(
         device: of the policy.
         engine_device: of an engine in this process.
         executor: the one thread that computes.
+        notify: told what whoever runs the job should know of the engine.
     """
     make_policy = partial(
         Policy,
@@ -144,6 +146,7 @@ def make_backend(
         _limits(spec, hyperparameters, policy.engine_forward, engine_device),
         deterministic=spec.deterministic,
         executor=None if apart else executor,
+        warn=partial(notify, "warning"),
     )
     return Backend(policy, engine, InProcess(engine, policy))
 
@@ -152,14 +155,20 @@ def _limits(
     spec: JobSpec, hyperparameters: ResolvedHyperparameters, forward: Forward, device: torch.device
 ) -> EngineLimits:
     engine, context, least = spec.engine, hyperparameters.max_context_tokens, least_at_once(spec)
+    size = cache_for(
+        forward.cache_shapes,
+        budget=kv_cache_bytes(spec, device),
+        max_tokens=context,
+        itemsize=forward.dtype.itemsize,
+        least=least,
+        wanted=max(engine.max_concurrent_rollouts, least),
+        # Pages are never taken from a sequence then, which would happen sooner or later as tools answer.
+        in_full=spec.deterministic,
+    )
     return EngineLimits(
         max_context_tokens=context,
-        max_sequences=slots_within(
-            budget=kv_cache_bytes(spec, device),
-            slot_bytes=bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize),
-            least=least,
-            wanted=max(engine.max_concurrent_rollouts, least),
-        ),
+        max_sequences=size.sequences,
         max_batch_size=engine.max_batch_size,
         prefill_tokens_per_step=engine.prefill_tokens_per_step,
+        cache_pages=size.pages,
     )

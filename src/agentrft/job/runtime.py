@@ -212,6 +212,7 @@ class Runtime(ModelRuntime):
             device=self.device,
             engine_device=self.engine_device,
             executor=self.executor,
+            notify=self.notices,
         )
 
     async def close(self) -> None:
