@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from agentrft.engine import EngineFailure
+from agentrft.engine import EngineFailure, kv_cache, pass_plan
 from agentrft.engine.embedded import EmbeddedEngine, EmbeddedSession
 from agentrft.engine.pages import PAGE_TOKENS, pages_of
+from agentrft.engine.pass_plan import SingleTokens
 from agentrft.models.forward import TransformersForward, forward_of
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, running_engine, sampling
 from tests.model_families import family_model
@@ -242,3 +243,20 @@ async def test_pages_of_a_rollout_closed_in_mid_pass_are_anothers_only_after_it(
 def test_a_page_holds_as_many_tokens_as_the_kernels_take_together() -> None:
     assert PAGE_TOKENS == 64
     assert [pages_of(tokens) for tokens in (0, 1, 64, 65)] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "deepseek_v3"])
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+async def test_without_kernels_pages_are_gathered_a_few_or_all_at_once(
+    shared_model: Callable[..., TinyModel], family: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kv_cache, "cache_kernels_for", lambda *_: None)
+    monkeypatch.setattr(pass_plan, "SingleTokens", lambda single, table, _: SingleTokens(single, table, at_once))
+    model = shared_model() if family == "llama" else family_model(family)
+    forward = forward_of if family == "llama" else TransformersForward
+    async with running_engine(model, slots=6, forward=forward) as engine:
+        transcripts = await asyncio.gather(
+            *(converse(engine, ids(seed // 2, 3 + 60 * (seed // 2)), turns=3, seed=seed) for seed in range(6))
+        )
+        assert engine.counters["prefix_tokens_shared"] > 100
+    assert largest_error(model, transcripts) < 1e-3

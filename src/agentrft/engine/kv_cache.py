@@ -7,6 +7,7 @@ from torch import Tensor
 
 from agentrft.engine.pages import PAGE_TOKENS, pages_of
 from agentrft.models.cache_shapes import CacheShapes
+from agentrft.models.decoding import DecodeAttention, decode_for
 from agentrft.models.memory import LazyZeros, ReleasableZeros
 from agentrft.models.native import CacheKernels, cache_kernels_for
 
@@ -25,6 +26,7 @@ class KVCache:
         max_tokens, dtype: as it was made.
         keys, values: by layer; those of layers that share them are the same.
         kernels: by layer, where there are any for it.
+        decode: by layer, what attends to single tokens where keys and values stand, if anything does.
     """
 
     def __init__(
@@ -52,6 +54,10 @@ class KVCache:
         self.values = {layer: parts["values"][owner] for layer, owner in owners.items()}
         self.kernels: dict[int, CacheKernels | None] = {
             layer: cache_kernels_for(self.keys[layer], self.values[layer]) for layer in owners
+        }
+        self.decode: dict[int, DecodeAttention | None] = {
+            layer: decode_for(self.keys[layer], self.values[layer], shape.heads, self.kernels[layer])
+            for layer, shape in shapes.keys.items()
         }
 
     def clear(self) -> None:

@@ -56,7 +56,8 @@ class PassPlan:
         self._place = index([position % PAGE_TOKENS for position in positions])
         # Those of shorter sequences are filled up with their own last page, so that what one has meets no other.
         most = max(len(c.pages) for c in everything)
-        self._table = index([c.pages + c.pages[-1:] * (most - len(c.pages)) for c in everything])
+        table = index([c.pages + c.pages[-1:] * (most - len(c.pages)) for c in everything])
+        self._tables = table[: len(single)], table[len(single) :]
         self._on_cpu = self._device.type == "cpu"
 
     def attend(
@@ -69,7 +70,7 @@ class PassPlan:
         out = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
         singles = len(self._single)
         if self._single:
-            out[:singles] = self._attend_single(query[:, :singles], keys, values, scaling, rules, kernels)
+            out[:singles] = self._attend_single(layer, query[:, :singles], scaling, rules)
         if self._chunks and not rules.plain:
             self._attend_chunks_by_rules(query, keys, values, scaling, rules, kernels, out)
         elif self._chunks:
@@ -99,7 +100,9 @@ class PassPlan:
 
     @cached_property
     def _decode(self) -> "SingleTokens":
-        return SingleTokens(self._single, self._table[: len(self._single)])
+        # What a CPU gathered is still in its cache when it is multiplied; a GPU waits for kernels to be started.
+        at_once = 1 if self._on_cpu else self._tables[0].shape[1]
+        return SingleTokens(self._single, self._tables[0], at_once)
 
     @cached_property
     def _fields(self) -> Tensor:
@@ -128,8 +131,8 @@ class PassPlan:
         out: Tensor,
     ) -> None:
         if kernels is not None and kernels.attends_chunks:
-            table = self._table[len(self._single) :]
-            kernels.attend_chunks(query.transpose(0, 1), keys, values, table, self._fields, scaling, out)
+            queries = query.transpose(0, 1)
+            kernels.attend_chunks(queries, keys, values, self._tables[1], self._fields, scaling, out)
             return
         softmax = None if kernels is None else kernels.bfloat16
         for index, chunk in enumerate(self._chunks):
@@ -170,7 +173,7 @@ class PassPlan:
     def _gathered(self, index: int, cache: Tensor, kernels: CacheKernels | None) -> Tensor:
         """[kv_heads, tokens, head_dim] of a chunk's whole context."""
         chunk = self._chunks[index]
-        pages = self._table[len(self._single) + index, : len(chunk.pages)]
+        pages = self._tables[1][index, : len(chunk.pages)]
         if kernels is not None:
             together = kernels.gather(cache, pages)
         else:
@@ -184,33 +187,29 @@ class PassPlan:
         keys[self._page, :, self._place] = key
         values[self._page, :, self._place] = value
 
-    def _attend_single(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float,
-        rules: ScoreRules,
-        kernels: CacheKernels | None,
-    ) -> Tensor:
-        if kernels is None or not kernels.attends or not rules.plain:
+    def _attend_single(self, layer: int, query: Tensor, scaling: float, rules: ScoreRules) -> Tensor:
+        keys, values, in_place = self._cache.keys[layer], self._cache.values[layer], self._cache.decode[layer]
+        if in_place is None or not rules.plain:
             return self._decode.attend(query, keys, values, scaling, rules)
-        singles = len(self._single)
-        lengths = self._positions[:singles] + 1
-        return kernels.attend(query.transpose(0, 1), keys, values, self._table[:singles], lengths, scaling)
+        return in_place(query.transpose(0, 1), keys, values, self._tables[0], self._seen, scaling)
+
+    @cached_property
+    def _seen(self) -> Tensor:
+        """How many keys each single token sees."""
+        return self._positions[: len(self._single)] + 1
 
 
 class SingleTokens:
     """Attention of one token of each of many sequences: grouped products over gathered pages.
 
-    No head is expanded. A CPU takes one page of each sequence at a time, which is still in its cache when it is
-    multiplied; a GPU all of them at once.
+    No head is expanded.
 
     Args:
         table: pages of each, [sequences, most pages].
+        at_once: pages of each sequence that are gathered and multiplied together.
     """
 
-    def __init__(self, single: list[Chunk], table: Tensor) -> None:
+    def __init__(self, single: list[Chunk], table: Tensor, at_once: int) -> None:
         self._device = table.device
         lengths = [chunk.offset + 1 for chunk in single]
         # The longest first: those that reach into a page are then the first ones.
@@ -219,7 +218,6 @@ class SingleTokens:
         self._lengths = torch.tensor([lengths[row] for row in order], device=self._device)
         table = table[self._order]
         self._pages = pages_of(max(lengths))
-        at_once = 1 if self._device.type == "cpu" else self._pages
         self._pieces = [
             (sum(length > first * PAGE_TOKENS for length in lengths), slice(first, min(first + at_once, self._pages)))
             for first in range(0, self._pages, at_once)
