@@ -108,10 +108,12 @@ async def test_a_rollout_that_lost_its_pages_while_its_tools_ran_goes_on_as_if_i
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("pages", [4, 5, 9])
-async def test_more_rollouts_than_fit_all_come_to_their_end(shared_model: Callable[..., TinyModel], pages: int) -> None:
+@pytest.mark.parametrize(("pages", "batch"), [(4, 8), (5, 1), (6, 2), (9, 8)])
+async def test_more_rollouts_than_fit_all_come_to_their_end(
+    shared_model: Callable[..., TinyModel], pages: int, batch: int
+) -> None:
     model, prompts = shared_model(), [ids(seed, 90 + 10 * seed) for seed in range(4)]
-    async with running_engine(model, pages=pages, slots=12, prefill_tokens=64) as engine:
+    async with running_engine(model, pages=pages, slots=12, batch=batch, prefill_tokens=64) as engine:
         transcripts = await asyncio.gather(
             *(converse(engine, prompts[seed % 4], turns=4, seed=seed, temperature=0.0) for seed in range(12))
         )

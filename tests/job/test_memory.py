@@ -72,6 +72,12 @@ async def test_a_job_allocates_no_more_than_its_budget(tiny_model: Path, tmp_pat
     try:
         cache = runtime.engine._cache
         assert 1.5 * MB < sum(tensor.nbytes for tensor in (*cache.keys.values(), *cache.values.values())) <= 2 * MB
+        # What the engine has to say of it reaches whoever watches the job, and once.
+        told: list[tuple[str, str]] = []
+        runtime.notices.listen(lambda *event: told.append(event))
+        for _ in range(2):
+            runtime.engine._warn_of_full_cache()
+        assert [level for level, text in told if "engine.kv_cache_mb" in text] == ["warning"]
     finally:
         await runtime.close()
 

@@ -208,6 +208,8 @@ class EmbeddedEngine:
             return await future
         finally:
             sequence.request = None
+            # Others may have waited for it to go on.
+            self._wake.set()
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.request is not None and not sequence.request.future.done():
@@ -285,20 +287,19 @@ class EmbeddedEngine:
 
     def _lengths(self, active: list[Sequence]) -> tuple[list[tuple[Sequence, int]], list[Sequence]]:
         """How many tokens of which sequences the next pass computes, and which sequences there are no pages for."""
-        decoding = [s for s in active if s.pending == 1 and s.computed > 0]
-        # Those who waited longest first: with more sequences than a batch takes, none is left behind.
-        decoding.sort(key=lambda sequence: sequence.last_pass)
-        single = {s.slot for s in decoding[: self._limits.max_batch_size]}
-        waiting = {s.slot for s in decoding[self._limits.max_batch_size :]}
-        lengths: list[tuple[Sequence, int]] = []
+        decoding = {s.slot for s in active if s.pending == 1 and s.computed > 0}
+        single: list[Sequence] = []
+        chunks: list[tuple[Sequence, int]] = []
         starved: list[Sequence] = []
         ahead: list[Sequence] = []
         budget, now = self._limits.prefill_tokens_per_step, asyncio.get_running_loop().time()
-        places = 2 * self._limits.max_batch_size - len(single)
+        places = 2 * self._limits.max_batch_size - min(len(decoding), self._limits.max_batch_size)
+        # As many pages as somebody missed and did not get: who starts later does not get them either.
+        refused: float = math.inf
         for sequence in active:
-            is_single = sequence.slot in single
+            turn, is_single = sequence.request, sequence.slot in decoding
             # Whoever started earlier may have taken pages from this one a moment ago.
-            if sequence.slot in waiting or (is_single and sequence.pending != 1):
+            if turn is None or (is_single and sequence.pending != 1):
                 continue
             if not is_single:
                 if budget <= 0 or places <= 0:
@@ -308,24 +309,26 @@ class EmbeddedEngine:
                     ahead.append(sequence)
                     continue
                 self.counters["prefix_tokens_shared"] += shared
-            turn = sequence.waiting_turn
-            if turn is None:
-                continue
-            if not self._slots.make_room(sequence, len(sequence.tokens)):
+            missing = pages_of(len(sequence.tokens)) - len(sequence.pages)
+            if missing >= refused or not self._slots.make_room(sequence, len(sequence.tokens)):
+                refused = min(refused, missing)
                 turn.starve(now)
                 starved.append(sequence)
                 continue
             turn.feed(now)
-            length = 1
-            if not is_single:
-                length = min(sequence.pending, budget)
-                if self._slots.stateful and sequence.computed < sequence.fork_at:
-                    length = min(length, sequence.fork_at - sequence.computed)
-                budget -= length
-                places -= 1
-                ahead.append(sequence)
-            lengths.append((sequence, length))
-        return lengths, starved
+            if is_single:
+                single.append(sequence)
+                continue
+            length = min(sequence.pending, budget)
+            if self._slots.stateful and sequence.computed < sequence.fork_at:
+                length = min(length, sequence.fork_at - sequence.computed)
+            budget -= length
+            places -= 1
+            ahead.append(sequence)
+            chunks.append((sequence, length))
+        # Those who waited longest first: with more sequences than a batch takes, none is left behind.
+        single.sort(key=lambda sequence: sequence.last_pass)
+        return [*((s, 1) for s in single[: self._limits.max_batch_size]), *chunks], starved
 
     def _warn_of_full_cache(self) -> None:
         if not self._warned:

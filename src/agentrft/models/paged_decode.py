@@ -5,6 +5,8 @@ merged by their softmaxes' sums (Flash-Decoding: Dao et al. 2023, https://pytorc
 heads that share a key-value head are the rows of one product.
 """
 
+from typing import Any
+
 import torch
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
@@ -17,8 +19,10 @@ LEAST_ROWS = 16
 PROGRAMS, LEAST_PAGES, MOST_SPLITS = 4, 4, 64
 LOG2_E = 1.4426950408889634
 
+jit: Any = triton.jit
 
-@triton.jit
+
+@jit
 def _attend_part(
     query,
     keys,
@@ -73,7 +77,7 @@ def _attend_part(
     tl.store(sums + row[:, None] * DIM + dims[None, :], mixed, mask=(rows < GROUP)[:, None] & (dims < DIM)[None, :])
 
 
-@triton.jit
+@jit
 def _merge(sums, highest_of, total_of, out, parts, PARTS: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
     """The parts of one query head to its result."""
     row, part, dims = tl.program_id(0), tl.arange(0, PARTS), tl.arange(0, BLOCK)
