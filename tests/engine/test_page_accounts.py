@@ -174,4 +174,4 @@ class Accounts(RuleBasedStateMachine):
 
 
 TestAccounts = Accounts.TestCase
-TestAccounts.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestAccounts.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)

@@ -51,43 +51,45 @@ void score(const Cached<float>& keys, std::int64_t length, const float* query, f
     }
 }
 
-// `VECTORS` x 8 of the head's dimensions, starting at `first`.
+// Adds one page's weighted values to `sums` [QUERIES, head_dim]: `VECTORS` x 8 of the head's dimensions, starting at
+// `first`. What comes after the page is fetched.
 template <int QUERIES, int VECTORS>
-void mix_part(const Cached<float>& values, std::int64_t length, const float* weights, std::int64_t stride,
-              const float* scale, std::int64_t first, float* out) {
-    const std::int64_t head_dim = values.head_dim;
-    __m256 sums[QUERIES][VECTORS];
+void mix_part(const float* value, const float* next, std::int64_t tokens, std::int64_t head_dim, const float* weights,
+              std::int64_t stride, std::int64_t first, float* sums) {
+    __m256 own[QUERIES][VECTORS];
     for (int q = 0; q < QUERIES; ++q)
-        for (int v = 0; v < VECTORS; ++v) sums[q][v] = _mm256_setzero_ps();
-    for (std::int64_t start = 0; start < length; start += values.page_tokens) {
-        const float* value = values.page(start / values.page_tokens) + first;
-        const std::int64_t end = std::min(start + values.page_tokens, length);
-        const float* next = end < length ? values.page(start / values.page_tokens + 1) + first : value;
-        for (std::int64_t token = start; token < end; ++token, value += head_dim) {
-            const std::int64_t beyond = token + FLOAT_AHEAD - end;
-            fetch(beyond < 0 ? value + FLOAT_AHEAD * head_dim : next + beyond * head_dim, 8 * VECTORS);
-            for (int q = 0; q < QUERIES; ++q) {
-                const __m256 weight = _mm256_broadcast_ss(weights + q * stride + token);
-                for (int v = 0; v < VECTORS; ++v)
-                    sums[q][v] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(value + 8 * v), sums[q][v]);
-            }
+        for (int v = 0; v < VECTORS; ++v) own[q][v] = _mm256_loadu_ps(sums + q * head_dim + first + 8 * v);
+    for (std::int64_t token = 0; token < tokens; ++token) {
+        const std::int64_t beyond = token + FLOAT_AHEAD - tokens;
+        fetch((beyond < 0 ? value + (token + FLOAT_AHEAD) * head_dim : next + beyond * head_dim) + first, 8 * VECTORS);
+        for (int q = 0; q < QUERIES; ++q) {
+            const __m256 weight = _mm256_broadcast_ss(weights + q * stride + token);
+            for (int v = 0; v < VECTORS; ++v)
+                own[q][v] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(value + token * head_dim + first + 8 * v), own[q][v]);
         }
     }
-    for (int q = 0; q < QUERIES; ++q) {
-        const __m256 factor = _mm256_set1_ps(scale[q]);
-        for (int v = 0; v < VECTORS; ++v)
-            _mm256_storeu_ps(out + q * head_dim + first + 8 * v, _mm256_mul_ps(sums[q][v], factor));
-    }
+    for (int q = 0; q < QUERIES; ++q)
+        for (int v = 0; v < VECTORS; ++v) _mm256_storeu_ps(sums + q * head_dim + first + 8 * v, own[q][v]);
 }
 
+// Page by page, since a page stays in the core's own cache while its dimensions are gone through.
 template <int QUERIES>
 void mix_all(const Cached<float>& values, std::int64_t length, const float* weights, std::int64_t stride,
              const float* scale, float* out) {
-    std::int64_t first = 0;
-    for (; first + 32 <= values.head_dim; first += 32)
-        mix_part<QUERIES, 4>(values, length, weights, stride, scale, first, out);
-    for (; first < values.head_dim; first += 8)
-        mix_part<QUERIES, 1>(values, length, weights, stride, scale, first, out);
+    const std::int64_t head_dim = values.head_dim;
+    for (std::int64_t i = 0; i < QUERIES * head_dim; ++i) out[i] = 0.0f;
+    for (std::int64_t start = 0; start < length; start += values.page_tokens) {
+        const float* value = values.page(start / values.page_tokens);
+        const std::int64_t tokens = std::min(values.page_tokens, length - start);
+        const float* next = start + tokens < length ? values.page(start / values.page_tokens + 1) : value;
+        std::int64_t first = 0;
+        for (; first + 32 <= head_dim; first += 32)
+            mix_part<QUERIES, 4>(value, next, tokens, head_dim, weights + start, stride, first, out);
+        for (; first < head_dim; first += 8)
+            mix_part<QUERIES, 1>(value, next, tokens, head_dim, weights + start, stride, first, out);
+    }
+    for (int q = 0; q < QUERIES; ++q)
+        for (std::int64_t i = 0; i < head_dim; ++i) out[q * head_dim + i] *= scale[q];
 }
 
 #else
