@@ -44,6 +44,7 @@ class Part:
 
 FACTS, PARITY = Part("machine", "facts", 60), Part("parity", "parity", 150)
 JOB = Part("job", "agent_job", 90)
+PAGING = Part("paging-qwen3-4b", "paging", 40, "qwen3-4b")
 MODELS = [
     Part(f"{what}-{model}", module, budget_s, model)
     for model, budget_s in (("qwen3-0.6b", 90.0), ("qwen3-4b", 100.0))
@@ -52,6 +53,7 @@ MODELS = [
 SMALL = [
     Part("decoding-qwen3-tiny", "decoding", 60, "qwen3-tiny"),
     Part("update-qwen3-tiny", "updating", 60, "qwen3-tiny"),
+    Part("paging-qwen3-tiny", "paging", 60, "qwen3-tiny"),
 ]
 
 
@@ -111,7 +113,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _parts(arguments: argparse.Namespace) -> list[Part]:
-    every = [FACTS, PARITY, JOB, *(SMALL if arguments.small else MODELS)]
+    every = [FACTS, PARITY, JOB, *(SMALL if arguments.small else [PAGING, *MODELS])]
     unknown = set(arguments.only or ()) - {part.name for part in every}
     if unknown:
         sys.exit(

@@ -39,7 +39,14 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_everything_is_right_on_a_cpu(checked: dict[str, Any]) -> None:
     assert checked["ok"] and checked["whole"] and checked["small"] and checked["commit"] == "0123abc"
-    assert list(checked["parts"]) == ["machine", "parity", "job", "decoding-qwen3-tiny", "update-qwen3-tiny"]
+    assert list(checked["parts"]) == [
+        "machine",
+        "parity",
+        "job",
+        "decoding-qwen3-tiny",
+        "update-qwen3-tiny",
+        "paging-qwen3-tiny",
+    ]
     assert all(part["ok"] and part["seconds"] > 0 for part in checked["parts"].values())
 
 
@@ -55,6 +62,7 @@ def test_learner_and_engine_are_looked_at_for_each_family_in_both_precisions(che
 def test_rates_are_shares_of_what_the_machine_can_do(checked: dict[str, Any]) -> None:
     machine, parts = checked["parts"]["machine"], checked["parts"]
     assert machine["copy_bytes_per_s"] > 0 and machine["matmul_flops_per_s"]["float32"] > 0
+    assert parts["paging-qwen3-tiny"]["8 x 128"]["gathered_ms"] > 0
     decoding, update = parts["decoding-qwen3-tiny"], parts["update-qwen3-tiny"]
     assert decoding["decode_tokens_per_s"] > 0 and 0 < decoding["decode_share_of_bandwidth"] < 1
     assert decoding["predicted_bytes"]["weights"] == 4 * decoding["parameters"]

@@ -44,8 +44,10 @@ async def running_engine(
     deterministic: bool = False,
     batch: int = 8,
     forward: Callable[[PreTrainedModel], Forward] = forward_of,
+    pages: int | None = None,
+    context: int = CONTEXT_TOKENS,
 ) -> AsyncIterator[EmbeddedEngine]:
-    limits = EngineLimits(CONTEXT_TOKENS, slots, batch, prefill_tokens)
+    limits = EngineLimits(context, slots, batch, prefill_tokens, pages)
     engine = EmbeddedEngine(forward(model.planned), limits, deterministic=deterministic)
     try:
         yield engine

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from agentrft.engine.kv_cache import CacheSize, cache_within
 from agentrft.errors import UserError
 from agentrft.job import NoProgress, Stop, create_job, run_job
-from agentrft.job.memory_budget import MB, slots_within
+from agentrft.job.memory_budget import MB, cache_for
 from agentrft.job.runtime import Runtime
+from agentrft.models.cache_shapes import CacheShapes, KeyShape, StateShape
 from agentrft.models.packed import PackedModel
 from agentrft.spec import load_job
 from tests.job.tiny_job import write_job
@@ -21,17 +24,45 @@ from tests.traffic.chaos_server import ChaosServer
 URL = "http://127.0.0.1:9/"
 
 
-def test_as_many_rollouts_run_at_once_as_the_budget_holds(caplog: pytest.LogCaptureFixture) -> None:
+# A page of 64 tokens takes 64 kB of keys and as much of values.
+SHAPES = CacheShapes({layer: KeyShape(4, 2, 32, 32) for layer in range(4)})
+PAGE = 4 * 2 * (32 + 32) * 4 * 64
+fitted = partial(cache_for, SHAPES, itemsize=4, wanted=64)
+
+
+def test_all_rollouts_run_at_once_whatever_their_longest_context() -> None:
+    for max_tokens in (64, 640, 6400):
+        size = fitted(budget=100 * PAGE, max_tokens=max_tokens, least=1, in_full=False)
+        assert size == CacheSize(sequences=64, pages=min(100, 64 * max_tokens // 64))
+
+
+def test_a_deterministic_jobs_rollouts_fit_at_their_longest(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    assert slots_within(budget=100 * MB, slot_bytes=MB, least=1, wanted=64) == 64
+    assert fitted(budget=1000 * PAGE, max_tokens=640, least=16, in_full=True) == CacheSize(64, 640)
     assert not caplog.text
-    assert slots_within(budget=10 * MB, slot_bytes=MB, least=1, wanted=64) == 10
-    assert "10 rollouts at once, not 64" in caplog.text
+    assert fitted(budget=205 * PAGE, max_tokens=640, least=16, in_full=True) == CacheSize(20, 200)
+    assert "20 rollouts at once, not 64" in caplog.text
+
+
+def test_states_take_no_more_than_leaves_room_for_keys() -> None:
+    states = [{("recurrent", 0): StateShape((PAGE // 2 // 4,), torch.float32)}]
+    stateful = CacheShapes(SHAPES.keys, states)
+    size = cache_for(stateful, budget=100 * PAGE, max_tokens=640, itemsize=4, least=1, wanted=64, in_full=False)
+    # A rollout's states, live and kept, take as much as a page.
+    assert size == CacheSize(sequences=50, pages=50)
+    size = cache_for(stateful, budget=12 * PAGE, max_tokens=640, itemsize=4, least=1, wanted=64, in_full=False)
+    assert size == CacheSize(sequences=2, pages=10)
+
+
+def test_a_model_with_states_alone_takes_no_pages() -> None:
+    states = [{("recurrent", 0): StateShape((1000,), torch.float32)}]
+    size = cache_within(CacheShapes({}, states), budget=80_000, max_tokens=640, itemsize=4, wanted=64)
+    assert size.sequences == 10
 
 
 def test_a_budget_that_holds_not_even_one_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(UserError, match=r"16 rollout\(s\) at once take 32 MB .* 31 MB are allowed") as raised:
-        slots_within(budget=31 * MB, slot_bytes=2 * MB, least=16, wanted=64)
+    with pytest.raises(UserError, match=r"16 rollout\(s\) at once take 21 MB .* 20 MB are allowed") as raised:
+        fitted(budget=155 * PAGE, max_tokens=640, least=16, in_full=True)
     assert "max_context_tokens" in str(raised.value.remedy)
 
 
@@ -41,6 +72,12 @@ async def test_a_job_allocates_no_more_than_its_budget(tiny_model: Path, tmp_pat
     try:
         cache = runtime.engine._cache
         assert 1.5 * MB < sum(tensor.nbytes for tensor in (*cache.keys.values(), *cache.values.values())) <= 2 * MB
+        # What the engine has to say of it reaches whoever watches the job, and once.
+        told: list[tuple[str, str]] = []
+        runtime.notices.listen(lambda *event: told.append(event))
+        for _ in range(2):
+            runtime.engine._warn_of_full_cache()
+        assert [level for level, text in told if "engine.kv_cache_mb" in text] == ["warning"]
     finally:
         await runtime.close()
 

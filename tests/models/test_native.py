@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agentrft.models import packed_ops
-from agentrft.models.native import Kernels, TreeLayout, build, load_kernels
+from agentrft.models.native import CacheKernels, Kernels, TreeLayout, build, load_kernels
 
 BF16 = torch.bfloat16
 
@@ -76,28 +76,6 @@ def test_what_is_not_a_number_stays_so(kernels: Kernels) -> None:
     assert kernels.add_rms_norm(x, None, random(64), 1e-5)[1].isnan().all()
 
 
-@pytest.mark.parametrize("head_dim", [32, 64, 96, 128])
-@pytest.mark.parametrize("group", [1, 2, 3, 4, 7])
-def test_attention_over_what_was_stored(kernels: Kernels, head_dim: int, group: int) -> None:
-    kv_heads, slots, block_tokens = 2, 6, 64
-    lengths, used = torch.tensor([1, 64, 65, 190]), torch.tensor([5, 0, 3, 2])
-    keys, values = (torch.full((3, slots, kv_heads, block_tokens, head_dim), float("nan"), dtype=BF16) for _ in "kv")
-    plain = {}
-    for slot, length in zip(used.tolist(), lengths.tolist(), strict=True):
-        # Keys and values as a projection gives them: with the queries in between.
-        both = random(length, 2 * kv_heads + 3, head_dim, scale=0.7) + 0.01 * slot
-        key, value = both[:, :kv_heads], both[:, kv_heads : 2 * kv_heads]
-        kernels.store(key, value, keys, values, torch.full((length,), slot), torch.arange(length))
-        plain[slot] = key.float(), value.float()
-    query = random(len(lengths), kv_heads * group, head_dim)
-    got = kernels.attend(query, keys, values, used, lengths, head_dim**-0.5)
-    for row, slot in enumerate(used.tolist()):
-        key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in plain[slot])
-        scores = (query[row].float().unsqueeze(1) @ key.transpose(1, 2)) * head_dim**-0.5
-        expected = (scores.softmax(dim=-1) @ value).squeeze(1)
-        torch.testing.assert_close(got[row].float(), expected, rtol=2e-2, atol=1e-2)
-
-
 @pytest.fixture
 def dot(kernels: Kernels) -> Kernels:
     if not kernels.has_dot:
@@ -121,36 +99,6 @@ def test_which_weights_can_be_packed(dot: Kernels) -> None:
     assert dot.can_pack(random(64, 8))
     assert not dot.can_pack(random(63, 8))
     assert not dot.can_pack(random(64, 7))
-
-
-@pytest.mark.parametrize("head_dim", [32, 64, 96, 128])
-@pytest.mark.parametrize("group", [1, 3, 4, 7])
-def test_attention_of_chunks(dot: Kernels, head_dim: int, group: int) -> None:
-    kv_heads, slots, block_tokens = 2, 6, 64
-    # (slot, tokens before, new tokens): shorter and longer than a tile, and over the edges of blocks.
-    chunks = [(5, 0, 2), (0, 0, 65), (3, 63, 1), (2, 100, 91), (1, 17, 47)]
-    keys, values = (torch.zeros(3, slots, kv_heads, block_tokens, head_dim, dtype=BF16) for _ in "kv")
-    starts = [1]  # row 0 belongs to no chunk
-    for _, _, length in chunks:
-        starts.append(starts[-1] + length)
-    query = random(starts[-1], kv_heads * group + 3, head_dim)[:, : kv_heads * group]
-    out = torch.full((starts[-1], kv_heads * group, head_dim), 7.0, dtype=BF16)
-    fields = [(slot, start, length, before) for (slot, before, length), start in zip(chunks, starts, strict=False)]
-    stored = {}
-    for slot, before, length in chunks:
-        key, value = (random(before + length, kv_heads, head_dim, scale=0.7) + 0.01 * slot * i for i in (1, 2))
-        where = torch.full((before + length,), slot), torch.arange(before + length)
-        dot.store(key, value, keys, values, *where)
-        stored[slot] = key.float(), value.float()
-    dot.attend_chunks(query, keys, values, torch.tensor(fields).T.contiguous(), head_dim**-0.5, out)
-    assert bool((out[0] == 7.0).all())
-    for slot, start, length, before in fields:
-        key, value = (part.repeat_interleave(group, dim=1).transpose(0, 1) for part in stored[slot])
-        own = query[start : start + length].float().transpose(0, 1)
-        scores = (own @ key.transpose(1, 2)) * head_dim**-0.5
-        scores += torch.full(scores.shape[1:], float("-inf")).triu(before + 1)
-        expected = (scores.softmax(dim=-1) @ value).transpose(0, 1)
-        torch.testing.assert_close(out[start : start + length].float(), expected, rtol=2e-2, atol=1e-2)
 
 
 # A prompt in two tiles, one child that follows it at once, and one with its sibling in between.
@@ -209,11 +157,12 @@ def test_how_heads_stand_in_memory_makes_no_difference(dot: Kernels) -> None:
     scaling, layout = head_dim**-0.5, TreeLayout(TREE)
 
     def results(query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
-        keys, values = (torch.zeros(3, 1, kv_heads, 64, head_dim, dtype=BF16) for _ in "kv")
-        dot.store(key, value, keys, values, torch.zeros(tokens, dtype=torch.long), torch.arange(tokens))
-        one = dot.attend(query[-1:], keys, values, torch.tensor([0]), torch.tensor([tokens]), scaling)
+        keys, values = (torch.zeros(3, kv_heads, 64, head_dim, dtype=BF16) for _ in "kv")
+        cache, places, table = CacheKernels(dot, keys, values), torch.arange(tokens), torch.tensor([[2, 0, 1]])
+        cache.store(key, value, keys, values, table[0, places // 64], places % 64)
+        one = cache.attend(query[-1:], keys, values, table, torch.tensor([tokens]), scaling)
         chunk = torch.empty(tokens, heads, head_dim, dtype=BF16)
-        dot.attend_chunks(query, keys, values, torch.tensor([[0], [0], [tokens], [0]]), scaling, chunk)
+        cache.attend_chunks(query, keys, values, table, torch.tensor([[0], [tokens], [0]]), scaling, chunk)
         tree, normaliser = dot.attend_tree(query, key, value, layout, scaling)
         of_tree = random(tokens, heads, head_dim, scale=0.5)
         gradients = dot.attend_tree_grad(query, key, value, layout, scaling, normaliser, of_tree)

@@ -123,7 +123,7 @@ def _of_memory(needs: "MemoryNeeds", found: "Inspection", lora_rank: str) -> lis
         (
             "rollouts",
             f"{needs.rollout / GB:.3f} GB each of up to {found.context_tokens:,} tokens, "
-            f"{needs.rollouts_at_once} at once: {needs.rollouts_at_once * needs.rollout / GB:.2f} GB",
+            f"{needs.rollouts_at_once} of that length at once: {needs.rollouts_at_once * needs.rollout / GB:.2f} GB",
         ),
         ("an update, a warm start", f"{needs.update / GB:.2f} GB for {needs.pass_tokens:,} tokens a pass{recomputed}"),
         ("in all", f"{needs.total / GB:.1f} GB, which {verdict} {needs.memory / GB:.0f} GB of {found.device}"),

@@ -1,10 +1,11 @@
 """The embedded engine: continuous batching in process, on one model, with a KV cache that nobody fills twice.
 
 Each pass of the model takes the next token of every sequence that is sampling, and chunks of the new tokens of
-those that are not there yet (prompts, tool results), up to a budget. A sequence whose rollout waits for a tool
-is in no pass and keeps its keys and values. A prompt that begins like another one copies that one's, and
-waits if they are still being computed: a group's prompt is computed once. Sequences of different LoRA adapters, and of
-the model alone, are in the same passes.
+those that are not there yet (prompts, tool results), up to a budget. Keys and values are in pages that are taken as
+tokens come. A sequence whose rollout waits for a tool is in no pass and keeps its pages; only where there are too few
+of them does it lose some, which are computed again (`SlotTable`). A prompt that begins like another one shares that
+one's, and waits if they are still being computed: a group's prompt is computed once. Sequences of different LoRA
+adapters, and of the model alone, are in the same passes.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.kv_cache import KVCache
+from agentrft.engine.pages import pages_of
 from agentrft.engine.passes import Pass
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
 from agentrft.engine.slots import SlotTable
@@ -31,12 +33,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """See `EngineSpec`; `max_context_tokens` bounds each sequence."""
+    """See `EngineSpec`; `max_context_tokens` bounds each sequence.
+
+    `cache_pages` is how many pages of keys and values all of them have together; None for as many as they need at their
+    longest. In deterministic mode that is how many there must be.
+    """
 
     max_context_tokens: int
     max_sequences: int = 64
     max_batch_size: int = 64
     prefill_tokens_per_step: int = 2048
+    cache_pages: int | None = None
 
 
 class EmbeddedSession:
@@ -54,7 +61,8 @@ class EmbeddedSession:
         return await self._engine._run_turn(self._sequence, new_ids, sampling)
 
     def restart(self) -> None:
-        self._sequence.restart()
+        if not self._closed:
+            self._engine._slots.restart(self._sequence)
 
     def close(self) -> None:
         if not self._closed:
@@ -71,10 +79,12 @@ class EmbeddedEngine:
         deterministic: run a pass only when every open session waits for one, and forget all prefixes whenever
             no session is open, so that results depend on what is asked and not on when.
         executor: a single thread to compute in, shared with others; None makes one.
+        warn: told once, where rollouts have to wait for pages or to be computed again.
 
     Attributes:
         policy_version: of what it samples from.
-        counters: tokens and passes since it was made.
+        counters: since it was made: passes, tokens computed, those of them that had been computed before and lost their
+            pages (`tokens_recomputed`), tokens sampled, and those that others had computed (`prefix_tokens_shared`).
         busy_s: seconds that it spent in passes since it was made.
     """
 
@@ -85,21 +95,23 @@ class EmbeddedEngine:
         *,
         deterministic: bool = False,
         executor: ThreadPoolExecutor | None = None,
+        warn: Callable[[str], None] = logger.warning,
     ) -> None:
         self._forward = forward
         shapes = forward.cache_shapes
         self._limits = limits
         self._deterministic = deterministic
+        slots, longest = limits.max_sequences, pages_of(limits.max_context_tokens)
+        pages = slots * longest if limits.cache_pages is None else limits.cache_pages
+        if pages < (slots if deterministic else 1) * longest:
+            raise ValueError(f"{pages} pages are too few for sequences of {longest}")
         self._cache = KVCache(
-            shapes,
-            slots=limits.max_sequences,
-            max_tokens=limits.max_context_tokens,
-            dtype=forward.dtype,
-            device=forward.device,
+            shapes, pages=pages, max_tokens=limits.max_context_tokens, dtype=forward.dtype, device=forward.device
         )
-        self._states = StateCache(shapes, slots=limits.max_sequences, device=forward.device)
-        self._slots = SlotTable(limits.max_sequences, deterministic=deterministic, stateful=bool(shapes.states))
-        self._spoiled: list[tuple[int, int]] = []
+        self._states = StateCache(shapes, slots=slots, device=forward.device)
+        self._slots = SlotTable(slots, pages, deterministic=deterministic, stateful=bool(shapes.states))
+        self._warn = warn
+        self._warned = False
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
@@ -109,6 +121,11 @@ class EmbeddedEngine:
         self.policy_version = 0
         self.counters: Counter[str] = Counter()
         self.busy_s = 0.0
+
+    @property
+    def pages_taken(self) -> int:
+        """Pages of `PAGE_TOKENS` tokens that hold keys and values of open sequences, or of closed ones' prefixes."""
+        return self._slots.pool.taken
 
     async def open(self, adapter: LoraAdapter | None = None) -> EmbeddedSession:
         """Wait for a free slot of the cache and take it; first come, first served.
@@ -191,6 +208,8 @@ class EmbeddedEngine:
             return await future
         finally:
             sequence.request = None
+            # Others may have waited for it to go on.
+            self._wake.set()
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.request is not None and not sequence.request.future.done():
@@ -208,8 +227,7 @@ class EmbeddedEngine:
             if not work:
                 await self._wait_for_work(loop)
                 continue
-            planned = Pass(work, self._slots.take_copies(), self._spoiled)
-            self._spoiled = []
+            planned = Pass(work, self._slots.take_copies())
             started = time.perf_counter()
             for item in work:
                 item.sequence.in_pass = True
@@ -220,10 +238,10 @@ class EmbeddedEngine:
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
                 self._fail_all(EngineFailure("forward", str(error)))
-                if self._slots.stateful:
-                    # Some layers' states may be those after the pass, and others' before it.
-                    for item in work:
-                        item.sequence.restart()
+                for item in work:
+                    # What was to be copied may not have been, and some layers' states may be those after the pass.
+                    if item.epoch == item.sequence.epoch:
+                        self._slots.compute_anew(item.sequence)
                 continue
             finally:
                 self.busy_s += time.perf_counter() - started
@@ -232,7 +250,8 @@ class EmbeddedEngine:
             self._deliver(work, tokens, logprobs)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:
-        deadlines = [s.request.deadline for s in self._slots.open.values() if s.request is not None]
+        turns = [turn for s in self._slots.open.values() if (turn := s.waiting_turn) is not None]
+        deadlines = [turn.deadline for turn in turns if turn.starved_since is None]
         timeout = max(0.0, min(deadlines) - loop.time()) if deadlines else None
         try:
             await asyncio.wait_for(self._wake.wait(), timeout)
@@ -241,8 +260,8 @@ class EmbeddedEngine:
 
     def _expire(self, now: float) -> None:
         for sequence in self._slots.open.values():
-            request = sequence.request
-            if request is not None and now > request.deadline and not request.future.done():
+            request = sequence.waiting_turn
+            if request is not None and request.starved_since is None and now > request.deadline:
                 seconds = request.sampling.deadline_s
                 request.future.set_exception(EngineFailure("timeout", f"the turn did not end within {seconds} s"))
 
@@ -250,31 +269,74 @@ class EmbeddedEngine:
         """The next pass; single tokens come first."""
         if self._deterministic:
             self._slots.grant()
-        sequences = [sequence for _, sequence in sorted(self._slots.open.items())]
-        active = [s for s in sequences if s.request is not None and not s.request.future.done()]
+        sequences = self._slots.in_order()
+        active = [s for s in sequences if s.waiting_turn is not None]
         if self._deterministic and len(active) < len(sequences):
             return []
-        decoding = [s for s in active if s.pending == 1 and s.computed > 0]
-        # Those who waited longest first: with more sequences than a batch takes, none is left behind.
-        decoding.sort(key=lambda sequence: sequence.last_pass)
-        lengths = [(s, 1) for s in decoding[: self._limits.max_batch_size]]
-        budget = self._limits.prefill_tokens_per_step
-        starting = [s for s in active if s.pending > 1 or s.computed == 0]
-        for index, sequence in enumerate(starting):
-            if budget <= 0 or len(lengths) >= 2 * self._limits.max_batch_size:
-                break
-            shared = self._slots.share_prefix(sequence, starting[:index])
-            if shared is None:
-                continue
-            self.counters["prefix_tokens_shared"] += shared
-            length = min(sequence.pending, budget)
-            if self._slots.stateful and sequence.computed < sequence.fork_at:
-                length = min(length, sequence.fork_at - sequence.computed)
-            lengths.append((sequence, length))
-            budget -= length
+        lengths, starved = self._lengths(active)
+        if not lengths and starved:
+            # Better to take pages of those whose tools run than to do nothing.
+            self._slots.make_room(starved[0], len(starved[0].tokens), from_earlier=True)
+            lengths, starved = self._lengths(active)
+        if starved or self._slots.taken_from:
+            self._warn_of_full_cache()
+        self._slots.grant()
         # Those of the model alone first, then adapter by adapter: what stands together is computed together.
         lengths.sort(key=lambda entry: (entry[1] > 1, id(entry[0].adapter) if entry[0].adapter else 0))
         return [PassItem.plan(s, s.request, length) for s, length in lengths if s.request is not None]
+
+    def _lengths(self, active: list[Sequence]) -> tuple[list[tuple[Sequence, int]], list[Sequence]]:
+        """How many tokens of which sequences the next pass computes, and which sequences there are no pages for."""
+        decoding = {s.slot for s in active if s.pending == 1 and s.computed > 0}
+        single: list[Sequence] = []
+        chunks: list[tuple[Sequence, int]] = []
+        starved: list[Sequence] = []
+        ahead: list[Sequence] = []
+        budget, now = self._limits.prefill_tokens_per_step, asyncio.get_running_loop().time()
+        places = 2 * self._limits.max_batch_size - min(len(decoding), self._limits.max_batch_size)
+        # As many pages as somebody missed and did not get: who starts later does not get them either.
+        refused: float = math.inf
+        for sequence in active:
+            turn, is_single = sequence.request, sequence.slot in decoding
+            # Whoever started earlier may have taken pages from this one a moment ago.
+            if turn is None or (is_single and sequence.pending != 1):
+                continue
+            if not is_single:
+                if budget <= 0 or places <= 0:
+                    continue
+                shared = self._slots.share_prefix(sequence, ahead)
+                if shared is None:
+                    ahead.append(sequence)
+                    continue
+                self.counters["prefix_tokens_shared"] += shared
+            missing = pages_of(len(sequence.tokens)) - len(sequence.pages)
+            if missing >= refused or not self._slots.make_room(sequence, len(sequence.tokens)):
+                refused = min(refused, missing)
+                turn.starve(now)
+                starved.append(sequence)
+                continue
+            turn.feed(now)
+            if is_single:
+                single.append(sequence)
+                continue
+            length = min(sequence.pending, budget)
+            if self._slots.stateful and sequence.computed < sequence.fork_at:
+                length = min(length, sequence.fork_at - sequence.computed)
+            budget -= length
+            places -= 1
+            ahead.append(sequence)
+            chunks.append((sequence, length))
+        # Those who waited longest first: with more sequences than a batch takes, none is left behind.
+        single.sort(key=lambda sequence: sequence.last_pass)
+        return [*((s, 1) for s in single[: self._limits.max_batch_size]), *chunks], starved
+
+    def _warn_of_full_cache(self) -> None:
+        if not self._warned:
+            self._warned = True
+            self._warn(
+                "the KV cache is full: some rollouts wait for others to end, or are computed again after their tools' "
+                "answers; a larger engine.kv_cache_mb, or fewer engine.max_concurrent_rollouts, spares that"
+            )
 
     def _deliver(self, work: list[PassItem], tokens: list[int], logprobs: list[float]) -> None:
         self.counters["passes"] += 1
@@ -284,6 +346,7 @@ class EmbeddedEngine:
         for item in work:
             token, logprob = next(results) if item.samples else (None, 0.0)
             self.counters["tokens_computed"] += item.length
+            self.counters["tokens_recomputed"] += item.recomputed
             sequence = item.sequence
             if not math.isfinite(logprob):
                 self._discard(item)
@@ -311,10 +374,9 @@ class EmbeddedEngine:
     def _discard(self, item: PassItem) -> None:
         """Fail a turn whose logits are no numbers; its keys and values must reach no other sequence."""
         sequence, request = item.sequence, item.request
-        self._slots.forget_prefix(sequence.slot)
-        self._spoiled.append((sequence.slot, item.offset + item.length))
         if item.epoch == sequence.epoch:
-            sequence.restart()
+            self._slots.restart(sequence)
+        self._slots.spoil(sequence.slot, item.pages)
         if sequence.request is request and not request.future.done():
             what = "policy" if sequence.adapter is None else "adapter"
             message = f"the model's logits are not finite numbers: the {what} has diverged"

@@ -6,7 +6,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from agentrft.engine.kv_cache import KVCache, aligned, blocks_of
+from agentrft.engine.kv_cache import KVCache
+from agentrft.engine.pages import PAGE_TOKENS, pages_of
 from agentrft.engine.state_cache import StateCache
 from agentrft.models.attention import (
     PLAIN,
@@ -18,21 +19,22 @@ from agentrft.models.attention import (
     seen,
 )
 from agentrft.models.attention_products import TILE_TOKENS, causal_attention, triangle
-from agentrft.models.native import Kernels
+from agentrft.models.native import CacheKernels
 from agentrft.models.recurrence import Mixer, MixerStates, run_from
-
-# An unused slot in a product costs less than another call.
-MAX_GAP = 16
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """New tokens of one sequence: packed positions [start, start + length), context positions from `offset`."""
+    """New tokens of one sequence: packed positions [start, start + length), context positions from `offset`.
+
+    `pages` are those of the context up to the last of them.
+    """
 
     slot: int
     start: int
     length: int
     offset: int
+    pages: list[int]
 
 
 class PassPlan:
@@ -46,10 +48,16 @@ class PassPlan:
         self._device = states.device
         everything = [*single, *chunks]
         index = partial(torch.tensor, dtype=torch.long, device=self._device)
-        self._slots = index([c.slot for c in everything for _ in range(c.length)])
-        self._positions = index([c.offset + i for c in everything for i in range(c.length)])
-        # Where each row's key and value go: block, slot and place in the block.
-        self._places = self._positions // cache.block_tokens, self._slots, self._positions % cache.block_tokens
+        positions = [c.offset + i for c in everything for i in range(c.length)]
+        self._positions = index(positions)
+        # Where each row's key and value go.
+        tokens = ((c, c.offset + i) for c in everything for i in range(c.length))
+        self._page = index([c.pages[position // PAGE_TOKENS] for c, position in tokens])
+        self._place = index([position % PAGE_TOKENS for position in positions])
+        # Those of shorter sequences are filled up with their own last page, so that what one has meets no other.
+        most = max(len(c.pages) for c in everything)
+        table = index([c.pages + c.pages[-1:] * (most - len(c.pages)) for c in everything])
+        self._tables = table[: len(single)], table[len(single) :]
         self._on_cpu = self._device.type == "cpu"
 
     def attend(
@@ -62,9 +70,9 @@ class PassPlan:
         out = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
         singles = len(self._single)
         if self._single:
-            out[:singles] = self._attend_single(query[:, :singles], keys, values, scaling, rules, kernels)
+            out[:singles] = self._attend_single(layer, query[:, :singles], scaling, rules)
         if self._chunks and not rules.plain:
-            self._attend_chunks_by_rules(query, keys, values, scaling, rules, out)
+            self._attend_chunks_by_rules(query, keys, values, scaling, rules, kernels, out)
         elif self._chunks:
             self._attend_chunks(query, key, value, keys, values, scaling, kernels, out)
         return out
@@ -92,13 +100,15 @@ class PassPlan:
 
     @cached_property
     def _decode(self) -> "SingleTokens":
-        return SingleTokens(self._cache.block_tokens, self._single, self._device)
+        # What a CPU gathered is still in its cache when it is multiplied; a GPU waits for kernels to be started.
+        at_once = 1 if self._on_cpu else self._tables[0].shape[1]
+        return SingleTokens(self._single, self._tables[0], at_once)
 
     @cached_property
     def _fields(self) -> Tensor:
         chunks = self._chunks
-        fields = [[c.slot for c in chunks], [c.start for c in chunks], [c.length for c in chunks]]
-        return torch.tensor([*fields, [c.offset for c in chunks]], dtype=torch.long)
+        fields = [[c.start for c in chunks], [c.length for c in chunks], [c.offset for c in chunks]]
+        return torch.tensor(fields, dtype=torch.long)
 
     @cached_property
     def _bias(self) -> Tensor:
@@ -117,34 +127,38 @@ class PassPlan:
         keys: Tensor,
         values: Tensor,
         scaling: float,
-        kernels: Kernels | None,
+        kernels: CacheKernels | None,
         out: Tensor,
     ) -> None:
-        if kernels is not None and kernels.has_dot:
-            kernels.attend_chunks(query.transpose(0, 1), keys, values, self._fields, scaling, out)
+        if kernels is not None and kernels.attends_chunks:
+            queries = query.transpose(0, 1)
+            kernels.attend_chunks(queries, keys, values, self._tables[1], self._fields, scaling, out)
             return
+        softmax = None if kernels is None else kernels.bfloat16
         for index, chunk in enumerate(self._chunks):
             own = slice(chunk.start, chunk.start + chunk.length)
             if chunk.offset:
-                seen_tokens = chunk.offset + chunk.length
-                own_keys, own_values = (
-                    _of_slot(keys, chunk.slot, seen_tokens),
-                    _of_slot(values, chunk.slot, seen_tokens),
-                )
+                own_keys, own_values = self._gathered(index, keys, kernels), self._gathered(index, values, kernels)
             else:
                 own_keys, own_values = key[:, own], value[:, own]
             if self._on_cpu and key.shape[2] == value.shape[2]:
                 queries = query[:, own].transpose(0, 1)
-                causal_attention(queries, own_keys, own_values, scaling, self._bias, kernels, out[own])
+                causal_attention(queries, own_keys, own_values, scaling, self._bias, softmax, out[own])
             else:
                 out[own] = grouped_attention(query[:, own], own_keys, own_values, scaling, self._masks[index])
 
     def _attend_chunks_by_rules(
-        self, query: Tensor, keys: Tensor, values: Tensor, scaling: float, rules: ScoreRules, out: Tensor
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scaling: float,
+        rules: ScoreRules,
+        kernels: CacheKernels | None,
+        out: Tensor,
     ) -> None:
-        for chunk in self._chunks:
-            total = chunk.offset + chunk.length
-            own_keys, own_values = _of_slot(keys, chunk.slot, total), _of_slot(values, chunk.slot, total)
+        for index, chunk in enumerate(self._chunks):
+            own_keys, own_values = self._gathered(index, keys, kernels), self._gathered(index, values, kernels)
             for start in range(0, chunk.length, TILE_TOKENS):
                 end = min(start + TILE_TOKENS, chunk.length)
                 first = 0 if rules.window is None else max(0, chunk.offset + start - rules.window + 1)
@@ -156,105 +170,89 @@ class PassPlan:
                     query[:, rows], own_keys[:, visible], own_values[:, visible], scaling, mask, rules
                 )
 
-    def _store(self, keys: Tensor, values: Tensor, key: Tensor, value: Tensor, kernels: Kernels | None) -> None:
+    def _gathered(self, index: int, cache: Tensor, kernels: CacheKernels | None) -> Tensor:
+        """[kv_heads, tokens, head_dim] of a chunk's whole context."""
+        chunk = self._chunks[index]
+        pages = self._tables[1][index, : len(chunk.pages)]
         if kernels is not None:
-            kernels.store(key, value, keys, values, self._slots, self._positions)
-            return
-        blocks, slots, places = self._places
-        keys[blocks, slots, :, places] = key
-        values[blocks, slots, :, places] = value
+            together = kernels.gather(cache, pages)
+        else:
+            together = cache[pages].transpose(0, 1).flatten(1, 2)
+        return together[:, : chunk.offset + chunk.length]
 
-    def _attend_single(
-        self, query: Tensor, keys: Tensor, values: Tensor, scaling: float, rules: ScoreRules, kernels: Kernels | None
-    ) -> Tensor:
-        if kernels is None or not rules.plain:
+    def _store(self, keys: Tensor, values: Tensor, key: Tensor, value: Tensor, kernels: CacheKernels | None) -> None:
+        if kernels is not None:
+            kernels.store(key, value, keys, values, self._page, self._place)
+            return
+        keys[self._page, :, self._place] = key
+        values[self._page, :, self._place] = value
+
+    def _attend_single(self, layer: int, query: Tensor, scaling: float, rules: ScoreRules) -> Tensor:
+        keys, values, in_place = self._cache.keys[layer], self._cache.values[layer], self._cache.decode[layer]
+        if in_place is None or not rules.plain:
             return self._decode.attend(query, keys, values, scaling, rules)
-        slots, lengths = self._slots[: len(self._single)], self._positions[: len(self._single)] + 1
-        return kernels.attend(query.transpose(0, 1), keys, values, slots, lengths, scaling)
+        return in_place(query.transpose(0, 1), keys, values, self._tables[0], self._seen, scaling)
+
+    @cached_property
+    def _seen(self) -> Tensor:
+        """How many keys each single token sees."""
+        return self._positions[: len(self._single)] + 1
 
 
 class SingleTokens:
-    """Attention of one token of each of many sequences: grouped products over the slots, block by block.
+    """Attention of one token of each of many sequences: grouped products over gathered pages.
 
-    Nothing is gathered or expanded: neighbouring slots that reach into a block are one product, where they stand.
+    No head is expanded.
+
+    Args:
+        table: pages of each, [sequences, most pages].
+        at_once: pages of each sequence that are gathered and multiplied together.
     """
 
-    def __init__(self, block_tokens: int, single: list[Chunk], device: torch.device) -> None:
-        self._device = device
-        self._lengths = {chunk.slot: chunk.offset + 1 for chunk in single}
-        self._first, self._last = min(self._lengths), max(self._lengths) + 1
-        self._rows = torch.tensor([chunk.slot - self._first for chunk in single], device=device)
-        longest = max(self._lengths.values())
-        # On a GPU there is one block, of which little more than the longest sequence is read.
-        self._width = aligned(longest) if device.type != "cpu" else block_tokens
-        self._used_blocks = blocks_of(longest, block_tokens)
-        reaching = [
-            sorted(slot for slot, length in self._lengths.items() if length > block * block_tokens)
-            for block in range(self._used_blocks)
+    def __init__(self, single: list[Chunk], table: Tensor, at_once: int) -> None:
+        self._device = table.device
+        lengths = [chunk.offset + 1 for chunk in single]
+        # The longest first: those that reach into a page are then the first ones.
+        order = sorted(range(len(single)), key=lambda row: -lengths[row])
+        self._order = torch.tensor(order, device=self._device)
+        self._lengths = torch.tensor([lengths[row] for row in order], device=self._device)
+        table = table[self._order]
+        self._pages = pages_of(max(lengths))
+        self._pieces = [
+            (sum(length > first * PAGE_TOKENS for length in lengths), slice(first, min(first + at_once, self._pages)))
+            for first in range(0, self._pages, at_once)
         ]
-        self._pieces = [(block, first, last) for block, slots in enumerate(reaching) for first, last in _runs(slots)]
+        self._tables = [table[:rows, pages].contiguous() for rows, pages in self._pieces]
         self._biases: dict[tuple[int | None, torch.dtype], Tensor] = {}
 
     def _bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """[slots, blocks, width] added to scores: -inf at what a sequence's last token does not see."""
+        """[sequences, tokens of pages] added to scores: -inf at what a sequence's last token does not see."""
         if (window, dtype) not in self._biases:
-            # Slots between the used ones see one key, so that their softmax is finite; what comes of it is thrown away.
-            counts = torch.ones(self._last - self._first, 1, dtype=torch.long, device=self._device)
-            counts[self._rows, 0] = torch.tensor(list(self._lengths.values()), device=self._device)
-            places = torch.arange(self._used_blocks * self._width, device=self._device)
+            counts = self._lengths.unsqueeze(1)
+            places = torch.arange(self._pages * PAGE_TOKENS, device=self._device)
             hidden = places >= counts
             if window is not None:
                 hidden |= places < counts - window
-            bias = torch.zeros(hidden.shape, dtype=dtype, device=self._device).masked_fill_(hidden, float("-inf"))
-            self._biases[window, dtype] = bias.view(len(hidden), self._used_blocks, self._width)
+            self._biases[window, dtype] = torch.zeros(hidden.shape, dtype=dtype, device=self._device).masked_fill_(
+                hidden, float("-inf")
+            )
         return self._biases[window, dtype]
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor, scaling: float, rules: ScoreRules) -> Tensor:
         """[heads, sequences, key_dim] queries to [sequences, heads, value_dim]."""
-        heads, _, key_dim = query.shape
-        kv_heads, slots, value_dim = keys.shape[2], self._last - self._first, values.shape[4]
-        blocks, width = self._used_blocks, self._width
-        window = query.new_zeros(slots, heads, key_dim)
-        window[self._rows] = query.transpose(0, 1) * scaling
-        grouped = window.view(slots * kv_heads, heads // kv_heads, key_dim)
-        # A block's scores stand together for the products, a token's for the softmax.
-        scores = query.new_zeros(blocks, *grouped.shape[:2], width)
-        for block, first, last in self._pieces:
-            rows = self._rows_of(first, last, kv_heads)
-            part = keys[block, first:last, :, :width].reshape(-1, width, key_dim)
-            torch.bmm(grouped[rows], part.transpose(1, 2), out=scores[block, rows])
-        of_tokens = scores.view(blocks, slots, heads, width).permute(1, 2, 0, 3)
-        bias = self._bias(rules.window, query.dtype).unsqueeze(1)
-        if rules.softcap is None and rules.sinks is None:
-            weights = (of_tokens + bias).flatten(2).softmax(dim=-1)
-        else:
-            by_head = of_tokens.flatten(2).transpose(0, 1)
-            weights = ruled_softmax(by_head, bias.flatten(2).squeeze(1), rules, rules.sinks).transpose(0, 1)
-        weights = weights.reshape(of_tokens.shape).permute(2, 0, 1, 3).reshape_as(scores)
-        attended = query.new_zeros(*grouped.shape[:2], value_dim)
-        for block, first, last in self._pieces:
-            rows = self._rows_of(first, last, kv_heads)
-            part = values[block, first:last, :, :width].reshape(-1, width, value_dim)
-            attended[rows].baddbmm_(weights[block, rows], part)
-        return attended.view(slots, heads, value_dim)[self._rows]
-
-    def _rows_of(self, first: int, last: int, kv_heads: int) -> slice:
-        return slice((first - self._first) * kv_heads, (last - self._first) * kv_heads)
-
-
-def _runs(slots: list[int]) -> list[tuple[int, int]]:
-    """Sorted slots as half-open ranges; gaps up to `MAX_GAP` slots are computed rather than skipped."""
-    runs: list[tuple[int, int]] = []
-    for slot in slots:
-        if runs and slot - runs[-1][1] <= MAX_GAP:
-            runs[-1] = (runs[-1][0], slot + 1)
-        else:
-            runs.append((slot, slot + 1))
-    return runs
-
-
-def _of_slot(cache: Tensor, slot: int, tokens: int) -> Tensor:
-    """[kv_heads, tokens, head_dim] of one sequence."""
-    blocks, _, kv_heads, block_tokens, head_dim = cache.shape
-    used = cache[: blocks_of(tokens, block_tokens), slot]
-    return used.transpose(0, 1).reshape(kv_heads, -1, head_dim)[:, :tokens]
+        heads, sequences, key_dim = query.shape
+        kv_heads, value_dim = keys.shape[1], values.shape[3]
+        grouped = (query.transpose(0, 1)[self._order] * scaling).view(sequences, 1, kv_heads, -1, key_dim)
+        scores = query.new_zeros(sequences, self._pages, kv_heads, heads // kv_heads, PAGE_TOKENS)
+        for (rows, pages), table in zip(self._pieces, self._tables, strict=True):
+            scores[:rows, pages] = grouped[:rows] @ keys[table].transpose(3, 4)
+        # A page's scores stand together for the products, a token's for the softmax.
+        of_tokens = scores.permute(2, 3, 0, 1, 4).reshape(heads, sequences, -1)
+        weights = ruled_softmax(of_tokens, self._bias(rules.window, query.dtype), rules, rules.sinks)
+        weights = weights.view(kv_heads, -1, sequences, self._pages, PAGE_TOKENS).permute(2, 3, 0, 1, 4)
+        attended = query.new_zeros(sequences, kv_heads, heads // kv_heads, value_dim, dtype=torch.float32)
+        for (rows, pages), table in zip(self._pieces, self._tables, strict=True):
+            attended[:rows] += (weights[:rows, pages] @ values[table]).sum(dim=1, dtype=torch.float32)
+        out = query.new_empty(sequences, heads, value_dim)
+        out[self._order] = attended.view(sequences, heads, value_dim).to(query.dtype)
+        return out

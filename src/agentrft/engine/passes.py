@@ -10,7 +10,7 @@ from agentrft.engine.kv_cache import KVCache
 from agentrft.engine.pass_plan import Chunk, PassPlan
 from agentrft.engine.sampling import sample_tokens
 from agentrft.engine.sequence import PassItem
-from agentrft.engine.slots import PrefixCopy
+from agentrft.engine.slots import Copies
 from agentrft.engine.state_cache import StateCache
 from agentrft.models.forward import Forward
 
@@ -21,28 +21,27 @@ class Pass:
 
     Attributes:
         work: items of a single token come first.
-        copies: of prefixes, made before anything is computed.
-        spoiled: slots and how many of their tokens to wipe, before the copies.
+        copies: made before anything is computed.
     """
 
     work: list[PassItem]
-    copies: list[PrefixCopy]
-    spoiled: list[tuple[int, int]]
+    copies: Copies
 
     @torch.inference_mode()
     def run(self, forward: Forward, cache: KVCache, states: StateCache) -> tuple[list[int], list[float]]:
         """A token and its log-probability for each item that samples; what is not finite had no finite logits."""
         cache.ready()
-        for slot, tokens in self.spoiled:
-            cache.wipe(slot, tokens)
+        for page in self.copies.wiped_pages:
+            cache.wipe(page)
+        for slot in self.copies.wiped_slots:
             states.wipe(slot)
-        for copy in self.copies:
-            if copy.source != copy.target:
-                cache.copy_prefix(copy.source, copy.target, copy.start, copy.tokens)
-            states.fork(copy.source, copy.target, kept=copy.kept)
+        for source, target in self.copies.pages:
+            cache.copy(source, target)
+        for source, target, kept in self.copies.states:
+            states.fork(source, target, kept=kept)
         chunks, ids, positions, start = [], [], [], 0
         for item in self.work:
-            chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset))
+            chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset, item.pages))
             ids += item.token_ids
             positions += range(item.offset, item.offset + item.length)
             start += item.length

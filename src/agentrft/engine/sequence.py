@@ -5,12 +5,16 @@ import random
 from dataclasses import dataclass, field
 
 from agentrft.engine.base import Generation, Sampling
+from agentrft.engine.pages import pages_of
 from agentrft.models.lora import LoraAdapter
 
 
 @dataclass
 class TurnRequest:
-    """A turn under way. `deadline` is in the event loop's clock."""
+    """A turn under way. `deadline` is in the event loop's clock, as is the time since when it waits for pages.
+
+    The wait for pages is one for other rollouts, as that for a slot is, and does not count towards the deadline.
+    """
 
     sampling: Sampling
     future: asyncio.Future[Generation]
@@ -18,26 +22,43 @@ class TurnRequest:
     uniform: random.Random
     sampled: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    starved_since: float | None = None
+
+    def starve(self, now: float) -> None:
+        """It needs pages that there are none of."""
+        if self.starved_since is None:
+            self.starved_since = now
+
+    def feed(self, now: float) -> None:
+        """It has the pages that it needs."""
+        if self.starved_since is not None:
+            self.deadline += now - self.starved_since
+            self.starved_since = None
 
 
 @dataclass
 class Sequence:
-    """A session's context in slot `slot`: keys and values of `tokens[:computed]` are in the cache.
+    """A session's context in slot `slot`: keys and values of `tokens[:computed]` are in `pages`, in this order.
 
-    `last_pass` numbers the engine's pass that it was last in, `in_pass` says whether that is under way. `epoch` counts
-    restarts, so that a pass that was under way during one is not taken for the new context. `adapter` computes it on
-    top of the model, None for the model alone. `fork_at` is where its prompt ends but for one token: others with the
-    same prompt can begin there; `kept` is the position of which the state cache has a copy, 0 without one.
+    `started` numbers sequences in the order in which they were opened. `last_pass` numbers the engine's pass that it
+    was last in, `in_pass` says whether that is under way. `epoch` counts restarts, so that a pass that was under way
+    during one is not taken for the new context. `adapter` computes it on top of the model, None for the model alone.
+    `fork_at` is where its prompt ends but for one token: others with the same prompt can begin there; `kept` is the
+    position of which the state cache has a copy, 0 without one. `lost` is how many tokens were computed when pages were
+    taken from it.
     """
 
     slot: int
     adapter: LoraAdapter | None = None
+    started: int = 0
     epoch: int = 0
     last_pass: int = 0
     in_pass: bool = False
     fork_at: int = 0
     kept: int = 0
+    lost: int = 0
     tokens: list[int] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list)
     computed: int = 0
     request: TurnRequest | None = None
 
@@ -52,14 +73,18 @@ class Sequence:
         return None if self.adapter is None else self.adapter.owner
 
     @property
+    def waiting_turn(self) -> TurnRequest | None:
+        """The turn that it waits for, None where it waits for none."""
+        return self.request if self.request is not None and not self.request.future.done() else None
+
+    @property
     def between_turns(self) -> bool:
         """Whether it has had a turn and waits for none, as while its rollout's tools run."""
-        waits = self.request is not None and not self.request.future.done()
-        return not waits and bool(self.tokens or self.epoch)
+        return self.waiting_turn is None and bool(self.tokens or self.epoch)
 
-    def restart(self) -> None:
-        """Forget the context."""
-        self.tokens, self.computed, self.fork_at, self.kept = [], 0, 0, 0
+    def forget(self) -> None:
+        """Forget the context; whoever does so has taken its pages."""
+        self.tokens, self.computed, self.fork_at, self.kept, self.lost = [], 0, 0, 0, 0
         self.epoch += 1
 
 
@@ -74,6 +99,7 @@ class PassItem:
         epoch: the sequence's, when planned.
         offset: position of the first token.
         token_ids: the tokens to compute.
+        pages: of the whole context, these tokens included.
         samples: whether nothing is pending after them, so that a token is sampled.
         keeps: whether the state after them is where others can begin.
     """
@@ -83,6 +109,7 @@ class PassItem:
     epoch: int
     offset: int
     token_ids: list[int]
+    pages: list[int]
     samples: bool
     keeps: bool
 
@@ -90,13 +117,19 @@ class PassItem:
     def plan(cls, sequence: Sequence, request: TurnRequest, length: int) -> "PassItem":
         """The next `length` pending tokens."""
         offset = sequence.computed
-        token_ids = sequence.tokens[offset : offset + length]
-        samples, keeps = sequence.pending == length, offset + length == sequence.fork_at
-        return cls(sequence, request, sequence.epoch, offset, token_ids, samples, keeps)
+        end = offset + length
+        token_ids, pages = sequence.tokens[offset:end], sequence.pages[: pages_of(end)]
+        samples, keeps = sequence.pending == length, end == sequence.fork_at
+        return cls(sequence, request, sequence.epoch, offset, token_ids, pages, samples, keeps)
 
     @property
     def length(self) -> int:
         return len(self.token_ids)
+
+    @property
+    def recomputed(self) -> int:
+        """How many of its tokens had been computed before their pages were taken."""
+        return max(0, min(self.offset + self.length, self.sequence.lost) - self.offset)
 
 
 def common_prefix(left: list[int], right: list[int]) -> int:

@@ -15,11 +15,10 @@ from transformers import PreTrainedModel
 
 from agentrft.engine import Engine, EngineFailure
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
-from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.engine.vllm import VllmEngine
 from agentrft.errors import JobFailedError
 from agentrft.job.checkpoint import save_weights
-from agentrft.job.memory_budget import kv_cache_bytes, least_at_once, slots_within
+from agentrft.job.memory_budget import cache_for, kv_cache_bytes, least_at_once
 from agentrft.job.vllm_servers import make_servers, served_as
 from agentrft.learner import Policy
 from agentrft.models.catalog import ModelSource
@@ -129,7 +128,7 @@ def make_backend(
         device: of the policy.
         engine_device: of an engine in this process.
         executor: the one thread that computes.
-        notify: told of an engine's trouble.
+        notify: told what whoever runs the job should know of the engine.
 
     Raises:
         UserError: the engine that the job names is not there.
@@ -157,6 +156,7 @@ def make_backend(
         _limits(spec, hyperparameters, policy.engine_forward, engine_device),
         deterministic=spec.deterministic,
         executor=None if apart else executor,
+        warn=partial(notify, "warning"),
     )
     return Backend(policy, engine, InProcess(engine, policy))
 
@@ -165,14 +165,20 @@ def _limits(
     spec: JobSpec, hyperparameters: ResolvedHyperparameters, forward: Forward, device: torch.device
 ) -> EngineLimits:
     engine, context, least = spec.engine, hyperparameters.max_context_tokens, least_at_once(spec)
+    size = cache_for(
+        forward.cache_shapes,
+        budget=kv_cache_bytes(spec, device),
+        max_tokens=context,
+        itemsize=forward.dtype.itemsize,
+        least=least,
+        wanted=max(engine.max_concurrent_rollouts, least),
+        # Pages are never taken from a sequence then, which would happen sooner or later as tools answer.
+        in_full=spec.deterministic,
+    )
     return EngineLimits(
         max_context_tokens=context,
-        max_sequences=slots_within(
-            budget=kv_cache_bytes(spec, device),
-            slot_bytes=bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize),
-            least=least,
-            wanted=max(engine.max_concurrent_rollouts, least),
-        ),
+        max_sequences=size.sequences,
         max_batch_size=engine.max_batch_size,
         prefill_tokens_per_step=engine.prefill_tokens_per_step,
+        cache_pages=size.pages,
     )

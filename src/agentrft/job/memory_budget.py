@@ -4,10 +4,12 @@ import logging
 
 import torch
 
-from agentrft.engine.kv_cache import bytes_per_slot
+from agentrft.engine.kv_cache import CacheSize, bytes_per_slot, cache_within
+from agentrft.engine.pages import PAGE_TOKENS, pages_of
 from agentrft.errors import UserError
 from agentrft.learner.tree_forward import ACTIVATION_SHARE
 from agentrft.models.architecture import Architecture
+from agentrft.models.cache_shapes import CacheShapes
 from agentrft.models.memory import device_memory, most_tokens_within
 from agentrft.spec import JobSpec
 
@@ -21,23 +23,34 @@ MB = 1_000_000
 MOST_TOKENS = 1 << 24
 
 
-def slots_within(*, budget: int, slot_bytes: int, least: int, wanted: int) -> int:
-    """How many sequences the cache is made for: `wanted`, or as many as the budget in bytes holds.
+def cache_for(
+    shapes: CacheShapes, *, budget: int, max_tokens: int, itemsize: int, least: int, wanted: int, in_full: bool
+) -> CacheSize:
+    """How many sequences and pages the cache is made for: as many as the budget in bytes holds of what is wanted.
+
+    Args:
+        max_tokens: of one sequence.
+        least: sequences that must fit at their longest.
+        in_full: only as many sequences as fit at their longest.
 
     Raises:
         UserError: not even `least` fit.
     """
-    fitting = budget // slot_bytes
-    if fitting < least:
+    slot = bytes_per_slot(shapes, max_tokens, itemsize)
+    if least * slot > budget:
         raise UserError(
-            f"engine.kv_cache_mb: {least} rollout(s) at once take {least * slot_bytes / MB:.0f} MB of KV cache, "
+            f"engine.kv_cache_mb: {least} rollout(s) at once take {least * slot / MB:.0f} MB of KV cache, "
             f"and {budget / MB:.0f} MB are allowed.",
             "Lower hyperparameters.max_context_tokens, or raise engine.kv_cache_mb if there is more memory.",
         )
-    if fitting < wanted:
+    size = cache_within(shapes, budget=budget, max_tokens=max_tokens, itemsize=itemsize, wanted=wanted, in_full=in_full)
+    if size.sequences < wanted:
         message = "the KV cache of %.0f MB holds %d rollouts at once, not %d (engine.kv_cache_mb)"
-        logger.warning(message, budget / MB, fitting, wanted)
-    return min(fitting, wanted)
+        logger.warning(message, budget / MB, size.sequences, wanted)
+    if size.pages < size.sequences * pages_of(max_tokens):
+        message = "the KV cache holds %d tokens of %d rollouts at once, of which each may have %d (engine.kv_cache_mb)"
+        logger.info(message, size.pages * PAGE_TOKENS, size.sequences, max_tokens)
+    return size
 
 
 def kv_cache_bytes(spec: JobSpec, device: torch.device) -> int:
@@ -47,7 +60,7 @@ def kv_cache_bytes(spec: JobSpec, device: torch.device) -> int:
 
 
 def least_at_once(spec: JobSpec) -> int:
-    """How many sequences the engine must hold: a unit of a deterministic job's fixed schedule runs as a whole."""
+    """How many sequences must fit at their longest: a unit of a deterministic job's schedule runs as a whole."""
     return max(spec.hyperparameters.rollouts_per_sample, DETERMINISTIC_UNIT) if spec.deterministic else 1
 
 

@@ -25,7 +25,8 @@ class MemoryNeeds:
         weights: of the model, and of what the engine generates with.
         trained: masters, gradients and the optimizer's; of adapters with their weights.
         rollout: of one rollout at the longest context.
-        rollouts_at_once: as many as wanted, or as the share of the memory for them holds.
+        rollouts_at_once: at the longest context, as many as wanted, or as the share of the memory for them holds. More
+            run where they are shorter.
         pass_tokens: of one pass of an update, or of a warm start.
         update: of such a pass.
         recomputes: whether it computes its layers again in the backward pass, to take less.

@@ -33,12 +33,12 @@ class EngineSpec(SpecModel):
             is started anew, or an event says so where it is not the job's.
         device: where it generates, such as `cpu` or `cuda:1`; "auto" is where the policy is trained. On another device
             it has a copy of the model.
-        max_concurrent_rollouts: rollouts that run at once.
+        max_concurrent_rollouts: rollouts that run at once, however long they may become.
         max_batch_size: sequences in one decode pass.
         prefill_tokens_per_step: tokens of prompts and tool results that one pass computes.
         turn_timeout_s: deadline of one turn's generation in seconds, waiting included.
-        kv_cache_mb: what all KV caches together may take, in MB; "auto" is a quarter of the memory of the device. Where
-            it does not hold `max_concurrent_rollouts` of them, fewer rollouts run at once.
+        kv_cache_mb: what keys and values of all rollouts together may take, in MB; "auto" is a quarter of the memory of
+            the device. Where they do not fit, some rollouts wait for others to end, or are computed again.
     """
 
     type: Literal["embedded", "vllm"] = "embedded"

@@ -12,11 +12,11 @@ struct Task {
     std::int64_t chunk, head, first_row, rows;
 };
 
-// The first tokens of a slot, block by block.
-auto blocks_of(const Cached& cache, std::int64_t tokens) {
+// The first tokens of a sequence, page by page.
+auto pages_of(const Cached<bf16>& cache, std::int64_t tokens) {
     return [=](const auto& visit) {
-        for (std::int64_t start = 0; start < tokens; start += cache.block_tokens)
-            visit(start, cache.block(start / cache.block_tokens), std::min(cache.block_tokens, tokens - start));
+        for (std::int64_t start = 0; start < tokens; start += cache.page_tokens)
+            visit(start, cache.page(start / cache.page_tokens), std::min(cache.page_tokens, tokens - start));
     };
 }
 
@@ -26,13 +26,15 @@ auto blocks_of(const Cached& cache, std::int64_t tokens) {
 
 extern "C" {
 
-// Chunk c is `length[c]` tokens from row `start[c]` of query and out, at positions from `offset[c]` of slot `slot[c]`,
-// whose keys and values are in the cache already. query is [tokens, heads, head_dim] with a stride between tokens; out is
-// contiguous. head_dim is a multiple of 32, block_tokens of `KEYS`. Only where `packed_outputs` is not 0.
+// Chunk c is `length[c]` tokens from row `start[c]` of query and out, at positions from `offset[c]` of the sequence whose
+// pages are row c of `table`; its keys and values are in the cache already. query is [tokens, heads, head_dim] with a
+// stride between tokens; out is contiguous. head_dim is a multiple of 32, page_tokens of `KEYS`. Only where
+// `packed_outputs` is not 0.
 void attend_chunks(const bf16* query, std::int64_t query_stride, const bf16* keys, const bf16* values,
-                   const std::int64_t* slot, const std::int64_t* start, const std::int64_t* length,
-                   const std::int64_t* offset, bf16* out, std::int64_t chunks, std::int64_t slots, std::int64_t heads,
-                   std::int64_t kv_heads, std::int64_t block_tokens, std::int64_t head_dim, float scaling) {
+                   std::int64_t page_stride, const std::int64_t* table, std::int64_t table_stride,
+                   const std::int64_t* start, const std::int64_t* length, const std::int64_t* offset, bf16* out,
+                   std::int64_t chunks, std::int64_t heads, std::int64_t kv_heads, std::int64_t page_tokens,
+                   std::int64_t head_dim, float scaling) {
 #if HAS_BF16_DOT
     const std::int64_t group = heads / kv_heads;
     std::vector<Task> tasks;
@@ -53,9 +55,10 @@ void attend_chunks(const bf16* query, std::int64_t query_stride, const bf16* key
         tile.resize(shape);
         TileForward::take_rows(
             shape, scaling, [&](std::int64_t row) { return query + place(row, query_stride); }, tile.rows.data());
-        const Cached own_keys{keys, slots, kv_heads, block_tokens, head_dim, slot[chunk], head};
-        const Cached own_values{values, slots, kv_heads, block_tokens, head_dim, slot[chunk], head};
-        tile.attend(shape, blocks_of(own_keys, shape.room()), blocks_of(own_values, shape.room()),
+        const std::int64_t* own = table + chunk * table_stride;
+        const Cached<bf16> own_keys{keys, page_stride, own, page_tokens, head_dim, head};
+        const Cached<bf16> own_values{values, page_stride, own, page_tokens, head_dim, head};
+        tile.attend(shape, pages_of(own_keys, shape.room()), pages_of(own_values, shape.room()),
                     [&](std::int64_t row) { return out + place(row, heads * head_dim); });
     }
 #endif

@@ -74,13 +74,17 @@ inline void store_narrow(bf16* to, __m512 values) {
 
 #endif
 
-// One sequence and one key-value head of a cache [blocks, slots, kv_heads, block_tokens, head_dim].
+// One sequence and one key-value head of a paged cache: page p begins at `data + p * page_stride`, and holds
+// [kv_heads, page_tokens, head_dim]; `table` has the sequence's pages in order.
+template <class T>
 struct Cached {
-    const bf16* data;
-    std::int64_t slots, kv_heads, block_tokens, head_dim, slot, head;
+    const T* data;
+    std::int64_t page_stride;
+    const std::int64_t* table;
+    std::int64_t page_tokens, head_dim, head;
 
-    const bf16* block(std::int64_t index) const {
-        return data + ((index * slots + slot) * kv_heads + head) * block_tokens * head_dim;
+    const T* page(std::int64_t index) const {
+        return data + table[index] * page_stride + head * page_tokens * head_dim;
     }
 };
 

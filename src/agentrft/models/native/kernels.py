@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import BFloat16, Float32, Int64
+from jaxtyping import BFloat16, Float32
 from torch import Tensor
 
 from agentrft.models.native.build import build
@@ -15,6 +15,8 @@ from agentrft.models.native.build import build
 HEAD_DIM_MULTIPLE = 32
 
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+# Queries, keys and values, and the table of pages.
+_PAGED = [_POINTER, _INT, _POINTER, _POINTER, _INT, _POINTER, _INT]
 _SIGNATURES = {
     "add_rms_norm": [_POINTER] * 5 + [_INT] * 2 + [_FLOAT],
     "add_rms_norm_grad": [_POINTER] * 5 + [_INT] * 2 + [_FLOAT],
@@ -26,9 +28,11 @@ _SIGNATURES = {
     "merge": [_POINTER] * 4 + [_INT] * 3 + [_FLOAT],
     "pack": [_POINTER] * 2 + [_INT] * 2,
     "product": [_POINTER, _INT] + [_POINTER] * 3 + [_INT] * 3,
-    "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 4 + [_INT] * 5,
-    "attend": [_POINTER, _INT] + [_POINTER] * 5 + [_INT] * 6 + [_FLOAT],
-    "attend_chunks": [_POINTER, _INT] + [_POINTER] * 7 + [_INT] * 6 + [_FLOAT],
+    "store": [_POINTER] * 2 + [_INT] * 2 + [_POINTER] * 2 + [_INT] + [_POINTER] * 2 + [_INT] * 5,
+    "gather": [_POINTER, _INT, _POINTER] + [_INT] * 3 + [_POINTER],
+    "attend_bf16": [*_PAGED, _POINTER, _POINTER] + [_INT] * 5 + [_FLOAT],
+    "attend_float": [*_PAGED, _POINTER, _POINTER] + [_INT] * 5 + [_FLOAT],
+    "attend_chunks": [*_PAGED] + [_POINTER] * 4 + [_INT] * 5 + [_FLOAT],
     "attend_tree": [_POINTER] * 3 + [_INT] * 3 + [_POINTER] * 5 + [_INT] + [_POINTER] * 2 + [_INT] * 3 + [_FLOAT],
     "attend_tree_grad": [_POINTER] * 3 + [_INT] * 3 + [_POINTER] * 5 + [_INT] + [_POINTER] * 5 + [_INT] * 4 + [_FLOAT],
 }
@@ -57,11 +61,11 @@ class TreeLayout:
 
 
 class Kernels:
-    """See the C++ files; what is computed is said at `models.packed_ops` and `engine.kv_cache`.
+    """See the C++ files; what is computed is said at `models.packed_ops`.
 
     Attributes:
-        has_dot: whether the processor multiplies pairs of bfloat16, which `pack`, `product`, `attend_chunks` and
-            `attend_tree` need.
+        has_dot: whether the processor multiplies pairs of bfloat16, which `pack`, `product` and `attend_tree` need.
+        library: as it is.
     """
 
     def __init__(self, library: Path) -> None:
@@ -72,7 +76,7 @@ class Kernels:
         loaded.packed_outputs.restype = _INT
         self._packed_outputs = int(loaded.packed_outputs())
         self.has_dot = self._packed_outputs > 0
-        self._library = loaded
+        self.library = loaded
 
     def merge(
         self,
@@ -84,7 +88,7 @@ class Kernels:
         """See `models.merging`. All contiguous."""
         out = torch.empty_like(frozen)
         pointers = frozen.data_ptr(), up.data_ptr(), down.data_ptr(), out.data_ptr()
-        self._library.merge(*pointers, *frozen.shape, len(down), scale)
+        self.library.merge(*pointers, *frozen.shape, len(down), scale)
         return out
 
     def can_pack(self, weight: BFloat16[Tensor, "outputs inputs"]) -> bool:
@@ -96,7 +100,7 @@ class Kernels:
         """The weight in the layout of `product`; the shape stays, the order inside does not."""
         weight = weight.detach().contiguous()
         packed = torch.empty_like(weight)
-        self._library.pack(weight.data_ptr(), packed.data_ptr(), *weight.shape)
+        self.library.pack(weight.data_ptr(), packed.data_ptr(), *weight.shape)
         return packed
 
     def product(
@@ -111,7 +115,7 @@ class Kernels:
         out = x.new_empty(len(x), len(packed))
         added = None if bias is None else bias.data_ptr()
         pointers = packed.data_ptr(), added, out.data_ptr()
-        self._library.product(x.data_ptr(), x.stride(0), *pointers, len(x), *packed.shape)
+        self.library.product(x.data_ptr(), x.stride(0), *pointers, len(x), *packed.shape)
         return out
 
     def add_rms_norm(
@@ -139,7 +143,7 @@ class Kernels:
         out = torch.empty_like(x)
         change = None if delta is None else delta.data_ptr()
         pointers = x.data_ptr(), change, weight.data_ptr(), total.data_ptr(), out.data_ptr()
-        self._library.add_rms_norm(*pointers, *x.shape, epsilon)
+        self.library.add_rms_norm(*pointers, *x.shape, epsilon)
         return out
 
     def add_rms_norm_grad(
@@ -154,7 +158,7 @@ class Kernels:
         out = torch.empty_like(total)
         direct = None if of_total is None else of_total.data_ptr()
         pointers = total.data_ptr(), weight.data_ptr(), of_out.data_ptr(), direct, out.data_ptr()
-        self._library.add_rms_norm_grad(*pointers, *total.shape, epsilon)
+        self.library.add_rms_norm_grad(*pointers, *total.shape, epsilon)
         return out
 
     def rotate(
@@ -166,13 +170,13 @@ class Kernels:
         """Rotary embedding in place. Heads must stand next to each other; tokens may be further apart."""
         tokens, heads, head_dim = x.shape
         pointers = x.data_ptr(), cosine.data_ptr(), sine.data_ptr()
-        self._library.rotate(*pointers, tokens, x.stride(0), heads, head_dim)
+        self.library.rotate(*pointers, tokens, x.stride(0), heads, head_dim)
 
     def swiglu(self, gate_up: BFloat16[Tensor, "rows twice"]) -> BFloat16[Tensor, "rows width"]:
         """silu(gate) * up, the gate being the first half of each row. Contiguous."""
         rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = gate_up.new_empty(rows, width)
-        self._library.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, width)
+        self.library.swiglu(gate_up.data_ptr(), out.data_ptr(), rows, width)
         return out
 
     def swiglu_grad(
@@ -180,7 +184,7 @@ class Kernels:
     ) -> BFloat16[Tensor, "rows twice"]:
         """The gradient of `swiglu` to its input. Contiguous."""
         out = torch.empty_like(gate_up)
-        self._library.swiglu_grad(gate_up.data_ptr(), of_out.data_ptr(), out.data_ptr(), *of_out.shape)
+        self.library.swiglu_grad(gate_up.data_ptr(), of_out.data_ptr(), out.data_ptr(), *of_out.shape)
         return out
 
     def softmax_grad(
@@ -188,110 +192,12 @@ class Kernels:
     ) -> None:
         """Turn the gradient to a softmax's result into that to its input, in place. Contiguous."""
         pointers = weights.data_ptr(), of_weights.data_ptr(), of_weights.data_ptr()
-        self._library.softmax_grad(*pointers, weights.shape[0] * weights.shape[1], weights.shape[2])
+        self.library.softmax_grad(*pointers, weights.shape[0] * weights.shape[1], weights.shape[2])
 
     def causal_softmax(self, scores: BFloat16[Tensor, "heads rows keys"], tokens: int) -> None:
         """Softmax in place: `tokens` tokens, the last ones of the keys, whose rows stand together. Contiguous."""
         heads, rows, keys = scores.shape
-        self._library.causal_softmax(scores.data_ptr(), heads, tokens, rows // tokens, keys)
-
-    def store(
-        self,
-        key: BFloat16[Tensor, "tokens kv_heads head_dim"],
-        value: BFloat16[Tensor, "tokens kv_heads head_dim"],
-        keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        slots: Int64[Tensor, "tokens"],
-        positions: Int64[Tensor, "tokens"],
-    ) -> None:
-        """Write the keys and values of new tokens into the cache."""
-        key, value = _heads_together(key), _heads_together(value)
-        _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
-        self._library.store(
-            key.data_ptr(),
-            value.data_ptr(),
-            key.stride(0),
-            value.stride(0),
-            keys.data_ptr(),
-            values.data_ptr(),
-            slots.data_ptr(),
-            positions.data_ptr(),
-            len(key),
-            slot_count,
-            kv_heads,
-            block_tokens,
-            head_dim,
-        )
-
-    def attend(
-        self,
-        query: BFloat16[Tensor, "sequences heads head_dim"],
-        keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        slots: Int64[Tensor, "sequences"],
-        lengths: Int64[Tensor, "sequences"],
-        scaling: float,
-    ) -> BFloat16[Tensor, "sequences heads head_dim"]:
-        """Attention of one token of each sequence over the first `lengths` keys of its slot.
-
-        head_dim must be a multiple of `HEAD_DIM_MULTIPLE`.
-        """
-        query = _heads_together(query)
-        sequences, heads, _ = query.shape
-        _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
-        out = query.new_empty(query.shape)
-        self._library.attend(
-            query.data_ptr(),
-            query.stride(0),
-            keys.data_ptr(),
-            values.data_ptr(),
-            slots.data_ptr(),
-            lengths.data_ptr(),
-            out.data_ptr(),
-            sequences,
-            slot_count,
-            heads,
-            kv_heads,
-            block_tokens,
-            head_dim,
-            scaling,
-        )
-        return out
-
-    def attend_chunks(
-        self,
-        query: BFloat16[Tensor, "tokens heads head_dim"],
-        keys: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        values: BFloat16[Tensor, "blocks slots kv_heads block_tokens head_dim"],
-        chunks: Int64[Tensor, "4 chunks"],
-        scaling: float,
-        out: BFloat16[Tensor, "tokens heads head_dim"],
-    ) -> None:
-        """Causal attention of consecutive new tokens of some sequences, which are stored already, into `out`.
-
-        Args:
-            chunks: of each chunk the slot, the first row of `query` and `out`, the number of tokens, and the position
-                of the first one in its sequence.
-            out: contiguous; rows that belong to no chunk are left alone.
-        """
-        query, heads = _heads_together(query), query.shape[1]
-        _, slot_count, kv_heads, block_tokens, head_dim = keys.shape
-        fields = (field.data_ptr() for field in chunks)
-        self._library.attend_chunks(
-            query.data_ptr(),
-            query.stride(0),
-            keys.data_ptr(),
-            values.data_ptr(),
-            *fields,
-            out.data_ptr(),
-            chunks.shape[1],
-            slot_count,
-            heads,
-            kv_heads,
-            block_tokens,
-            head_dim,
-            scaling,
-        )
+        self.library.causal_softmax(scores.data_ptr(), heads, tokens, rows // tokens, keys)
 
     def attend_tree(
         self,
@@ -302,10 +208,10 @@ class Kernels:
         scaling: float,
     ) -> tuple[BFloat16[Tensor, "tokens heads head_dim"], Float32[Tensor, "tokens heads"]]:
         """Attention of each tile's queries to its ranges of keys, and the logarithms of the sums of exponentials."""
-        query, key, value = (_heads_together(part) for part in (query, key, value))
+        query, key, value = (heads_together(part) for part in (query, key, value))
         tokens, heads, head_dim = query.shape
         out, normaliser = query.new_empty(query.shape), torch.empty(tokens, heads)
-        self._library.attend_tree(
+        self.library.attend_tree(
             *_places(query, key, value),
             *layout.fields,
             out.data_ptr(),
@@ -328,10 +234,10 @@ class Kernels:
         of_out: BFloat16[Tensor, "tokens heads head_dim"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The gradients to query, key and value, contiguous; `of_out` is too."""
-        query, key, value = (_heads_together(part) for part in (query, key, value))
+        query, key, value = (heads_together(part) for part in (query, key, value))
         gradients = [torch.empty(part.shape, dtype=part.dtype) for part in (query, key, value)]
         pointers = (tensor.data_ptr() for tensor in (normaliser, of_out, *gradients))
-        self._library.attend_tree_grad(
+        self.library.attend_tree_grad(
             *_places(query, key, value),
             *layout.fields,
             *pointers,
@@ -343,7 +249,7 @@ class Kernels:
         return gradients[0], gradients[1], gradients[2]
 
 
-def _heads_together(tensor: BFloat16[Tensor, "tokens heads head_dim"]) -> BFloat16[Tensor, "tokens heads head_dim"]:
+def heads_together(tensor: BFloat16[Tensor, "tokens heads head_dim"]) -> BFloat16[Tensor, "tokens heads head_dim"]:
     """The same, its heads next to each other, as the kernels take them; tokens may be further apart.
 
     A model that makes rotated keys out of parts has them head by head.

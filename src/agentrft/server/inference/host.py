@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from agentrft.engine import EngineFailure, Session
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
-from agentrft.engine.kv_cache import bytes_per_slot
+from agentrft.engine.kv_cache import cache_within
 from agentrft.errors import UserError
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.memory import device_memory
@@ -227,10 +227,16 @@ class ModelHost:
         loaded = self._load_weights(weights)
         forward, context = loaded.forward, loaded.max_context_tokens
         budget = int(KV_CACHE_SHARE * device_memory(forward.device)) // self.limits.max_models
-        fitting = budget // bytes_per_slot(forward.cache_shapes, context, forward.dtype.itemsize)
-        if fitting < 1:
+        size = cache_within(
+            forward.cache_shapes,
+            budget=budget,
+            max_tokens=context,
+            itemsize=forward.dtype.itemsize,
+            wanted=self.limits.max_sequences,
+        )
+        if not size.sequences:
             raise UserError(f"a context of {context} tokens takes too much memory.", "Lower its max_context_tokens.")
-        limits = EngineLimits(max_context_tokens=context, max_sequences=min(fitting, self.limits.max_sequences))
+        limits = EngineLimits(context, max_sequences=size.sequences, cache_pages=size.pages)
         engine = EmbeddedEngine(forward, limits, executor=self._compute)
         adapters = ModelCache[LoraAdapter]("adapters", self.limits.max_adapters, self.limits.max_requests, _drop)
         return _HostedModel(ServedModel(loaded, engine, TokenTexts(loaded.tokenizer)), adapters)
