@@ -150,7 +150,7 @@ class Accounts(RuleBasedStateMachine):
     @precondition(lambda self: not self.sessions)
     @rule()
     def release(self) -> None:
-        self.engine.release_memory()
+        self.runner.run(self.engine.release_memory())
         assert self.engine.pages_taken == 0
 
     @invariant()
@@ -167,7 +167,7 @@ class Accounts(RuleBasedStateMachine):
     def teardown(self) -> None:
         for session, _ in self.sessions:
             session.close()
-        self.engine.release_memory()
+        self.runner.run(self.engine.release_memory())
         assert self.engine.pages_taken == 0
         self.runner.run(self.engine.close())
         self.runner.close()

@@ -48,7 +48,7 @@ async def test_memory_grows_with_tokens_over_forty_turns_and_none_is_computed_tw
         assert engine.counters["tokens_computed"] == 4_000 - 1
         assert engine.counters["tokens_recomputed"] == 0
         session.close()
-        engine.release_memory()
+        await engine.release_memory()
         assert engine.pages_taken == 0
 
 
