@@ -102,7 +102,10 @@ def test_a_part_that_there_is_not_is_refused(tmp_path: Path) -> None:
         text=True,
         capture_output=True,
     )
-    assert done.returncode == 1 and "no part speed, but machine, parity, job, decoding-qwen3-0.6b" in done.stderr
+    assert (
+        done.returncode == 1
+        and "no part speed, but machine, parity, job, paging-qwen3-4b, decoding-qwen3-0.6b" in done.stderr
+    )
 
 
 def test_what_is_taken_along_has_all_that_a_job_imports_and_nothing_that_is_there() -> None:

@@ -13,8 +13,8 @@ from agentrft.traffic import Notify
 
 # Large models take long to load.
 START_TIMEOUT_S = 1800.0
-# Between two looks.
-INTERVAL_S = 1.0
+# Between two looks at a server that is ours, and at another one.
+INTERVAL_S, OTHERS_INTERVAL_S = 1.0, 5.0
 # Of one look.
 LOOK_TIMEOUT_S = 10.0
 # In a row, with no turn answered in between.
@@ -91,8 +91,9 @@ class Keeper:
                 await asyncio.to_thread(self._process.end)
 
     async def _watch(self) -> None:
+        interval = OTHERS_INTERVAL_S if self._process is None else INTERVAL_S
         while self.gave_up is None:
-            await asyncio.sleep(min(INTERVAL_S, self._hang_s / 4))
+            await asyncio.sleep(min(interval, self._hang_s / 4))
             trouble = await self._trouble()
             if self._process is not None and trouble is not None:
                 await self._start_anew(self._process, trouble)
