@@ -29,6 +29,7 @@ def test_every_automatic_hyperparameter_is_recorded_as_the_value_it_became(unint
         "compute_multiplier": 0.5,
         "rollouts_per_sample": 4,
         "eval_interval": 1,
+        "checkpoint_interval": 1,
         "eval_samples": 1,
         "eval_rows": 4,
         "max_steps": 3,
