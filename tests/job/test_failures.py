@@ -308,7 +308,7 @@ async def test_a_grader_that_breaks_on_a_third_of_the_answers_rings_though_most_
 
 
 class Expiring(ChaosServer):
-    """Its token expires at the sixth call, for all that is asked of it until it is renewed, and a few calls at least."""
+    """Its token expires at the sixth call, for all that is asked of it until it is renewed, a few calls at least."""
 
     renewed_after_s = 0.5
     renews_at: float | None = None
