@@ -54,7 +54,7 @@ def install(package: str, requirements: Path | None, say: Callable[[str], None])
         fresh = link.with_name(f"{made.name}.link")
         fresh.symlink_to(made.name)
         fresh.replace(link)
-    except BaseException:
+    except BaseException:  # an interruption, too, leaves nothing half made
         shutil.rmtree(made, ignore_errors=True)
         raise
     if before is not None:

@@ -115,7 +115,7 @@ class VllmModels:
             folder = weights.adapter_folder()
             if folder is not None:
                 await engine.use_adapter(folder.absolute(), next(self._numbers))
-        except BaseException as error:
+        except BaseException as error:  # a cancelled request, too, leaves no adapter behind
             await engine.close()
             if isinstance(error, EngineFailure):
                 is_away = error.kind == "unreachable"
