@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from agentrft import wire
 from agentrft.server.context import Context
 from agentrft.server.creation.judges import own_judge
-from agentrft.server.creation.request import check_metadata, check_safety, readable_file, shown_method
+from agentrft.server.creation.request import check_metadata, readable_file, shown_method
+from agentrft.server.creation.safety import check_safety
 from agentrft.server.errors import ApiError
 from agentrft.server.evals.fields import (
     CustomConfig,

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from agentrft.errors import UserError
 from agentrft.server.context import Context
-from agentrft.server.creation.request import check_safety
+from agentrft.server.creation.safety import check_safety
 from agentrft.server.errors import ApiError
 from agentrft.server.evals.fields import (
     CompletionsSampling,

@@ -18,7 +18,8 @@ from agentrft.graders.uses import added_counts
 from agentrft.server.context import Context
 from agentrft.server.creation.hosts import check_host, guarded
 from agentrft.server.creation.judges import own_judge
-from agentrft.server.creation.request import SECRETS_FROM, check_safety, shown_method, with_secrets
+from agentrft.server.creation.request import SECRETS_FROM, shown_method, with_secrets
+from agentrft.server.creation.safety import check_safety
 from agentrft.server.errors import ApiError
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.models.lookup import has_model

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body
 from agentrft.errors import EndpointError, UserError
 from agentrft.server.context import Context
 from agentrft.server.creation.hosts import guarded
-from agentrft.server.creation.request import check_safety
+from agentrft.server.creation.safety import check_safety
 from agentrft.server.errors import ApiError, not_found
 from agentrft.server.json_bodies import WireRoute
 from agentrft.server.routes.files import InContext
