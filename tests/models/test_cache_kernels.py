@@ -1,12 +1,10 @@
 """The compiled operators on a paged cache give what plain products over each sequence's keys and values give."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
-from agentrft.models.native import CacheKernels, Kernels, cache_kernels_for, load_kernels
+from agentrft.models.native import CacheKernels, Kernels, cache_kernels_for
 
 BF16, FLOAT = torch.bfloat16, torch.float32
 PAGE_TOKENS, KV_HEADS = 64, 2
@@ -14,21 +12,7 @@ PAGE_TOKENS, KV_HEADS = 64, 2
 TOLERANCE = {BF16: (2e-2, 1e-2), FLOAT: (1e-4, 1e-5)}
 
 
-@pytest.fixture(scope="module")
-def kernels() -> Kernels:
-    found = load_kernels()
-    if found is None:
-        pytest.skip("no C++ compiler here")
-    return found
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """The operators divide their work among threads; `make test` gives each of its processes only one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def random(*shape: int, dtype: torch.dtype = BF16, scale: float = 1.0) -> Tensor:

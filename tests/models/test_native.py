@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,26 +9,12 @@ import torch
 from torch import Tensor
 
 from agentrft.models import packed_ops
-from agentrft.models.native import CacheKernels, Kernels, TreeLayout, build, load_kernels
+from agentrft.models.native import CacheKernels, Kernels, TreeLayout, build
 
 BF16 = torch.bfloat16
 
 
-@pytest.fixture(scope="module")
-def kernels() -> Kernels:
-    found = load_kernels()
-    if found is None:
-        pytest.skip("no C++ compiler here")
-    return found
-
-
-@pytest.fixture(autouse=True)
-def two_threads() -> Iterator[None]:
-    """The operators divide their work among threads; `make test` gives each of its processes only one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def random(*shape: int, scale: float = 1.0) -> Tensor:
