@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from agentrft.engine import Sampling
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine, EmbeddedSession, EngineLimits
 from agentrft.engine.kv_cache import bytes_per_slot
 from agentrft.models.architecture import Architecture, inspect_architecture
 from agentrft.models.forward import forward_of
@@ -61,11 +61,50 @@ def run(setting: Setting, findings: Findings) -> None:
     if setting.device.type == "cuda":
         share = measured / sum(predicted.values())
         findings.check("decoding: memory, as a share of the prediction", share, at_most=MEMORY_SLACK)
+        limits = EngineLimits(load.longest, max_sequences=load.sequences, cuda_graphs=False)
+        asyncio.run(_decode_without_graphs(EmbeddedEngine(forward, limits), load, setting, findings))
 
 
 def _predicted_bytes(architecture: Architecture, dtype: torch.dtype, load: Load) -> dict[str, int]:
     slot = bytes_per_slot(architecture.cache_shapes, load.longest, dtype.itemsize)
     return {"weights": architecture.parameters * dtype.itemsize, "kv_cache": load.sequences * slot}
+
+
+class _Rollouts:
+    """Sessions of one engine that sample all at once."""
+
+    def __init__(self, engine: EmbeddedEngine, load: Load, vocabulary: int) -> None:
+        source = random.Random(0)
+        self._engine = engine
+        self._prompts = [[source.randrange(vocabulary) for _ in range(load.prompt)] for _ in range(load.sequences)]
+        self._sessions: list[EmbeddedSession] = []
+
+    async def sample(self, tokens: int) -> float:
+        """Seconds for so many tokens of each; the first time after their prompts."""
+        prompts = self._prompts
+        if self._sessions:
+            prompts = [[] for _ in prompts]
+        else:
+            self._sessions = [await self._engine.open() for _ in prompts]
+        started = time.perf_counter()
+        turns = enumerate(zip(self._sessions, prompts, strict=True))
+        await asyncio.gather(
+            *(
+                session.generate(prompt, Sampling(1.0, 1.0, tokens, frozenset(), seed, deadline_s=300.0))
+                for seed, (session, prompt) in turns
+            )
+        )
+        return time.perf_counter() - started
+
+    async def step_seconds(self, tokens: int) -> float:
+        """Of one pass, while so many tokens of each are sampled."""
+        passes = self._engine.counters["passes"]
+        seconds = await self.sample(tokens)
+        return seconds / (self._engine.counters["passes"] - passes)
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.close()
 
 
 async def _decode(
@@ -76,46 +115,47 @@ async def _decode(
     setting: Setting,
     findings: Findings,
 ) -> None:
-    source, vocabulary = random.Random(0), shape(str(setting.model)).vocab_size
-    prompts = [[source.randrange(vocabulary) for _ in range(load.prompt)] for _ in range(load.sequences)]
-    sessions = [await engine.open() for _ in prompts]
-
-    async def sample(tokens: int, prompts: list[list[int]]) -> float:
-        """Seconds for so many tokens of each sequence, all at once."""
-        wanted = [Sampling(1.0, 1.0, tokens, frozenset(), seed, deadline_s=300.0) for seed in range(load.sequences)]
-        started = time.perf_counter()
-        turns = zip(sessions, prompts, wanted, strict=True)
-        await asyncio.gather(*(session.generate(prompt, own) for session, prompt, own in turns))
-        return time.perf_counter() - started
-
-    nothing: list[list[int]] = [[] for _ in prompts]
+    rollouts = _Rollouts(engine, load, shape(str(setting.model)).vocab_size)
+    on_gpu = setting.device.type == "cuda"
     try:
-        prefill_s = await sample(1, prompts)
-        await sample(WARM_UP_TOKENS, nothing)
-        passes = engine.counters["passes"]
-        seconds = await sample(load.tokens, nothing)
-        steps = engine.counters["passes"] - passes
+        prefill_s = await rollouts.sample(1)
+        await rollouts.sample(WARM_UP_TOKENS)
+        replayed = engine.counters["passes_replayed"]
+        step_s = await rollouts.step_seconds(load.tokens)
+        replayed = engine.counters["passes_replayed"] - replayed
         findings.note(
             prefill_tokens_per_s=load.sequences * load.prompt / prefill_s,
-            decode_tokens_per_s=load.sequences * load.tokens / seconds,
-            decode_step_ms=1000 * seconds / steps,
+            decode_tokens_per_s=load.sequences / step_s,
+            decode_step_ms=1000 * step_s,
+            passes_replayed=replayed,
         )
+        if on_gpu:
+            findings.check("decoding: share of passes that are no CUDA graph", 1 - replayed / load.tokens, at_most=0.1)
         itemsize = setting.dtype.itemsize
         context = load.prompt + 1 + WARM_UP_TOKENS + load.tokens / 2
         keys_and_values = load.sequences * context * architecture.cache_shapes.elements_per_token * itemsize
         # With tied embeddings all weights are read in a step; of untied ones a few rows of the embedding are not many.
         step_bytes = architecture.parameters * itemsize + keys_and_values
-        share = step_bytes / (seconds / steps) / bandwidth
+        share = step_bytes / step_s / bandwidth
         findings.note(decode_bytes_per_step=step_bytes, decode_share_of_bandwidth=share, goal=GOAL_OF_BANDWIDTH)
         with profiled(setting, findings, "decode_profile"):
-            await sample(PROFILED_TOKENS, nothing)
+            await rollouts.sample(PROFILED_TOKENS)
     finally:
-        for session in sessions:
-            session.close()
-        if setting.device.type == "cuda":
+        rollouts.close()
+        if on_gpu:
             before = torch.cuda.memory_allocated(setting.device)
             await engine.release_memory()
             released = before - torch.cuda.memory_allocated(setting.device)
             slots = load.sequences * bytes_per_slot(architecture.cache_shapes, load.longest, setting.dtype.itemsize)
             findings.check("decoding: share of the KV cache that stays", 1 - released / slots, at_most=0.1)
+        await engine.close()
+
+
+async def _decode_without_graphs(engine: EmbeddedEngine, load: Load, setting: Setting, findings: Findings) -> None:
+    rollouts = _Rollouts(engine, load, shape(str(setting.model)).vocab_size)
+    try:
+        await rollouts.sample(1 + WARM_UP_TOKENS)
+        findings.note(decode_step_ms_without_graphs=1000 * await rollouts.step_seconds(load.tokens))
+    finally:
+        rollouts.close()
         await engine.close()

@@ -19,9 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
+from agentrft.engine.graphs import CudaRecorder, DecodeGraphs, Recorder
 from agentrft.engine.kv_cache import KVCache
 from agentrft.engine.pages import pages_of
-from agentrft.engine.passes import Pass
+from agentrft.engine.passes import Pass, Sampled
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
 from agentrft.engine.slots import SlotTable
 from agentrft.engine.state_cache import StateCache
@@ -36,7 +37,7 @@ class EngineLimits:
     """See `EngineSpec`; `max_context_tokens` bounds each sequence.
 
     `cache_pages` is how many pages of keys and values all of them have together; None for as many as they need at their
-    longest. In deterministic mode that is how many there must be.
+    longest. In deterministic mode that is how many there must be, and there are no CUDA graphs.
     """
 
     max_context_tokens: int
@@ -44,6 +45,7 @@ class EngineLimits:
     max_batch_size: int = 64
     prefill_tokens_per_step: int = 2048
     cache_pages: int | None = None
+    cuda_graphs: bool = True
 
 
 class EmbeddedSession:
@@ -80,11 +82,13 @@ class EmbeddedEngine:
             no session is open, so that results depend on what is asked and not on when.
         executor: a single thread to compute in, shared with others; None makes one.
         warn: told once, where rollouts have to wait for pages or to be computed again.
+        recorder: what keeps passes to replay them; None takes CUDA graphs, where the model is on a GPU.
 
     Attributes:
         policy_version: of what it samples from.
-        counters: since it was made: passes, tokens computed, those of them that had been computed before and lost their
-            pages (`tokens_recomputed`), tokens sampled, and those that others had computed (`prefix_tokens_shared`).
+        counters: since it was made: passes, those of them that were replayed (`passes_replayed`), tokens computed,
+            those of them that had been computed before and lost their pages (`tokens_recomputed`), tokens sampled, and
+            those that others had computed (`prefix_tokens_shared`).
         busy_s: seconds that it spent in passes since it was made.
     """
 
@@ -96,6 +100,7 @@ class EmbeddedEngine:
         deterministic: bool = False,
         executor: ThreadPoolExecutor | None = None,
         warn: Callable[[str], None] = logger.warning,
+        recorder: Recorder | None = None,
     ) -> None:
         self._forward = forward
         shapes = forward.cache_shapes
@@ -105,9 +110,15 @@ class EmbeddedEngine:
         pages = slots * longest if limits.cache_pages is None else limits.cache_pages
         if pages < (slots if deterministic else 1) * longest:
             raise ValueError(f"{pages} pages are too few for sequences of {longest}")
+        if limits.cuda_graphs and not deterministic and recorder is None and forward.device.type == "cuda":
+            recorder = CudaRecorder(forward.device)
+        longest_tokens, spare = limits.max_context_tokens, int(recorder is not None)
         self._cache = KVCache(
-            shapes, pages=pages, max_tokens=limits.max_context_tokens, dtype=forward.dtype, device=forward.device
+            shapes, pages=pages + spare, max_tokens=longest_tokens, dtype=forward.dtype, device=forward.device
         )
+        self._graphs = None
+        if recorder is not None and DecodeGraphs.possible(forward, self._cache):
+            self._graphs = DecodeGraphs(forward, self._cache, spare_page=pages, record=recorder)
         self._states = StateCache(shapes, slots=slots, device=forward.device)
         self._slots = SlotTable(slots, pages, deterministic=deterministic, stateful=bool(shapes.states))
         self._warn = warn
@@ -150,6 +161,7 @@ class EmbeddedEngine:
         self._refuse_open("before the weights change")
         # Before the change, because sessions may open while it is written.
         self._slots.forget_prefixes()
+        self._forget_graphs()
         await asyncio.get_running_loop().run_in_executor(self._executor, change, self._forward)
         self.policy_version = policy_version
 
@@ -164,6 +176,7 @@ class EmbeddedEngine:
         """
         self._refuse_open("before the cache is released")
         self._slots.forget_prefixes()
+        self._forget_graphs()
         self._cache.clear()
 
     async def close(self) -> None:
@@ -178,6 +191,10 @@ class EmbeddedEngine:
         self._slots.refuse_waiting(self._broken)
         if self._owns_executor:
             self._executor.shutdown(wait=True)
+
+    def _forget_graphs(self) -> None:
+        if self._graphs is not None:
+            self._graphs.forget()
 
     def _refuse_open(self, when: str) -> None:
         if self._slots.open:
@@ -232,8 +249,8 @@ class EmbeddedEngine:
             for item in work:
                 item.sequence.in_pass = True
             try:
-                tokens, logprobs = await loop.run_in_executor(
-                    self._executor, planned.run, self._forward, self._cache, self._states
+                sampled = await loop.run_in_executor(
+                    self._executor, planned.run, self._forward, self._cache, self._states, self._graphs
                 )
             except (RuntimeError, MemoryError) as error:
                 logger.exception("the engine's forward pass failed")
@@ -247,7 +264,7 @@ class EmbeddedEngine:
                 self.busy_s += time.perf_counter() - started
                 for item in work:
                     item.sequence.in_pass = False
-            self._deliver(work, tokens, logprobs)
+            self._deliver(work, sampled)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:
         turns = [turn for s in self._slots.open.values() if (turn := s.waiting_turn) is not None]
@@ -338,11 +355,12 @@ class EmbeddedEngine:
                 "answers; a larger engine.kv_cache_mb, or fewer engine.max_concurrent_rollouts, spares that"
             )
 
-    def _deliver(self, work: list[PassItem], tokens: list[int], logprobs: list[float]) -> None:
+    def _deliver(self, work: list[PassItem], sampled: Sampled) -> None:
         self.counters["passes"] += 1
+        self.counters["passes_replayed"] += sampled.replayed
         for item in work:
             item.sequence.last_pass = self.counters["passes"]
-        results = iter(zip(tokens, logprobs, strict=True))
+        results = iter(zip(sampled.tokens, sampled.logprobs, strict=True))
         for item in work:
             token, logprob = next(results) if item.samples else (None, 0.0)
             self.counters["tokens_computed"] += item.length

@@ -3,9 +3,12 @@
 import functools
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from agentrft.engine.graphs import DecodeGraphs
 from agentrft.engine.kv_cache import KVCache
 from agentrft.engine.pass_plan import Chunk, PassPlan
 from agentrft.engine.sampling import sample_tokens
@@ -13,6 +16,17 @@ from agentrft.engine.sequence import PassItem
 from agentrft.engine.slots import Copies
 from agentrft.engine.state_cache import StateCache
 from agentrft.models.forward import Forward
+
+
+class Sampled(NamedTuple):
+    """Of a pass: a token and its log-probability for each item that samples; what is not finite had no finite logits.
+
+    `replayed` is whether a recorded pass gave them.
+    """
+
+    tokens: list[int]
+    logprobs: list[float]
+    replayed: bool
 
 
 @dataclass(frozen=True)
@@ -28,9 +42,28 @@ class Pass:
     copies: Copies
 
     @torch.inference_mode()
-    def run(self, forward: Forward, cache: KVCache, states: StateCache) -> tuple[list[int], list[float]]:
-        """A token and its log-probability for each item that samples; what is not finite had no finite logits."""
+    def run(self, forward: Forward, cache: KVCache, states: StateCache, graphs: DecodeGraphs | None = None) -> Sampled:
+        """Compute it, or replay it where `graphs` can."""
         cache.ready()
+        self._copy(cache, states)
+        replayed = None if graphs is None else graphs.logits(self.work)
+        logits = self._computed(forward, cache, states) if replayed is None else replayed
+        for item in self.work:
+            if item.keeps:
+                states.keep(item.sequence.slot)
+        requests = [item.request for item in self.work if item.samples]
+        if not requests:
+            return Sampled([], [], False)
+        column = functools.partial(torch.tensor, dtype=torch.float32, device=forward.device)
+        tokens, logprobs = sample_tokens(
+            logits,
+            column([request.sampling.temperature for request in requests]),
+            column([request.sampling.top_p for request in requests]),
+            column([_uniform24(request.uniform) for request in requests]),
+        )
+        return Sampled(tokens.tolist(), logprobs.tolist(), replayed is not None)
+
+    def _copy(self, cache: KVCache, states: StateCache) -> None:
         for page in self.copies.wiped_pages:
             cache.wipe(page)
         for slot in self.copies.wiped_slots:
@@ -39,39 +72,24 @@ class Pass:
             cache.copy(source, target)
         for source, target, kept in self.copies.states:
             states.fork(source, target, kept=kept)
+        for item in self.work:
+            if item.offset == 0:
+                states.wipe(item.sequence.slot)
+
+    def _computed(self, forward: Forward, cache: KVCache, states: StateCache) -> Tensor:
+        """Logits of the items that sample."""
         chunks, ids, positions, start = [], [], [], 0
         for item in self.work:
             chunks.append(Chunk(item.sequence.slot, start, item.length, item.offset, item.pages))
             ids += item.token_ids
             positions += range(item.offset, item.offset + item.length)
             start += item.length
-            if item.offset == 0:
-                states.wipe(item.sequence.slot)
         singles = sum(item.length == 1 for item in self.work)
         plan = PassPlan(cache, states, chunks[:singles], chunks[singles:])
-        ready = [(i.request, c.start + c.length - 1) for i, c in zip(self.work, chunks, strict=True) if i.samples]
+        kept = [c.start + c.length - 1 for item, c in zip(self.work, chunks, strict=True) if item.samples]
         adapters = [item.sequence.adapter for item in self.work for _ in item.token_ids]
         packed = functools.partial(torch.tensor, dtype=torch.long, device=forward.device)
-        logits = forward(
-            packed(ids),
-            packed(positions),
-            packed([position for _, position in ready]),
-            plan,
-            adapters if any(adapters) else None,
-        )
-        for item in self.work:
-            if item.keeps:
-                states.keep(item.sequence.slot)
-        if not ready:
-            return [], []
-        column = functools.partial(torch.tensor, dtype=torch.float32, device=forward.device)
-        tokens, logprobs = sample_tokens(
-            logits,
-            column([request.sampling.temperature for request, _ in ready]),
-            column([request.sampling.top_p for request, _ in ready]),
-            column([_uniform24(request.uniform) for request, _ in ready]),
-        )
-        return tokens.tolist(), logprobs.tolist()
+        return forward(packed(ids), packed(positions), packed(kept), plan, adapters if any(adapters) else None)
 
 
 def _uniform24(generator: random.Random) -> float:

@@ -181,4 +181,5 @@ def _limits(
         max_batch_size=engine.max_batch_size,
         prefill_tokens_per_step=engine.prefill_tokens_per_step,
         cache_pages=size.pages,
+        cuda_graphs=engine.cuda_graphs,
     )

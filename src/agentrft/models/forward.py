@@ -44,6 +44,11 @@ class Forward(Protocol):
         """What a pass costs for each token."""
         ...
 
+    @property
+    def replayable(self) -> bool:
+        """Whether a pass of given shapes runs the same kernels whatever its numbers are, and never waits for one."""
+        ...
+
     def trunk(
         self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: ContextPlan, *, recompute: bool = False
     ) -> Tensor:
@@ -141,6 +146,11 @@ class TransformersForward:
             largest_pass_bytes=largest_layer(merged) * self.dtype.itemsize,
             itemsize=self.dtype.itemsize,
         )
+
+    @property
+    def replayable(self) -> bool:
+        """See `Forward`: nobody knows what a module does."""
+        return False
 
     def _kept_bytes(self) -> int:
         """For the backward pass of one over `COSTS_TOKENS`, the weights aside."""

@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from agentrft.models.attention import PLAIN, ContextPlan, ScoreRules
 from agentrft.models.cache_shapes import CacheShapes, KeyShape
+from agentrft.models.context import LENGTH_DEPENDENT
 from agentrft.models.costs import PassCosts, packed_costs
 from agentrft.models.heads import heads_of
 from agentrft.models.layouts import lay_out, pays
@@ -116,6 +117,11 @@ class PackedModel:
     def costs(self) -> PassCosts:
         """See `Forward`."""
         return packed_costs(self.config, self.dtype.itemsize)
+
+    @property
+    def replayable(self) -> bool:
+        """See `Forward`."""
+        return getattr(self._rotary, "rope_type", "default") not in LENGTH_DEPENDENT
 
     def __call__(
         self,

@@ -9,7 +9,7 @@ from pydantic import Field, HttpUrl, field_validator, model_validator
 from agentrft.spec.base import SpecModel
 
 # What only an engine in the job's own process has, and only a server.
-EMBEDDED_FIELDS = ("device", "max_batch_size", "prefill_tokens_per_step", "kv_cache_mb")
+EMBEDDED_FIELDS = ("device", "max_batch_size", "prefill_tokens_per_step", "kv_cache_mb", "cuda_graphs")
 VLLM_FIELDS = ("url", "urls", "command", "model", "headers", "adapters", "sleep", "hang_timeout_s")
 
 
@@ -39,6 +39,8 @@ class EngineSpec(SpecModel):
         turn_timeout_s: deadline of one turn's generation in seconds, waiting included.
         kv_cache_mb: what keys and values of all rollouts together may take, in MB; "auto" is a quarter of the memory of
             the device. Where they do not fit, some rollouts wait for others to end, or are computed again.
+        cuda_graphs: whether passes that sample one token of each rollout are recorded and replayed on a GPU, where that
+            is faster. It takes some hundred MB. A CPU has none, and a deterministic job does without.
     """
 
     type: Literal["embedded", "vllm"] = "embedded"
@@ -56,6 +58,7 @@ class EngineSpec(SpecModel):
     prefill_tokens_per_step: Annotated[int, Field(ge=16)] = 2048
     turn_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     kv_cache_mb: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    cuda_graphs: bool = True
 
     @property
     def server_urls(self) -> list[str]:
