@@ -32,7 +32,7 @@ test-browser: setup ## every page in Chromium: light and dark, narrow and wide, 
 	@scripts/system.sh
 	$(PYTHON_BIN) -m pytest -q -m browser tests/dashboard tests/docs
 
-test-vllm: setup ## rollouts through a real vLLM server (its CPU build, in .venv-peer-vllm): log-probabilities, adapters, a kill
+test-vllm: setup ## rollouts through a real vLLM server (its CPU build, in .venv-peer-vllm): log-probabilities, adapters, a kill, and the quickstart (AGENTRFT_VLLM_STEPS=30 for all of it)
 	@scripts/setup_peer.sh vllm
 	AGENTRFT_VLLM_PYTHON=.venv-peer-vllm/bin/python $(PYTHON_BIN) -m pytest -q -s -m vllm tests/vllm
 

@@ -1,6 +1,7 @@
 """The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
 
-    python quickstart.py [--model MODEL] [--start mediocre|good] [--seed 0] [--steps 30] [--set NAME=VALUE] [--out runs]
+    python quickstart.py [--model MODEL] [--start mediocre|good] [--engine YAML] [--seed 0] [--steps 30]
+                         [--set NAME=VALUE] [--out runs]
 
 The last line on standard output is one JSON object with the measurements.
 """
@@ -162,6 +163,8 @@ def _spec(arguments: argparse.Namespace, url: str) -> JobSpec:
     if arguments.steps is not None:
         inner["hyperparameters"]["max_steps"] = arguments.steps
     inner["hyperparameters"] |= dict(arguments.set)
+    if arguments.engine is not None:
+        raw["engine"] = arguments.engine
     if arguments.start == "good":
         raw["warm_start"] |= {"training_file": "data/good.jsonl", "n_epochs": 3}
     raw["seed"] = arguments.seed
@@ -206,6 +209,12 @@ def _arguments() -> argparse.Namespace:
         choices=["mediocre", "good"],
         default="mediocre",
         help="what the warm start shows: an agent that is mediocre on purpose, or right transcripts",
+    )
+    parser.add_argument(
+        "--engine",
+        metavar="YAML",
+        type=yaml.safe_load,
+        help="what generates, as a job file says it, such as '{type: vllm}'; the embedded engine without it",
     )
     parser.add_argument("--seed", type=int, default=0, help="of training and sampling; the data stay the same")
     parser.add_argument("--steps", type=int, help="fewer or more updates than job.yaml says")
