@@ -30,6 +30,8 @@ from tests.job.tiny_job import (
 from tests.store.databases import database_of
 
 START_S = 60
+# Seconds that anything may take which is not about how long it takes: others may need the machine, too.
+PATIENCE_S = 900
 ENDED = ("succeeded", "failed", "cancelled")
 MODEL = "tiny"
 WORKER = "agentrft.server.workers.worker"
@@ -151,7 +153,7 @@ def method(tool_url: str, **changes: Any) -> dict[str, Any]:
     return {"type": "reinforcement", "reinforcement": inner}
 
 
-def wait_for(client: OpenAI, job_id: str, *statuses: str, timeout_s: float = 300) -> Any:
+def wait_for(client: OpenAI, job_id: str, *statuses: str, timeout_s: float = PATIENCE_S) -> Any:
     """The job, once its status is one of these."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -186,7 +188,7 @@ def open_store(server: Live) -> JobStore:
     return JobStore(server.data_dir / "jobs", database=server.database)
 
 
-def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = 180) -> Any:
+def until(is_so: Callable[[], Any], what: str, *, timeout_s: float = PATIENCE_S) -> Any:
     """The first value that counts as true."""
     deadline = time.monotonic() + timeout_s
     while not (found := is_so()):

@@ -11,7 +11,7 @@ from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from safetensors.torch import load_file
 
 from tests.job.tiny_job import serving
-from tests.server.live import MODEL, QUICK, Live, live, method, upload, wait_for
+from tests.server.live import MODEL, PATIENCE_S, QUICK, Live, live, method, upload, wait_for
 from tests.traffic.chaos_server import ChaosServer, json_body, status
 
 ONE_STEP = {"max_steps": 1}
@@ -38,7 +38,7 @@ def test_who_sees_that_a_job_ended_sees_its_last_event(
 ) -> None:
     job_id = create(client, files, tools.url, hyperparameters=ONE_STEP)
     polled = f"{server.url}/fine_tuning/jobs/{job_id}"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while (job := httpx.get(polled).json())["status"] not in ("succeeded", "failed"):
         assert time.monotonic() < deadline
     assert job["status"] == "succeeded", job
@@ -66,7 +66,7 @@ def test_a_job_that_failed_on_a_broken_grader_is_resumed_once_it_is_mended(
             assert client.fine_tuning.jobs.resume(job_id).status in ("queued", "running")
             mended = wait_for(client, job_id, "succeeded")
             assert mended.error is None or mended.error.message is None
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while len(hook.received) < 2 and time.monotonic() < deadline:
                 time.sleep(0.1)
     told = [one.body for one in hook.received]

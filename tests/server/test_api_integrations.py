@@ -39,7 +39,7 @@ def test_a_job_leaves_its_metrics_where_it_was_asked_to(own_server: Live, tmp_pa
         method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 1, "batch_size": 2}}},
         extra_body={"dtype": "float32"},
     )
-    job = wait_for(client, job.id, timeout_s=180)
+    job = wait_for(client, job.id)
     assert job.status == "succeeded", job.error
     wandb, board = job.integrations
     assert (wandb.type, wandb.wandb.project, wandb.wandb.entity) == ("wandb", "agents", None)

@@ -29,7 +29,7 @@ def trained(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
         extra_body={"dtype": "float32"},  # type: ignore[arg-type]
         metadata={"kind": "trained"},
     )
-    return wait_for(client, job.id, "succeeded", timeout_s=180)
+    return wait_for(client, job.id, "succeeded")
 
 
 def create(client: OpenAI, files: dict[str, str], **given: Any) -> Any:
@@ -282,7 +282,7 @@ def test_a_fine_tuned_model_can_be_deleted_and_a_base_model_not(
     client: OpenAI, files: dict[str, str], tools: ChaosServer
 ) -> None:
     job = create(client, files, method=method(tools.url, hyperparameters={"max_steps": 1}))
-    name = wait_for(client, job.id, "succeeded", timeout_s=120).fine_tuned_model
+    name = wait_for(client, job.id, "succeeded").fine_tuned_model
     assert client.models.delete(name).deleted
     with pytest.raises(openai.NotFoundError, match="does not exist here"):
         client.models.retrieve(name)

@@ -44,7 +44,7 @@ def job(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
         seed=7,
         extra_body=QUICK,
     )
-    return wait_for(client, made.id, "succeeded", timeout_s=120)
+    return wait_for(client, made.id, "succeeded")
 
 
 CALLS: dict[str, Callable[[OpenAI, Any, dict[str, str]], Any]] = {

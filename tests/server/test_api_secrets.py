@@ -145,7 +145,7 @@ async def test_a_job_in_the_hosted_shape_succeeds_and_shows_no_header_value(tmp_
             method=hosted_method(url),  # type: ignore[arg-type]
         )
         said.append(str(made.to_dict(warnings=False)))
-        job = wait_for(client, made.id, "succeeded", timeout_s=180)
+        job = wait_for(client, made.id, "succeeded")
         said.append(str(job.to_dict(warnings=False)))
         said.append(str(client.fine_tuning.jobs.list().data))
         said.append(str([event.to_dict() for event in client.fine_tuning.jobs.list_events(made.id, limit=100)]))

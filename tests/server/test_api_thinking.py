@@ -15,7 +15,7 @@ from agentrft.store import JobStore
 from agentrft.template_variables import template_variables
 from tests.job.thinking_model import THOUGHT
 from tests.job.tiny_job import TOOL, prompt
-from tests.server.live import MODEL, Live, live, method, upload, wait_for
+from tests.server.live import MODEL, PATIENCE_S, Live, live, method, upload, wait_for
 from tests.traffic.chaos_server import ChaosServer
 
 OFF = {"enable_thinking": False}
@@ -54,7 +54,7 @@ def create(sdk: OpenAI, rows: dict[str, str], url: str, *, model: str = MODEL, i
 @pytest.fixture(scope="module")
 def job(sdk: OpenAI, rows: dict[str, str], tools: ChaosServer) -> Any:
     made = create(sdk, rows, tools.url, chat_template_kwargs=OFF)
-    return wait_for(sdk, made.id, "succeeded", timeout_s=240)
+    return wait_for(sdk, made.id, "succeeded")
 
 
 def setting(server: Live, job_id: str) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def test_an_evals_run_thinks_as_its_model_does_unless_told_otherwise(sdk: OpenAI
             "sampling_params": {"temperature": 0, "tools": TOOLS, "max_completion_tokens": 64},
         }
         run = sdk.evals.runs.create(made.id, data_source=source, extra_body={"agentrft": {"dtype": "float32", **ours}})
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE_S
         while run.status in ("queued", "in_progress"):
             assert time.monotonic() < deadline
             time.sleep(0.2)

@@ -44,7 +44,7 @@ def test_from_a_file_to_chat(client: OpenAI, tuning_files: dict[str, str], metho
         seed=7,
         extra_body={"dtype": "float32"},
     )
-    job = wait_for(client, job.id, "succeeded", timeout_s=120)
+    job = wait_for(client, job.id, "succeeded")
     assert job.fine_tuned_model == f"ft:{MODEL}:local:{method}:{job.id.removeprefix('ftjob-')}"
     assert job.method is not None and job.method.type == method
     assert job.hyperparameters.n_epochs == 3 and job.hyperparameters.batch_size == 4
@@ -86,10 +86,10 @@ def test_a_model_that_was_tuned_is_tuned_further_and_by_another_method(
     first = client.fine_tuning.jobs.create(
         model=MODEL, training_file=tuning_files["supervised-train"], method={"type": "supervised"}
     )
-    name = wait_for(client, first.id, "succeeded", timeout_s=120).fine_tuned_model
+    name = wait_for(client, first.id, "succeeded").fine_tuned_model
     assert name is not None
     second = client.fine_tuning.jobs.create(model=name, training_file=tuning_files["dpo-train"], method={"type": "dpo"})
-    done = wait_for(client, second.id, "succeeded", timeout_s=120)
+    done = wait_for(client, second.id, "succeeded")
     losses: list[Any] = [
         event.data for event in client.fine_tuning.jobs.list_events(done.id) if event.type == "metrics"
     ]

@@ -57,7 +57,7 @@ def test_from_files_to_a_model_that_calls_tools_and_its_weights(
     paused = wait_for(client, job.id, "paused")
     assert paused.fine_tuned_model is None
     client.fine_tuning.jobs.resume(job.id)
-    job = wait_for(client, job.id, "succeeded", timeout_s=240)
+    job = wait_for(client, job.id, "succeeded")
     assert job.fine_tuned_model == f"ft:{MODEL}:local:mine:{job.id.removeprefix('ftjob-')}"
     assert job.finished_at and job.trained_tokens and job.error is None
     assert job.hyperparameters.batch_size == 2

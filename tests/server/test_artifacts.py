@@ -108,7 +108,7 @@ def test_another_machine_answers_with_files_checkpoints_weights_and_rollouts_of_
         job_id = create(client, files, tools.url)
         (worker,) = until(lambda: workers(server), "a worker")
         assert "AWS_SECRET_ACCESS_KEY" not in worker.environ()
-        wait_for(client, job_id, "succeeded", timeout_s=400)
+        wait_for(client, job_id, "succeeded")
         found = answers(client, job_id, files)
         assert len(found["checkpoints"]) == 3 and found["adapter"] and found["items"]
         server.stop()
@@ -141,7 +141,7 @@ def test_a_paused_job_goes_on_from_its_last_step_on_another_machine_though_the_s
             client = server.client()
             job_id = create(client, upload(client, tmp_path / "rows"), tools.url)
             with open_store(server) as record:
-                until(lambda: any(row["phase"] == "train" for row in record.metrics(job_id)), "a step", timeout_s=300)
+                until(lambda: any(row["phase"] == "train" for row in record.metrics(job_id)), "a step")
             client.fine_tuning.jobs.pause(job_id)
             wait_for(client, job_id, "paused")
             with open_store(server) as record:
@@ -151,7 +151,7 @@ def test_a_paused_job_goes_on_from_its_last_step_on_another_machine_though_the_s
         try:
             client = other.client()
             client.fine_tuning.jobs.resume(job_id)
-            wait_for(client, job_id, "succeeded", timeout_s=400)
+            wait_for(client, job_id, "succeeded")
             with open_store(other) as record:
                 metrics = record.metrics(job_id)
                 assert not [event.message for event in record.events(job_id) if event.level != "info"]
@@ -172,7 +172,7 @@ def test_a_job_of_a_machine_that_is_lost_in_the_middle_of_a_step_goes_on_by_itse
             client = server.client()
             job_id = create(client, upload(client, tmp_path / "rows"), tools.url)
             with open_store(server) as record:
-                until(lambda: record.pending_rollouts(job_id, "train", 2), "the second step", timeout_s=300)
+                until(lambda: record.pending_rollouts(job_id, "train", 2), "the second step")
                 (worker,) = workers(server)
                 server.kill()
                 worker.kill()
@@ -180,7 +180,7 @@ def test_a_job_of_a_machine_that_is_lost_in_the_middle_of_a_step_goes_on_by_itse
                 done = record.metrics(job_id)
             other = elsewhere(server, tmp_path / "two", s3, tiny_model)
         try:
-            wait_for(other.client(), job_id, "succeeded", timeout_s=400)
+            wait_for(other.client(), job_id, "succeeded")
             with open_store(other) as record:
                 metrics = record.metrics(job_id)
         finally:

@@ -48,7 +48,7 @@ def begun(server: Live, eval_id: str, run_id: str) -> tuple[psutil.Process, dict
     def items() -> Any:
         return client.evals.runs.output_items.list(run_id, eval_id=eval_id, limit=100).data
 
-    until(items, "the first rows are graded", timeout_s=60)
+    until(items, "the first rows are graded")
     worker = the_worker(server)
     assert worker is not None
     return worker, {one.datasource_item_id: one.sample.agentrft["messages"] and one.created_at for one in items()}

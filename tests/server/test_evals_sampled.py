@@ -40,7 +40,7 @@ def tuned(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> Any:
         seed=7,
         extra_body={"dtype": "float32"},
     )
-    return wait_for(client, made.id, "succeeded", timeout_s=900)
+    return wait_for(client, made.id, "succeeded")
 
 
 def measured(folder: Path, reference: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -58,7 +58,7 @@ def job(client: OpenAI, files: dict[str, str], tools: ChaosServer, judge_url: st
         method=method(tools.url, grader=grader, hyperparameters={"max_steps": 3, "eval_interval": 2}),  # type: ignore[arg-type]
         extra_body={"dtype": "float32", "model_failed_reward": 0},
     )
-    return wait_for(client, made.id, "succeeded", timeout_s=180)
+    return wait_for(client, made.id, "succeeded")
 
 
 def items_of(client: OpenAI, job: Any, run: Any, **options: Any) -> list[Any]:

@@ -183,4 +183,4 @@ def test_a_server_and_what_is_left_of_a_killed_one_keep_their_key_and_their_job_
         rotate_beside(server)
         assert key_file.read_text() != before
         server.start()
-        wait_for(server.client(), job.id, "succeeded", timeout_s=180)
+        wait_for(server.client(), job.id, "succeeded")
