@@ -103,6 +103,7 @@ def test_an_odd_option_is_an_error_that_says_what_is_accepted(
 def test_a_job_or_its_file_is_needed_and_not_both(job_file: Path) -> None:
     assert "give either" in run_here("plan").stderr
     assert "give either" in run_here("plan", str(job_file), "--job", "latest").stderr
+    assert "Leave it out" in run_here("plan", str(job_file), "--output-dir", "runs").stderr
     assert "no jobs" in run_here("plan", "--job", "latest").stderr
 
 

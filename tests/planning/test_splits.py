@@ -64,6 +64,14 @@ def test_a_step_costs_its_rented_hours(qwen3_8b: PlannedModel, step: Workload) -
     assert one.gpu_hours == pytest.approx(16 * one.times.total / 3600)
 
 
+def test_of_many_gpus_whole_nodes_are_tried_and_all_of_them_can_be_used(step: Workload) -> None:
+    cluster = Cluster(gpu_device("h100"), per_node=8, nodes=16)
+    found = list(every_split(cluster, replace(step, groups=100), ("embedded", "vllm")))
+    assert len(found) == len(set(found)) < 4000
+    assert all(one.used <= 128 for one in found) and max(one.used for one in found) == 128
+    assert {one.ranks for one in found if one.shared and one.per_engine == 8} == set(range(8, 129, 8))
+
+
 def test_there_are_no_more_ranks_than_rollouts(step: Workload) -> None:
     few = replace(step, groups=1, rollouts_per_group=2)
     cluster = Cluster(gpu_device("h100"), per_node=8)

@@ -8,7 +8,7 @@ import typer
 from agentrft.cli.errors import CommandFailed
 from agentrft.cli.output import DebugOption, JsonOption, Output
 from agentrft.cli.overrides import load_job_with
-from agentrft.cli.targets import OutputDirOption, open_store
+from agentrft.cli.targets import open_store
 from agentrft.errors import UserError
 from agentrft.spec import JobSpec, with_rollouts
 
@@ -30,8 +30,8 @@ def plan(
         str | None,
         typer.Option("--gpu", help="h100, h200, a100, ...; cpu is this machine.", show_default="this machine"),
     ] = None,
-    gpus: Annotated[int, typer.Option("--gpus", min=1, max=64, help="GPUs of a node, at most.")] = 1,
-    nodes: Annotated[int, typer.Option("--nodes", min=1, max=64, help="Nodes, at most.")] = 1,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, max=16, help="GPUs of a node, at most.")] = 1,
+    nodes: Annotated[int, typer.Option("--nodes", min=1, max=16, help="Nodes, at most.")] = 1,
     config: Annotated[
         Path | None, typer.Option("--config", help="The model's config.json, where the model is not here.")
     ] = None,
@@ -47,7 +47,9 @@ def plan(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Replace a field of the job; repeatable.")
     ] = None,
-    output_dir: OutputDirOption = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="The folder of jobs, for --job.", show_default="./runs")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -55,6 +57,8 @@ def plan(
     output = Output(as_json=as_json)
     if (job_file is None) == (job is None):
         raise UserError("give either a job's file or --job JOB.", "`agentrft plan job.yaml --gpu h100 --gpus 8`.")
+    if job_file is not None and output_dir is not None:
+        raise UserError("--output-dir names the folder of stored jobs.", "Leave it out, or name one with --job.")
     if job is not None and overrides:
         raise UserError("--set cannot change a stored job.", "Leave it out, or name the job's file.")
     if gpu in (None, "cpu") and gpus * nodes > 1:

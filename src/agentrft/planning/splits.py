@@ -13,6 +13,8 @@ from agentrft.planning.times import Ranks, StepTimes, step_times
 from agentrft.planning.workload import Workload
 
 HOUR = 3600
+# Of more, thousands of splits would differ by little.
+MOST_GPUS_ONE_BY_ONE = 16
 
 
 @dataclass(frozen=True)
@@ -117,19 +119,30 @@ class PlannedSplit:
 
 
 def every_split(cluster: Cluster, work: Workload, types: Sequence[EngineType]) -> Iterator[Split]:
-    """Every way that differs: engines of 1, 2, 4, … GPUs within a node, ranks that the groups of a minibatch go round
-    for, and any number of GPUs up to all. An embedded engine has one GPU, and shares it with one rank at most.
+    """Every way that differs: engines of 1, 2, 4, … GPUs within a node, and any number of GPUs up to all; of more than
+    `MOST_GPUS_ONE_BY_ONE`, numbers up to a node's, whole nodes, and what is left. An embedded engine has one GPU, and
+    shares it with one rank at most.
     """
     widths = [width for width in (1, 2, 4, 8, 16) if width <= cluster.per_node]
     # More ranks than rollouts would have nothing to do.
     most_ranks = min(cluster.gpus, work.rollouts)
     for engine in types:
         for width in widths if engine == "vllm" else [1]:
-            for ranks in range(1, most_ranks + 1):
+            for ranks in _counts(cluster, most_ranks):
                 if ranks % width == 0 and (engine == "vllm" or ranks == 1):
                     yield Split(engine, ranks // width, width, ranks, shared=True)
-                for engines in range(1, (cluster.gpus - ranks) // width + 1):
-                    yield Split(engine, engines, width, ranks, shared=False)
+                for engine_gpus in _counts(cluster, cluster.gpus - ranks):
+                    if engine_gpus % width == 0:
+                        yield Split(engine, engine_gpus // width, width, ranks, shared=False)
+
+
+def _counts(cluster: Cluster, most: int) -> list[int]:
+    """Numbers of GPUs that are tried."""
+    if cluster.gpus <= MOST_GPUS_ONE_BY_ONE:
+        return list(range(1, most + 1))
+    inside = range(1, min(most, cluster.per_node) + 1)
+    nodes = range(cluster.per_node, most + 1, cluster.per_node)
+    return sorted({*inside, *nodes, most} - {0})
 
 
 def plan_split(model: PlannedModel, work: Workload, cluster: Cluster, split: Split, *, gpu_hour: float) -> PlannedSplit:
