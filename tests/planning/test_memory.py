@@ -94,3 +94,14 @@ def test_parts_and_what_is_to_spare_come_to_what_there_is(
     found = learner_memory(qwen3_8b, step, round_device, ranks)
     assert sum(found.parts.values()) + found.spare == found.capacity == 10**12
     assert all(size > 0 for size in found.parts.values())
+
+
+def test_a_pass_has_whole_groups(qwen3_8b_lora: PlannedModel, step: Workload, round_device: Device) -> None:
+    """Of 4,200 unique tokens each: 7 of them are within the 32,768 that a GPU computes together, one within a CPU's."""
+    many = replace(step, groups=64, minibatches=4)
+    per_token = qwen3_8b_lora.costs.activation_bytes
+    logits = 3 * 1024 * 151_936 * 2
+    on_gpu = learner_parts(qwen3_8b_lora, many, round_device, 1)[0]["activations"]
+    on_cpu = learner_parts(qwen3_8b_lora, many, replace(round_device, is_cpu=True), 1)[0]["activations"]
+    assert on_gpu == pytest.approx(7 * 4200 * per_token + logits)
+    assert on_cpu == pytest.approx(4200 * per_token + logits)

@@ -211,11 +211,11 @@ def _process(device: Device) -> int:
 
 
 def _pass_tokens(model: PlannedModel, work: Workload, device: Device) -> int:
-    """Unique tokens of the largest pass: as many groups as are computed together, and one group at least; one that the
-    memory has no room for is divided, down to single rollouts."""
+    """Unique tokens of the largest pass: as many whole groups as are computed together, and one group at least; one
+    that the memory has no room for is divided, down to single rollouts."""
     together = CPU_TOKENS_PER_PASS if device.is_cpu else TOKENS_PER_PASS
-    minibatch = work.unique_tokens / work.minibatches
-    whole = max(min(together, minibatch), work.group_tokens)
+    groups = min(together // max(1.0, work.group_tokens), -(-work.groups // work.minibatches))
+    whole = max(1.0, groups) * work.group_tokens
     if pass_bytes(model.costs, int(whole), memory=device.memory)[0] <= device.memory / 2:
         return int(whole)
     return min(int(whole), max(together, work.context_tokens))
