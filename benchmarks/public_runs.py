@@ -104,7 +104,7 @@ RUNS = (
     ),
     PublicRun(
         "verl, Qwen2.5 7B, 8 H100",
-        "'veRL Benchmark Report: GRPO + Qwen2.5-7B on GSM8K', a published report with its log: run 6icl7pbz of the project "
+        "'veRL Benchmark Report: GRPO + Qwen2.5-7B on GSM8K', a published report with its log: run 6icl7pbz of "
         "verl_grpo_example_gsm8k, verl's example of 1,024 prompts, 5 rollouts each and tensor parallelism of 2",
         "Qwen/Qwen2.5-7B-Instruct",
         "h100",

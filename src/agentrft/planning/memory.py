@@ -110,7 +110,7 @@ def shared_memory(
     activations = parts.pop("activations")
     resident = sum(parts.values()) + _process(device)
     if engine == "embedded":
-        if _needs_copy(model, work, apart=False):
+        if _needs_copy(model, work):
             parts["engine's weights"] = model.weights
             resident += model.weights
         budget = min(_embedded_budget(work, device), max(0, device.memory - resident))
@@ -120,7 +120,7 @@ def shared_memory(
     else:
         weights = -(-model.weights // per_engine)
         budget = int(VLLM_MEMORY_SHARE * device.memory) - resident - weights - VLLM_PASS_BYTES
-        cache = _cache_bytes(model, work, max(0, budget), engines=per_engine)
+        cache = _cache_bytes(model, work, max(0, budget), devices=ranks)
         asleep = weights + VLLM_PASS_BYTES + cache
         parts |= {"engine's weights": weights, "engine's passes": VLLM_PASS_BYTES, "keys and values": cache}
         parts["activations"] = max(0, activations - asleep)
@@ -140,7 +140,7 @@ def engine_memory(
     else:
         parts["engine's passes"] = VLLM_PASS_BYTES
         budget = int(VLLM_MEMORY_SHARE * device.memory) - sum(parts.values())
-        cache = _cache_bytes(model, work, max(0, budget), engines=count * per_engine)
+        cache = _cache_bytes(model, work, max(0, budget), devices=count * per_engine)
     parts["keys and values"] = cache
     return _device(
         model, work, "engine", count * per_engine, parts, device, recomputes=False, budget=budget, ways=per_engine
@@ -176,7 +176,7 @@ def _device(
             (
                 f"{over / GB:.1f} GB more than the {device.memory / GB:.0f} GB of {device.name}, "
                 f"of which {parts[largest] / GB:.1f} are for {largest}",
-                _remedy(model, role, largest),
+                _remedy(model, role, largest, device),
             )
         )
     sequences = longest = 0
@@ -197,7 +197,9 @@ def _device(
     return DeviceMemory(role, devices, parts, device.memory, recomputes, int(sequences), int(longest), tuple(faults))
 
 
-def _remedy(model: PlannedModel, role: Role, largest: str) -> str:
+def _remedy(model: PlannedModel, role: Role, largest: str, device: Device) -> str:
+    if device.is_cpu:
+        return "Lower hyperparameters.max_context_tokens, take a smaller model, or a machine with more memory."
     if role == "engine":
         return "Spread an engine over more GPUs, or take GPUs with more memory."
     if largest == "activations":
@@ -230,10 +232,10 @@ def _gathered(model: PlannedModel) -> int:
     return int(max(GATHERED_LAYERS * layer, model.head_weights)) * model.itemsize
 
 
-def _needs_copy(model: PlannedModel, work: Workload, *, apart: bool) -> bool:
-    """Whether the embedded engine has weights of its own: not where it computes with the learner's merged ones."""
-    shares = model.lora_rank is not None and model.architecture.path == "fast" and not apart
-    return work.runs_ahead or not shares
+def _needs_copy(model: PlannedModel, work: Workload) -> bool:
+    """Whether the embedded engine has weights of its own on the learner's device: not where it computes with merged
+    ones."""
+    return work.runs_ahead or model.lora_rank is None or model.architecture.path != "fast"
 
 
 def _embedded_budget(work: Workload, device: Device) -> int:
@@ -257,7 +259,7 @@ def _used_cache(model: PlannedModel, work: Workload, device: Device, budget: int
     return min(budget, work.at_once * slot)
 
 
-def _cache_bytes(model: PlannedModel, work: Workload, budget: int, *, engines: int) -> int:
+def _cache_bytes(model: PlannedModel, work: Workload, budget: int, *, devices: int) -> int:
     """A server takes all that it may; what rollouts can use of it at their longest is shown."""
     slot = bytes_per_slot(model.architecture.cache_shapes, work.context_tokens, model.itemsize)
-    return min(budget, -(-min(work.rollouts, work.at_once) * slot // engines))
+    return min(budget, -(-min(work.rollouts, work.at_once) * slot // devices))
