@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -127,6 +127,9 @@ bench-gpu: ## everything once on a GPU, in at most eight minutes; ARGS="--device
 bench-learner: setup ## one update beside TRL's on the same tokens
 	@scripts/setup_peer.sh trl
 	$(PYTHON_BIN) -m benchmarks.learner $(ARGS)
+
+bench-plan: setup ## plans beside published steps of others, and beside a short job here; ARGS="--public" without the job
+	$(PYTHON_BIN) -m benchmarks.plan $(ARGS)
 
 bench-preferences: setup ## one update of direct preference optimisation beside TRL's on the same pairs, and its loss
 	@scripts/setup_peer.sh trl

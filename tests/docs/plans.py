@@ -64,6 +64,8 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "docs/getting-started.md#train": Follows("docs/getting-started.md#look-before-you-train-1"),
     "docs/getting-started.md#what-changed": Follows("docs/getting-started.md#train"),
     "docs/graders.md#trying-it": Runs(first=("agentrft init here", "cd here")),
+    "docs/plan.md#before-renting-gpus": Runs(first=("agentrft init here", "cd here")),
+    "docs/plan.md#after-a-job": Needs("beside what was measured", "tests/cli/test_plan.py"),
     "docs/tools.md#before-the-first-step": Needs("with its endpoints up", "tests/job/test_check.py"),
     "docs/integrations.md#traces-opentelemetry": Needs(
         "With OpenTelemetry's own variables set", "tests/tracing/test_rollout_spans.py"

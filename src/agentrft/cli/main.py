@@ -15,6 +15,7 @@ from agentrft.cli.init import init
 from agentrft.cli.inspecting import inspect
 from agentrft.cli.listing import events, jobs, models
 from agentrft.cli.measure import baseline, compare, evaluate
+from agentrft.cli.plan import plan
 from agentrft.cli.report import report
 from agentrft.cli.rollouts import rollouts
 from agentrft.cli.serve import add_model, keys, serve
@@ -46,6 +47,7 @@ def _main(
 
 app.command("init")(init)
 app.command("check")(check)
+app.command("plan")(plan)
 app.command("train")(train)
 app.command("baseline")(baseline)
 app.command("eval")(evaluate)

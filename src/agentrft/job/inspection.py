@@ -11,21 +11,10 @@ from agentrft.errors import UserError
 from agentrft.job.memory_needs import MemoryNeeds, memory_needs
 from agentrft.models import ModelSource
 from agentrft.models.architecture import Architecture, inspect_architecture
+from agentrft.models.gpus import find_gpu
 from agentrft.models.load import dtype_on, load_config, load_tokenizer_and_texts
 from agentrft.models.memory import device_memory
 
-# What PyTorch says of their memory, in bytes.
-GPUS = {
-    "4090": 25_300_000_000,
-    "5090": 33_600_000_000,
-    "a100-40g": 42_300_000_000,
-    "a100": 85_000_000_000,
-    "b200": 191_000_000_000,
-    "h100": 85_000_000_000,
-    "h200": 150_000_000_000,
-    "l4": 23_600_000_000,
-    "l40s": 47_700_000_000,
-}
 DEFAULT_CONTEXT_TOKENS = 8192
 
 
@@ -71,7 +60,7 @@ def inspect_model(
     """Look at a model's configuration and tokenizer. Its weights are not loaded.
 
     Args:
-        gpu: one of `GPUS`; None for this machine.
+        gpu: one of `models.gpus`; None for this machine.
         context_tokens: of a rollout; None for what the model takes, up to `DEFAULT_CONTEXT_TOKENS`.
         rollouts: at once.
         lora_rank: None trains all weights.
@@ -79,8 +68,7 @@ def inspect_model(
     Raises:
         UserError: the model cannot be had, or there is no such GPU.
     """
-    if gpu is not None and gpu not in GPUS:
-        raise UserError(f"--gpu: '{gpu}' is not known.", f"Name one of {', '.join(sorted(GPUS))}.")
+    known = None if gpu is None else find_gpu(gpu)
     config = load_config(source)
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     refusals: list[UserError] = []
@@ -93,7 +81,7 @@ def inspect_model(
             context = min(context, architecture.context_tokens)
         needs = memory_needs(
             architecture,
-            memory=GPUS[gpu] if gpu else device_memory(device),
+            memory=known.memory if known else device_memory(device),
             on_cpu=gpu is None and device.type == "cpu",
             context_tokens=context,
             rollouts=rollouts,

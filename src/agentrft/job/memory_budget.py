@@ -75,21 +75,33 @@ def tokens_in_memory(
     """The longest sequence of which a group's rollouts fit, all at once, into the KV cache and into an update; and how
     many these are.
     """
+    cache = kv_cache_bytes(spec, engine_device) if spec.engine.type == "embedded" else None
+    return tokens_within(spec, architecture, itemsize, cache=cache, memory=device_memory(device))
+
+
+def tokens_within(
+    spec: JobSpec, architecture: Architecture, itemsize: int, *, cache: int | None, memory: int
+) -> tuple[int, int]:
+    """`tokens_in_memory` of devices that are given by what they have.
+
+    Args:
+        cache: bytes for the KV cache; None where it is a server's own affair.
+        memory: of the device that trains, in bytes.
+    """
     rank = None if spec.hyperparameters.lora_rank == "full" else 1
     costs = architecture.training_costs(rank, lora_experts=spec.hyperparameters.adapts_experts)
     group = spec.hyperparameters.rollouts_per_sample
     at_once = max(group, least_at_once(spec))
     cached = MOST_TOKENS
-    # A server's cache is its own affair.
-    if spec.engine.type == "embedded":
+    if cache is not None:
         cached = most_tokens_within(
-            kv_cache_bytes(spec, engine_device),
+            cache,
             lambda tokens: at_once * bytes_per_slot(architecture.cache_shapes, tokens, itemsize),
             most=MOST_TOKENS,
         )
     # As if they had nothing in common.
     trained = most_tokens_within(
-        int(ACTIVATION_SHARE * device_memory(device)),
+        int(ACTIVATION_SHARE * memory),
         lambda tokens: int(costs.recomputed_bytes(group * tokens)),
         most=MOST_TOKENS,
     )

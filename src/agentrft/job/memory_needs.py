@@ -10,6 +10,7 @@ from agentrft.job.training_state import TrainingState
 from agentrft.learner.optimizer import CPU_TOKENS_PER_PASS, TOKENS_PER_PASS
 from agentrft.learner.tree_forward import ACTIVATION_SHARE, HEAD_ROWS
 from agentrft.models.architecture import Architecture
+from agentrft.models.costs import PassCosts
 from agentrft.models.layouts import MEMORY_SHARE
 
 # A pass's logits, their gradient, and what it is made from.
@@ -87,11 +88,7 @@ def memory_needs(
     )
     slot = bytes_per_slot(architecture.cache_shapes, context_tokens, costs.itemsize)
     tokens = pass_tokens or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
-    kept = costs.kept_bytes(tokens)
-    recomputes = kept > ACTIVATION_SHARE * memory
-    if recomputes:
-        kept = costs.recomputed_bytes(tokens)
-    logits = LOGITS_AT_ONCE * min(HEAD_ROWS, tokens) * costs.vocabulary * costs.itemsize
+    update, recomputes = pass_bytes(costs, tokens, memory=memory)
     return MemoryNeeds(
         state=state,
         weights=held,
@@ -99,7 +96,22 @@ def memory_needs(
         rollout=slot,
         rollouts_at_once=min(rollouts, int(KV_CACHE_SHARE * memory) // slot),
         pass_tokens=tokens,
-        update=int(kept) + logits,
+        update=update,
         recomputes=recomputes,
         memory=memory,
     )
+
+
+def pass_bytes(costs: PassCosts, tokens: int, *, memory: int) -> tuple[int, bool]:
+    """What an update's pass over so many unique tokens takes at its peak, in bytes; and whether it computes its layers
+    again in the backward pass, to take less.
+
+    Args:
+        memory: of the device, in bytes.
+    """
+    kept = costs.kept_bytes(tokens)
+    recomputes = kept > ACTIVATION_SHARE * memory
+    if recomputes:
+        kept = costs.recomputed_bytes(tokens)
+    logits = LOGITS_AT_ONCE * min(HEAD_ROWS, tokens) * costs.vocabulary * costs.itemsize
+    return int(kept) + logits, recomputes
