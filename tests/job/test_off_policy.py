@@ -56,6 +56,36 @@ def assert_every_sample_was_trained_on_as_it_is_drawn(store: JobStore, job_id: s
     assert len({one.trace_id for one in trained}) == len(trained)
 
 
+class Timeline(NoProgress):
+    """What happened, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str, int]] = []
+
+    def phase(self, name: str, step: int, total: int) -> None:
+        self.events.append(("begun", name, step))
+
+    def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
+        self.events.append(("committed", phase, step))
+
+
+async def test_without_it_each_step_waits_for_rollouts_of_the_newest_policy_alone(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    timeline = Timeline()
+    async with ChaosServer() as server:
+        spec = load_job(off_policy_job(tmp_path, tiny_model, server.url, max_off_policy_steps=0, max_steps=3))
+        store, job_id = create_job(spec)
+        await run_job(spec, store, job_id, progress=timeline, stop=Stop())
+    trained = [event for event in timeline.events if event[1] == "train"]
+    assert trained == [(what, "train", step) for step in (1, 2, 3) for what in ("begun", "committed")]
+    rows = [row for row in store.metrics(job_id) if row["phase"] == "train"]
+    for step, row in enumerate(rows, start=1):
+        assert versions(store, job_id, "train", step) == {row["policy_version"] - 1}
+        assert row["off_policy_steps"] == row["rollouts_over_update"] == row["groups_too_old"] == 0
+        assert "draw" not in row
+
+
 async def test_rollouts_run_ahead_and_are_no_older_than_the_job_allows(tiny_model: Path, tmp_path: Path) -> None:
     async with ChaosServer() as server:
         spec = load_job(off_policy_job(tmp_path, tiny_model, server.url, max_off_policy_steps=2, n_epochs=2))
