@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -109,6 +109,9 @@ revision: setup ## a new file in store/migrations/versions with what changed in 
 
 bench-api: setup ## two hundred clients that poll a job, beside its training
 	$(PYTHON_BIN) -m benchmarks.api_load $(ARGS)
+
+bench-asynchrony: setup ## steps per hour with slow tools: waiting for each step's rollouts, and rollouts that run ahead
+	$(PYTHON_BIN) -m benchmarks.asynchrony $(ARGS)
 
 bench-checkpoints: setup ## what checkpoints of all weights cost, at every step and at every eighth
 	$(PYTHON_BIN) -m benchmarks.checkpoints $(ARGS)

@@ -108,15 +108,60 @@ async def test_an_answer_of_another_version_is_refused(engine: VllmEngine, serve
     assert caught.value.kind == "policy_version"
 
 
-async def test_weights_change_only_between_sessions(engine: VllmEngine, tmp_path: Path) -> None:
-    folder, _ = adapter(tmp_path, seed=1)
-    session = await engine.open()
-    with pytest.raises(EngineFailure, match="1 sessions are open"):
-        await engine.use_adapter(folder, 1)
-    session.close()
-    session.close()
-    await engine.use_adapter(folder, 1)
-    assert engine.policy_version == 1
+async def test_a_session_goes_on_with_a_new_adapter_at_its_next_turn(
+    engine: VllmEngine, server: StandIn, tmp_path: Path
+) -> None:
+    (first, _), (second, _) = adapter(tmp_path / "1", seed=1), adapter(tmp_path / "2", seed=2)
+    await engine.use_adapter(first, 1)
+    server.pause_s = 0.3
+    session, other = await engine.open(), await engine.open()
+    turn = asyncio.create_task(session.generate(PROMPT, sampling(max_tokens=6, temperature=0.0)))
+    while not server.bodies:
+        await asyncio.sleep(0.01)
+    changing = asyncio.create_task(engine.use_adapter(second, 2))
+    while len(server.adapters) < 2:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    # Others need not wait for the turn that is under way, whose adapter stays until it is over.
+    beside = asyncio.create_task(other.generate(PROMPT, sampling(max_tokens=6, temperature=0.0)))
+    began = await turn
+    assert began.policy_version == 1
+    await changing
+    assert (await beside).policy_version == 2
+    went_on = await session.generate([9], sampling(max_tokens=6, temperature=0.0))
+    assert (went_on.policy_version, engine.policy_version) == (2, 2)
+    names = [body["model"].rpartition("-")[2] for body in server.bodies]
+    assert names == ["v1", "v2", "v2"] and [name.rpartition("-")[2] for name in server.adapters] == ["v2"]
+    assert server.bodies[-1]["prompt"] == [*PROMPT, *began.token_ids, 9]
+
+
+async def test_all_weights_are_replaced_between_turns_under_open_sessions(tmp_path: Path) -> None:
+    server = StandIn(tiny_model().plain)
+    server.is_developed = True
+    folder = tmp_path / "model"
+    tiny_model(seed=3).plain.save_pretrained(folder)
+    async with server:
+        engine = engine_at(server.url, max_sequences=3)
+        sessions = [await engine.open() for _ in range(3)]
+        server.pause_s = 0.3
+        turn = asyncio.create_task(sessions[0].generate(PROMPT, sampling(max_tokens=6, temperature=0.0)))
+        while not server.bodies:
+            await asyncio.sleep(0.01)
+        changing = asyncio.create_task(engine.use_weights(folder, 1))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(sessions[1].generate(PROMPT, sampling(max_tokens=6, temperature=0.0)))
+        too_late = asyncio.create_task(sessions[2].generate(PROMPT, sampling(deadline_s=0.05)))
+        with pytest.raises(EngineFailure, match=r"did not end within 0\.05 s"):
+            await too_late
+        assert server.asked["reload"] == 0 and len(server.bodies) == 1
+        before, after = await turn, await waiting
+        await changing
+        await engine.close()
+    assert (before.policy_version, after.policy_version) == (0, 1)
+    for done, seed in ((before, 0), (after, 3)):
+        (row,) = padded_logprobs(tiny_model(seed=seed).plain, [[*PROMPT, *done.token_ids]])
+        for place, (token, logprob) in enumerate(zip(done.token_ids, done.logprobs, strict=True), start=len(PROMPT)):
+            assert logprob == pytest.approx(row[place - 1][token].item(), abs=1e-4)
 
 
 async def test_what_breaks_on_the_way_is_asked_for_again(engine: VllmEngine, server: StandIn) -> None:

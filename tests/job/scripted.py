@@ -28,11 +28,12 @@ CALL = write_call("lookup", {"word": "apple"})
 
 @dataclass
 class ScriptedEngine:
-    """Opens one session; every turn's ids are given. `version` is what generations say they were sampled by."""
+    """Opens one session; every turn's ids are given. `version` and `versions` are what generations say sampled them."""
 
     turns: Sequence[list[int]]
     policy_version: int = 3
     version: int = 3
+    versions: list[list[int]] = field(default_factory=list)
     contexts: list[list[int]] = field(default_factory=list)
     samplings: list[Sampling] = field(default_factory=list)
     restarts: int = 0
@@ -60,7 +61,8 @@ class ScriptedSession:
         self._engine.contexts.append(self._context)
         stopped = sampled[-1] in sampling.stop_ids
         logprobs = [-0.001 * (len(self._context) + place) for place in range(len(sampled))]
-        return Generation(sampled, logprobs, "stop" if stopped else "length", self._engine.version)
+        reason = "stop" if stopped else "length"
+        return Generation(sampled, logprobs, reason, self._engine.version, self._engine.versions)
 
     def restart(self) -> None:
         self._engine.restarts += 1

@@ -193,11 +193,25 @@ async def test_a_broken_grader_gives_no_reward_and_is_asked_twice(write: Write) 
     assert (rollout.faults, rollout.given_up) == ({"grader:exception": 2}, ["grader:exception"])
 
 
-async def test_tokens_of_another_policy_version_are_never_used(write: Write) -> None:
+async def test_tokens_of_an_older_policy_than_was_promised_are_never_used(write: Write) -> None:
     async with ChaosServer() as server:
         rollout, _ = await roll_out(write, ["red", "red"], server, engine=ScriptedEngine([], version=2))
     assert (rollout.outcome, rollout.failure_kind, rollout.reward) == ("infra_failed", "engine:policy_version", None)
     assert rollout.turns == []
+
+
+async def test_tokens_of_newer_policies_are_kept_with_the_version_of_each(write: Write) -> None:
+    engine = ScriptedEngine([], version=4, versions=[[4, 2], [6, 1]])
+    async with ChaosServer() as server:
+        rollout, _ = await roll_out(write, ["red"], server, engine=engine)
+    assert rollout.outcome == "graded" and rollout.oldest_version == 4
+    stored = rollout.as_dict()
+    assert Rollout.from_dict(stored) == rollout
+    assert rollout.turns[0].version_spans == [[4, 2], [6, 1]]
+    # Records of older runs know of no spans.
+    for turn in stored["turns"]:
+        del turn["versions"]
+    assert Rollout.from_dict(stored).turns[0].version_spans == [[4, len(rollout.turns[0].sampled_ids)]]
 
 
 async def test_training_rows_are_the_very_ids_that_the_engine_saw(write: Write) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agentrft.errors import UserError
-from agentrft.store import JobStore, PendingRollout
+from agentrft.store import JobStore, PendingKey, PendingRollout
 from agentrft.store.states import TRANSITIONS
 
 
@@ -148,6 +148,19 @@ def test_a_committed_step_has_its_metrics_and_no_pending_rollouts(store: JobStor
     assert store.pending_rollouts(job_id, "train", 1) == {}
     assert list(store.pending_rollouts(job_id, "train", 2)) == ["a"]
     assert store.metrics(job_id) == [{"phase": "train", "step": 1, "loss": 0.5, "reward": 0.25}]
+
+
+def test_a_step_may_be_done_with_pending_rollouts_of_any_step(store: JobStore, job_id: str) -> None:
+    keys = [f"{number}" for number in range(1200)]
+    for step in (1, 2):
+        store.add_pending_rollouts(job_id, [PendingRollout("train", step, key, {}) for key in keys])
+    store.add_pending_rollout(job_id, "validation", 2, "5", {})
+    store.commit_step(job_id, "train", 1, {}, settled=[PendingKey(1, key) for key in keys[:-1]] + [PendingKey(2, "5")])
+    assert list(store.pending_rollouts(job_id, "train", 1)) == keys[-1:]
+    assert list(store.pending_rollouts(job_id, "train", 2)) == [key for key in keys if key != "5"]
+    assert list(store.pending_rollouts(job_id, "validation", 2)) == ["5"]
+    store.commit_step(job_id, "train", 2, {}, settled=[])
+    assert len(store.pending_rollouts(job_id, "train", 2)) == len(keys) - 1
 
 
 def test_several_steps_are_committed_all_or_none(store: JobStore, job_id: str) -> None:

@@ -1,6 +1,7 @@
 """What an engine is to a rollout."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 
@@ -27,12 +28,20 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """One sampled turn. `logprobs` is parallel to `token_ids`, at the sampling temperature."""
+    """One sampled turn.
+
+    Attributes:
+        logprobs: of each token, in nats, at the sampling temperature, under the version that sampled it.
+        policy_version: that sampled the first token, which is the oldest of the turn.
+        versions: spans of [version, tokens] in order, where the weights changed during the turn; empty where
+            `policy_version` sampled all of it.
+    """
 
     token_ids: list[int]
     logprobs: list[float]
     finish_reason: Literal["stop", "length"]
     policy_version: int
+    versions: list[list[int]] = field(default_factory=list[list[int]])
 
 
 class EngineFailure(Exception):
@@ -64,7 +73,7 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A source of sessions on one policy version at a time.
+    """A source of sessions on one policy version at a time. Sessions go on over a change of weights.
 
     Attributes:
         policy_version: of what it samples from.
@@ -75,6 +84,11 @@ class Engine(Protocol):
     @property
     def busy_s(self) -> float:
         """Seconds in which it generated, since it was made."""
+        ...
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What it counted since it was made, by name; tokens at least."""
         ...
 
     async def open(self) -> Session:

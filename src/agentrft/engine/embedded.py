@@ -6,6 +6,10 @@ tokens come. A sequence whose rollout waits for a tool is in no pass and keeps i
 of them does it lose some, which are computed again (`SlotTable`). A prompt that begins like another one shares that
 one's, and waits if they are still being computed: a group's prompt is computed once. Sequences of different LoRA
 adapters, and of the model alone, are in the same passes.
+
+Weights change between two passes, under open sessions. All keys and values are then computed anew by the new weights,
+so that the log-probability of each token is that of one version (as in AReaL: Fu et al. 2025, arXiv:2505.24298); a turn
+that was under way goes on behind the tokens that it has.
 """
 
 import asyncio
@@ -76,7 +80,7 @@ class EmbeddedEngine:
     """Generates from a model.
 
     Args:
-        forward: the model; its weights change only while no session is open, followed by `update_weights`.
+        forward: the model; its weights change by `update_weights` alone.
         limits: sizes of batches and cache.
         deterministic: run a pass only when every open session waits for one, and forget all prefixes whenever
             no session is open, so that results depend on what is asked and not on when.
@@ -87,8 +91,8 @@ class EmbeddedEngine:
     Attributes:
         policy_version: of what it samples from.
         counters: since it was made: passes, those of them that were replayed (`passes_replayed`), tokens computed,
-            those of them that had been computed before and lost their pages (`tokens_recomputed`), tokens sampled, and
-            those that others had computed (`prefix_tokens_shared`).
+            those of them that had been computed before and lost their pages, or were of older weights
+            (`tokens_recomputed`), tokens sampled, and those that others had computed (`prefix_tokens_shared`).
         busy_s: seconds that it spent in passes since it was made.
     """
 
@@ -124,6 +128,8 @@ class EmbeddedEngine:
         self._warn = warn
         self._warned = False
         self._wake = asyncio.Event()
+        # Held while a pass is planned, run and delivered, and while weights change.
+        self._between_passes = asyncio.Lock()
         self._loop_task: asyncio.Task[None] | None = None
         self._executor = executor or ThreadPoolExecutor(max_workers=1, thread_name_prefix="agentrft-engine")
         self._owns_executor = executor is None
@@ -153,17 +159,19 @@ class EmbeddedEngine:
         return EmbeddedSession(self, await self._slots.take(adapter))
 
     async def update_weights(self, change: Callable[[Forward], None], policy_version: int) -> None:
-        """Let `change` write the new policy into the model. No session may be open.
+        """Let `change` write the new policy into the model, after the pass under way. Open sessions go on with it.
 
         Raises:
-            EngineFailure: sessions are open, whose caches would belong to two policies.
+            EngineFailure: sessions are open in deterministic mode, which has one fixed schedule.
         """
-        self._refuse_open("before the weights change")
-        # Before the change, because sessions may open while it is written.
-        self._slots.forget_prefixes()
-        self._forget_graphs()
-        await asyncio.get_running_loop().run_in_executor(self._executor, change, self._forward)
-        self.policy_version = policy_version
+        if self._deterministic:
+            self._refuse_open("before the weights change")
+        async with self._between_passes:
+            self._slots.compute_all_anew()
+            self._forget_graphs()
+            await asyncio.get_running_loop().run_in_executor(self._executor, change, self._forward)
+            self.policy_version = policy_version
+        self._wake.set()
 
     async def prove(self, *, temperature: float, top_p: float, context_tokens: int) -> None:
         """Nothing: see `Engine.prove`."""
@@ -239,32 +247,36 @@ class EmbeddedEngine:
         loop = asyncio.get_running_loop()
         while not self._stopping:
             self._wake.clear()
-            self._expire(loop.time())
-            work = self._next_work()
+            async with self._between_passes:
+                self._expire(loop.time())
+                work = self._next_work()
+                if work:
+                    await self._pass(loop, work)
             if not work:
                 await self._wait_for_work(loop)
-                continue
-            planned = Pass(work, self._slots.take_copies())
-            started = time.perf_counter()
+
+    async def _pass(self, loop: asyncio.AbstractEventLoop, work: list[PassItem]) -> None:
+        planned = Pass(work, self._slots.take_copies())
+        started = time.perf_counter()
+        for item in work:
+            item.sequence.in_pass = True
+        try:
+            sampled = await loop.run_in_executor(
+                self._executor, planned.run, self._forward, self._cache, self._states, self._graphs
+            )
+        except (RuntimeError, MemoryError) as error:
+            logger.exception("the engine's forward pass failed")
+            self._fail_all(EngineFailure("forward", str(error)))
             for item in work:
-                item.sequence.in_pass = True
-            try:
-                sampled = await loop.run_in_executor(
-                    self._executor, planned.run, self._forward, self._cache, self._states, self._graphs
-                )
-            except (RuntimeError, MemoryError) as error:
-                logger.exception("the engine's forward pass failed")
-                self._fail_all(EngineFailure("forward", str(error)))
-                for item in work:
-                    # What was to be copied may not have been, and some layers' states may be those after the pass.
-                    if item.epoch == item.sequence.epoch:
-                        self._slots.compute_anew(item.sequence)
-                continue
-            finally:
-                self.busy_s += time.perf_counter() - started
-                for item in work:
-                    item.sequence.in_pass = False
-            self._deliver(work, sampled)
+                # What was to be copied may not have been, and some layers' states may be those after the pass.
+                if item.epoch == item.sequence.epoch:
+                    self._slots.compute_anew(item.sequence)
+            return
+        finally:
+            self.busy_s += time.perf_counter() - started
+            for item in work:
+                item.sequence.in_pass = False
+        self._deliver(work, sampled)
 
     async def _wait_for_work(self, loop: asyncio.AbstractEventLoop) -> None:
         turns = [turn for s in self._slots.open.values() if (turn := s.waiting_turn) is not None]
@@ -379,15 +391,12 @@ class EmbeddedEngine:
             request = item.request
             if sequence.request is not request or request.future.done():
                 continue
-            request.sampled.append(token)
-            request.logprobs.append(logprob)
+            request.add(token, logprob, self.policy_version)
             sequence.tokens.append(token)
             self.counters["tokens_sampled"] += 1
             stopped = token in request.sampling.stop_ids
             if stopped or len(request.sampled) >= request.sampling.max_tokens:
-                reason = "stop" if stopped else "length"
-                done = Generation(request.sampled, request.logprobs, reason, self.policy_version)
-                request.future.set_result(done)
+                request.future.set_result(request.generation("stop" if stopped else "length"))
 
     def _discard(self, item: PassItem) -> None:
         """Fail a turn whose logits are no numbers; its keys and values must reach no other sequence."""

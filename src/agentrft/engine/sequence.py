@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass, field
+from typing import Literal
 
 from agentrft.engine.base import Generation, Sampling
 from agentrft.engine.pages import pages_of
@@ -14,6 +15,7 @@ class TurnRequest:
     """A turn under way. `deadline` is in the event loop's clock, as is the time since when it waits for pages.
 
     The wait for pages is one for other rollouts, as that for a slot is, and does not count towards the deadline.
+    `versions` are spans of [policy version, tokens sampled by it].
     """
 
     sampling: Sampling
@@ -22,7 +24,21 @@ class TurnRequest:
     uniform: random.Random
     sampled: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    versions: list[list[int]] = field(default_factory=list)
     starved_since: float | None = None
+
+    def add(self, token: int, logprob: float, version: int) -> None:
+        """A token that this version of the policy sampled."""
+        self.sampled.append(token)
+        self.logprobs.append(logprob)
+        if not self.versions or self.versions[-1][0] != version:
+            self.versions.append([version, 0])
+        self.versions[-1][1] += 1
+
+    def generation(self, reason: Literal["stop", "length"]) -> Generation:
+        """The finished turn."""
+        spans = self.versions if len(self.versions) > 1 else []
+        return Generation(self.sampled, self.logprobs, reason, self.versions[0][0], spans)
 
     def starve(self, now: float) -> None:
         """It needs pages that there are none of."""

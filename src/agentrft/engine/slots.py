@@ -156,6 +156,14 @@ class SlotTable:
         for slot in list(self._retained):
             self._forget_prefix(slot)
 
+    def compute_all_anew(self) -> None:
+        """Nothing that was computed is valid any more, neither for open sequences nor for those to come."""
+        self.forget_prefixes()
+        for sequence in self.open.values():
+            self.compute_anew(sequence)
+        self._copies.pages.clear()
+        self._copies.states.clear()
+
     def restart(self, sequence: Sequence) -> None:
         """Let the sequence forget its context."""
         self._empty(sequence)

@@ -1,23 +1,22 @@
 """Where groups come from: which samples a step rolls out, by which policy, and when.
 
-Where the job allows it (`max_off_policy_steps: 1`) the rollouts of a step are sampled while the step before it is
-trained on. The engine then has a copy of the model, which is a version behind when its rollouts are trained on; the
-importance ratio against the log-probabilities they were sampled with corrects for that, and its truncation bounds it.
+By default a step's rollouts begin when the update before it is made, and the step waits for all of them. Where the job
+allows it (`max_off_policy_steps`), rollouts run ahead of the steps and go on over updates: `groups_ahead.py`.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from agentrft.data import Sample
 from agentrft.job.collect import Collector
+from agentrft.job.draw import SampleDraw
 from agentrft.job.runtime import Runtime
-from agentrft.job.schedule import Difficulty, samples_of_step, shuffled
 from agentrft.job.tasks import rollout_tasks
 from agentrft.report.summary import SAME_REWARD
 from agentrft.rollout import GroupResult, Rollout, by_sample, form_group
+from agentrft.store import PendingKey
 from agentrft.store.layout import TRAIN
 
 
@@ -28,20 +27,41 @@ class Spent:
     Attributes:
         skipped: rollouts that did not begin because their group was decided.
         replaced: groups without variance for which others were sampled.
-        rollout_s, engine_busy_s: seconds that the rollouts took, and of these the engine's.
+        rollout_s, engine_busy_s: seconds that the rollouts took, and of these the engine's; of rollouts that run ahead,
+            since the step before had its groups.
+        too_old: groups that were given up because the policy had moved on too far.
+        settled: what of the pending rollouts is done with when the step is committed; None for all of the step's.
+        metrics: of how the source works, for the step's record.
     """
 
     skipped: int
     replaced: int
     rollout_s: float
     engine_busy_s: float
+    too_old: int = 0
+    settled: Sequence[PendingKey] | None = None
+    metrics: Mapping[str, Any] | None = None
 
 
 class GroupSource(Protocol):
     """Gives the groups of each step, finished, and at most so many policy versions old as the job allows."""
 
+    @property
+    def in_flight(self) -> int:
+        """Rollouts that have begun and not ended."""
+        ...
+
+    def resume(self, last: int, metrics: Mapping[str, Any] | None) -> None:
+        """Go on behind the last committed step.
+
+        Args:
+            last: its number, 0 where there is none.
+            metrics: that were committed with it.
+        """
+        ...
+
     def groups(self, step: int) -> AsyncIterator[GroupResult]:
-        """The groups of a step.
+        """The groups of a step, of different samples.
 
         Raises:
             Interrupted: a stop was requested; what was graded is kept.
@@ -53,11 +73,7 @@ class GroupSource(Protocol):
         ...
 
     def note(self, step: int, rollouts: list[Rollout]) -> None:
-        """Remember a step that is committed: later ones may be drawn by what it says."""
-        ...
-
-    async def begin(self, step: int) -> None:
-        """Begin a step's rollouts before its groups are asked for. No update may be running yet, nor another step."""
+        """Remember a step that is committed: what comes later may depend on it."""
         ...
 
     async def close(self) -> None:
@@ -66,31 +82,31 @@ class GroupSource(Protocol):
 
 
 class LocalGroups:
-    """Samples one training step after another in this process, at most one ahead."""
+    """Samples one training step after another, each by the newest policy."""
 
     def __init__(self, runtime: Runtime, collector: Collector) -> None:
         self._runtime = runtime
         self._collector = collector
-        self._difficulty = Difficulty()
-        self._unnoted: dict[int, list[Rollout]] = {}
-        self._ahead: asyncio.Task[list[GroupResult]] | None = None
+        self._draw = SampleDraw(runtime.train, runtime.hyperparameters, runtime.spec.seed)
         self._spent: dict[int, Spent] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """See `GroupSource`: a step waits for all that it began."""
+        return 0
+
+    def resume(self, last: int, metrics: Mapping[str, Any] | None) -> None:
+        """Nothing: see `GroupSource`."""
 
     def note(self, step: int, rollouts: list[Rollout]) -> None:
         """See `GroupSource`."""
-        if self._runtime.hyperparameters.sample_by == "difficulty":
-            self._unnoted[step] = rollouts
+        self._draw.note(step, rollouts)
+        self._draw.forget_before(step + 1)
         self._spent.pop(step, None)
 
-    async def begin(self, step: int) -> None:
-        """See `GroupSource`."""
-        await self._runtime.publish_policy()
-        self._ahead = asyncio.create_task(self._sample(step), name=f"agentrft-rollouts-of-step-{step}")
-
     async def groups(self, step: int) -> AsyncIterator[GroupResult]:
-        """See `GroupSource`: what `begin` began, or else sampled now."""
-        begun, self._ahead = self._ahead, None
-        for group in await (self._sample(step) if begun is None else begun):
+        """See `GroupSource`."""
+        for group in await self._sample(step):
             yield group
 
     def spent(self, step: int) -> Spent:
@@ -98,20 +114,16 @@ class LocalGroups:
         return self._spent[step]
 
     async def close(self) -> None:
-        """See `GroupSource`."""
-        if self._ahead is not None:
-            self._ahead.cancel()
-            await asyncio.gather(self._ahead, return_exceptions=True)
-            self._ahead = None
+        """Nothing: see `GroupSource`."""
 
     async def _sample(self, step: int) -> list[GroupResult]:
         runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
         started, busy_before = time.perf_counter(), runtime.engine.busy_s
-        samples = self._samples_of(step)
+        samples = self._draw.of_step(step)
         groups, wanted = await self._roll_out(step, samples), len(samples)
         budget, flat = hyperparameters.dynamic_sampling, _without_variance(groups)
         while flat and budget:
-            others = self._others(step, {group.sample_id for group in groups})[: min(flat, budget)]
+            others = self._draw.others(step, {group.sample_id for group in groups})[: min(flat, budget)]
             if not others:
                 break
             more = await self._roll_out(step, others)
@@ -145,28 +157,6 @@ class LocalGroups:
             TRAIN, step, tasks, unit=hyperparameters.rollouts_per_sample, decide_after=hyperparameters.decide_after
         )
         return [form_group(sample_id, members) for sample_id, members in by_sample(rollouts).items()]
-
-    def _samples_of(self, step: int) -> list[Sample]:
-        runtime, hyperparameters = self._runtime, self._runtime.hyperparameters
-        size, seed = hyperparameters.batch_size, runtime.spec.seed
-        if hyperparameters.sample_by != "difficulty":
-            return samples_of_step(runtime.train, batch_size=size, seed=seed, step=step)
-        # Only what is always known by then, so that a resumed job draws what the interrupted one drew.
-        for known in sorted(s for s in self._unnoted if s < step - hyperparameters.max_off_policy_steps):
-            self._record_difficulty(self._unnoted.pop(known))
-        return self._difficulty.samples_of_step(runtime.train, batch_size=size, seed=seed, step=step)
-
-    def _others(self, step: int, known: set[str]) -> list[Sample]:
-        """Samples that may take the place of others, in the order in which they do."""
-        others = [sample for sample in self._runtime.train if sample.sample_id not in known]
-        seed = self._runtime.spec.seed
-        if self._runtime.hyperparameters.sample_by == "difficulty":
-            return self._difficulty.samples_of_step(others, batch_size=len(others), seed=seed, step=step)
-        return shuffled(others, f"{seed}/replaced/{step}")
-
-    def _record_difficulty(self, rollouts: list[Rollout]) -> None:
-        for sample_id, group in by_sample(rollouts).items():
-            self._difficulty.record(sample_id, [one.reward for one in group if one.reward is not None])
 
 
 def _without_variance(groups: Sequence[GroupResult]) -> int:

@@ -18,6 +18,7 @@ def rollout_tasks(
     top_p: float,
     seed: int,
     policy_version: int,
+    again: int = 0,
 ) -> list[RolloutTask]:
     """`rollouts_per_sample` tasks for each sample, those of a sample next to each other."""
     return [
@@ -29,6 +30,7 @@ def rollout_tasks(
             top_p=top_p,
             seed=seed,
             policy_version=policy_version,
+            again=again,
         )
         for sample in samples
         for index in range(rollouts_per_sample)

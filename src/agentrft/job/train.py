@@ -4,9 +4,9 @@ For each step: take the next samples; roll each out several times, calling the r
 merge each group's rollouts into a token tree and update the policy; keep everything; hand the new weights to the
 engine. Every few steps the validation samples are rolled out by the same code.
 
-With `max_off_policy_steps: 1` the next step's rollouts begin before the update rather than after it. With
-`checkpoint_interval: N` the weights are kept every N steps, and a job that was killed in between makes the updates
-since then again from their stored rollouts (`recovery.py`).
+With `max_off_policy_steps: N` rollouts run ahead and go on over updates, and a step takes what is finished
+(`groups_ahead.py`). With `checkpoint_interval: N` the weights are kept every N steps, and a job that was killed in
+between makes the updates since then again from their stored rollouts (`recovery.py`).
 """
 
 import time
@@ -18,7 +18,8 @@ from agentrft.data import Sample
 from agentrft.errors import AgentRFTError, ArtifactsError, JobFailedError, NotTrainableError
 from agentrft.job.checkpoint import load_state
 from agentrft.job.collect import Collector
-from agentrft.job.group_source import GroupSource, LocalGroups
+from agentrft.job.group_source import GroupSource, LocalGroups, Spent
+from agentrft.job.groups_ahead import GroupsAhead
 from agentrft.job.progress import Progress
 from agentrft.job.recovery import Recovery, stored_rollouts
 from agentrft.job.runtime import Runtime
@@ -28,6 +29,7 @@ from agentrft.job.step_checkpoints import StepCheckpoints
 from agentrft.job.step_plan import StepPlanner
 from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
+from agentrft.job.token_age import age_of
 from agentrft.job.training_data import note_advantages, note_tokens
 from agentrft.job.watch import Watch
 from agentrft.learner import Learner, UpdateMetrics
@@ -65,7 +67,12 @@ class Trainer:
             warm_up_steps=WARM_UP_STEPS,
             decay_steps=runtime.hyperparameters.max_steps,
         )
-        self._source: GroupSource = LocalGroups(runtime, self._collector)
+        self._runs_ahead = runtime.hyperparameters.max_off_policy_steps > 0
+        self._source: GroupSource = (
+            GroupsAhead(runtime, store, job_id, progress=progress, stop=stop)
+            if self._runs_ahead
+            else LocalGroups(runtime, self._collector)
+        )
         self._planner = StepPlanner(runtime, self._learner)
         # Of a resumed job, what the record says.
         self._eval_samples = runtime.hyperparameters.eval_samples
@@ -99,6 +106,7 @@ class Trainer:
         )
         await recovery.run(newest, last, self._note)
         self._last = self._checkpoints.holds = last
+        self._source.resume(last, trained[-1] if trained else None)
         if last > 0:
             # The process may have been killed between the commit and the alarms.
             events = [event.data for event in self._store.events(self._job_id)]
@@ -146,22 +154,20 @@ class Trainer:
             await self._prune()
             self._watch.pause_if_asked(self._job_id)
             self._stop.check()
+        await self._source.close()
         await self._test(committed)
 
     async def _step(self, step: int) -> None:
         runtime = self._runtime
-        started = time.perf_counter()
+        started, busy_before, recomputed_before = time.perf_counter(), runtime.engine.busy_s, self._recomputed
         groups = [group async for group in self._source.groups(step)]
         waited_s, spent = time.perf_counter() - started, self._source.spent(step)
         rollouts = [rollout for group in groups for rollout in group.rollouts]
         self._tell_of_dropped(step, groups, rollouts)
         planned = self._planner.plan(step, groups)
         plan = planned.plan
-        steps_behind = _steps_behind(rollouts, runtime.policy.version)
-        ahead = self._may_sample_ahead(step)
-        if ahead:
-            await self._source.begin(step + 1)
-        else:
+        age = age_of(rollouts, runtime.policy.version)
+        if not self._runs_ahead:
             # The caches are the old policy's, and the update may need the memory.
             await runtime.engine.release_memory()
         note_advantages(planned.trained, plan)
@@ -170,8 +176,9 @@ class Trainer:
             update: UpdateMetrics = await runtime.learn(self._learner, self._learner.update, plan)
             note_update(span, runtime.policy.version, update.as_dict())
         note_tokens(planned.trained, plan, update.seen)
-        if not ahead:
-            await runtime.publish_policy()
+        in_flight = self._source.in_flight
+        await runtime.publish_policy()
+        step_s = time.perf_counter() - started
         metrics = {
             **self._summary(rollouts),
             **{("update_s" if name == "seconds" else name): value for name, value in update.as_dict().items()},
@@ -180,17 +187,23 @@ class Trainer:
             "groups_replaced": spent.replaced,
             "groups_dropped": sum(group.was_dropped for group in groups),
             "policy_version": runtime.policy.version,
-            "off_policy_steps": steps_behind,
+            "off_policy_steps": age.most,
+            "off_policy_steps_mean": age.mean,
+            "groups_too_old": spent.too_old,
+            "rollouts_over_update": in_flight,
+            "tokens_recomputed": self._recomputed - recomputed_before,
             "rollout_s": spent.rollout_s,
             "waited_s": waited_s,
             "engine_busy_s": spent.engine_busy_s,
+            "engine_idle_share": max(0.0, 1 - (runtime.engine.busy_s - busy_before) / step_s),
             "bottleneck": bottleneck(
                 rollouts, rollout_s=spent.rollout_s, engine_busy_s=spent.engine_busy_s, update_s=update.seconds
             ),
-            "step_s": time.perf_counter() - started,
+            "step_s": step_s,
             "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / spent.rollout_s,
+            **(spent.metrics or {}),
         }
-        await self._commit(TRAIN, step, rollouts, metrics)
+        await self._commit(TRAIN, step, rollouts, metrics, spent)
         self._checkpoints.holds = step
         self._note(step, rollouts)
         self._watch.look(step, metrics, rollouts)
@@ -219,11 +232,10 @@ class Trainer:
         hyperparameters = self._runtime.hyperparameters
         return hyperparameters.lora_rank is not None or hyperparameters.kl_weight > 0
 
-    def _may_sample_ahead(self, step: int) -> bool:
-        """Whether the next step's rollouts may begin now: a validation is of the policy after its step, so not then."""
-        hyperparameters = self._runtime.hyperparameters
-        wanted = hyperparameters.max_off_policy_steps > 0 and step < hyperparameters.max_steps
-        return wanted and not self._validation_is_due(step)
+    @property
+    def _recomputed(self) -> int:
+        """Tokens that the engine has computed more than once, since it was made."""
+        return self._runtime.engine.counters["tokens_recomputed"]
 
     def _tell_of_dropped(self, step: int, groups: Sequence[GroupResult], rollouts: list[Rollout]) -> None:
         broken = sum((group.dropped for group in groups), start=Counter[str]())
@@ -314,7 +326,9 @@ class Trainer:
             f"`agentrft train --resume {self._job_id}`.",
         )
 
-    async def _commit(self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any]) -> None:
+    async def _commit(
+        self, phase: str, step: int, rollouts: list[Rollout], metrics: dict[str, Any], spent: Spent | None = None
+    ) -> None:
         """Rollouts, then the checkpoint where one is due, then the record: a kill in between repeats the step's end and
         no more."""
         rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
@@ -326,7 +340,7 @@ class Trainer:
             if is_due:
                 await self._checkpoints.save(step)
             metrics["checkpoint_s"] = self._checkpoints.seconds if is_due else 0.0
-        self._store.commit_step(self._job_id, phase, step, metrics)
+        self._store.commit_step(self._job_id, phase, step, metrics, settled=spent.settled if spent else None)
         self._progress.committed(phase, step, metrics)
 
     def _checkpoint_is_due(self, step: int) -> bool:
@@ -361,8 +375,3 @@ class Trainer:
     def _event(self, level: Any, message: str, data: dict[str, Any] | None = None) -> None:
         self._store.add_event(self._job_id, level, message, data)
         self._progress.message(level, message)
-
-
-def _steps_behind(rollouts: Sequence[Rollout], version: int) -> int:
-    """How many updates the oldest policy that sampled them lacks of `version`."""
-    return max((version - turn.policy_version for rollout in rollouts for turn in rollout.turns), default=0)

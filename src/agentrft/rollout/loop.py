@@ -287,8 +287,8 @@ class RolloutRunner:
             generation: Generation = await session.generate(appended, sampling)
             generation_s = time.perf_counter() - started
             note_generation(seen, generation, len(prompt))
-            if generation.policy_version != task.policy_version:
-                message = f"sampled by version {generation.policy_version}, where {task.policy_version} was expected"
+            if generation.policy_version < task.policy_version:
+                message = f"sampled by version {generation.policy_version}, where {task.policy_version} was promised"
                 raise EngineFailure("policy_version", message)
             said = self._parsed(episode, generation, prompt, number)
             note_said(seen, said)
@@ -299,6 +299,7 @@ class RolloutRunner:
             generation.finish_reason,
             generation.policy_version,
             generation_s=generation_s,
+            versions=generation.versions,
         )
         episode.turns.append(turn)
         episode.context = prompt + generation.token_ids

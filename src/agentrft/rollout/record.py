@@ -46,7 +46,9 @@ class Turn:
         sampled_logprobs: their log-probabilities under the policy that sampled them, in nats, at its temperature; as
             long as `sampled_ids`.
         finish_reason: "stop" or "length".
-        policy_version: that sampled it.
+        policy_version: that sampled the first token, the oldest of the turn.
+        versions: spans of [policy version, tokens], in order, where the weights changed during the turn; empty where
+            `policy_version` sampled all of it, and in older records.
         generation_s: seconds, waiting for the engine included.
         reasoning_tokens: those of the sampled ones that are the model's reasoning; 0 in older records.
         tool_calls: that the turn asked for, in that order.
@@ -69,6 +71,12 @@ class Turn:
     advantages: list[float] = field(default_factory=list[float])
     entropies: list[float] = field(default_factory=list[float])
     moved: list[float] = field(default_factory=list[float])
+    versions: list[list[int]] = field(default_factory=list[list[int]])
+
+    @property
+    def version_spans(self) -> list[list[int]]:
+        """Which version sampled how many tokens, in order; also where one sampled them all."""
+        return self.versions or [[self.policy_version, len(self.sampled_ids)]]
 
 
 @dataclass
@@ -131,6 +139,11 @@ class Rollout:
     @property
     def sampled_tokens(self) -> int:
         return sum(len(turn.sampled_ids) for turn in self.turns)
+
+    @property
+    def oldest_version(self) -> int | None:
+        """Policy version of its oldest token; None where none was sampled."""
+        return min((turn.policy_version for turn in self.turns), default=None)
 
     @property
     def reasoning_tokens(self) -> int:

@@ -35,7 +35,10 @@ class RolloutLimits:
 class RolloutTask:
     """What to roll out and how to sample it. `seed` belongs to the job; each turn derives its own from all of this.
 
-    `policy_version` is the one that must sample it; the engine states with each turn which one did.
+    `policy_version` is the oldest that may sample it; the engine states with each turn which one did.
+
+    Attributes:
+        again: how often the sample's group was begun before in this step, and given up for its age.
     """
 
     sample: Sample
@@ -45,11 +48,13 @@ class RolloutTask:
     top_p: float
     seed: int
     policy_version: int
+    again: int = 0
 
     @property
     def key(self) -> str:
         """Unique within a phase and step."""
-        return f"{self.sample.sample_id}/{self.index}"
+        key = f"{self.sample.sample_id}/{self.index}"
+        return f"{key}/again-{self.again}" if self.again else key
 
     def turn_seed(self, attempt: int, turn: int) -> int:
         text = f"{self.seed}/{self.step}/{self.key}/{attempt}/{turn}"

@@ -32,6 +32,8 @@ HOSTED_ALONE = (EFFORT,)
 FULL_CHECKPOINT_INTERVAL = 8
 # With fewer, a group that has something to teach is too often taken for one that has not.
 DECIDED_AFTER = 8
+# Importance ratios of tokens that are older say little, and the truncation takes most of what they say.
+MOST_OFF_POLICY_STEPS = 16
 
 
 class Hyperparameters(SpecModel):
@@ -86,8 +88,9 @@ class Hyperparameters(SpecModel):
         dynamic_sampling: groups of a step, at most, whose rewards are all alike and which are replaced by groups of
             other samples.
         decide_after: a group whose first so many rollouts are all right is not sampled further.
-        max_off_policy_steps: with 1 the next step's rollouts are sampled during an update, by a copy of the model that
-            lacks it; with 0, which is "auto", by the newest policy alone.
+        max_off_policy_steps: updates that the policy which sampled a token may lack when it is trained on. With 0,
+            which is "auto", each step waits for its rollouts; with more, rollouts run ahead and go on over updates, by
+            a copy of the model.
     """
 
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
@@ -124,8 +127,7 @@ class Hyperparameters(SpecModel):
     sample_by: Literal["epoch", "difficulty"] | Auto = "auto"
     dynamic_sampling: Annotated[int, Field(ge=0)] | Auto = "auto"
     decide_after: Annotated[int, Field(ge=2)] | Auto = "auto"
-    # More than 1 would age the rollouts and hasten nothing: a step's rollouts end together.
-    max_off_policy_steps: Annotated[int, Field(ge=0, le=1)] | Auto = "auto"
+    max_off_policy_steps: Annotated[int, Field(ge=0, le=MOST_OFF_POLICY_STEPS)] | Auto = "auto"
 
     @property
     def rollouts_per_sample(self) -> int:

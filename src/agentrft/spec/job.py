@@ -212,6 +212,15 @@ class JobSpec(BaseJobSpec):
             raise ValueError("max_off_policy_steps: a deterministic job has one fixed schedule; set it to 0")
         return self
 
+    @model_validator(mode="after")
+    def _servers_of_rollouts_in_flight_are_awake(self) -> "JobSpec":
+        if self.engine.sleep and self.hyperparameters.max_off_policy_steps not in ("auto", 0):
+            raise ValueError(
+                "max_off_policy_steps: rollouts go on during updates, for which engine.sleep lets the servers sleep; "
+                "set one of them to 0 or false"
+            )
+        return self
+
 
 def _threshold_of(grader: GraderSpec) -> float:
     threshold = getattr(grader, "pass_threshold", None)

@@ -6,7 +6,7 @@ What a method here has returned from is on disk, so a job that is killed at any 
 from agentrft.store.artifacts import read_rollouts, rollout_row, write_rollouts
 from agentrft.store.jobs import JobStore
 from agentrft.store.object_store import ObjectStore
-from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout
+from agentrft.store.rows import Event, EventLevel, JobRow, PendingKey, PendingRollout
 from agentrft.store.shared import Artifacts, SharedArtifacts
 from agentrft.store.states import JobStatus
 
@@ -18,6 +18,7 @@ __all__ = [
     "JobStatus",
     "JobStore",
     "ObjectStore",
+    "PendingKey",
     "PendingRollout",
     "SharedArtifacts",
     "read_rollouts",

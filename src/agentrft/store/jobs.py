@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from agentrft.errors import UserError
@@ -19,13 +19,14 @@ from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
 from agentrft.store.layout import STEP_PREFIX, WARM_PREFIX, checkpoints_folder, step_folder
 from agentrft.store.numbers import finite
-from agentrft.store.rows import Event, EventLevel, JobRow, PendingRollout, as_mapping
+from agentrft.store.rows import Event, EventLevel, JobRow, PendingKey, PendingRollout, as_mapping
 from agentrft.store.shared import Artifacts
 from agentrft.store.states import ENDED, JobStatus, check_transition
 
 ID_PREFIX = "ftjob-"
 ID_CHARACTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 JOBS_SHOWN = 5
+KEYS_AT_ONCE = 500
 METRICS_FILE = "metrics.jsonl"
 EVENT = tables.events.c
 # The fields of `Event`.
@@ -268,34 +269,55 @@ class JobStore:
             rows = connection.execute(select(table.c.key, table.c.payload).where(*where).order_by(table.c.number))
             return {key: payload for key, payload in rows}
 
-    def commit_step(self, job_id: str, phase: str, step: int, metrics: dict[str, Any]) -> None:
+    def commit_step(
+        self,
+        job_id: str,
+        phase: str,
+        step: int,
+        metrics: dict[str, Any],
+        *,
+        settled: Sequence[PendingKey] | None = None,
+    ) -> None:
         """Finish a step in one transaction: its metrics are kept, its pending rollouts are not.
 
         Then the metrics are appended to the job's `metrics.jsonl`. Numbers that are not finite are stored as null.
 
+        Args:
+            settled: the pending rollouts of the phase that are done with, where these are not all of the step's.
+
         Raises:
             ValueError: the step was committed before.
         """
-        self.commit_steps(job_id, phase, [(step, metrics)])
+        self.commit_steps(job_id, phase, [(step, metrics)], settled=settled)
 
-    def commit_steps(self, job_id: str, phase: str, steps: Sequence[tuple[int, dict[str, Any]]]) -> None:
+    def commit_steps(
+        self,
+        job_id: str,
+        phase: str,
+        steps: Sequence[tuple[int, dict[str, Any]]],
+        *,
+        settled: Sequence[PendingKey] | None = None,
+    ) -> None:
         """As `commit_step`, for several steps in a row, all or none of them.
 
         Args:
             steps: their numbers and metrics, in order.
+            settled: see `commit_step`.
         """
         kept = [(step, {name: finite(metrics[name]) for name in sorted(metrics)}) for step, metrics in steps]
         if not kept:
             return
         numbers = [step for step, _ in kept]
         pending = tables.pending_rollouts.c
-        where = (pending.job_id == job_id, pending.phase == phase, pending.step.in_(numbers))
+        done = [pending.step.in_(numbers)] if settled is None else _any_of(settled)
         try:
             with self.database.write() as connection:
                 rows = [{"job_id": job_id, "phase": phase, "step": step, "values": values} for step, values in kept]
                 connection.execute(insert(tables.metrics), rows)
                 self._update(connection, job_id, phase=phase, step=numbers[-1])
-                connection.execute(delete(tables.pending_rollouts).where(*where))
+                for condition in done:
+                    of_phase = (pending.job_id == job_id, pending.phase == phase, condition)
+                    connection.execute(delete(tables.pending_rollouts).where(*of_phase))
         except IntegrityError as error:
             if not _is_duplicate(error):
                 raise
@@ -374,6 +396,19 @@ def _event(row: Any) -> Event:
 def _metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:
     ordered = {"phase": phase, "step": step, **{name: values[name] for name in sorted(values)}}
     return json.dumps(ordered, ensure_ascii=False) + "\n"
+
+
+def _any_of(keys: Sequence[PendingKey]) -> list[ColumnElement[bool]]:
+    """Conditions that together are met by these pending rollouts, each short enough for any database."""
+    by_step: dict[int, list[str]] = {}
+    for one in keys:
+        by_step.setdefault(one.step, []).append(one.key)
+    pending = tables.pending_rollouts.c
+    return [
+        and_(pending.step == step, pending.key.in_(some))
+        for step, of_step in by_step.items()
+        for some in (of_step[start : start + KEYS_AT_ONCE] for start in range(0, len(of_step), KEYS_AT_ONCE))
+    ]
 
 
 def _is_duplicate(error: IntegrityError) -> bool:

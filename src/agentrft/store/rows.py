@@ -1,7 +1,7 @@
 """What the store hands out: rows as they were when they were read."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from agentrft.store.states import JobStatus
 
@@ -78,6 +78,13 @@ class Event:
     message: str
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     number: int = 0
+
+
+class PendingKey(NamedTuple):
+    """Names a pending rollout within its job and phase."""
+
+    step: int
+    key: str
 
 
 @dataclass(frozen=True)

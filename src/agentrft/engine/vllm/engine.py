@@ -99,13 +99,13 @@ class VllmEngine:
         return VllmSession(self, server)
 
     async def use_adapter(self, folder: Path, policy_version: int) -> None:
-        """Sample from this adapter from now on. No session may be open.
+        """Sample from this adapter from now on. Open sessions go on with it at their next turn.
 
         Args:
             folder: in PEFT's format, where the servers can read it too; it must stay until the next one is used.
 
         Raises:
-            EngineFailure: sessions are open, or a server does not take the adapter, or stays away.
+            EngineFailure: a server does not take the adapter, or stays away.
         """
         await self._use(Adapter(folder, policy_version), policy_version)
 
@@ -156,9 +156,8 @@ class VllmEngine:
         await asyncio.gather(*(server.close() for server in self._servers))
 
     async def _use(self, weights: ServedWeights, policy_version: int) -> None:
-        self._refuse_open("before the weights change")
         await self._wake()
-        await asyncio.gather(*(server.use(weights, within_s=self.away_s) for server in self._servers))
+        await asyncio.gather(*(server.use(weights, policy_version, within_s=self.away_s) for server in self._servers))
         self.policy_version = policy_version
 
     async def _wake(self) -> None:
@@ -174,7 +173,7 @@ class VllmEngine:
             self._busy_since = time.perf_counter()
         self._in_flight += 1
         try:
-            return await server.sample(context, sampling, self.policy_version)
+            return await server.sample(context, sampling)
         finally:
             self._in_flight -= 1
             if not self._in_flight:

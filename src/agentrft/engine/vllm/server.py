@@ -4,6 +4,8 @@ import asyncio
 import math
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
@@ -17,9 +19,40 @@ HANG_S = 120.0
 MOST_SEED = (1 << 63) - 1
 
 
+class Version:
+    """One version of the policy at one server, and the turns that it has not answered of it."""
+
+    def __init__(self, weights: ServedWeights, number: int) -> None:
+        self.weights = weights
+        self.number = number
+        self._turns = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One more, while this lasts."""
+        self._turns += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._turns -= 1
+            if not self._turns:
+                self._idle.set()
+
+    async def until_idle(self) -> None:
+        """Until its turns are over; each has a deadline."""
+        await self._idle.wait()
+
+
 class Server:
     """Generating has no effects beside its answer, so what does not come through is asked for again, within the turn's
     deadline: a server that restarts costs nothing but time, and is given its weights anew.
+
+    Weights change under open sessions, and never within a turn: those under way end with the version that they began
+    with. A new adapter is loaded beside the one before, which is dropped when its last turn is over; all weights are
+    replaced when no turn is under way, and turns that come meanwhile wait.
 
     Args:
         model: as the server calls the model that is trained.
@@ -52,41 +85,60 @@ class Server:
         self.sessions = 0
         self.keeper = Keeper(client, process, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
         self.counters: Counter[str] = Counter()
-        self._weights: ServedWeights = Original(model)
+        self._version = Version(Original(model), 0)
+        self._takes_turns = asyncio.Event()
+        self._takes_turns.set()
         self._loading = asyncio.Lock()
         self._notify = notify
         self._seeded = seeded
 
-    async def use(self, weights: ServedWeights, *, within_s: float) -> None:
-        """Sample from these from now on.
+    async def use(self, weights: ServedWeights, policy_version: int, *, within_s: float) -> None:
+        """Sample from these from the next turn on, and have no turn of those before left.
 
         Raises:
             EngineFailure: it does not take them, or stays away for so long.
         """
         await self.keeper.start()
-        before, self._weights = self._weights, weights
-        attempts = Attempts(time.perf_counter() + within_s)
-        while not await self._load():
-            if not attempts.left_s:
-                raise EngineFailure("unreachable", f"no vLLM server answers at {self.client.shown_url}")
-            await asyncio.sleep(attempts.next_pause_s())
-        if before.model != weights.model:
+        before = self._version
+        if not weights.is_beside:
+            self._takes_turns.clear()
+        try:
+            if not weights.is_beside:
+                await before.until_idle()
+            attempts = Attempts(time.perf_counter() + within_s)
+            while not await self._load(weights):
+                if not attempts.left_s:
+                    raise EngineFailure("unreachable", f"no vLLM server answers at {self.client.shown_url}")
+                await asyncio.sleep(attempts.next_pause_s())
+            self._version = Version(weights, policy_version)
+        finally:
+            self._takes_turns.set()
+        await before.until_idle()
+        if before.weights.model != weights.model:
             # What the server keeps of old ones is the server's affair, and no reason to fail.
-            await before.forget(self.client)
+            await before.weights.forget(self.client)
 
-    async def sample(self, context: list[int], sampling: Sampling, policy_version: int) -> Generation:
+    async def sample(self, context: list[int], sampling: Sampling) -> Generation:
         """A turn behind this context.
 
         Raises:
             EngineFailure: it was refused, sampled by other weights, or not answered within its deadline.
         """
         await self.keeper.start()
-        answer = await self._until_answered(context, sampling, Attempts(time.perf_counter() + sampling.deadline_s))
+        attempts = Attempts(time.perf_counter() + sampling.deadline_s)
+        while not self._takes_turns.is_set():
+            try:
+                await asyncio.wait_for(self._takes_turns.wait(), attempts.left_s)
+            except TimeoutError:
+                raise _timeout(sampling) from None
+        version = self._version
+        with version.turn():
+            answer = await self._until_answered(context, sampling, attempts, version.weights)
         self.counters["requests"] += 1
         tokens, logprobs = _read(answer)
         self.counters["tokens_sampled"] += len(tokens)
         reason = "stop" if tokens[-1] in sampling.stop_ids else "length"
-        return Generation(tokens, logprobs, reason, policy_version)
+        return Generation(tokens, logprobs, reason, version.number)
 
     async def sleep(self) -> None:
         """Have it give back the memory of its caches, and move its weights to the machine's. Where it does not, that
@@ -115,16 +167,18 @@ class Server:
 
     async def close(self) -> None:
         """Let it forget what is ours, and end it if it is ours."""
-        await self._weights.forget(self.client)
+        await self._version.weights.forget(self.client)
         await self.keeper.close()
         await self.client.close()
 
-    async def _until_answered(self, context: list[int], sampling: Sampling, attempts: Attempts) -> dict[str, Any]:
+    async def _until_answered(
+        self, context: list[int], sampling: Sampling, attempts: Attempts, weights: ServedWeights
+    ) -> dict[str, Any]:
         while True:
             self._refuse_dead()
             if not attempts.left_s:
-                raise EngineFailure("timeout", f"the turn did not end within {sampling.deadline_s} s")
-            body = completion(self._weights.model, context, sampling)
+                raise _timeout(sampling)
+            body = completion(weights.model, context, sampling)
             if self._seeded:
                 body["seed"] = sampling.seed & MOST_SEED
             self.in_flight += 1
@@ -133,27 +187,31 @@ class Server:
             finally:
                 self.in_flight -= 1
             if status == 200 and isinstance(answer, dict):
-                if await self._weights.confirm(self.client, answer):
+                if await weights.confirm(self.client, answer):
                     self.keeper.works()
                     return answer
-                await self._load()
-            elif status == 404 and self._weights.is_given:
+                await self._load(weights)
+            elif status == 404 and weights.is_given:
                 # A server that was started anew does not know it.
-                await self._load()
+                await self._load(weights)
             elif 400 <= status < 500 and status not in (408, 429):
                 kind = "context" if "maximum context length" in str(answer) else "refused"
                 raise EngineFailure(kind, f"vLLM answered {status}: {self.client.said(answer)}")
             self.counters["repeated"] += 1
             await asyncio.sleep(attempts.next_pause_s())
 
-    async def _load(self) -> bool:
+    async def _load(self, weights: ServedWeights) -> bool:
         self._refuse_dead()
         async with self._loading:
-            return await self._weights.load(self.client)
+            return await weights.load(self.client)
 
     def _refuse_dead(self) -> None:
         if self.keeper.gave_up is not None:
             raise self.keeper.gave_up
+
+
+def _timeout(sampling: Sampling) -> EngineFailure:
+    return EngineFailure("timeout", f"the turn did not end within {sampling.deadline_s} s")
 
 
 def completion(model: str, context: list[int], sampling: Sampling) -> dict[str, Any]:

@@ -22,10 +22,12 @@ class ServedWeights(Protocol):
     Attributes:
         model: what requests name.
         is_given: whether a server has it from us, and needs it again when it was started anew.
+        is_beside: whether a server has it beside the version before, so that turns under way end with that one.
     """
 
     model: str
     is_given: bool
+    is_beside: bool
 
     async def load(self, client: Client) -> bool:
         """Have the server load it; whether the server was there to do it.
@@ -52,6 +54,7 @@ class Original:
     """The model as the server was started with it."""
 
     is_given = False
+    is_beside = True
 
     def __init__(self, model: str) -> None:
         self.model = model
@@ -76,6 +79,7 @@ class Adapter:
     """
 
     is_given = True
+    is_beside = True
 
     def __init__(self, folder: Path, policy_version: int) -> None:
         self.model = f"{_PREFIX}-v{policy_version}"
@@ -118,6 +122,7 @@ class FullWeights:
     """
 
     is_given = True
+    is_beside = False
 
     def __init__(self, model: str, folder: Path, policy_version: int) -> None:
         self.model = model

@@ -1,0 +1,369 @@
+"""Rollouts that run ahead of the steps, and go on over updates.
+
+Samples are drawn in the order in which a job that waits would draw them, and their groups begin as the staleness gate
+lets them. A step begins as soon as enough groups have ended, whichever these are, so that no slow rollout holds it; of
+more than enough it takes the oldest. A group whose oldest token lacks more updates than the job allows is given up,
+counted, and begun again.
+
+What is on disk at any moment: every graded rollout, under its sample's own step, until the step that trains on it is
+committed; and with each step's metrics, which samples were trained on. So a killed job goes on by samples: none is
+trained on twice, none is left out, and what was graded of unfinished groups is used.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentrft.data import Sample
+from agentrft.job.collect import Decisions, RolloutStore
+from agentrft.job.draw import SampleDraw
+from agentrft.job.group_source import Spent
+from agentrft.job.progress import Progress
+from agentrft.job.runtime import Runtime
+from agentrft.job.staleness_gate import StalenessGate
+from agentrft.job.stop import Stop
+from agentrft.job.tasks import rollout_tasks
+from agentrft.report.summary import SAME_REWARD
+from agentrft.rollout import GroupResult, Rollout, RolloutTask, by_sample, form_group
+from agentrft.store import PendingKey
+from agentrft.store.layout import TRAIN
+from agentrft.tracing import with_attributes
+
+
+@dataclass(eq=False)
+class _Group:
+    """The rollouts of the sample at one place of the draw.
+
+    Attributes:
+        drawn_for: the step that would train on it if every step waited; its rollouts are kept under that.
+        again: how often it was given up before.
+        ended: its rollouts, by their task's key.
+        in_flight: rollouts that run.
+        given_up: whether it is too old.
+        replaced: whether it has no variance, and another group takes its place in the step.
+        told: whether the progress knows of its rollouts.
+    """
+
+    place: int
+    drawn_for: int
+    sample: Sample
+    again: int
+    tasks: list[RolloutTask]
+    ended: dict[str, Rollout] = field(default_factory=dict[str, Rollout])
+    in_flight: int = 0
+    given_up: bool = False
+    replaced: bool = False
+    told: bool = False
+    work: asyncio.Task[None] | None = None
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        """Those that ended, in the order of their tasks."""
+        return [self.ended[task.key] for task in self.tasks if task.key in self.ended]
+
+    @property
+    def keys(self) -> list[PendingKey]:
+        """Of what may be stored of it."""
+        return [PendingKey(self.drawn_for, task.key) for task in self.tasks]
+
+    @property
+    def oldest_version(self) -> float:
+        """Policy version of the oldest token of its rollouts that have a reward; infinity where there is none."""
+        oldest = (one.oldest_version for one in self.ended.values() if one.outcome != "infra_failed")
+        return min((version for version in oldest if version is not None), default=math.inf)
+
+
+class GroupsAhead:
+    """Keeps rollouts in flight and hands finished groups to steps: a `GroupSource`.
+
+    Two groups of one sample that a step takes become one.
+
+    Args:
+        store, job_id: where graded rollouts are kept until the step that takes them is committed.
+    """
+
+    def __init__(self, runtime: Runtime, store: RolloutStore, job_id: str, *, progress: Progress, stop: Stop) -> None:
+        hyperparameters, concurrency = runtime.hyperparameters, runtime.spec.engine.max_concurrent_rollouts
+        self._runtime = runtime
+        self._store = store
+        self._job_id = job_id
+        self._progress = progress
+        self._stop = stop
+        self._draw = SampleDraw(runtime.train, hyperparameters, runtime.spec.seed)
+        self._gate = StalenessGate(
+            eta=hyperparameters.max_off_policy_steps,
+            # Each that runs has at least one rollout in the engine.
+            concurrency=concurrency,
+            groups_through=self._draw.through,
+            last_step=hyperparameters.max_steps,
+        )
+        # Of rollouts: whoever validates meanwhile need not wait behind all that have begun.
+        self._rooms = asyncio.Semaphore(concurrency)
+        self._running: dict[int, _Group] = {}
+        self._finished: list[_Group] = []
+        self._changed = asyncio.Event()
+        self._failure: BaseException | None = None
+        self._closed = False
+        # Places that are to be begun before any later one, and how often each was given up.
+        self._todo: deque[tuple[int, int]] = deque()
+        self._next = 0
+        # Trained on are all places before `_drawn` but those that wait.
+        self._drawn = 0
+        self._waiting: set[int] = set()
+        self._steps = 0
+        self._taken = 0
+        self._budget = hyperparameters.dynamic_sampling
+        self._stored: dict[int, dict[str, Any]] = {}
+        self._too_old = 0
+        self._settled: list[PendingKey] = []
+        self._since: tuple[float, float] | None = None
+        self._wanted = 0
+        self._spent: dict[int, Spent] = {}
+
+    @property
+    def in_flight(self) -> int:
+        """See `GroupSource`."""
+        return sum(group.in_flight for group in self._running.values())
+
+    def resume(self, last: int, metrics: Mapping[str, Any] | None) -> None:
+        """See `GroupSource`."""
+        known: Mapping[str, Any] = (metrics or {}).get("draw") or {"drawn": self._draw.through(last), "waiting": []}
+        self._drawn = self._next = known["drawn"]
+        self._waiting = set(known["waiting"])
+        self._todo.extend((place, 0) for place in sorted(self._waiting))
+        self._steps, self._taken = last, self._draw.through(last)
+
+    def note(self, step: int, rollouts: list[Rollout]) -> None:
+        """See `GroupSource`: the policy has moved on, and others may begin."""
+        self._draw.note(step, rollouts)
+        self._spent.pop(step, None)
+        if self._since is not None:
+            self._steps = step
+            self._draw.forget_before(self._draw.step_of(min(self._waiting, default=self._drawn)))
+            self._give_up_old()
+            self._begin()
+
+    def spent(self, step: int) -> Spent:
+        """See `GroupSource`."""
+        return self._spent[step]
+
+    async def groups(self, step: int) -> AsyncIterator[GroupResult]:
+        """See `GroupSource`: of those that have ended, begun as far ahead as the gate lets them."""
+        runtime, each = self._runtime, self._runtime.hyperparameters.rollouts_per_sample
+        size = self._draw.through(step) - self._draw.through(step - 1)
+        self._progress.phase(TRAIN, step, size * each)
+        runtime.toolbox.begin_step()
+        self._wanted = size
+        self._since = self._since or self._now()
+        self._give_up_old()
+        self._begin()
+        await self._stop.or_stopped(self._until_finished(size))
+        taken = self._take(size)
+        rollouts = _as_of_step(taken, step)
+        runtime.failed_reward.settle(rollouts, by_group=True)
+        now = self._now()
+        self._spent[step] = Spent(
+            skipped=len(taken) * each - len(rollouts),
+            replaced=sum(group.replaced for group in taken),
+            rollout_s=now[0] - self._since[0],
+            engine_busy_s=now[1] - self._since[1],
+            too_old=self._too_old,
+            settled=[*self._settled, *(key for group in taken for key in group.keys)],
+            metrics={"draw": {"drawn": self._drawn, "waiting": sorted(self._waiting)}},
+        )
+        self._since, self._too_old, self._settled, self._wanted = now, 0, [], 0
+        for sample_id, members in by_sample(rollouts).items():
+            yield form_group(sample_id, members)
+
+    async def close(self) -> None:
+        """See `GroupSource`."""
+        self._closed = True
+        works = [group.work for group in self._running.values() if group.work is not None]
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+
+    # --- what begins, and ends
+
+    def _begin(self) -> None:
+        """As many groups as the gate lets begin."""
+        while not self._closed and self._failure is None:
+            finished = sum(not group.replaced for group in self._finished)
+            capacity = self._gate.capacity(
+                version=self._steps, running=len(self._running), accepted=self._taken + finished
+            )
+            if capacity < 1:
+                return
+            group = self._next_group()
+            self._running[group.place] = group
+            group.work = asyncio.create_task(self._roll_out(group), name=f"agentrft-group-{group.place}")
+            group.work.add_done_callback(lambda _, group=group: self._on_end(group))
+
+    def _next_group(self) -> _Group:
+        place, again = self._todo.popleft() if self._todo else (self._next, 0)
+        self._next = max(self._next, place + 1)
+        step, sample = self._draw.step_of(place), self._draw.at(place)
+        if step not in self._stored:
+            self._stored[step] = self._store.pending_rollouts(self._job_id, TRAIN, step)
+        stored = self._stored[step]
+        group, later = (self._group(place, step, sample, number) for number in (again, again + 1))
+        while _is_in(stored, later):
+            # An earlier process had begun it anew; what it gave up is still stored where no step's metrics tell of it.
+            if _is_in(stored, group):
+                self._count_as_too_old(group)
+            group, later = later, self._group(place, step, sample, later.again + 1)
+        for task in group.tasks:
+            if task.key in stored:
+                group.ended[task.key] = Rollout.from_dict(stored.pop(task.key))
+        return group
+
+    def _group(self, place: int, step: int, sample: Sample, again: int) -> _Group:
+        hyperparameters = self._runtime.hyperparameters
+        tasks = rollout_tasks(
+            [sample],
+            step=step,
+            rollouts_per_sample=hyperparameters.rollouts_per_sample,
+            temperature=hyperparameters.temperature,
+            top_p=hyperparameters.top_p,
+            seed=self._runtime.spec.seed,
+            policy_version=self._runtime.engine.policy_version,
+            again=again,
+        )
+        return _Group(place, step, sample, again, tasks)
+
+    async def _roll_out(self, group: _Group) -> None:
+        runtime = self._runtime
+        decisions = Decisions(
+            runtime.hyperparameters.decide_after, runtime.spec.pass_threshold, runtime.failed_reward, group.rollouts
+        )
+
+        async def run(task: RolloutTask) -> None:
+            async with self._rooms:
+                session = await runtime.engine.open()
+                group.in_flight += 1
+                try:
+                    if decisions.is_decided(group.sample.sample_id):
+                        return
+                    rollout = await runtime.runner.run(task, session)
+                finally:
+                    group.in_flight -= 1
+                    session.close()
+            group.ended[task.key] = rollout
+            decisions.add(rollout)
+            if rollout.outcome != "infra_failed":
+                self._store.add_pending_rollout(self._job_id, TRAIN, task.step, task.key, rollout.as_dict())
+
+        with with_attributes({"agentrft.phase": TRAIN}):
+            async with asyncio.TaskGroup() as runs:
+                for task in group.tasks:
+                    if task.key not in group.ended:
+                        runs.create_task(run(task))
+
+    def _on_end(self, group: _Group) -> None:
+        del self._running[group.place]
+        work = group.work
+        if self._closed or work is None:
+            return
+        failure = asyncio.CancelledError() if work.cancelled() else work.exception()
+        if group.given_up and work.cancelled():
+            self._begin_again(group)
+        elif failure is not None:
+            self._failure = failure
+        else:
+            if self._budget and self._has_no_variance(group):
+                group.replaced = True
+                self._budget -= 1
+            self._finished.append(group)
+        self._begin()
+        self._changed.set()
+
+    def _has_no_variance(self, group: _Group) -> bool:
+        """Whether it has nothing to teach; not where infrastructure broke it."""
+        if form_group(group.sample.sample_id, group.rollouts).was_dropped:
+            return False
+        rewards = self._runtime.failed_reward.rewards(group.rollouts)
+        return max(rewards) - min(rewards) <= SAME_REWARD
+
+    # --- what is too old
+
+    def _give_up_old(self) -> None:
+        """Give up what no step may train on any more."""
+        oldest = self._runtime.policy.version - self._gate.eta
+        for group in [one for one in self._finished if one.oldest_version < oldest]:
+            self._finished.remove(group)
+            self._begin_again(group)
+        for group in self._running.values():
+            if group.work is not None and not group.given_up and group.oldest_version < oldest:
+                group.given_up = True
+                group.work.cancel()
+
+    def _begin_again(self, group: _Group) -> None:
+        self._count_as_too_old(group)
+        self._todo.append((group.place, group.again + 1))
+
+    def _count_as_too_old(self, group: _Group) -> None:
+        self._too_old += 1
+        self._settled += group.keys
+
+    # --- what a step takes
+
+    async def _until_finished(self, size: int) -> None:
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            self._tell()
+            if sum(not group.replaced for group in self._finished) >= size:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+            self._give_up_old()
+
+    def _tell(self) -> None:
+        """Tell of the groups that the step will take."""
+        for group in self._finished[: self._wanted]:
+            if not group.told:
+                group.told = True
+                for rollout in group.rollouts:
+                    self._progress.rollout(rollout)
+
+    def _take(self, size: int) -> list[_Group]:
+        """So many groups, those first that would be too old soonest, and the groups that they replace."""
+        taken: list[_Group] = []
+        self._finished.sort(key=lambda group: group.oldest_version)
+        for group in self._finished:
+            if group.replaced or size > 0:
+                taken.append(group)
+                size -= not group.replaced
+        self._finished = [group for group in self._finished if group not in taken]
+        for group in taken:
+            self._waiting.discard(group.place)
+            self._waiting.update(range(self._drawn, group.place))
+            self._drawn = max(self._drawn, group.place + 1)
+        self._taken += sum(not group.replaced for group in taken)
+        self._budget = self._runtime.hyperparameters.dynamic_sampling
+        return taken
+
+    def _now(self) -> tuple[float, float]:
+        """The time, and the engine's part of it, in seconds."""
+        return time.perf_counter(), self._runtime.engine.busy_s
+
+
+def _is_in(stored: Mapping[str, Any], group: _Group) -> bool:
+    """Whether some of the group's rollouts are stored."""
+    return any(task.key in stored for task in group.tasks)
+
+
+def _as_of_step(groups: list[_Group], step: int) -> list[Rollout]:
+    """The groups' rollouts as those of the step that trains on them; of one sample, numbered through."""
+    counts = Counter(group.sample.sample_id for group in groups)
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    for sample_id, members in by_sample(rollouts).items():
+        for number, rollout in enumerate(members):
+            rollout.step = step
+            if counts[sample_id] > 1:
+                rollout.index = number
+    return rollouts
