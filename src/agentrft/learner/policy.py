@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -11,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from agentrft.learner.ranks.collective import Collective
 from agentrft.models.experts import (
     ExpertAdapter,
     adopt_expert_adapters,
@@ -29,6 +31,28 @@ from agentrft.models.projections import Adapter
 LORA_ALPHA_PER_RANK = 2
 
 
+class Followers(Protocol):
+    """Other ranks with the same policy, which do what this one does."""
+
+    def load_masters(self, state: Mapping[str, Tensor]) -> None:
+        """Take these for their masters."""
+        ...
+
+    def help_gather(self) -> None:
+        """Take part in gathering all weights, which this rank is about to do."""
+        ...
+
+
+class Nobody:
+    """There are no other ranks."""
+
+    def load_masters(self, state: Mapping[str, Tensor]) -> None:
+        """See `Followers`."""
+
+    def help_gather(self) -> None:
+        """See `Followers`."""
+
+
 class Policy:
     """A model with its trainable weights and their float32 masters.
 
@@ -42,6 +66,7 @@ class Policy:
             `forward` itself: nothing is copied, and both compute with the same merged and rounded weights.
         version: how many updates it has seen.
         most_tokens: unique tokens that a pass with gradients may have; None as long as no pass ran out of memory.
+        followers: other ranks with the same policy.
 
     Args:
         model: with planned attention; it is wrapped in place.
@@ -67,6 +92,7 @@ class Policy:
         self.lora_rank = lora_rank
         self.version = 0
         self.most_tokens: int | None = None
+        self.followers: Followers = Nobody()
         packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
         for_engine: Forward | None = packed
         if generates and (packed is None or engine_device is not None):
@@ -99,9 +125,32 @@ class Policy:
         self.engine_forward: Forward = for_engine or self.forward
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether each rank has a part of every weight, so that all ranks take part in every pass."""
+        return False
+
+    @property
     def masters(self) -> list[Tensor]:
         """What the optimizer steps on, in a fixed order; `.grad` is always allocated."""
         return list(self._masters.values())
+
+    def add_up_gradients(self, collective: Collective) -> Tensor:
+        """Make the masters' gradients the sums of all ranks' own; returns the norm of all of them."""
+        gradients = [gradient_of(master) for master in self.masters]
+        collective.add(gradients)
+        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in gradients]))
+
+    def whole(self, place: int, part: Tensor) -> Tensor:
+        """Of what belongs to master number `place`, such as a moment of its gradient, a copy on the CPU.
+
+        Args:
+            part: what this rank has of it.
+        """
+        return part.detach().to("cpu", copy=True)
+
+    def own_part(self, whole: Tensor) -> Tensor:
+        """What this rank has of something that belongs to a master."""
+        return whole
 
     def publish_masters(self) -> None:
         """Round the masters into the model."""
@@ -124,13 +173,15 @@ class Policy:
         if state.keys() != self._masters.keys():
             raise ValueError("the trainable weights are not this policy's")
         for name, master in self._masters.items():
-            if state[name].shape != master.shape:
-                raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(master.shape)}")
-        self._put([state[name] for name in self._masters])
+            own = self.own_part(state[name])
+            if own.shape != master.shape:
+                raise ValueError(f"{name} has shape {list(own.shape)}, not {list(master.shape)}")
+        self._put([self.own_part(state[name]) for name in self._masters])
+        self.followers.load_masters(state)
 
     def in_order(self, state: Mapping[str, Tensor]) -> list[Tensor]:
         """A `master_state`'s weights as `masters` has its own, in the same places."""
-        return [state[name].to(master.device, master.dtype) for name, master in self._masters.items()]
+        return [self.own_part(state[name]).to(own.device, own.dtype) for name, own in self._masters.items()]
 
     @contextmanager
     def holding(self, masters: Sequence[Tensor]) -> Iterator[None]:
@@ -141,6 +192,13 @@ class Policy:
             yield
         finally:
             self._put(own)
+
+    def help_gather(self) -> None:
+        """Nothing: every rank has all of it. See `Followers`."""
+
+    def saved_weights(self) -> dict[str, Tensor] | None:
+        """What is to be saved of `model` where that does not have it whole itself."""
+        return None
 
     def _put(self, masters: Sequence[Tensor]) -> None:
         for own, other in zip(self.masters, masters, strict=True):
