@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
+from agentrft.cluster import Ranks
 from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
 from agentrft.errors import UserError
 from agentrft.graders import Grader, check_templates, create_grader, reward_weights
@@ -207,10 +210,18 @@ class Runtime(ModelRuntime):
         ranks = make_ranks(self.spec, self.hyperparameters, self.source, dtype=self.dtype, device=self.device)
         # Shards go to their devices layer by layer.
         on_cpu = ranks is not None and ranks.setup.is_sharded
+        with ExitStack() as undo:
+            if ranks is not None:
+                undo.callback(ranks.close)
+            backend = self._backend_with(ranks, self.load(torch.device("cpu") if on_cpu else None))
+            undo.pop_all()
+        return backend
+
+    def _backend_with(self, ranks: Ranks | None, model: PreTrainedModel) -> Backend:
         return make_backend(
             self.spec,
             self.hyperparameters,
-            self.load(torch.device("cpu") if on_cpu else None),
+            model,
             ranks=ranks,
             source=self.source,
             device=self.device,

@@ -80,6 +80,9 @@ class PolicyOptimizer:
         on_cpu = policy.forward.device.type == "cpu"
         self.max_tokens = max_tokens_per_pass or (CPU_TOKENS_PER_PASS if on_cpu else TOKENS_PER_PASS)
         costs, memory = policy.forward.costs, ACTIVATION_SHARE * device_memory(policy.forward.device)
+        if on_cpu:
+            # Which all ranks share.
+            memory /= collective.size
         fitting = most_tokens_within(int(memory), lambda n: int(costs.recomputed_bytes(n)), most=MOST_TOKENS)
         self.limit_passes(fitting if policy.most_tokens is None else min(policy.most_tokens, fitting))
         self.passes_halved = 0
