@@ -12,7 +12,6 @@ from torch import Tensor
 
 from agentrft.cluster import RankedLearner, Ranks, RankSetup
 from agentrft.learner import Learner, Policy, UpdateMetrics
-from agentrft.learner.ranks.collective import Collective
 from agentrft.models.catalog import ModelSource
 from agentrft.models.ready import ready_model
 from tests.tiny_model import TinyModel
@@ -61,7 +60,7 @@ def loaded(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return ready_model(source(folder), dtype, torch.device("cpu"))
 
 
-def setup(folder: Path, lora_rank: int | None, *, timeout_s: float = 120.0) -> RankSetup:
+def setup(folder: Path, lora_rank: int | None, *, shards_base: bool = False, timeout_s: float = 120.0) -> RankSetup:
     return RankSetup(
         size=2,
         source=source(folder),
@@ -73,14 +72,17 @@ def setup(folder: Path, lora_rank: int | None, *, timeout_s: float = 120.0) -> R
         deterministic=False,
         threads=1,
         timeout_s=timeout_s,
+        shards_base=shards_base,
     )
 
 
 @contextmanager
-def two_ranks(folder: Path, lora_rank: int | None, *, timeout_s: float = 120.0) -> Iterator[TwoRanks]:
-    ranks = Ranks(setup(folder, lora_rank, timeout_s=timeout_s))
+def two_ranks(
+    folder: Path, lora_rank: int | None, *, shards_base: bool = False, timeout_s: float = 120.0
+) -> Iterator[TwoRanks]:
+    ranks = Ranks(setup(folder, lora_rank, shards_base=shards_base, timeout_s=timeout_s))
     try:
-        policy, _ = ranks.setup.make_policy(0, lambda: _started(ranks))
+        policy, _ = ranks.setup.make_policy(0, ranks.start)
         policy.followers = ranks
         begin = policy.master_state()
         if lora_rank is not None:
@@ -90,10 +92,6 @@ def two_ranks(folder: Path, lora_rank: int | None, *, timeout_s: float = 120.0) 
         yield TwoRanks(folder, lora_rank, ranks, policy, begin)
     finally:
         ranks.close()
-
-
-def _started(ranks: Ranks) -> Collective:
-    return ranks.start()
 
 
 def gradients(learner: Learner) -> list[Tensor]:

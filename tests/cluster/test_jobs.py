@@ -130,3 +130,11 @@ def test_a_job_of_all_weights_with_two_ranks_ends_as_with_one(
     saved = [AutoModelForCausalLM.from_pretrained(step_folder(job.folder, 3) / MODEL) for job in (both, alone)]
     for one, other in zip(*(model.parameters() for model in saved), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_job_on_a_divided_model_ends_as_with_one(
+    alone: Ended, tiny_model: Path, server: ChaosServer, tmp_path: Path
+) -> None:
+    cluster = {**TWO, "shard_base": True}
+    assert_same_job(run(write_job(tmp_path, tiny_model, server.url, deterministic=True, cluster=cluster)), alone)

@@ -8,8 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.distributed.tensor import DTensor
 
+from agentrft.job.checkpoint import save_weights
 from agentrft.learner import Learner, TrainingGroup, TrainingRow, UpdateMetrics, UpdateOptions
+from agentrft.models.forward import TransformersForward
 from tests.cluster.pairs import TwoRanks, assert_close, assert_same_numbers, gradients, save, two_ranks
 from tests.learner.rows import group_of_depth_three, on_policy_group, row
 from tests.tiny_model import VOCABULARY, tiny_model
@@ -20,9 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tiny_model("llama_tied"), tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(scope="module", params=[4, None], ids=["adapters", "all weights"])
+@pytest.fixture(scope="module", params=["adapters", "all weights", "adapters on a divided model"])
 def both(request: pytest.FixtureRequest, folder: Path) -> Iterator[TwoRanks]:
-    with two_ranks(folder, request.param) as ranks:
+    lora_rank = None if request.param == "all weights" else 4
+    with two_ranks(folder, lora_rank, shards_base="divided" in request.param) as ranks:
         yield ranks
 
 
@@ -124,3 +130,44 @@ def test_what_moves_to_two_ranks_and_back_goes_on_as_on_one(both: TwoRanks) -> N
     moments, known = (learner.state()["optimizer"]["state"] for learner in (back, through))
     assert_close([moments[n]["exp_avg"] for n in moments], [known[n]["exp_avg"] for n in known])
     assert_close(list(back.policy.master_state().values()), list(through.policy.master_state().values()))
+
+
+def test_what_an_engine_gets_and_what_is_saved_is_what_one_rank_gives(both: TwoRanks, tmp_path: Path) -> None:
+    ranked, alone = both.learner(), both.alone()
+    for learner in (ranked, alone):
+        update(learner, some_groups())
+    models = [tiny_model("llama_tied", seed=9).plain for _ in range(2)]
+    saved = []
+    for learner, model, name in zip((ranked, alone), models, ("ranked", "alone"), strict=True):
+        learner.policy.write_to(TransformersForward(model))
+        save_weights(tmp_path / name, learner.policy)
+        saved.append(load_file(next((tmp_path / name).rglob("*model.safetensors"))))
+    changed = adapted_or_all(both, models[1])
+    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        if name in changed:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    assert changed and saved[0].keys() == saved[1].keys() and saved[0]
+    for name, other in saved[1].items():
+        torch.testing.assert_close(saved[0][name], other, rtol=1e-3, atol=1e-4)
+
+
+def adapted_or_all(both: TwoRanks, model: nn.Module) -> set[str]:
+    """The weights that an engine is given anew with each version."""
+    names = {name for name, _ in model.named_parameters()}
+    return names if both.lora_rank is None else {name for name in names if name.endswith("proj.weight")}
+
+
+def test_a_rank_has_half_of_what_is_divided(both: TwoRanks) -> None:
+    both.learner()
+    divided = [weight for weight in both.policy.model.parameters() if isinstance(weight, DTensor)]
+    whole = sum(weight.numel() for weight in both.policy.model.parameters() if not isinstance(weight, DTensor))
+    if not both.policy.is_sharded:
+        assert not divided
+        return
+    own, numbers = (sum(numel(weight) for weight in divided) for numel in (own_numel, DTensor.numel))
+    assert 0.45 < own / numbers < 0.55
+    assert whole == (0 if both.lora_rank is None else sum(master.numel() for master in both.policy.masters))
+
+
+def own_numel(weight: DTensor) -> int:
+    return weight.to_local().numel()

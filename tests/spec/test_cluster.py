@@ -1,5 +1,6 @@
 """What a job may say of the processes that its work is spread over."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ JOB: dict[str, Any] = {
 SUPERVISED = {**JOB, "method": {"type": "supervised", "supervised": {}}}
 
 
+def of_all_weights() -> dict[str, Any]:
+    job = copy.deepcopy(JOB)
+    job["method"]["reinforcement"]["hyperparameters"] = {"lora_rank": "full"}
+    return job
+
+
 def test_a_job_has_one_learner_unless_it_says_otherwise() -> None:
     spec = parse_any_job(JOB, folder=HERE)
     assert isinstance(spec, JobSpec)
@@ -44,6 +51,8 @@ def test_a_job_has_one_learner_unless_it_says_otherwise() -> None:
         (JOB, {"learner_workers": 65}, "learner_workers"),
         (JOB, {"rank_timeout_s": 0}, "rank_timeout_s"),
         (JOB, {"address": "auto"}, "address"),
+        (JOB, {"shard_base": True}, "shard_base"),
+        (of_all_weights(), {"learner_workers": 2, "shard_base": True}, "shard_base"),
         (SUPERVISED, {"learner_workers": 2}, "cluster"),
     ],
 )

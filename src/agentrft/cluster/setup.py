@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
 from agentrft.learner import Policy
-from agentrft.learner.ranks.collective import AllRanks
+from agentrft.learner.ranks.collective import AllRanks, Collective
 from agentrft.models.catalog import ModelSource
 from agentrft.models.ready import ready_model
 
@@ -30,6 +31,7 @@ class RankSetup:
         source, dtype: of the model.
         on_gpus: whether each rank has the GPU of its number; else all compute on the CPU.
         lora_rank, lora_experts, seed: see `Policy`. Of all weights each rank keeps a part, of adapters all.
+        shards_base: whether of the frozen weights under adapters, too, each rank keeps a part.
         deterministic: see the job's.
         threads: of each rank, on a CPU.
         timeout_s: how long a rank waits for the others.
@@ -45,11 +47,12 @@ class RankSetup:
     deterministic: bool
     threads: int
     timeout_s: float
+    shards_base: bool = False
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each rank has a part of every weight."""
-        return self.lora_rank is None
+        """Whether each rank has a part of the model's weights; it is loaded on the CPU then."""
+        return self.lora_rank is None or self.shards_base
 
     def device(self, rank: int) -> torch.device:
         """What a rank computes on."""
@@ -77,20 +80,50 @@ class RankSetup:
         Args:
             meet: called when the model is loaded.
         """
-        device = self.device(rank)
-        model = ready_model(self.source, self.dtype, torch.device("cpu") if self.is_sharded else device)
+        model = ready_model(self.source, self.dtype, torch.device("cpu") if self.is_sharded else self.device(rank))
         if self.deterministic:
             torch.use_deterministic_algorithms(True)
         collective = meet()
-        if self.is_sharded:
-            # Only where it is wanted: it takes seconds to import.
-            from agentrft.learner.ranks.sharded import ShardedPolicy
+        return self.policy_of(model, rank, collective), collective
 
-            return ShardedPolicy(model, device=device, collective=collective), collective
-        policy = Policy(
-            model, lora_rank=self.lora_rank, lora_experts=self.lora_experts, seed=self.seed, generates=False
-        )
-        return policy, collective
+    def policy_of(
+        self,
+        model: PreTrainedModel,
+        rank: int,
+        collective: Collective,
+        *,
+        generates: bool = False,
+        engine_device: torch.device | None = None,
+    ) -> Policy:
+        """A rank's policy.
+
+        Args:
+            model: as `ready_model` gives it, on the CPU where it `is_sharded`.
+            collective: the ranks, which have met where it `is_sharded`.
+            generates, engine_device: see `Policy`.
+
+        Raises:
+            UserError: the model is none that can be divided.
+        """
+        if not self.is_sharded:
+            return Policy(
+                model,
+                lora_rank=self.lora_rank,
+                lora_experts=self.lora_experts,
+                seed=self.seed,
+                engine_device=engine_device,
+                generates=generates,
+            )
+        # Only where they are wanted: they take seconds to import.
+        from agentrft.learner.ranks.sharded import ShardedPolicy
+        from agentrft.learner.ranks.sharded_base import ShardedBasePolicy
+
+        device = self.device(rank)
+        # An engine cannot generate with parts.
+        own = (engine_device or device) if generates else None
+        if self.lora_rank is None:
+            return ShardedPolicy(model, device=device, collective=collective, engine_device=own)
+        return ShardedBasePolicy(model, lora_rank=self.lora_rank, seed=self.seed, device=device, engine_device=own)
 
 
 @contextmanager

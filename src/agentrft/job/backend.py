@@ -23,6 +23,7 @@ from agentrft.job.memory_budget import cache_for, kv_cache_bytes, least_at_once
 from agentrft.job.vllm_servers import make_servers, served_as
 from agentrft.learner import Learner, Policy, UpdateOptions
 from agentrft.learner.optimizer import Optimizing
+from agentrft.learner.ranks.collective import Alone
 from agentrft.models.catalog import ModelSource
 from agentrft.models.forward import Forward
 from agentrft.spec import JobSpec, ResolvedHyperparameters
@@ -172,6 +173,7 @@ def make_ranks(
         deterministic=spec.deterministic,
         threads=max(1, torch.get_num_threads() // size),
         timeout_s=spec.cluster.rank_timeout_s,
+        shards_base=spec.cluster.shard_base,
     )
     return Ranks(setup)
 
@@ -203,7 +205,7 @@ def make_backend(
         UserError: the engine that the job names is not there.
         JobFailedError: ranks that are needed for the policy did not start.
     """
-    make_policy = partial(_policy, spec, hyperparameters, model, device, ranks)
+    make_policy = partial(_policy, spec, hyperparameters, model, ranks)
     if spec.engine.type == "vllm":
         policy = make_policy(generates=False)
         served = VllmEngine(
@@ -229,14 +231,13 @@ def _policy(
     spec: JobSpec,
     hyperparameters: ResolvedHyperparameters,
     model: PreTrainedModel,
-    device: torch.device,
     ranks: Ranks | None,
     *,
     engine_device: torch.device | None = None,
     generates: bool = True,
 ) -> Policy:
-    if ranks is None or not ranks.setup.is_sharded:
-        policy = Policy(
+    if ranks is None:
+        return Policy(
             model,
             lora_rank=hyperparameters.lora_rank,
             lora_experts=hyperparameters.lora_experts,
@@ -244,15 +245,10 @@ def _policy(
             engine_device=engine_device,
             generates=generates,
         )
-    else:
-        # Only where it is wanted: it takes seconds to import.
-        from agentrft.learner.ranks.sharded import ShardedPolicy
-
-        # An engine cannot generate with a part of every weight.
-        own = (engine_device or device) if generates else None
-        policy = ShardedPolicy(model, device=device, collective=ranks.start(), engine_device=own)
-    if ranks is not None:
-        policy.followers = ranks
+    # Others start with the first learner, since not every job comes to have one.
+    collective = ranks.start() if ranks.setup.is_sharded else Alone()
+    policy = ranks.setup.policy_of(model, 0, collective, generates=generates, engine_device=engine_device)
+    policy.followers = ranks
     return policy
 
 

@@ -93,7 +93,8 @@ class Policy:
         self.version = 0
         self.most_tokens: int | None = None
         self.followers: Followers = Nobody()
-        packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
+        packs = lora_rank is not None and not self.is_sharded and PackedModel.supports(model)
+        packed = PackedModel(model) if packs else None
         for_engine: Forward | None = packed
         if generates and (packed is None or engine_device is not None):
             own = copy.deepcopy(model)
@@ -114,6 +115,7 @@ class Policy:
             adopt_expert_adapters(self.model)
         self.model.eval()
         self._trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self._place_adapters()
         self._masters = {name: p.detach().float().clone() for name, p in self._trainable.items()}
         for name, parameter in self._trainable.items():
             master = self._masters[name]
@@ -121,12 +123,25 @@ class Policy:
             parameter.register_post_accumulate_grad_hook(_move_gradient_to(master))
         if packed is not None:
             self._adapt(packed)
-        self.forward: Forward = packed or _counting(self.model)
+        self.forward: Forward = packed or self._modules_forward()
         self.engine_forward: Forward = for_engine or self.forward
+
+    def _place_adapters(self) -> None:
+        """Where masters and gradients will be; with the rest of the model."""
+
+    def _modules_forward(self) -> Forward:
+        """What computes the model by its own modules."""
+        forward = TransformersForward(self.model)
+        forward.count_routing()
+        return forward
+
+    def _frozen(self, layer: LoraLayer) -> Tensor:
+        """A layer's weight without its adapter."""
+        return layer.get_base_layer().get_parameter("weight")
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each rank has a part of every weight, so that all ranks take part in every pass."""
+        """Whether each rank has a part of the model's weights, so that all ranks take part in every pass."""
         return False
 
     @property
@@ -221,8 +236,7 @@ class Policy:
                 target.write(f"{_plain(name)}.{layer.parameter_name}", layer.merged_weight())
                 continue
             up, down = self._trainable[_up(name)], self._trainable[_down(name)]
-            frozen = layer.get_base_layer().get_parameter("weight")
-            target.write(f"{_plain(name)}.weight", merged(frozen, up, down, layer.scaling["default"]))
+            target.write(f"{_plain(name)}.weight", merged(self._frozen(layer), up, down, layer.scaling["default"]))
 
     def _adapted_layers(self) -> Iterator[tuple[str, LoraLayer]]:
         """Name in the wrapped model, and layer."""
@@ -243,13 +257,6 @@ class Policy:
                 layer.scaling["default"],
             )
             packed.adapt(_plain(name), adapter)
-
-
-def _counting(model: nn.Module) -> TransformersForward:
-    """A forward that counts which experts are used."""
-    forward = TransformersForward(model)
-    forward.count_routing()
-    return forward
 
 
 def _lora_config(model: PreTrainedModel, rank: int, with_experts: bool) -> LoraConfig:

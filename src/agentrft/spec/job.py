@@ -188,6 +188,12 @@ class JobSpec(BaseJobSpec):
         return self
 
     @model_validator(mode="after")
+    def _base_is_frozen(self) -> "JobSpec":
+        if self.cluster.shard_base and self.hyperparameters.lora_rank == "full":
+            raise ValueError("cluster.shard_base: has no effect with lora_rank 'full', which divides all weights")
+        return self
+
+    @model_validator(mode="after")
     def _tool_names_are_unique(self) -> "JobSpec":
         names = [tool.name if tool.type == "http" else tool.tool_name for tool in self.tools if tool.type != "mcp"]
         repeated = sorted({name for name in names if names.count(name) > 1})

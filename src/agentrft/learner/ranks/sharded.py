@@ -1,4 +1,4 @@
-"""All weights, trained in shards: FSDP2 of PyTorch (Zhao et al. 2023, arXiv:2304.11277; `fully_shard`).
+"""All weights, trained in shards: FSDP2 of PyTorch (`fully_shard`; Zhao et al. 2023, arXiv:2304.11277).
 
 Each rank keeps a part of every weight in float32, its gradient and its moments: these are the masters. A layer's
 weights are gathered in the model's own data type when it is computed, forward and backward, and let go after it; its
@@ -7,24 +7,18 @@ gathered for a whole pass.
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from agentrft.errors import UserError
 from agentrft.learner.policy import Nobody, Policy, gradient_of
 from agentrft.learner.ranks.collective import Collective
-from agentrft.models.attention import ContextPlan
-from agentrft.models.forward import Forward, TransformersForward, forward_of
-from agentrft.models.planned import text_decoder
+from agentrft.learner.ranks.sharded_forward import ShardedForward
+from agentrft.models.forward import Forward, forward_of
 
 
 class ShardedPolicy(Policy):
@@ -76,7 +70,7 @@ class ShardedPolicy(Policy):
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._names = {name: names[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
         self._others = {name: value.clone() for name, value in model.state_dict().items() if name not in self._names}
-        self._sharded = _ShardedForward(model, device)
+        self._sharded = ShardedForward(model, device, in_float32=True)
         self.forward: Forward = self._sharded
         self.engine_forward: Forward = engine or self.forward
         self._weights = {name: _sharded(parameter) for name, parameter in model.named_parameters()}
@@ -147,60 +141,6 @@ class ShardedPolicy(Policy):
         with torch.no_grad():
             whole = weight.full_tensor()
         return whole.detach().to("cpu", copy=True) if self._collective.rank == 0 else torch.empty(0)
-
-
-class _Pass(nn.Module):
-    """What PyTorch takes for the root of a sharded model: the trunk of a pass, whatever enters it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, trunk: Callable[..., Tensor], *arguments: Any) -> Tensor:
-        return trunk(*arguments)
-
-
-class _ShardedForward(TransformersForward):
-    """A pass that gathers what it needs, layer by layer. The head follows the trunk of the same pass."""
-
-    def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
-        super().__init__(model)
-        self.count_routing()
-        # Both are seen in passes over whole weights.
-        self._measured = self.cache_shapes, self.costs
-        self.device = device
-        rounding = MixedPrecisionPolicy(param_dtype=self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        shard = partial(fully_shard, mesh=_mesh(device), mp_policy=rounding)
-        for module in list(text_decoder(model).modules()):
-            if isinstance(module, GradientCheckpointingLayer):
-                shard(module.float())
-        self._root = _Pass(model)
-        shard(self._root.float())
-        for module in self._root.modules():
-            if isinstance(module, FSDPModule):
-                # The sum over ranks: losses are shares of the whole minibatch's.
-                module.set_gradient_divide_factor(1.0)
-                module.set_force_sum_reduction_for_comms(True)
-
-    def let_go(self) -> None:
-        """Forget what the last pass gathered."""
-        for module in self._root.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
-
-    def trunk(
-        self, token_ids: Tensor, position_ids: Tensor, keep: Tensor, plan: ContextPlan, *, recompute: bool = False
-    ) -> Tensor:
-        """See `Forward`."""
-        return self._root(partial(super().trunk, recompute=recompute), token_ids, position_ids, keep, plan)
-
-    def write(self, name: str, weight: Tensor) -> None:
-        """See `Forward`."""
-        raise RuntimeError("a sharded model is changed through its masters")
-
-
-def _mesh(device: torch.device) -> Any:
-    return init_device_mesh(device.type, (torch.distributed.get_world_size(),))
 
 
 def _sharded(parameter: nn.Parameter) -> DTensor:
