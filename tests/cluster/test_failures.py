@@ -68,6 +68,15 @@ def test_a_rank_that_is_killed_in_an_update_is_named_and_ends_the_others(folder:
 
 
 @pytest.mark.slow
+def test_a_rank_that_is_gone_when_weights_are_gathered_is_named(folder: Path) -> None:
+    with two_ranks(folder, None) as both:
+        learner = both.learner()
+        os.kill(both.ranks.processes[0], signal.SIGKILL)
+        with pytest.raises(JobFailedError, match=r"rank 1 of the learner \(process \d+\) was ended by SIGKILL"):
+            learner.state()
+
+
+@pytest.mark.slow
 def test_a_rank_that_hangs_is_told_of_within_its_time(folder: Path) -> None:
     with two_ranks(folder, 4, timeout_s=15.0) as both:
         process = both.ranks.start() and both.ranks.processes[0]

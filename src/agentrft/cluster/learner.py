@@ -81,9 +81,10 @@ class RankedLearner(Learner):
 
     def moments(self) -> dict[int, dict[str, Tensor]]:
         """See `PolicyOptimizer`."""
-        if self.policy.is_sharded:
-            self._ranks.tell("help_with_moments")
-        return super().moments()
+        if not self.policy.is_sharded:
+            return super().moments()
+        with self._ranks.meanwhile("help_with_moments"):
+            return super().moments()
 
     def load_optimizer(self, state: Mapping[str, Any]) -> None:
         """See `PolicyOptimizer`."""

@@ -51,7 +51,7 @@ class Rank:
         self._policy.load_master_state(state)
 
     def help_gather(self) -> None:
-        """See `Followers`."""
+        """See `Policy`."""
         self._policy.help_gather()
 
     def help_with_moments(self) -> None:

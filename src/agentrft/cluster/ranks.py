@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,9 +154,16 @@ class Ranks:
         if self._collective is not None:
             self.tell("load_masters", dict(state))
 
-    def help_gather(self) -> None:
+    def helping_to_gather(self) -> AbstractContextManager[None]:
         """See `Followers`."""
-        self.tell("help_gather")
+        return self.meanwhile("help_gather")
+
+    @contextmanager
+    def meanwhile(self, name: str) -> Iterator[None]:
+        """While this process does its part of it, the others do something that has no answer."""
+        with self._ending_all():
+            self.tell(name)
+            yield
 
     def close(self) -> None:
         """End the others."""

@@ -208,8 +208,9 @@ class PolicyOptimizer:
     def _step(self, loss: float, where: str) -> float:
         """Add up what all ranks have found, clip, step and publish; returns the gradient's norm before clipping."""
         masters = self.policy.masters
-        norm = self.policy.add_up_gradients(self._collective)
+        # First by what ends at once where a rank is gone, as NCCL does not.
         (loss,) = self._collective.total(loss)
+        norm = self.policy.add_up_gradients(self._collective)
         if not (math.isfinite(loss) and math.isfinite(float(norm))):
             self._forget_gradients()
             raise JobFailedError(

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -38,8 +38,8 @@ class Followers(Protocol):
         """Take these for their masters."""
         ...
 
-    def help_gather(self) -> None:
-        """Take part in gathering all weights, which this rank is about to do."""
+    def helping_to_gather(self) -> AbstractContextManager[None]:
+        """While they take part in gathering all weights, which this rank does meanwhile."""
         ...
 
 
@@ -49,8 +49,9 @@ class Nobody:
     def load_masters(self, state: Mapping[str, Tensor]) -> None:
         """See `Followers`."""
 
-    def help_gather(self) -> None:
+    def helping_to_gather(self) -> AbstractContextManager[None]:
         """See `Followers`."""
+        return nullcontext()
 
 
 class Policy:
@@ -209,7 +210,7 @@ class Policy:
             self._put(own)
 
     def help_gather(self) -> None:
-        """Nothing: every rank has all of it. See `Followers`."""
+        """Take part in another rank's gathering of all weights: nothing, as every rank has them."""
 
     def saved_weights(self) -> dict[str, Tensor] | None:
         """What is to be saved of `model` where that does not have it whole itself."""

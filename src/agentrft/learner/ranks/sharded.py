@@ -99,8 +99,8 @@ class ShardedPolicy(Policy):
 
     def master_state(self) -> dict[str, Tensor]:
         """See `Policy`; on all ranks but the first, empty tensors."""
-        self.followers.help_gather()
-        return {name: self._on_first(weight) for name, weight in self._weights.items()}
+        with self.followers.helping_to_gather():
+            return {name: self._on_first(weight) for name, weight in self._weights.items()}
 
     def help_gather(self) -> None:
         """Give another rank this one's parts of all masters."""
@@ -119,17 +119,15 @@ class ShardedPolicy(Policy):
 
     def saved_weights(self) -> dict[str, Tensor]:
         """The model's whole weights on the CPU, in its own data type, by the names of its `state_dict`."""
-        self.followers.help_gather()
-        dtype, gathered = self.forward.dtype, {}
-        for name, weight in self._gathered():
-            gathered[name] = weight.to("cpu", dtype)
+        with self.followers.helping_to_gather():
+            gathered = {name: weight.to("cpu", self.forward.dtype) for name, weight in self._gathered()}
         return {name: gathered[own] for name, own in self._names.items()} | self._others
 
     @torch.no_grad()
     def _write_merged(self, target: Forward) -> None:
-        self.followers.help_gather()
-        for name, weight in self._gathered():
-            target.write(name, weight)
+        with self.followers.helping_to_gather():
+            for name, weight in self._gathered():
+                target.write(name, weight)
 
     def _gathered(self) -> Iterator[tuple[str, Tensor]]:
         """One whole weight after another, in float32."""

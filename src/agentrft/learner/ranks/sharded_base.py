@@ -77,8 +77,8 @@ class ShardedBasePolicy(Policy):
         return self._sharded
 
     def _write_merged(self, target: Forward) -> None:
-        self.followers.help_gather()
-        super()._write_merged(target)
+        with self.followers.helping_to_gather():
+            super()._write_merged(target)
 
     def _frozen(self, layer: LoraLayer) -> Tensor:
         self._sharded.let_go()
