@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -70,6 +70,9 @@ test-models: setup ## every family of models: 1,000 random conversations each, a
 	$(PYTHON_BIN) -m tests.models.architectures
 	AGENTRFT_CHAT_CONVERSATIONS=1000 AGENTRFT_CHAT_SEEN=build/models_chat $(PYTEST) --dist load tests/models_chat/test_models_chat.py
 	$(PYTHON_BIN) -m tests.models_chat.table
+
+test-cluster: setup ## a learner of two ranks: updates, checkpoints and jobs equal to those of one; ranks that are killed, fail and hang
+	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -m "slow or not slow" tests/cluster tests/learner/ranks
 
 test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job
 	$(PYTHON_BIN) -m pytest -q -m slow

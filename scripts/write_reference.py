@@ -20,6 +20,7 @@ from agentrft.cli.main import app
 from agentrft.spec import (
     alarms,
     base_job,
+    cluster,
     engine,
     graders,
     hyperparameters,
@@ -65,6 +66,7 @@ GROUPS: dict[str, list[type[BaseModel]]] = {
         job.WarmStartSpec,
         job.BaselineSpec,
         engine.EngineSpec,
+        cluster.ClusterSpec,
         response_format.ResponseFormat,
         response_format.JsonSchemaFormat,
         alarms.AlarmsSpec,

@@ -1,5 +1,5 @@
-"""What a job of reinforcement computes with: the policy, the engine that samples from it, and how the one's weights
-reach the other."""
+"""What a job of reinforcement computes with: the policy, the engine that samples from it, how the one's weights reach
+the other, and which processes train them."""
 
 import asyncio
 import shutil
@@ -8,24 +8,35 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Unpack
 
 import torch
 from transformers import PreTrainedModel
 
+from agentrft.cluster import RankedLearner, Ranks, RankSetup
 from agentrft.engine import Engine, EngineFailure
 from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
 from agentrft.engine.vllm import VllmEngine
-from agentrft.errors import JobFailedError
+from agentrft.errors import JobFailedError, UserError
 from agentrft.job.checkpoint import save_weights
 from agentrft.job.memory_budget import cache_for, kv_cache_bytes, least_at_once
 from agentrft.job.vllm_servers import make_servers, served_as
-from agentrft.learner import Policy
+from agentrft.learner import Learner, Policy, UpdateOptions
+from agentrft.learner.optimizer import Optimizing
+from agentrft.learner.ranks.collective import Alone
 from agentrft.models.catalog import ModelSource
 from agentrft.models.forward import Forward
 from agentrft.spec import JobSpec, ResolvedHyperparameters
 from agentrft.store.layout import ADAPTER, MODEL
 from agentrft.traffic import Notify
+
+
+class LearnerSettings(Optimizing):
+    """The arguments of a `Learner`, its policy aside."""
+
+    algorithm: str
+    temperature: float
+    options: UpdateOptions
 
 
 class WeightPublisher(Protocol):
@@ -42,11 +53,28 @@ class WeightPublisher(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """The three, put together for a job's `engine.type`."""
+    """They, put together for a job's `engine.type` and `cluster`.
+
+    Attributes:
+        ranks: of the learner; None where this process is the only one.
+    """
 
     policy: Policy
     engine: Engine
     publisher: WeightPublisher
+    ranks: Ranks | None = None
+
+    def new_learner(self, **settings: Unpack[LearnerSettings]) -> Learner:
+        """On the policy, with a fresh optimizer."""
+        if self.ranks is None:
+            return Learner(self.policy, **settings)
+        return RankedLearner(self.policy, self.ranks, **settings)
+
+    def close(self) -> None:
+        """Give back what the publisher took, and end the ranks."""
+        self.publisher.close()
+        if self.ranks is not None:
+            self.ranks.close()
 
 
 class InProcess:
@@ -109,6 +137,47 @@ class WeightFiles:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def make_ranks(
+    spec: JobSpec,
+    hyperparameters: ResolvedHyperparameters,
+    source: ModelSource,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Ranks | None:
+    """The learner's, of which none is started; None where the job wants a single one.
+
+    Args:
+        device: of the first.
+
+    Raises:
+        UserError: there are fewer GPUs.
+    """
+    size = spec.cluster.learner_workers
+    if size == 1:
+        return None
+    on_gpus = device.type == "cuda"
+    if on_gpus and size > torch.cuda.device_count():
+        raise UserError(
+            f"cluster.learner_workers: {size} ranks need {size} GPUs; this machine has {torch.cuda.device_count()}.",
+            "Lower it to as many as there are.",
+        )
+    setup = RankSetup(
+        size=size,
+        source=source,
+        dtype=dtype,
+        on_gpus=on_gpus,
+        lora_rank=hyperparameters.lora_rank,
+        lora_experts=hyperparameters.lora_experts,
+        seed=spec.seed,
+        deterministic=spec.deterministic,
+        threads=max(1, torch.get_num_threads() // size),
+        timeout_s=spec.cluster.rank_timeout_s,
+        shards_base=spec.cluster.shard_base,
+    )
+    return Ranks(setup)
+
+
 def make_backend(
     spec: JobSpec,
     hyperparameters: ResolvedHyperparameters,
@@ -119,27 +188,24 @@ def make_backend(
     engine_device: torch.device,
     executor: ThreadPoolExecutor,
     notify: Notify,
+    ranks: Ranks | None = None,
 ) -> Backend:
     """For the job's `engine.type`.
 
     Args:
-        model: on its device, with planned attention.
+        model: on its device, or where it will be trained in shards on the CPU, with planned attention.
         source: where its files are.
         device: of the policy.
         engine_device: of an engine in this process.
         executor: the one thread that computes.
         notify: told what whoever runs the job should know of the engine.
+        ranks: of the learner.
 
     Raises:
         UserError: the engine that the job names is not there.
+        JobFailedError: ranks that are needed for the policy did not start.
     """
-    make_policy = partial(
-        Policy,
-        model,
-        lora_rank=hyperparameters.lora_rank,
-        lora_experts=hyperparameters.lora_experts,
-        seed=spec.seed,
-    )
+    make_policy = partial(_policy, spec, hyperparameters, model, ranks)
     if spec.engine.type == "vllm":
         policy = make_policy(generates=False)
         served = VllmEngine(
@@ -148,7 +214,7 @@ def make_backend(
             max_sequences=spec.engine.max_concurrent_rollouts,
             sleeps=spec.engine.sleep,
         )
-        return Backend(policy, served, WeightFiles(served, policy, spec.engine.adapters, executor))
+        return Backend(policy, served, WeightFiles(served, policy, spec.engine.adapters, executor), ranks)
     apart = engine_device != device or hyperparameters.max_off_policy_steps > 0
     policy = make_policy(engine_device=engine_device if apart else None)
     engine = EmbeddedEngine(
@@ -158,7 +224,32 @@ def make_backend(
         executor=None if apart else executor,
         warn=partial(notify, "warning"),
     )
-    return Backend(policy, engine, InProcess(engine, policy))
+    return Backend(policy, engine, InProcess(engine, policy), ranks)
+
+
+def _policy(
+    spec: JobSpec,
+    hyperparameters: ResolvedHyperparameters,
+    model: PreTrainedModel,
+    ranks: Ranks | None,
+    *,
+    engine_device: torch.device | None = None,
+    generates: bool = True,
+) -> Policy:
+    if ranks is None:
+        return Policy(
+            model,
+            lora_rank=hyperparameters.lora_rank,
+            lora_experts=hyperparameters.lora_experts,
+            seed=spec.seed,
+            engine_device=engine_device,
+            generates=generates,
+        )
+    # Others start with the first learner, since not every job comes to have one.
+    collective = ranks.start() if ranks.setup.is_sharded else Alone()
+    policy = ranks.setup.policy_of(model, 0, collective, generates=generates, engine_device=engine_device)
+    policy.followers = ranks
+    return policy
 
 
 def _limits(

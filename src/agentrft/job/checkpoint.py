@@ -50,7 +50,7 @@ def save_weights(folder: Path, policy: Policy) -> None:
         # A form with nothing filled in but this machine's path of the base model.
         (folder / ADAPTER / "README.md").unlink(missing_ok=True)
     elif isinstance(model, PreTrainedModel):
-        model.save_pretrained(str(folder / MODEL))
+        model.save_pretrained(str(folder / MODEL), state_dict=policy.saved_weights())
 
 
 def load_state(folder: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from agentrft.job.stop import Stop
 from agentrft.job.tasks import rollout_tasks
 from agentrft.report.summary import Summary, summarise
 from agentrft.rollout import FailedReward, Rollout
-from agentrft.spec import JobSpec
+from agentrft.spec import ClusterSpec, JobSpec
 from agentrft.store import rollout_row, write_rollouts
 
 
@@ -101,6 +101,8 @@ async def evaluate(
     """
     if given is None:
         split_file(spec, split)
+    # Nothing is learned.
+    spec = spec.model_copy(update={"cluster": ClusterSpec()})
     runtime = Runtime(spec, given=given, grader=grader, calls_end=calls_end)
     try:
         await runtime.probe()

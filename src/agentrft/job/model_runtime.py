@@ -14,9 +14,8 @@ from agentrft.job.references import ModelReference
 from agentrft.learner import Policy
 from agentrft.learner.optimizer import PolicyOptimizer
 from agentrft.models import resolve_model
-from agentrft.models.architecture import prove
-from agentrft.models.load import dtype_on, load_model, load_tokenizer_and_texts
-from agentrft.models.planned import use_planned_attention
+from agentrft.models.load import dtype_on, load_tokenizer_and_texts
+from agentrft.models.ready import ready_model
 from agentrft.spec import BaseJobSpec
 
 T = TypeVar("T")
@@ -56,13 +55,13 @@ class ModelRuntime:
         self.codec: ChatCodec = load_codec(tokenizer, self.source.path_or_id, template_kwargs=variables)
         self.tokenizer = tokenizer
 
-    def load(self) -> PreTrainedModel:
-        """The model on its device, with nothing to be trained yet. Call it where it is computed with: `at_once`."""
-        model = load_model(self.source, self.dtype)
-        model.to(device=self.device)  # pyright: ignore[reportCallIssue]  # transformers' wrapper hides the signature
-        model.requires_grad_(False)
-        use_planned_attention(model)
-        prove(model)
+    def load(self, device: torch.device | None = None) -> PreTrainedModel:
+        """The model with nothing to be trained yet. Call it where it is computed with: `at_once`.
+
+        Args:
+            device: where it goes to; None for the job's.
+        """
+        model = ready_model(self.source, self.dtype, device or self.device)
         if self._spec.deterministic:
             torch.use_deterministic_algorithms(True)
         return model

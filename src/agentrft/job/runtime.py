@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
+from agentrft.cluster import Ranks
 from agentrft.data import Sample, judge_samples, load_demonstrations, load_samples
 from agentrft.errors import UserError
 from agentrft.graders import Grader, check_templates, create_grader, reward_weights
-from agentrft.job.backend import Backend, make_backend
+from agentrft.job.backend import Backend, make_backend, make_ranks
 from agentrft.job.limit_facts import limit_facts
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.notices import Notices
@@ -147,8 +150,7 @@ class Runtime(ModelRuntime):
     def new_learner(self, *, learning_rate: float, warm_up_steps: int, decay_steps: int) -> Learner:
         """A learner on the policy, with a fresh optimizer."""
         hyperparameters = self.hyperparameters
-        return Learner(
-            self.policy,
+        return self.backend.new_learner(
             algorithm=hyperparameters.algorithm,
             learning_rate=learning_rate,
             temperature=hyperparameters.temperature,
@@ -205,10 +207,22 @@ class Runtime(ModelRuntime):
         return (sample.tools or self.toolbox.schemas) if self.call_rules.shows_tools else []
 
     def _made_backend(self) -> Backend:
+        ranks = make_ranks(self.spec, self.hyperparameters, self.source, dtype=self.dtype, device=self.device)
+        # Shards go to their devices layer by layer.
+        on_cpu = ranks is not None and ranks.setup.is_sharded
+        with ExitStack() as undo:
+            if ranks is not None:
+                undo.callback(ranks.close)
+            backend = self._backend_with(ranks, self.load(torch.device("cpu") if on_cpu else None))
+            undo.pop_all()
+        return backend
+
+    def _backend_with(self, ranks: Ranks | None, model: PreTrainedModel) -> Backend:
         return make_backend(
             self.spec,
             self.hyperparameters,
-            self.load(),
+            model,
+            ranks=ranks,
             source=self.source,
             device=self.device,
             engine_device=self.engine_device,
@@ -218,7 +232,7 @@ class Runtime(ModelRuntime):
 
     async def close(self) -> None:
         await self.engine.close()
-        self.backend.publisher.close()
+        self.backend.close()
         await self.toolbox.close()
         for grader in (self.grader, *self.holdouts.values()):
             await grader.close()

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 from jaxtyping import Float
@@ -35,26 +36,42 @@ class PlannedGroup:
 
 
 @dataclass(frozen=True)
+class MinibatchSize:
+    """What the losses of a minibatch are divided by.
+
+    Attributes:
+        tokens, rollouts: sampled tokens and rollouts of its groups.
+        learned_tokens: that are made more likely: of lessons and of replay.
+    """
+
+    tokens: int
+    rollouts: int
+    learned_tokens: int
+
+
+@dataclass(frozen=True)
 class Minibatch:
-    """What one optimizer step sees: groups, and rollouts of earlier steps that are made more likely."""
+    """What one optimizer step sees: groups, and rollouts of earlier steps that are made more likely.
+
+    Attributes:
+        whole: where this is one rank's part of a minibatch, the size of all of it.
+    """
 
     groups: list[PlannedGroup]
     replay: list[TrainingRow] = field(default_factory=list[TrainingRow])
+    whole: MinibatchSize | None = None
 
-    @property
-    def tokens(self) -> int:
-        """Sampled tokens of its groups."""
-        return sum(len(group.advantages) for group in self.groups)
-
-    @property
-    def rollouts(self) -> int:
-        return sum(group.rollouts for group in self.groups)
-
-    @property
-    def learned_tokens(self) -> int:
-        """Tokens that are made more likely: of lessons and of replay."""
+    @cached_property
+    def size(self) -> MinibatchSize:
+        """Of the whole minibatch, all ranks' parts together."""
+        if self.whole is not None:
+            return self.whole
         lessons = [row for group in self.groups for row in group.lessons]
-        return sum(len(row.sampled_positions) for row in (*lessons, *self.replay))
+        return MinibatchSize(
+            tokens=sum(len(group.advantages) for group in self.groups),
+            rollouts=sum(group.rollouts for group in self.groups),
+            learned_tokens=sum(len(row.sampled_positions) for row in (*lessons, *self.replay)),
+        )
 
 
 @dataclass(frozen=True)

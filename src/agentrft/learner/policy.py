@@ -3,7 +3,8 @@
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -11,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from agentrft.learner.ranks.collective import Collective
 from agentrft.models.experts import (
     ExpertAdapter,
     adopt_expert_adapters,
@@ -29,6 +31,29 @@ from agentrft.models.projections import Adapter
 LORA_ALPHA_PER_RANK = 2
 
 
+class Followers(Protocol):
+    """Other ranks with the same policy, which do what this one does."""
+
+    def load_masters(self, state: Mapping[str, Tensor]) -> None:
+        """Take these for their masters."""
+        ...
+
+    def helping_to_gather(self) -> AbstractContextManager[None]:
+        """While they take part in gathering all weights, which this rank does meanwhile."""
+        ...
+
+
+class Nobody:
+    """There are no other ranks."""
+
+    def load_masters(self, state: Mapping[str, Tensor]) -> None:
+        """See `Followers`."""
+
+    def helping_to_gather(self) -> AbstractContextManager[None]:
+        """See `Followers`."""
+        return nullcontext()
+
+
 class Policy:
     """A model with its trainable weights and their float32 masters.
 
@@ -42,6 +67,7 @@ class Policy:
             `forward` itself: nothing is copied, and both compute with the same merged and rounded weights.
         version: how many updates it has seen.
         most_tokens: unique tokens that a pass with gradients may have; None as long as no pass ran out of memory.
+        followers: other ranks with the same policy.
 
     Args:
         model: with planned attention; it is wrapped in place.
@@ -67,7 +93,9 @@ class Policy:
         self.lora_rank = lora_rank
         self.version = 0
         self.most_tokens: int | None = None
-        packed = PackedModel(model) if lora_rank is not None and PackedModel.supports(model) else None
+        self.followers: Followers = Nobody()
+        packs = lora_rank is not None and not self.is_sharded and PackedModel.supports(model)
+        packed = PackedModel(model) if packs else None
         for_engine: Forward | None = packed
         if generates and (packed is None or engine_device is not None):
             own = copy.deepcopy(model)
@@ -88,6 +116,7 @@ class Policy:
             adopt_expert_adapters(self.model)
         self.model.eval()
         self._trainable = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self._place_adapters()
         self._masters = {name: p.detach().float().clone() for name, p in self._trainable.items()}
         for name, parameter in self._trainable.items():
             master = self._masters[name]
@@ -95,13 +124,49 @@ class Policy:
             parameter.register_post_accumulate_grad_hook(_move_gradient_to(master))
         if packed is not None:
             self._adapt(packed)
-        self.forward: Forward = packed or _counting(self.model)
+        self.forward: Forward = packed or self._modules_forward()
         self.engine_forward: Forward = for_engine or self.forward
+
+    def _place_adapters(self) -> None:
+        """Where masters and gradients will be; with the rest of the model."""
+
+    def _modules_forward(self) -> Forward:
+        """What computes the model by its own modules."""
+        forward = TransformersForward(self.model)
+        forward.count_routing()
+        return forward
+
+    def _frozen(self, layer: LoraLayer) -> Tensor:
+        """A layer's weight without its adapter."""
+        return layer.get_base_layer().get_parameter("weight")
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank has a part of the model's weights, so that all ranks take part in every pass."""
+        return False
 
     @property
     def masters(self) -> list[Tensor]:
         """What the optimizer steps on, in a fixed order; `.grad` is always allocated."""
         return list(self._masters.values())
+
+    def add_up_gradients(self, collective: Collective) -> Tensor:
+        """Make the masters' gradients the sums of all ranks' own; returns the norm of all of them."""
+        gradients = [gradient_of(master) for master in self.masters]
+        collective.add(gradients)
+        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in gradients]))
+
+    def whole(self, place: int, part: Tensor) -> Tensor:
+        """Of what belongs to master number `place`, such as a moment of its gradient, a copy on the CPU.
+
+        Args:
+            part: what this rank has of it.
+        """
+        return part.detach().to("cpu", copy=True)
+
+    def own_part(self, whole: Tensor) -> Tensor:
+        """What this rank has of something that belongs to a master."""
+        return whole
 
     def publish_masters(self) -> None:
         """Round the masters into the model."""
@@ -124,13 +189,15 @@ class Policy:
         if state.keys() != self._masters.keys():
             raise ValueError("the trainable weights are not this policy's")
         for name, master in self._masters.items():
-            if state[name].shape != master.shape:
-                raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(master.shape)}")
-        self._put([state[name] for name in self._masters])
+            own = self.own_part(state[name])
+            if own.shape != master.shape:
+                raise ValueError(f"{name} has shape {list(own.shape)}, not {list(master.shape)}")
+        self._put([self.own_part(state[name]) for name in self._masters])
+        self.followers.load_masters(state)
 
     def in_order(self, state: Mapping[str, Tensor]) -> list[Tensor]:
         """A `master_state`'s weights as `masters` has its own, in the same places."""
-        return [state[name].to(master.device, master.dtype) for name, master in self._masters.items()]
+        return [self.own_part(state[name]).to(own.device, own.dtype) for name, own in self._masters.items()]
 
     @contextmanager
     def holding(self, masters: Sequence[Tensor]) -> Iterator[None]:
@@ -141,6 +208,13 @@ class Policy:
             yield
         finally:
             self._put(own)
+
+    def help_gather(self) -> None:
+        """Take part in another rank's gathering of all weights: nothing, as every rank has them."""
+
+    def saved_weights(self) -> dict[str, Tensor] | None:
+        """What is to be saved of `model` where that does not have it whole itself."""
+        return None
 
     def _put(self, masters: Sequence[Tensor]) -> None:
         for own, other in zip(self.masters, masters, strict=True):
@@ -163,8 +237,7 @@ class Policy:
                 target.write(f"{_plain(name)}.{layer.parameter_name}", layer.merged_weight())
                 continue
             up, down = self._trainable[_up(name)], self._trainable[_down(name)]
-            frozen = layer.get_base_layer().get_parameter("weight")
-            target.write(f"{_plain(name)}.weight", merged(frozen, up, down, layer.scaling["default"]))
+            target.write(f"{_plain(name)}.weight", merged(self._frozen(layer), up, down, layer.scaling["default"]))
 
     def _adapted_layers(self) -> Iterator[tuple[str, LoraLayer]]:
         """Name in the wrapped model, and layer."""
@@ -185,13 +258,6 @@ class Policy:
                 layer.scaling["default"],
             )
             packed.adapt(_plain(name), adapter)
-
-
-def _counting(model: nn.Module) -> TransformersForward:
-    """A forward that counts which experts are used."""
-    forward = TransformersForward(model)
-    forward.count_routing()
-    return forward
 
 
 def _lora_config(model: PreTrainedModel, rank: int, with_experts: bool) -> LoraConfig:

@@ -31,32 +31,41 @@ class SupervisedLearner(PolicyOptimizer):
     """Learns from demonstrations and from preferences; both as they are sampled at temperature 1."""
 
     def supervised_update(self, rows: Sequence[TrainingRow]) -> Likelihood:
-        """One update towards demonstrations; returns how likely they were before it.
+        """One update towards demonstrations; returns how likely they were before it, those of all ranks.
 
         Raises:
             JobFailedError: as for `update`.
         """
-        found = self._within_memory(lambda: self._likelihood(rows, learn=True))
-        self._step(found.loss, f"update {self._updates + 1}")
+        tokens = self._tokens(rows)
+        loss, hits = self._within_memory(lambda: self._likelihood(rows, tokens, learn=True))
+        self._step(loss, f"update {self._updates + 1}")
         self._count()
-        return found
+        loss, hits = self._collective.total(loss, hits)
+        return Likelihood(loss, hits / tokens, tokens)
 
     @torch.no_grad()
     def likelihood(self, rows: Sequence[TrainingRow]) -> Likelihood:
         """How likely the policy makes these."""
-        return self._within_memory(lambda: self._likelihood(rows, learn=False))
+        tokens = self._tokens(rows)
+        loss, hits = self._within_memory(lambda: self._likelihood(rows, tokens, learn=False))
+        loss, hits = self._collective.total(loss, hits)
+        return Likelihood(loss, hits / tokens, tokens)
 
-    def _likelihood(self, rows: Sequence[TrainingRow], *, learn: bool) -> Likelihood:
-        tokens = sum(len(row.sampled_positions) for row in rows)
+    def _tokens(self, rows: Sequence[TrainingRow]) -> int:
+        """Sampled ones of the rows of all ranks."""
+        return int(self._collective.total(sum(len(row.sampled_positions) for row in rows))[0])
+
+    def _likelihood(self, rows: Sequence[TrainingRow], tokens: int, *, learn: bool) -> tuple[float, int]:
+        """This rank's share of the loss, and how many of its tokens no other token was likelier than."""
         loss, hits = 0.0, 0
-        for some in rows_by_pass(rows, self.max_tokens):
+        for some in self._passes(rows_by_pass(rows, self.max_tokens)):
             _, sampled = self._computed(some, temperature=1.0, parts=len(some))
             of_pass = -sampled.logprobs.sum() / tokens
             if learn:
                 of_pass.backward()
             loss += float(of_pass.detach())
             hits += int(sampled.is_likeliest.sum())
-        return Likelihood(loss, hits / tokens, tokens)
+        return loss, hits
 
     def preference_update(
         self, pairs: Sequence[Pair], reference: Sequence[tuple[float, float]], beta: float

@@ -1,6 +1,6 @@
 """A number for each sampled token of each group of an update, as far as passes have found it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,13 @@ class TokenValues:
         """Of a group, where all of its tokens are known."""
         found = self._of_group.get(number)
         return None if found is None or bool(found.isnan().any()) else found
+
+    def with_others(self, others: Iterable["TokenValues"]) -> "TokenValues":
+        """Of these groups and of those that others know, each known to one of them alone; on the CPU."""
+        together = TokenValues()
+        for values in (self, *others):
+            together._of_group |= {number: own.cpu() for number, own in values._of_group.items()}
+        return together
 
     def mean(self) -> float:
         """Over what is known; 0 of nothing."""

@@ -30,7 +30,7 @@ from agentrft.learner.supervised import SupervisedLearner
 from agentrft.learner.token_tree import TokenTree
 from agentrft.learner.token_values import TokenValues
 from agentrft.learner.tree_forward import SampledLogprobs
-from agentrft.learner.update_metrics import Totals, UpdateMetrics
+from agentrft.learner.update_metrics import Totals, UpdateFindings, UpdateMetrics
 from agentrft.models.peak import matmul_flops_per_s
 
 # A mean |learner - engine| log-probability up to which the engine's are taken for those of the policy before the
@@ -83,25 +83,43 @@ class Learner(SupervisedLearner):
             JobFailedError: the loss or its gradient is not finite, or the memory has no room for a single rollout; the
                 policy stays as it was before that optimizer step.
         """
-        started, halved = time.perf_counter(), self.passes_halved
+        started = time.perf_counter()
         if not plan.minibatches:
             return UpdateMetrics(groups_zero_variance=plan.zero_variance, seconds=time.perf_counter() - started)
+        return self._metrics(plan, self.make_update(plan), started)
+
+    def make_update(self, plan: UpdatePlan) -> UpdateFindings:
+        """The update itself, by one rank: `plan` has its groups, and as many minibatches as every other rank's.
+
+        Raises:
+            JobFailedError: as `update`; all ranks raise it where the loss or its gradient is not finite.
+        """
+        halved = self.passes_halved
         found = self._within_memory(lambda: self._at_start(plan))
-        for number in range(len(plan.minibatches)):
+        for number, minibatch in enumerate(plan.minibatches):
             # On a copy, since a pass in the middle may run out of memory.
-            loss, found = self._within_memory(partial(self._gradients, plan, number, found))
+            loss, found = self._within_memory(partial(self._gradients, minibatch, found))
+            if number == 0:
+                gap, tokens = self._collective.total(found.totals.gap, found.totals.gap_tokens)
+                agrees = gap <= AGREES * tokens if tokens else False
+                found = self._within_memory(partial(self._with_before, plan, found, agrees), forgets=False)
             found.totals.grad_norm += self._step(loss, f"update {self._updates + 1}, minibatch {number + 1}")
             found.totals.optimizer_steps += 1
         self._count()
+        return UpdateFindings(found.totals, self.policy.forward.take_routing(), self.passes_halved - halved)
+
+    def _metrics(self, plan: UpdatePlan, found: UpdateFindings, started: float) -> UpdateMetrics:
         metrics = found.totals.metrics(len(plan.groups), plan.zero_variance, time.perf_counter() - started)
         forward = self.policy.forward
-        routing = forward.take_routing()
+        # Ranks on a CPU share it.
+        devices = self._collective.size if forward.device.type == "cuda" else 1
+        peak = devices * matmul_flops_per_s(forward.dtype, forward.device)
         return replace(
             metrics,
-            peak_share=metrics.flops_per_s / matmul_flops_per_s(forward.dtype, forward.device),
-            router_load_max=routing.load_max,
-            router_unused_share=routing.unused_share,
-            passes_halved=self.passes_halved - halved,
+            peak_share=metrics.flops_per_s / peak,
+            router_load_max=found.routing.load_max,
+            router_unused_share=found.routing.unused_share,
+            passes_halved=found.passes_halved,
         )
 
     @torch.no_grad()
@@ -109,8 +127,9 @@ class Learner(SupervisedLearner):
         """Of the rows' sampled tokens, under the policy as it is; in an order that is the same for the same rows."""
 
         def computed() -> Tensor:
-            passes = rows_by_pass(rows, self.max_tokens)
-            return torch.cat([self._computed(some, self._temperature, parts=len(some))[1].logprobs for some in passes])
+            passes = self._passes(rows_by_pass(rows, self.max_tokens))
+            found = [self._computed(some, self._temperature, parts=len(some))[1].logprobs for some in passes]
+            return torch.cat(found) if found else torch.zeros(0)
 
         return self._within_memory(computed)
 
@@ -119,21 +138,24 @@ class Learner(SupervisedLearner):
         return packs_of([part for group in groups for part in parts_of(group, self.most_tokens)], self.max_tokens)
 
     @torch.no_grad()
-    def _add_before(self, plan: UpdatePlan, found: "_Found") -> None:
-        """Log-probabilities under the policy before the update, while it still is that.
+    def _with_before(self, plan: UpdatePlan, known: "_Found", agrees: bool) -> "_Found":
+        """What is known, with all log-probabilities under the policy before the update, while it still is that.
 
-        Where the first minibatch has shown that the engine computed them as the learner does, of the same policy, they
-        are known; else they are computed.
+        Args:
+            agrees: whether the first minibatch has shown that the engine computed them as the learner does, of the same
+                policy. Then they are known; else they are computed.
         """
+        found = copy.deepcopy(known)
         groups = [group for group in plan.groups if found.before.get(group.number) is None]
-        if found.totals.gap_mean <= AGREES:
+        if agrees:
             for group in groups:
                 found.before.put_group(group, _sampling_logprobs(group).to(self.policy.forward.device))
-            return
-        for pack in self._packs(groups):
+            return found
+        for pack in self._passes(self._packs(groups)):
             sampled = self._looked_at(pack, found.totals)
             found.totals.add_gap(sampled)
             found.before.put(pack, sampled.logprobs)
+        return found
 
     def _looked_at(self, pack: Sequence[Part], totals: Totals) -> SampledLogprobs:
         """The log-probabilities of a pass under the policy as it is, without gradient."""
@@ -146,28 +168,25 @@ class Learner(SupervisedLearner):
     def _at_start(self, plan: UpdatePlan) -> "_Found":
         """Log-probabilities under the policy that training began with; of the first pass alone where the loss has no
         need of them."""
-        found, first = _Found(), plan.minibatches[0].groups
-        if self._start is None or not first:
+        found = _Found()
+        if self._start is None:
             return found
         everywhere = self._options.kl_weight > 0
-        packs = self._packs(plan.groups if everywhere else first)
+        packs = self._packs(plan.groups if everywhere else plan.minibatches[0].groups)
         with self.policy.holding(self._start):
-            for pack in packs if everywhere else packs[:1]:
+            for pack in self._passes(packs if everywhere else packs[:1]):
                 found.start.put(pack, self._looked_at(pack, found.totals).logprobs)
         return found
 
-    def _gradients(self, plan: UpdatePlan, number: int, known: "_Found") -> tuple[float, "_Found"]:
-        """Add those of a minibatch; returns its loss, and what is known after it."""
-        found, minibatch = copy.deepcopy(known), plan.minibatches[number]
-        loss = self._add_gradients(minibatch, found) + self._add_replay(minibatch, found.totals)
-        if number == 0:
-            self._add_before(plan, found)
-        return loss, found
+    def _gradients(self, minibatch: Minibatch, known: "_Found") -> tuple[float, "_Found"]:
+        """Add those of a minibatch, as far as it is this rank's; returns its loss, and what is known after it."""
+        found = copy.deepcopy(known)
+        return self._add_gradients(minibatch, found) + self._add_replay(minibatch, found.totals), found
 
     def _add_gradients(self, minibatch: Minibatch, found: "_Found") -> float:
         """Of the algorithm's loss; returns the loss."""
-        total, totals = 0.0, found.totals
-        for pack in self._packs(minibatch.groups):
+        total, totals, size = 0.0, found.totals, minibatch.size
+        for pack in self._passes(self._packs(minibatch.groups)):
             lessons = [row for part in pack for row in part.lessons]
             tree, everything = self._computed(
                 [*rows_together(pack), *lessons], self._temperature, parts=_rollouts_in(pack)
@@ -192,8 +211,8 @@ class Learner(SupervisedLearner):
                     sampled.sampling_logprobs,
                     advantages,
                     sampled.rollout,
-                    tokens=minibatch.tokens,
-                    rollouts=minibatch.rollouts,
+                    tokens=size.tokens,
+                    rollouts=size.rollouts,
                     most_tokens=self._options.most_tokens,
                     clip=self._options.clip,
                 )
@@ -203,10 +222,10 @@ class Learner(SupervisedLearner):
                 divergence = divergences(found.start.of(pack), sampled.logprobs)
                 totals.add_divergence(pack, divergence)
                 if self._options.kl_weight > 0:
-                    loss = loss + self._options.kl_weight * divergence.sum() / minibatch.tokens
+                    loss = loss + self._options.kl_weight * divergence.sum() / size.tokens
             learned = everything.logprobs[len(old) :]
             if len(learned):
-                loss = loss - self._options.replay_weight * learned.sum() / minibatch.learned_tokens
+                loss = loss - self._options.replay_weight * learned.sum() / size.learned_tokens
                 totals.add_replay(len(lessons), -float(learned.detach().sum()), len(learned))
             loss.backward()
             total += float(loss.detach())
@@ -217,8 +236,8 @@ class Learner(SupervisedLearner):
 
     def _add_replay(self, minibatch: Minibatch, totals: Totals) -> float:
         """Of the likelihood of rollouts that are replayed; returns its loss."""
-        tokens, total = minibatch.learned_tokens, 0.0
-        for pack in packs_of([_Alone([row]) for row in minibatch.replay], self.max_tokens):
+        tokens, total = minibatch.size.learned_tokens, 0.0
+        for pack in self._passes(packs_of([_Alone([row]) for row in minibatch.replay], self.max_tokens)):
             tree, sampled = self._computed(rows_together(pack), self._temperature, parts=len(pack))
             loss = -self._options.replay_weight * sampled.logprobs.sum() / tokens
             loss.backward()

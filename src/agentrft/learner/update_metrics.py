@@ -1,6 +1,5 @@
 """What an update says of itself."""
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +14,7 @@ from agentrft.learner.packing import Part
 from agentrft.learner.token_tree import TokenTree
 from agentrft.learner.token_values import TokenValues
 from agentrft.learner.tree_forward import SampledLogprobs
+from agentrft.models.routing import RouterStatistics
 
 # Of the turns of a rollout the entropies of so many are told apart; those after them count as the last of these.
 TURNS_TOLD = 8
@@ -102,6 +102,14 @@ class UpdateMetrics:
         return numbers
 
 
+# Of `Totals`: what ranks add up, and what each knows of tokens of its own.
+_SUMS = (
+    *("loss", "gap_tokens", "tokens", "unique_tokens", "total_tokens", "passes", "flops", "gap", "truncated"),
+    *("clipped", "replayed", "replay_loss", "replay_tokens"),
+)
+_OF_TOKENS = ("change", "entropies", "moved", "divergence")
+
+
 @dataclass
 class Totals:
     """Sums over the passes of an update.
@@ -134,12 +142,6 @@ class Totals:
     replayed: int = 0
     replay_loss: float = 0.0
     replay_tokens: int = 0
-
-    @property
-    def gap_mean(self) -> float:
-        """Of the tokens whose gap is known; infinite where none is, or where it is no number."""
-        mean = self.gap / self.gap_tokens if self.gap_tokens else math.inf
-        return mean if math.isfinite(mean) else math.inf
 
     def add_gap(self, sampled: SampledLogprobs) -> None:
         """Of tokens as they were under the policy before the update."""
@@ -179,6 +181,29 @@ class Totals:
         self.flops += flops
         self.passes += 1
 
+    def with_others(self, others: Sequence["Totals"]) -> "Totals":
+        """Of all ranks, which have taken the same optimizer steps; tensors on the CPU."""
+        everyone = (self, *others)
+
+        def total(name: str) -> Any:
+            return sum(getattr(one, name) for one in everyone)
+
+        def by_turn(name: str) -> Any:
+            sums: dict[int, Any] = defaultdict(int)
+            for one in everyone:
+                for turn, value in getattr(one, name).items():
+                    sums[turn] += value
+            return sums
+
+        return Totals(
+            grad_norm=self.grad_norm,
+            optimizer_steps=self.optimizer_steps,
+            gap_max=max(one.gap_max for one in everyone),
+            **{name: total(name) for name in _SUMS},
+            **{name: by_turn(name) for name in ("entropy", "tokens_of_turn")},
+            **{name: getattr(self, name).with_others(getattr(one, name) for one in others) for name in _OF_TOKENS},
+        )
+
     def metrics(self, trained: int, skipped: int, seconds: float) -> UpdateMetrics:
         trained_on, steps = max(1, self.tokens), max(1, self.optimizer_steps)
         seen = max(1, sum(self.tokens_of_turn.values()))
@@ -212,3 +237,25 @@ class Totals:
     def _seen(self, number: int, entropy: Tensor) -> SeenTokens:
         moved = self.moved.get(number)
         return SeenTokens(entropy.cpu(), None if moved is None else moved.cpu())
+
+
+@dataclass(frozen=True)
+class UpdateFindings:
+    """What one rank has found in an update, or all of them together.
+
+    Attributes:
+        routing: see `RouterStatistics`.
+        passes_halved: see `UpdateMetrics`.
+    """
+
+    totals: Totals
+    routing: RouterStatistics
+    passes_halved: int
+
+    def with_others(self, others: Sequence["UpdateFindings"]) -> "UpdateFindings":
+        """What all ranks have found; tensors on the CPU."""
+        return UpdateFindings(
+            self.totals.with_others([other.totals for other in others]),
+            sum((other.routing for other in others), start=self.routing),
+            sum((other.passes_halved for other in others), start=self.passes_halved),
+        )

@@ -1,7 +1,7 @@
 """Which experts tokens were routed to: counted while a policy is trained, told in the metrics of its update."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,12 +15,29 @@ class RouterStatistics:
     """Of all mixtures of experts in a model.
 
     Attributes:
-        load_max: tokens of the busiest expert, as a multiple of an even share; the mean over layers.
-        unused_share: of the experts, those that no token reached.
+        counts: of each mixture, by the name of its module, the tokens of each expert; [experts], float64 on the CPU.
     """
 
-    load_max: float = 0.0
-    unused_share: float = 0.0
+    counts: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @property
+    def load_max(self) -> float:
+        """Tokens of the busiest expert, as a multiple of an even share; the mean over layers. 0 without experts."""
+        busiest = [float(one.max() * len(one) / one.sum()) for one in self.counts.values()]
+        return sum(busiest) / len(busiest) if busiest else 0.0
+
+    @property
+    def unused_share(self) -> float:
+        """Of the experts, those that no token reached."""
+        unused = sum(int((one == 0).sum()) for one in self.counts.values())
+        return unused / max(1, sum(len(one) for one in self.counts.values()))
+
+    def __add__(self, other: "RouterStatistics") -> "RouterStatistics":
+        """Of the tokens of both."""
+        sums = dict(self.counts)
+        for name, count in other.counts.items():
+            sums[name] = sums[name] + count if name in sums else count
+        return RouterStatistics(sums)
 
 
 class RouterCounts:
@@ -37,14 +54,10 @@ class RouterCounts:
                 module.register_forward_pre_hook(_Counting(self._counts, name, experts), with_kwargs=True)
 
     def take(self) -> RouterStatistics:
-        """What was counted since the last call; zeros where nothing was."""
-        counts = list(self._counts.values())
+        """What was counted since the last call."""
+        counts = dict(self._counts)
         self._counts.clear()
-        if not counts:
-            return RouterStatistics()
-        busiest = [float(one.max() * len(one) / one.sum()) for one in counts]
-        unused = sum(int((one == 0).sum()) for one in counts) / sum(len(one) for one in counts)
-        return RouterStatistics(sum(busiest) / len(busiest), unused)
+        return RouterStatistics(counts)
 
 
 @dataclass(frozen=True)

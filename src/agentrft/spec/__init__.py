@@ -6,6 +6,7 @@ Nothing here runs anything; every other part of the package takes these objects 
 from agentrft.spec.alarms import AlarmSpec, AlarmsSpec
 from agentrft.spec.any_job import AnyJobSpec, stored_job, with_rollouts
 from agentrft.spec.base_job import BaseJobSpec
+from agentrft.spec.cluster import ClusterSpec
 from agentrft.spec.graders import (
     EndpointGraderSpec,
     GraderSpec,
@@ -27,6 +28,7 @@ __all__ = [
     "AlarmsSpec",
     "AnyJobSpec",
     "BaseJobSpec",
+    "ClusterSpec",
     "EndpointGraderSpec",
     "GraderSpec",
     "Hyperparameters",

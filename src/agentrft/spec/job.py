@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from agentrft.spec.alarms import AlarmsSpec
 from agentrft.spec.base import SpecModel
 from agentrft.spec.base_job import BaseJobSpec
+from agentrft.spec.cluster import ClusterSpec
 from agentrft.spec.engine import EngineSpec
 from agentrft.spec.graders import MAX_SCORE, GraderSpec
 from agentrft.spec.hyperparameters import Hyperparameters
@@ -116,6 +117,7 @@ class JobSpec(BaseJobSpec):
         warm_start: a supervised training that comes first.
         baseline: the measurement before the first step.
         engine: limits of what generates.
+        cluster: over how many processes the work is spread.
         model_failed_reward: reward of a rollout in which the agent ran out of turns or tokens, or gave no answer;
             "auto" is the lowest that the grader can give, or where it may give any number, the lowest in the rollout's
             group.
@@ -139,6 +141,7 @@ class JobSpec(BaseJobSpec):
     warm_start: WarmStartSpec | None = None
     baseline: BaselineSpec = BaselineSpec()
     engine: EngineSpec = EngineSpec()
+    cluster: ClusterSpec = ClusterSpec()
     model_failed_reward: Annotated[float, Field(ge=-MAX_SCORE, le=MAX_SCORE, allow_inf_nan=False)] | Literal["auto"] = (
         "auto"
     )
@@ -182,6 +185,12 @@ class JobSpec(BaseJobSpec):
             raise ValueError(
                 "engine.type: what vllm samples depends on what it batches, so that `deterministic` is refused"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _base_is_frozen(self) -> "JobSpec":
+        if self.cluster.shard_base and self.hyperparameters.lora_rank == "full":
+            raise ValueError("cluster.shard_base: has no effect with lora_rank 'full', which divides all weights")
         return self
 
     @model_validator(mode="after")

@@ -47,6 +47,7 @@ OURS = (
     "warm_start",
     "baseline",
     "engine",
+    "cluster",
     "dtype",
     "deterministic",
     "model_failed_reward",

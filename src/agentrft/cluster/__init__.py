@@ -1,0 +1,11 @@
+"""A learner of several ranks: this process is the first of them, and starts the others on the same machine.
+
+The first rank has what a job needs beside the learner, such as the engine and the checkpoints; the others compute their
+part of every update, and end with it.
+"""
+
+from agentrft.cluster.learner import RankedLearner
+from agentrft.cluster.ranks import Ranks
+from agentrft.cluster.setup import RankSetup
+
+__all__ = ["RankSetup", "RankedLearner", "Ranks"]
