@@ -6,7 +6,7 @@ from typing import Any
 from agentrft.data import Sample
 from agentrft.rollout import RolloutTask
 
-CLOCKED = frozenset({"peak_share", "bottleneck"})
+CLOCKED = frozenset({"peak_share", "bottleneck", "engine_idle_share"})
 
 
 def rollout_tasks(
