@@ -89,6 +89,7 @@ def main() -> None:
     except EOFError:
         # The first rank needs this one no more.
         os._exit(0)
+    # Whatever ends it, the first rank is to be told.
     except BaseException as error:
         failure = _failure(error)
         send(connection, failure)
