@@ -60,11 +60,11 @@ def _before_a_tuning_record() -> None:
     original = JobStore.commit_steps
     calls: list[int] = []
 
-    def commit_steps(self: JobStore, job_id: str, phase: str, steps: Any) -> None:
+    def commit_steps(self: JobStore, job_id: str, phase: str, steps: Any, **options: Any) -> None:
         calls.append(phase == "train")
         if sum(calls) == 2:
             _die()
-        original(self, job_id, phase, steps)
+        original(self, job_id, phase, steps, **options)
 
     JobStore.commit_steps = commit_steps  # type: ignore[method-assign]
 
