@@ -1,5 +1,6 @@
 """`agentrft plan`: what a job takes before it starts, and what it took beside that."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agentrft.planning.model import PlannedModel
     from agentrft.planning.plan import Plan
     from agentrft.planning.prices import PriceTable
+    from agentrft.planning.reading import PlannedJob
     from agentrft.planning.splits import Cluster
 
 
@@ -72,15 +74,15 @@ def plan(
     table = load_prices(prices)
     if job_file is not None:
         spec = with_rollouts(load_job_with(job_file, list(overrides or [])), str(job_file))
-        _plan(spec, config, _cluster(spec, gpu, gpus, nodes), table, given, output)
+        _plan(_Question(spec, config, _cluster(spec, gpu, gpus, nodes), table, given), output)
         return
     with open_store(output_dir) as store:
         from agentrft.job import resume_job
 
         row = store.find_job(str(job))
         stored = with_rollouts(resume_job(store, row.job_id), row.job_id)
-        cluster = _cluster(stored, gpu, gpus, nodes)
-        _compare(stored, row.job_id, store.metrics(row.job_id), config, cluster, table, given, output)
+        question = _Question(stored, config, _cluster(stored, gpu, gpus, nodes), table, given)
+        _compare(question, row.job_id, store.metrics(row.job_id), output)
 
 
 def _cluster(spec: JobSpec, gpu: str | None, gpus: int, nodes: int) -> "Cluster":
@@ -97,44 +99,56 @@ def _cluster(spec: JobSpec, gpu: str | None, gpus: int, nodes: int) -> "Cluster"
     return Cluster(this_machine(here, dtype_on(here, spec.dtype)))
 
 
-def _model(spec: JobSpec, config: Path | None, cluster: "Cluster") -> "PlannedModel":
-    import torch
+@dataclass(frozen=True)
+class _Question:
+    """What is to be planned, and where."""
 
-    from agentrft.planning.model import planned_model
+    spec: JobSpec
+    config: Path | None
+    cluster: "Cluster"
+    prices: "PriceTable"
+    given: "Given"
 
-    rank = spec.hyperparameters.lora_rank
-    return planned_model(
-        spec.model,
-        config,
-        dtype=torch.bfloat16 if cluster.device.itemsize == torch.bfloat16.itemsize else torch.float32,
-        lora_rank=None if rank == "full" else 16 if rank == "auto" else rank,
-        lora_experts=spec.hyperparameters.adapts_experts,
-    )
+    def read(self) -> "tuple[PlannedModel, PlannedJob]":
+        """The model, and what the job's files show of its work."""
+        import torch
+
+        from agentrft.planning.model import planned_model
+        from agentrft.planning.reading import read_job
+
+        rank = self.spec.hyperparameters.lora_rank
+        model = planned_model(
+            self.spec.model,
+            self.config,
+            dtype=torch.bfloat16 if self.cluster.device.itemsize == torch.bfloat16.itemsize else torch.float32,
+            lora_rank=None if rank == "full" else 16 if rank == "auto" else rank,
+            lora_experts=self.spec.hyperparameters.adapts_experts,
+        )
+        return model, read_job(self.spec, model, self.cluster.device, self.given)
+
+    @property
+    def gpu_hour(self) -> float:
+        """Its price.
+
+        Raises:
+            UserError: there is none.
+        """
+        name, prices = self.cluster.device.name, self.prices.gpu_hour
+        if name not in prices:
+            raise UserError(
+                f"--prices: there is no price of '{name}'.", f"Add `gpu_hour: {{{name}: 2.50}}` to the file."
+            )
+        return prices[name]
 
 
-def _gpu_hour(prices: "PriceTable", cluster: "Cluster") -> float:
-    name = cluster.device.name
-    if name not in prices.gpu_hour:
-        raise UserError(f"--prices: there is no price of '{name}'.", f"Add `gpu_hour: {{{name}: 2.50}}` to the file.")
-    return prices.gpu_hour[name]
-
-
-def _plan(
-    spec: JobSpec,
-    config: Path | None,
-    cluster: "Cluster",
-    prices: "PriceTable",
-    given: "Given",
-    output: Output,
-) -> None:
+def _plan(question: _Question, output: Output) -> None:
     from agentrft.cli.plan_tables import show_plan
     from agentrft.planning.plan import make_plan
-    from agentrft.planning.reading import read_job
 
-    model = _model(spec, config, cluster)
-    read = read_job(spec, model, cluster.device, given)
-    types: Any = (spec.engine.type,) if cluster.device.measured else ("embedded", "vllm")
-    found = make_plan(model, read, cluster, prices, types=types, gpu_hour=_gpu_hour(prices, cluster))
+    model, read = question.read()
+    cluster = question.cluster
+    types: Any = (question.spec.engine.type,) if cluster.device.measured else ("embedded", "vllm")
+    found = make_plan(model, read, cluster, question.prices, types=types, gpu_hour=question.gpu_hour)
     show_plan(found, output.console)
     if found.best is None:
         raise CommandFailed(_does_not_fit(found), found.as_dict())
@@ -154,24 +168,13 @@ def _does_not_fit(found: "Plan") -> UserError:
     )
 
 
-def _compare(
-    spec: JobSpec,
-    job_id: str,
-    metrics: list[dict[str, Any]],
-    config: Path | None,
-    cluster: "Cluster",
-    prices: "PriceTable",
-    given: "Given",
-    output: Output,
-) -> None:
+def _compare(question: _Question, job_id: str, metrics: list[dict[str, Any]], output: Output) -> None:
     from agentrft.cli.plan_tables import show_comparison
     from agentrft.planning.against import compared, train_rows
-    from agentrft.planning.reading import read_job
 
-    rows = train_rows(metrics, job_id)
-    model = _model(spec, config, cluster)
-    read = read_job(spec, model, cluster.device, given)
-    found = compared(model, read.work, cluster, spec.engine, rows, gpu_hour=_gpu_hour(prices, cluster))
+    rows, cluster = train_rows(metrics, job_id), question.cluster
+    model, read = question.read()
+    found = compared(model, read.work, cluster, question.spec.engine, rows, gpu_hour=question.gpu_hour)
     output.emit(
         {
             "job": job_id,

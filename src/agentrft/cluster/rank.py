@@ -89,8 +89,7 @@ def main() -> None:
     except EOFError:
         # The first rank needs this one no more.
         os._exit(0)
-    # Whatever ends it, the first rank is to be told.
-    except BaseException as error:
+    except BaseException as error:  # whatever ends it, the first rank is to be told
         failure = _failure(error)
         send(connection, failure)
         if not failure.cut_off and not isinstance(error, UserError):

@@ -156,9 +156,6 @@ class DecodeGraphs:
     Args:
         spare_page: of the cache, that no sequence has.
         record: what keeps passes.
-
-    Attributes:
-        replayed: passes that were, since it was made.
     """
 
     def __init__(self, forward: Forward, cache: KVCache, *, spare_page: int, record: Recorder) -> None:
@@ -171,7 +168,6 @@ class DecodeGraphs:
         # Whether replaying a size is faster than computing it, once that is known.
         self._pays: dict[_Size, bool] = {}
         self._broken = False
-        self.replayed = 0
 
     @staticmethod
     def possible(forward: Forward, cache: KVCache) -> bool:
@@ -205,7 +201,6 @@ class DecodeGraphs:
         else:
             graph.places.fill(work, self._spare_page)
             graph.recording.replay()
-        self.replayed += 1
         return graph.logits[: len(work)]
 
     def _recorded(self, size: _Size, work: Sequence[PassItem]) -> _Graph | None:
