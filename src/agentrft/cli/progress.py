@@ -92,6 +92,9 @@ class ConsoleProgress:
             self._tuned(phase, step, metrics)
         elif phase == "validation":
             self._line(f"validation at step {step}", self._validation_text(), _outcomes(metrics["outcomes"]))
+        elif phase != "train":
+            where = f"round {step}" if phase == "warm_rollouts" else f"at step {step}"
+            self._line(f"{NAMES[phase]} {where}", _reward_text(metrics), _outcomes(metrics["outcomes"]))
         else:
             self._steps_here += 1
             self._line(
@@ -192,11 +195,13 @@ def _tuning_text(metrics: dict[str, Any]) -> str:
 
 
 def _train_text(metrics: dict[str, Any]) -> str:
+    return f"{_reward_text(metrics)}  {metrics['sampled_tokens_per_s']:.0f} tokens/s"
+
+
+def _reward_text(metrics: dict[str, Any]) -> str:
+    """Of any phase with rollouts."""
     holdouts = "".join(f"  holdout {name} {score:.3f}" for name, score in metrics.get("holdout_scores", {}).items())
-    return (
-        f"reward {metrics['reward_mean']:.3f}{escape(holdouts)}  tool calls {metrics['tool_calls_mean']:.1f}  "
-        f"{metrics['sampled_tokens_per_s']:.0f} tokens/s"
-    )
+    return f"reward {metrics['reward_mean']:.3f}{escape(holdouts)}  tool calls {metrics['tool_calls_mean']:.1f}"
 
 
 def _outcomes(counts: dict[str, int]) -> str:
