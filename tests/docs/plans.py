@@ -79,6 +79,7 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "docs/deploy.md#a-service": Needs("As root, with systemd", "tests/deploy/test_service.py"),
     "docs/deploy.md#tls": Needs("As root", "tests/deploy/test_proxy.py"),
     "docs/deploy.md#a-container": Needs("With podman", "tests/deploy/test_container.py"),
+    "docs/deploy.md#several-servers-a-database-and-a-bucket": Needs("with Docker", "tests/deploy/test_compose.py"),
     "docs/deploy.md#backup-and-restore": Needs("stop the server", "tests/deploy/test_backup.py"),
     "docs/deploy.md#backup-and-restore-1": Needs("on this machine or another one", "tests/deploy/test_backup.py"),
     "docs/deploy.md#upgrade": Needs("With systemd", "tests/store/test_migrations.py"),
