@@ -106,16 +106,25 @@ def test_an_example_of_each_kind_of_failure_is_kept_short() -> None:
     assert {kind: len(text) for kind, text in summary.failure_examples.items()} == {"grader:exception": 400}
 
 
-def test_a_baseline_names_the_share_of_samples_that_can_teach() -> None:
-    def group(sample: str, *rewards: float) -> list[Rollout]:
-        return [
-            Rollout("t", 1, sample, 0, index, "graded", [], [], reward=reward, grade=Grade(reward))
-            for index, reward in enumerate(rewards)
-        ]
+def group(sample: str, *rewards: float) -> list[Rollout]:
+    return [
+        Rollout("t", 1, sample, 0, index, "graded", [], [], reward=reward, grade=Grade(reward))
+        for index, reward in enumerate(rewards)
+    ]
 
+
+def test_a_baseline_names_the_share_of_samples_that_can_teach() -> None:
     mixed = [*group("a", 1, 1, 1, 1), *group("b", 0, 0, 0, 0), *group("c", 0, 1, 0, 0), *group("d", 1, 0, 1, 1)]
     found = verdict(summarise(mixed))
     assert found.trainable
     assert "50% of the samples can teach: their rollouts differ (25% always right, 25% always wrong)" in found.text
     alone = verdict(summarise([*group("a", 1), *group("b", 0)]))
     assert "can teach" not in alone.text, "one rollout of each says nothing of it"
+
+
+def test_a_model_that_gets_everything_right_is_told_apart_from_rewards_that_are_alike() -> None:
+    done = judged(group("a", 1, 1), group("b", 1, 1))
+    assert not done.trainable
+    assert "does this task already" in done.text
+    assert "exported or served" in done.remedy
+    assert "no difference to learn from" in judged(group("a", 0.4, 0.4), group("b", 0.4, 0.4)).text
