@@ -122,10 +122,10 @@ def _without_spread(summary: Summary, *, is_zero: bool) -> Verdict:
     if summary.all_right_share == 1:
         return Verdict(
             False,
-            f"{counted}{alike} and reach the pass threshold: the model does this task already, and nothing is left to learn "
-            "from these samples.",
-            "{read} It can be exported or served as it is. To train further, use harder samples, or a grader that also scores "
-            "what an answer costs, such as its turns. To train whatever the baseline: {skip_baseline}.",
+            f"{counted}{alike} and reach the pass threshold: the model does this task already, and nothing is left to "
+            "learn from these samples.",
+            "{read} It can be exported or served as it is. To train further, use harder samples, or a grader that also "
+            "scores what an answer costs, such as its turns. To train whatever the baseline: {skip_baseline}.",
         )
     return Verdict(
         False,
