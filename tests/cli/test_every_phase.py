@@ -81,14 +81,21 @@ def test_so_does_the_live_display(trained: tuple[Path, Ran, list[dict[str, Any]]
     "command",
     [
         ("jobs",),
+        ("check", "job.yaml"),
+        ("check", "latest"),
+        ("baseline", "latest", "-k", "2"),
+        ("baseline", "job.yaml", "--warm-start", "-k", "2", "--output-dir", "others"),
+        ("events", "latest"),
         ("watch",),
         ("report", "latest"),
         ("rollouts", "latest", "--worst", "1"),
         ("compare", "latest@0", "latest", "--split", "test", "-k", "1"),
         ("plan", "--job", "latest", "--gpu", "h100"),
     ],
-    ids=lambda command: command[0],
+    ids=" ".join,
 )
 def test_every_command_reads_such_a_job(folder: Path, command: tuple[str, ...]) -> None:
     ran = run_here(*command)
-    assert ran.code == 0, ran.stdout + ran.stderr
+    # 2 and 4: what is looked at may be bad; the tiny model's rewards may be all alike.
+    assert ran.code in ((0, 2, 4) if command[0] in ("check", "baseline") else (0,)), ran.stdout + ran.stderr
+    assert ran.stdout
