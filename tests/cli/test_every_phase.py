@@ -1,5 +1,6 @@
 """A job with every phase that there is, as each command tells of it."""
 
+import re
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from agentrft.cli.progress import ConsoleProgress
+from agentrft.job.result_words import words_of_test
 from agentrft.store import JobStore
 from agentrft.store.layout import TEST, TRAIN, VALIDATION, WARM_ROLLOUTS, WARM_START
 from tests.cli.commands import Ran, run_here
@@ -61,6 +63,7 @@ def test_train_tells_of_each_phase(trained: tuple[Path, Ran, list[dict[str, Any]
     told = ("warm start 1/", "trying, for the warm start round 1", "validation at step 1", "step 2/2", "test at step 0")
     for begins in told:
         assert [line for line in ran.stdout.splitlines() if line.startswith(begins)], begins
+    assert re.search(r"test reward \d\.\d+ as the model began, \d\.\d+ of the result", ran.stdout)
 
 
 def test_so_does_the_live_display(trained: tuple[Path, Ran, list[dict[str, Any]]]) -> None:
@@ -75,6 +78,26 @@ def test_so_does_the_live_display(trained: tuple[Path, Ran, list[dict[str, Any]]
             progress.committed(row["phase"], row["step"], row)
             progress.message("info", row["phase"])
     assert "test at step 0" in text.getvalue()
+
+
+def test_the_job_says_what_the_test_samples_say(folder: Path) -> None:
+    told = r"Test: reward (\d\.\d+) as the model began, (\d\.\d+) at step 2, on 4 samples"
+    with JobStore(folder / "runs") as store:
+        job_id = store.find_job("latest").job_id
+        metrics = store.metrics(job_id)
+        before, after = (row["reward_mean"] for row in metrics if row["phase"] == TEST)
+        (text,) = (event.message for event in store.events(job_id) if event.message.startswith("Test:"))
+        said = re.match(told, text)
+        assert said and [float(one) for one in said.groups()] == pytest.approx([before, after], abs=5e-4)
+        assert "95 % interval" in text
+        for path in store.job_folder(job_id).glob("rollouts/test-*"):
+            path.rename(path.with_suffix(".away"))
+        try:
+            without = words_of_test(store, job_id)
+        finally:
+            for path in store.job_folder(job_id).glob("rollouts/test-*.away"):
+                path.rename(path.with_suffix(".parquet"))
+    assert without and re.fullmatch(told, without)
 
 
 @pytest.mark.parametrize(

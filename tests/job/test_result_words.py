@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agentrft.job.run import _best
+from agentrft.job.result_words import result_words
 from agentrft.store import JobStore
 
 
@@ -27,4 +27,4 @@ def test_the_result_is_called_what_it_is(
         store.set_total_steps(job_id, 3)
         if best_step is not None:
             store.set_best_step(job_id, best_step)
-        assert f"The result is {said}" in _best(store.get_job(job_id))
+        assert f"The result is {said}" in result_words(store.get_job(job_id))

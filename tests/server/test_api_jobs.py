@@ -1,6 +1,7 @@
 """Jobs: what is refused, what is one job, lists in pages, events, stops, checkpoints' permissions and evals."""
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,35 @@ def test_a_grader_that_cannot_be_made_fails_the_job_before_it_waits(client: Open
     job = create(client, files, method={"type": "reinforcement", "reinforcement": {"grader": grader}})
     job = wait_for(client, job.id, "failed")
     assert "syntax" in job.error.message.lower()
+
+
+def test_a_warm_start_on_own_successes_and_a_test_file(
+    client: OpenAI, files: dict[str, str], tools: ChaosServer
+) -> None:
+    warm_start = {
+        "training_file": files["demonstrations"],
+        "from": "rollouts",
+        "rounds": 1,
+        "samples": 2,
+        "rollouts_per_sample": 2,
+        "examples_file": files["demonstrations"],
+    }
+    job = client.fine_tuning.jobs.create(
+        model=MODEL,
+        training_file=files["train"],
+        method=method(tools.url, hyperparameters={"max_steps": 1}),
+        extra_body={  # type: ignore[arg-type]
+            "dtype": "float32",
+            "warm_start": warm_start,
+            "test_file": files["validation"],
+            "baseline": {"enabled": False},
+        },
+    )
+    job = wait_for(client, job.id, "succeeded")
+    told = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
+    assert any(
+        re.match(r"Test: reward \d.\d+ as the model began, \d.\d+ at step 1, on 4 samples", text) for text in told
+    )
 
 
 def test_unknown_fields_of_the_method_are_shown_again_and_warned_of(client: OpenAI, files: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from agentrft.cli.targets import OutputDirOption, check_inputs, folder_option, o
 from agentrft.errors import AgentRFTError, UserError
 from agentrft.spec import AnyJobSpec, JobSpec
 from agentrft.store import JobStore
-from agentrft.store.layout import TRAIN, VALIDATION, checkpoints_folder
+from agentrft.store.layout import TEST, TRAIN, VALIDATION, checkpoints_folder
 
 
 def train(
@@ -113,6 +113,7 @@ def _result(store: JobStore, job_id: str) -> dict[str, Any]:
     metrics = store.metrics(job_id)
     validations = [row for row in metrics if row["phase"] == "validation"]
     validated = [row["reward_mean"] for row in validations]
+    tested = [row["reward_mean"] for row in metrics if row["phase"] == TEST]
     trained = [row["reward_mean"] for row in metrics if row["phase"] == "train"]
     return {
         "job": job_id,
@@ -122,6 +123,8 @@ def _result(store: JobStore, job_id: str) -> dict[str, Any]:
         "validation_reward_first": validated[0] if validated else None,
         "validation_reward_best": best_validation(validations)["reward_mean"] if validations else None,
         "validation_reward_last": validated[-1] if validated else None,
+        "test_reward_first": tested[0] if tested else None,
+        "test_reward_result": tested[-1] if tested else None,
         "train_reward_first": trained[0] if trained else None,
         "train_reward_last": trained[-1] if trained else None,
         "output_dir": str(store.output_dir),
@@ -169,6 +172,9 @@ def _show(result: dict[str, Any], output: Output) -> None:
             f"{result['validation_reward_last']:.3f} at last, "
             f"best {result['validation_reward_best']:.3f} at step {result['best_step']}"
         )
+    if result["test_reward_first"] is not None:
+        first, last = result["test_reward_first"], result["test_reward_result"]
+        lines.append(f"test reward {first:.3f} as the model began, {last:.3f} of the result")
     lines += [
         "Next:",
         f"  agentrft compare {job}@0 {job}{where}",

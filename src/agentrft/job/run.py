@@ -11,6 +11,7 @@ from agentrft.job.metrics_out import MetricsOut
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.progress import Progress
 from agentrft.job.references import starting_point
+from agentrft.job.result_words import result_words, words_of_test
 from agentrft.job.runtime import Runtime
 from agentrft.job.secrets import restored_spec, stored_spec
 from agentrft.job.spans import traced
@@ -164,7 +165,8 @@ async def _run(
     if warm_start_only:
         store.set_status(job_id, "interrupted")
     else:
-        store.set_status(job_id, "succeeded", events=[("info", _best(store.get_job(job_id))), ("info", COMPLETED)])
+        told = [result_words(store.get_job(job_id)), words_of_test(store, job_id), COMPLETED]
+        store.set_status(job_id, "succeeded", events=[("info", text) for text in told if text is not None])
 
 
 def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
@@ -179,23 +181,6 @@ def _with_recorded_limits(spec: JobSpec, job: JobRow) -> JobSpec:
         name: value for name in names if (value := recorded.get(name, BEFORE.get(name))) is not None
     }
     return spec.model_copy(update={"hyperparameters": spec.hyperparameters.model_copy(update=known)})
-
-
-def _best(job: JobRow) -> str:
-    """Which step is the job's result, and by what."""
-    if not job.has_rollouts:
-        return f"The result is step {job.total_steps}, the last one"
-    if job.best_step is None:
-        return f"The result is step {job.total_steps}, the last one: there are no validation rows to choose by"
-    if job.best_step == 0:
-        what = "the model as it was" if job.setting("warm_start") is None else "the model as the warm start left it"
-        return f"The result is step 0, {what}: on the validation samples the last step is worse by more than chance"
-    if job.best_step == job.total_steps:
-        return f"The result is step {job.best_step}, the last one: no validated step before it is better beyond chance"
-    return (
-        f"The result is step {job.best_step} of {job.total_steps}: on the validation samples it is better than the "
-        "last one by more than chance"
-    )
 
 
 async def _tune(spec: TuningSpec, store: JobStore, job_id: str, progress: Progress, stop: Stop) -> None:
