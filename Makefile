@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-combinations test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -73,6 +73,9 @@ test-models: setup ## every family of models: 1,000 random conversations each, a
 
 test-cluster: setup ## a learner of two ranks: updates, checkpoints and jobs equal to those of one; ranks that are killed, fail and hang
 	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -m "slow or not slow" tests/cluster tests/learner/ranks
+
+test-combinations: setup ## two hundred jobs with options drawn at random, each interrupted once and resumed
+	AGENTRFT_COMBINATIONS=200 OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q tests/job/test_combinations.py
 
 test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job
 	$(PYTHON_BIN) -m pytest -q -m slow
