@@ -1,5 +1,6 @@
 """Jobs whose rollouts run in actors of Ray: each is graded once, limits hold over all, a lost worker costs attempts."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,10 +17,12 @@ import psutil
 import pytest
 
 from agentrft.cluster.rollouts import processes
-from agentrft.errors import JobFailedError, UserError
+from agentrft.errors import Interrupted, JobFailedError, UserError
+from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
 from agentrft.job.runtime import Runtime
 from agentrft.spec import load_job
 from tests.cluster.ray_jobs import events, records_of, run, sender, wait_for, worker_processes
+from tests.job.ended import ended
 from tests.job.tiny_job import PHASES, serving, tool_calls, write_job
 from tests.traffic.chaos_server import ChaosServer, hang, ok
 
@@ -61,7 +64,8 @@ def test_two_workers_grade_every_rollout_once_and_share_an_endpoints_slots(tiny_
 
     handler = signal.getsignal(signal.SIGTERM)
     with serving(ChaosServer(default=ok(delay_s=0.2))) as server, meanwhile(note_senders):
-        job = run(write_job(tmp_path, tiny_model, server.url, cluster=TWO, tool={"max_concurrency": 2}))
+        job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, tool={"max_concurrency": 2})
+        job = run(job_file)
     assert server.max_in_flight == 2
     assert len({senders[one.peer_port] for one in server.received if one.peer_port in senders}) == 2
     assert [(line["phase"], line["step"]) for line in job.lines] == PHASES
@@ -71,6 +75,7 @@ def test_two_workers_grade_every_rollout_once_and_share_an_endpoints_slots(tiny_
     assert {call["headers"]["x-trace-id"] for call in tool_calls(server)} <= {record["trace_id"] for record in records}
     assert max(Counter(call["headers"]["idempotency-key"] for call in tool_calls(server)).values()) == 1
     assert not worker_processes(os.getpid())
+    assert not any("rollout worker" in text for text in events(job_file))
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
@@ -124,6 +129,70 @@ def test_calls_that_may_not_repeat_are_not_repeated_for_a_lost_worker_and_no_wor
         keys = [one.headers["Idempotency-Key"] for one in server.received]
         assert len(keys) == len(set(keys))
     assert any("it is not started again, and 0 rollout worker(s) are left" in text for text in events(job_file))
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_worker_that_only_hangs_is_lost_too(tiny_model: Path, tmp_path: Path) -> None:
+    stopped: list[psutil.Process] = []
+
+    def stop_the_one_that_waits() -> None:
+        wait_for(lambda: bool(server.received), "a call")
+        stopped.append(sender(server.received[0].peer_port, os.getpid()))
+        stopped[0].send_signal(signal.SIGSTOP)
+
+    with serving(ChaosServer(script=[hang()])) as server, meanwhile(stop_the_one_that_waits):
+        job_file = write_job(tmp_path, tiny_model, server.url, cluster={**TWO, "worker_timeout_s": 30})
+        job = run(job_file)
+    first = server.received[0].headers["X-Trace-Id"]
+    (record,) = [record for record in records_of(job) if record["trace_id"] == first]
+    assert record["given_up"] == ["worker:lost"] and record["outcome"] != "infra_failed"
+    assert any("did not answer within" in text and "cluster.worker_timeout_s" in text for text in events(job_file))
+    assert not is_there(stopped[0])
+
+
+@needs_ray
+def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resumed(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    with serving(ChaosServer(script=[hang()])) as server:
+        hooks = {"on_rollout_end": {"url": server.url}}
+        job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, **hooks)
+        spec = load_job(job_file)
+        store, job_id = create_job(spec, source=job_file)
+
+        async def until_stopped() -> None:
+            stop = Stop()
+            job = asyncio.create_task(run_job(spec, store, job_id, progress=NoProgress(), stop=stop))
+            while not server.received and not job.done():
+                await asyncio.sleep(0.05)
+            stop.request()
+            await asyncio.wait_for(job, 120)
+
+        with store:
+            with pytest.raises(Interrupted):
+                asyncio.run(until_stopped())
+            begun = {call["headers"]["x-trace-id"] for call in tool_calls(server) if call["type"] == "function_call"}
+            ends = Counter(call["trace_id"] for call in tool_calls(server) if call["type"] == "rollout_end")
+            assert begun and all(ends[trace_id] == 1 for trace_id in begun)
+            asyncio.run(run_job(resume_job(store, job_id), store, job_id, progress=NoProgress(), stop=Stop()))
+    records = records_of(ended(tmp_path / "runs"))
+    assert len(records) == len({record["trace_id"] for record in records}) == 4 + 3 * (2 * 4 + 4)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_rollouts_of_workers_may_run_ahead_of_the_steps(tiny_model: Path, tmp_path: Path) -> None:
+    with serving(ChaosServer(default=ok(delay_s=0.1))) as server:
+        ahead = {"max_off_policy_steps": 2, "max_steps": 4}
+        job = run(write_job(tmp_path, tiny_model, server.url, cluster=TWO, hyperparameters=ahead))
+    trained = [line for line in job.lines if line["phase"] == "train"]
+    assert [line["step"] for line in trained] == [1, 2, 3, 4]
+    assert all(line["groups_dropped"] == 0 for line in trained)
+    versions = [
+        version for record in records_of(job) for turn in record["turns"] for version in [turn["policy_version"]]
+    ]
+    assert max(versions) >= 1
 
 
 @needs_ray

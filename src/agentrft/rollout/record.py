@@ -103,8 +103,8 @@ class Rollout:
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
         faults: everything that broke on the way, requests that were repeated included, by `tool:KIND`, `grader:KIND`,
-            `holdout:KIND`, `engine:KIND` or `worker:lost`; of all attempts. `grader:missing_sample_key` is the agent's own: the
-            rollout lacks what the grader reads of it.
+            `holdout:KIND`, `engine:KIND` or `worker:lost`; of all attempts. `grader:missing_sample_key` is the agent's
+            own: the rollout lacks what the grader reads of it.
         given_up: failure kind of each attempt before this one.
         row_starts: the turns at which a row of token ids begins, always [0, ...]. Where what follows a turn cannot be
             appended exactly, a new row begins, and its first turn carries the whole prompt again (docs/architecture.md,

@@ -55,6 +55,7 @@ class RolloutWorkers:
         self._changed = asyncio.Event()
         self._starting = asyncio.Lock()
         self._is_open = False
+        self._is_closing = False
 
     async def start(self) -> None:
         """Start all workers; nothing where they were started.
@@ -112,6 +113,7 @@ class RolloutWorkers:
 
     async def close(self) -> None:
         """Break off what runs, end the workers, and the cluster where it was started."""
+        self._is_closing = True
         # They are served until they have ended: what they break off may still pass gates.
         await asyncio.gather(*(link.close(END_S) for link in self._live))
         for keeping in self._keeping:
@@ -149,6 +151,8 @@ class RolloutWorkers:
         """Serve a worker, and start it again as often as the job says."""
         for restart in range(1, self._cluster.max_restarts + 1):
             told = await self._until_lost(link, returns=True)
+            if self._is_closing:
+                return
             self._notify("warning", f"{told}; it is started again ({restart} of {self._cluster.max_restarts})")
             try:
                 link = await self._started(number)
@@ -160,7 +164,10 @@ class RolloutWorkers:
                 self._returning -= 1
                 self._changed.set()
         told = await self._until_lost(link, returns=False)
-        self._notify("warning", f"{told}; it is not started again, and {len(self._live)} rollout worker(s) are left")
+        if not self._is_closing:
+            self._notify(
+                "warning", f"{told}; it is not started again, and {len(self._live)} rollout worker(s) are left"
+            )
 
     async def _until_lost(self, link: WorkerLink, *, returns: bool) -> str:
         """Serve a worker. What to tell of its end; its rollouts are for others then."""
