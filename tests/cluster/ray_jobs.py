@@ -13,7 +13,7 @@ from agentrft.spec import load_job
 from agentrft.store import JobStore
 from tests.job.ended import Ended, ended
 
-DEADLINE_S = 120.0
+DEADLINE_S = 600.0
 
 
 def run(job_file: Path) -> Ended:

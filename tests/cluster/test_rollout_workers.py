@@ -167,7 +167,7 @@ def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resume
             while not server.received and not job.done():
                 await asyncio.sleep(0.05)
             stop.request()
-            await asyncio.wait_for(job, 120)
+            await asyncio.wait_for(job, 600)
 
         with store:
             with pytest.raises(Interrupted):
@@ -189,10 +189,7 @@ def test_rollouts_of_workers_may_run_ahead_of_the_steps(tiny_model: Path, tmp_pa
     trained = [line for line in job.lines if line["phase"] == "train"]
     assert [line["step"] for line in trained] == [1, 2, 3, 4]
     assert all(line["groups_dropped"] == 0 for line in trained)
-    versions = [
-        version for record in records_of(job) for turn in record["turns"] for version in [turn["policy_version"]]
-    ]
-    assert max(versions) >= 1
+    assert max(turn["policy_version"] for record in records_of(job) for turn in record["turns"]) >= 1
 
 
 @needs_ray

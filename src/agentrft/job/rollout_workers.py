@@ -1,6 +1,6 @@
 """The processes that run a job's rollouts, where it asks for some."""
 
-from agentrft.cluster.rollouts import RolloutSetup, RolloutWorkers
+from agentrft.cluster.rollouts import RayProcesses, RolloutSetup, RolloutWorkers
 from agentrft.models.catalog import ModelSource
 from agentrft.rollout import RolloutLimits
 from agentrft.spec import JobSpec
@@ -21,4 +21,6 @@ def make_rollout_workers(
     """
     if not spec.cluster.rollout_workers:
         return None
-    return RolloutWorkers(spec.cluster, RolloutSetup.here(spec, source, limits), gates, toolbox, notify)
+    cluster, setup = spec.cluster, RolloutSetup.here(spec, source, limits)
+    processes = RayProcesses(cluster.address, cluster.rollout_workers)
+    return RolloutWorkers(cluster, setup, gates, toolbox, notify, processes)

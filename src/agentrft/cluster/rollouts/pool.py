@@ -7,7 +7,7 @@ from collections import Counter
 
 from agentrft.cluster.rollouts.link import Running, WorkerLink
 from agentrft.cluster.rollouts.messages import NotStarted
-from agentrft.cluster.rollouts.processes import RayProcesses, WorkerLostError
+from agentrft.cluster.rollouts.processes import Processes, WorkerLostError
 from agentrft.cluster.rollouts.setup import RolloutSetup
 from agentrft.engine import Session
 from agentrft.errors import JobFailedError, UserError, describe
@@ -33,20 +33,24 @@ class RolloutWorkers:
         gates: of this process's endpoints, which all requests pass.
         toolbox: of this process: what an attempt had begun of it is ended here where its worker is lost.
         notify: told what happens to workers, and what they tell.
-
-    Raises:
-        UserError: Ray is not installed.
+        processes: where they run.
     """
 
     def __init__(
-        self, cluster: ClusterSpec, setup: RolloutSetup, gates: Gates, toolbox: Toolbox, notify: Notify
+        self,
+        cluster: ClusterSpec,
+        setup: RolloutSetup,
+        gates: Gates,
+        toolbox: Toolbox,
+        notify: Notify,
+        processes: Processes,
     ) -> None:
         self._cluster = cluster
         self._setup = setup
         self._gates = gates
         self._toolbox = toolbox
         self._notify = notify
-        self._processes = RayProcesses(cluster.address, cluster.rollout_workers)
+        self._processes = processes
         self._may_repeat_calls = all(tool.idempotent for tool in toolbox.tools.values())
         self._live: list[WorkerLink] = []
         self._keeping: list[asyncio.Task[None]] = []

@@ -54,6 +54,16 @@ class Actor(Protocol):
         ...
 
 
+class Processes(Protocol):
+    """Where workers run; the methods as those of `RayProcesses`."""
+
+    def open(self) -> None: ...
+
+    def new_actor(self) -> Actor: ...
+
+    def close(self) -> None: ...
+
+
 class RayProcesses:
     """Args:
         address: of a Ray cluster; "local" starts one on this machine, which ends with this process.
