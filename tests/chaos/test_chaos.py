@@ -133,7 +133,7 @@ class Setting:
         grader = EndpointGrader(grader_spec, notify=lambda level, text: self.heard.append(text))
         toolbox = toolbox_of(tool)
         engine = ScriptedEngine([self.write(CALL), self.write("red")] * 2)
-        runner = RolloutRunner(engine=engine, codec=self.write.codec, toolbox=toolbox, grader=grader, limits=LIMITS)
+        runner = RolloutRunner(codec=self.write.codec, toolbox=toolbox, grader=grader, limits=LIMITS)
 
         async def one(index: int) -> Rollout:
             task = RolloutTask(SAMPLE, step=1, index=index, temperature=1.0, top_p=1.0, seed=0, policy_version=3)

@@ -137,7 +137,6 @@ async def roll_out(
     toolbox.resources += [hooks] if hooks is not None else []
     calls = replace(limits.calls, max_calls_of=toolbox.max_calls)
     runner = RolloutRunner(
-        engine=engine,
         codec=codec or write.codec,
         toolbox=toolbox,
         grader=grader or WordGrader(),

@@ -61,7 +61,7 @@ async def roll_out(write: Write, url: str, listener: Listener, **tool: Any) -> l
     graded = EndpointGraderSpec.model_validate({"type": "endpoint", "url": f"{url}/grade"})
     grader = create_grader(graded, notify=listener)
     engine = ScriptedEngine([write(CALL), write("a fruit")])
-    runner = RolloutRunner(engine=engine, codec=write.codec, toolbox=toolbox, grader=grader, limits=LIMITS)
+    runner = RolloutRunner(codec=write.codec, toolbox=toolbox, grader=grader, limits=LIMITS)
 
     async def one(index: int) -> Rollout:
         task = RolloutTask(SAMPLE, step=1, index=index, temperature=1.0, top_p=1.0, seed=0, policy_version=3)

@@ -169,7 +169,6 @@ async def test_one_unrepeatable_call_among_several_broken_ones_forbids_a_second_
         ]
         tools = {spec.name: HttpTool(spec, backoff_s=0.01) for spec in specs}
         runner = RolloutRunner(
-            engine=engine,
             codec=write.codec,
             toolbox=toolbox_of(*tools.values()),
             grader=WordGrader(),

@@ -35,6 +35,19 @@ def of_all_weights() -> dict[str, Any]:
     return job
 
 
+def with_tool(**fields: Any) -> dict[str, Any]:
+    job = copy.deepcopy(JOB)
+    job["method"]["reinforcement"]["tools"] = [{"name": "search", "server_url": "http://tools:1", **fields}]
+    return job
+
+
+def with_mcp_server() -> dict[str, Any]:
+    job = copy.deepcopy(JOB)
+    server = {"type": "mcp", "server_label": "shop", "server_url": "http://tools:1"}
+    job["method"]["reinforcement"]["tools"] = [server]
+    return job
+
+
 def test_a_job_has_one_learner_unless_it_says_otherwise() -> None:
     spec = parse_any_job(JOB, folder=HERE)
     assert isinstance(spec, JobSpec)
@@ -42,6 +55,15 @@ def test_a_job_has_one_learner_unless_it_says_otherwise() -> None:
     more = parse_any_job({**JOB, "cluster": {"learner_workers": 4}}, folder=HERE)
     assert isinstance(more, JobSpec)
     assert more.cluster.learner_workers == 4
+    assert more.cluster.rollout_workers == 0
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "head.example:6379", "10.0.0.1:6379", "[fd00::1]:6379"])
+def test_rollout_workers_run_in_a_cluster_of_ray(address: str) -> None:
+    cluster = {"rollout_workers": 2, "address": address, "max_restarts": 0, "worker_timeout_s": 30}
+    spec = parse_any_job({**with_tool(replay="kept"), "cluster": cluster}, folder=HERE)
+    assert isinstance(spec, JobSpec)
+    assert spec.cluster.model_dump().items() >= cluster.items()
 
 
 @pytest.mark.parametrize(
@@ -54,6 +76,15 @@ def test_a_job_has_one_learner_unless_it_says_otherwise() -> None:
         (JOB, {"shard_base": True}, "shard_base"),
         (of_all_weights(), {"learner_workers": 2, "shard_base": True}, "shard_base"),
         (SUPERVISED, {"learner_workers": 2}, "cluster"),
+        (JOB, {"max_restarts": 1}, "max_restarts: has an effect with rollout_workers alone"),
+        (JOB, {"worker_timeout_s": 5}, "worker_timeout_s: has an effect with rollout_workers alone"),
+        (JOB, {"rollout_workers": 65}, "rollout_workers"),
+        (JOB, {"rollout_workers": 2, "address": "http://head:6379"}, "address"),
+        (JOB, {"rollout_workers": 2, "address": "head:6379\n"}, "address"),
+        ({**JOB, "deterministic": True}, {"rollout_workers": 2}, "deterministic"),
+        (with_tool(cache=True), {"rollout_workers": 2}, "tool 'search' has `cache`"),
+        (with_tool(record="kept"), {"rollout_workers": 2}, "tool 'search' has `record`"),
+        (with_mcp_server(), {"rollout_workers": 2}, "tool 'shop' is of type 'mcp'"),
     ],
 )
 def test_what_has_no_effect_is_refused_by_its_name(job: dict[str, Any], cluster: dict[str, Any], named: str) -> None:

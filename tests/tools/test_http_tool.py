@@ -260,7 +260,7 @@ async def test_429_waits_as_long_as_retry_after_says_and_lowers_the_slots(make_t
         result = await run(tool)
     assert result.attempts == 2
     assert result.latency_s >= 1.0
-    assert tool.endpoint.limiter.limit == 0.85 * 32  # one call at a time does not bring slots back
+    assert tool.endpoint.gate.limiter.limit == 0.85 * 32  # one call at a time does not bring slots back
     assert tool.counters == {"requests": 2, "rate_limit_waits": 1, "ok": 1}
 
 

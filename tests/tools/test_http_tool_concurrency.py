@@ -56,5 +56,5 @@ async def test_cancelling_a_call_frees_its_slot() -> None:
         call = tool.call(ToolCall("call_1", "search", "{}"), trace_id="trace_1", attempt=1, item={})
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(call, 0.1)
-        assert tool.endpoint.limiter.in_flight == 0
+        assert tool.endpoint.gate.limiter.in_flight == 0
         await tool.close()

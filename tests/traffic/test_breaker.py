@@ -240,7 +240,7 @@ async def test_who_waits_and_is_cancelled_leaves_its_turn_to_the_next() -> None:
         port = int(server.url.rpartition(":")[2].partition("/")[0])
     tool = tool_at(server.url, Listener())
     calls = [asyncio.create_task(call_one(tool, n)) for n in range(10)]
-    while not tool.endpoint.breaker.is_open:
+    while not tool.endpoint.gate.breaker.is_open:
         await asyncio.sleep(0.01)
     for call in calls[:9]:
         call.cancel()

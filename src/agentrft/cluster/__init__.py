@@ -1,7 +1,7 @@
-"""A learner of several ranks: this process is the first of them, and starts the others on the same machine.
+"""A job's work in several processes: a learner of several ranks here, and rollouts in `rollouts/`.
 
-The first rank has what a job needs beside the learner, such as the engine and the checkpoints; the others compute their
-part of every update, and end with it.
+Of the ranks this process is the first, and starts the others on the same machine. It has what a job needs beside the
+learner, such as the engine and the checkpoints; the others compute their part of every update, and end with it.
 """
 
 from agentrft.cluster.learner import RankedLearner

@@ -16,12 +16,13 @@ from agentrft.job.backend import Backend, make_backend, make_ranks
 from agentrft.job.limit_facts import limit_facts
 from agentrft.job.model_runtime import ModelRuntime
 from agentrft.job.notices import Notices
+from agentrft.job.rollout_workers import make_rollout_workers
 from agentrft.job.schedule import shuffled
 from agentrft.job.token_limits import token_limits
 from agentrft.learner import Clip, Learner, UpdateOptions
 from agentrft.models.architecture import inspect_architecture
 from agentrft.models.load import load_config
-from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner
+from agentrft.rollout import CallRules, FailedReward, RolloutLimits, RolloutRunner, RunsRollouts
 from agentrft.spec import JobSpec, NamedToolChoice, ResolvedHyperparameters
 from agentrft.tools import (
     Toolbox,
@@ -32,6 +33,7 @@ from agentrft.tools import (
     oversized_rows,
     unenforced_parts,
 )
+from agentrft.traffic import Gates, having_gates
 
 MakeGrader = Callable[[Notices], Grader]
 MAX_PROMPTS_SHOWN = 5
@@ -53,6 +55,8 @@ class Runtime(ModelRuntime):
         backend: policy, engine and how the one's weights reach the other, as `engine.type` says.
         policy, engine: the trained weights, and what generates from them.
         failed_reward: what rollouts get in which the agent failed.
+        workers: processes that run the rollouts; None where this one does.
+        runner: what runs them.
 
     Raises:
         UserError: data, grader or model cannot be used, or a prompt leaves no room in the context.
@@ -76,22 +80,9 @@ class Runtime(ModelRuntime):
         files = spec.warm_start.files if spec.warm_start else {}
         loaded = {name: load_demonstrations(path, judge) for name, path in files.items()}
         self.demonstrations, self.examples = (loaded.get(name, []) for name in ("training_file", "examples_file"))
-        if grader is None:
-            check_templates(spec.grader, [*self.train, *self.validation])
-            self.grader = create_grader(spec.grader, notify=self.notices)
-        else:
-            self.grader = grader(self.notices)
-        for holdout in spec.holdout_graders.values():
-            check_templates(holdout, [*self.train, *self.validation])
-        self.holdouts = {
-            name: create_grader(holdout, notify=self.notices) for name, holdout in spec.holdout_graders.items()
-        }
-        self.toolbox = create_toolbox(
-            spec.tools,
-            on_rollout_start=spec.on_rollout_start,
-            on_rollout_end=spec.on_rollout_end,
-            notify=self.notices,
-        )
+        gates = Gates()
+        with having_gates(gates):
+            self._make_endpoints(spec, grader)
         self.call_rules = _call_rules(spec, self.toolbox)
         if not declared.is_whole:
             _check_tools_and_calls(self)
@@ -128,23 +119,39 @@ class Runtime(ModelRuntime):
         self.backend = self.at_once(self._made_backend)
         self.engine, self.policy = self.backend.engine, self.backend.policy
         self.failed_reward = FailedReward.of(spec)
-        self.runner = RolloutRunner(
-            engine=self.engine,
-            codec=self.codec,
-            toolbox=self.toolbox,
-            grader=self.grader,
-            holdouts=self.holdouts,
-            limits=RolloutLimits(
-                max_episode_steps=self.hyperparameters.max_episode_steps,
-                max_tokens_per_turn=self.hyperparameters.max_tokens_per_turn,
-                max_context_tokens=self.hyperparameters.max_context_tokens,
-                turn_timeout_s=spec.engine.turn_timeout_s,
-                calls=self.call_rules,
-                model_failed_reward=self.failed_reward.until_settled,
-                grade_unfinished=spec.grade_unfinished,
-                answer_schema=None if spec.response_format is None else spec.response_format.answer_schema,
-                calls_end=calls_end,
-            ),
+        limits = RolloutLimits(
+            max_episode_steps=self.hyperparameters.max_episode_steps,
+            max_tokens_per_turn=self.hyperparameters.max_tokens_per_turn,
+            max_context_tokens=self.hyperparameters.max_context_tokens,
+            turn_timeout_s=spec.engine.turn_timeout_s,
+            calls=self.call_rules,
+            model_failed_reward=self.failed_reward.until_settled,
+            grade_unfinished=spec.grade_unfinished,
+            answer_schema=None if spec.response_format is None else spec.response_format.answer_schema,
+            calls_end=calls_end,
+        )
+        self.workers = make_rollout_workers(spec, self.source, limits, gates, self.toolbox, self.notices)
+        self.runner: RunsRollouts = self.workers or RolloutRunner(
+            codec=self.codec, toolbox=self.toolbox, grader=self.grader, holdouts=self.holdouts, limits=limits
+        )
+
+    def _make_endpoints(self, spec: JobSpec, grader: MakeGrader | None) -> None:
+        """Graders and tools."""
+        if grader is None:
+            check_templates(spec.grader, [*self.train, *self.validation])
+            self.grader = create_grader(spec.grader, notify=self.notices)
+        else:
+            self.grader = grader(self.notices)
+        for holdout in spec.holdout_graders.values():
+            check_templates(holdout, [*self.train, *self.validation])
+        self.holdouts = {
+            name: create_grader(holdout, notify=self.notices) for name, holdout in spec.holdout_graders.items()
+        }
+        self.toolbox = create_toolbox(
+            spec.tools,
+            on_rollout_start=spec.on_rollout_start,
+            on_rollout_end=spec.on_rollout_end,
+            notify=self.notices,
         )
 
     def new_learner(self, *, learning_rate: float, warm_up_steps: int, decay_steps: int) -> Learner:
@@ -180,16 +187,19 @@ class Runtime(ModelRuntime):
 
     async def probe(self) -> None:
         """Look whether tools, hooks, graders and the engine's server are there, and call the tools that may be called
-        for it.
+        for it; then start the workers that rollouts have.
 
         Raises:
             EndpointError: one of them cannot be used.
+            UserError, JobFailedError: a worker did not start.
         """
         await asyncio.gather(
             self.prove_engine(),
             self.toolbox.probe(next(iter(self.train), None)),
             *(grader.probe() for grader in (self.grader, *self.holdouts.values())),
         )
+        if self.workers is not None:
+            await self.workers.start()
 
     async def prove_engine(self) -> None:
         """See that an engine outside this process is there, and fits the job.
@@ -231,6 +241,8 @@ class Runtime(ModelRuntime):
         )
 
     async def close(self) -> None:
+        if self.workers is not None:
+            await self.workers.close()
         await self.engine.close()
         self.backend.close()
         await self.toolbox.close()

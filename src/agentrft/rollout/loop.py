@@ -11,12 +11,12 @@ import hashlib
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from agentrft.chat import AssistantTurn, ChatCodec
-from agentrft.engine import Engine, EngineFailure, Generation, Sampling, Session
+from agentrft.engine import EngineFailure, Generation, Sampling, Session
 from agentrft.graders import Grade, Grader, GraderFailure, GraderSample, GraderUse, added_uses
 from agentrft.rollout.calls import Refusal, cut, judge_calls
 from agentrft.rollout.record import Fork, Rollout, ToolCallRecord, Turn, grader_sample
@@ -77,40 +77,62 @@ class _Episode:
         self.faults.update({f"{part}:{kind}": number for kind, number in faults.items()})
 
 
+@dataclass(frozen=True)
+class EarlierAttempts:
+    """Of a rollout that whoever ran it cannot go on with.
+
+    Attributes:
+        given_up, faults: of its record.
+        started_at: when the first one began, in seconds since the epoch.
+    """
+
+    trace_id: str
+    given_up: Sequence[str]
+    faults: Mapping[str, int]
+    started_at: float
+
+
+class RunsRollouts(Protocol):
+    """`RolloutRunner`, in this process or in others."""
+
+    async def run(self, task: RolloutTask, session: Session) -> Rollout: ...
+
+
 class RolloutRunner:
-    """Runs rollouts against one engine, one set of tools and one grader; safe to call concurrently."""
+    """Runs rollouts against one set of tools and one grader; safe to call concurrently."""
 
     def __init__(
         self,
         *,
-        engine: Engine,
         codec: ChatCodec,
         toolbox: Toolbox,
         grader: Grader,
         limits: RolloutLimits,
         holdouts: Mapping[str, Grader] | None = None,
     ) -> None:
-        self._engine = engine
         self._codec = codec
         self._toolbox = toolbox
         self._grader = grader
         self._holdouts = dict(holdouts or {})
         self._limits = limits
 
-    async def run(self, task: RolloutTask, session: Session) -> Rollout:
+    async def run(self, task: RolloutTask, session: Session, *, earlier: EarlierAttempts | None = None) -> Rollout:
         """Run one rollout in an open session; broken infrastructure is tried once more from the start.
 
         Never raises for what a rollout may meet: the record's `outcome` says how it ended.
+
+        Args:
+            earlier: the attempts that it goes on from; fewer than `ATTEMPTS`.
         """
-        trace_id = f"trace_{uuid.uuid4().hex}"
-        with rollout_span(trace_id, task.sample.sample_id, task.step, task.index) as seen:
-            rollout = await self._attempts(task, session, trace_id)
+        begun = earlier or EarlierAttempts(f"trace_{uuid.uuid4().hex}", (), {}, time.time())
+        with rollout_span(begun.trace_id, task.sample.sample_id, task.step, task.index) as seen:
+            rollout = await self._attempts(task, session, begun)
             note_rollout(seen, rollout)
         return rollout
 
-    async def _attempts(self, task: RolloutTask, session: Session, trace_id: str) -> Rollout:
-        started_at = time.time()
-        attempt, requests, faults, given_up = 1, 0, Counter[str](), []
+    async def _attempts(self, task: RolloutTask, session: Session, begun: EarlierAttempts) -> Rollout:
+        trace_id, started_at, given_up = begun.trace_id, begun.started_at, list(begun.given_up)
+        attempt, requests, faults = 1 + len(given_up), 0, Counter(begun.faults)
         graders: dict[str, GraderUse] = {}
         while True:
             rollout, repeatable = await self._attempt(task, session, trace_id, attempt)

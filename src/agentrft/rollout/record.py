@@ -94,7 +94,8 @@ class Rollout:
         messages: the conversation in Chat Completions' shape, prompt and tool results included.
         output_text: the final answer, without thoughts; empty where there is none.
         failure_kind: for `model_failed`: "max_turns", "max_tokens", "context", "no_answer", "no_tool_call",
-            "response_format"; for `infra_failed`: `tool:KIND`, `grader:KIND` or `engine:KIND`.
+            "response_format"; for `infra_failed`: `tool:KIND`, `grader:KIND` or `engine:KIND`, or
+            `worker:lost` where the process that ran it ended.
         failure_message: of what infrastructure broke.
         grade: None where there was nothing to grade; a `model_failed` rollout has one with `grade_unfinished`.
         reward: None exactly for `infra_failed`. Of `model_failed` it is settled when its step is (`FailedReward`).
@@ -102,8 +103,8 @@ class Rollout:
         latency_s: seconds from the first request to the final answer.
         tool_requests: HTTP requests made for it, with retries and with attempts that were given up.
         faults: everything that broke on the way, requests that were repeated included, by `tool:KIND`, `grader:KIND`,
-            `holdout:KIND` or `engine:KIND`; of all attempts. `grader:missing_sample_key` is the agent's own: the
-            rollout lacks what the grader reads of it.
+            `holdout:KIND`, `engine:KIND` or `worker:lost`; of all attempts. `grader:missing_sample_key` is the agent's
+            own: the rollout lacks what the grader reads of it.
         given_up: failure kind of each attempt before this one.
         row_starts: the turns at which a row of token ids begins, always [0, ...]. Where what follows a turn cannot be
             appended exactly, a new row begins, and its first turn carries the whole prompt again (docs/architecture.md,

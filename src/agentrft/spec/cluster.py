@@ -6,6 +6,10 @@ from pydantic import Field, model_validator
 
 from agentrft.spec.base import SpecModel
 
+# Ray's own words for a cluster, and HOST:PORT of its head.
+ADDRESS = r"^(local|auto|[A-Za-z0-9.\-]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5})$"
+OF_ROLLOUT_WORKERS = ("address", "worker_timeout_s", "max_restarts")
+
 
 class ClusterSpec(SpecModel):
     """Over how many processes the work is spread.
@@ -18,14 +22,33 @@ class ClusterSpec(SpecModel):
             a minibatch takes.
         shard_base: whether of the frozen weights under adapters, too, each rank has a part: for a model that no GPU
             holds alone. It takes longer than a model on every rank.
+        rollout_workers: processes that run the rollouts: conversations, tool calls and grading, as actors of Ray, while
+            turns are sampled as ever. Limits of endpoints hold over all of them together. 0: the job's own process.
+        address: of the Ray cluster that they run in: "auto" for the one that this machine is part of, or host and port
+            of its head; "local" starts one on this machine, which ends with the job.
+        worker_timeout_s: for how many seconds a rollout worker may leave the job's process without an answer before it
+            is taken for lost.
+        max_restarts: how often each rollout worker that is lost is started again.
     """
 
     learner_workers: Annotated[int, Field(ge=1, le=64)] = 1
     rank_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 1800.0
     shard_base: bool = False
+    rollout_workers: Annotated[int, Field(ge=0, le=64)] = 0
+    address: Annotated[str, Field(max_length=255, pattern=ADDRESS)] = "local"
+    worker_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 120.0
+    max_restarts: Annotated[int, Field(ge=0, le=1000)] = 3
 
     @model_validator(mode="after")
     def _shards_go_to_several_ranks(self) -> Self:
         if self.shard_base and self.learner_workers == 1:
             raise ValueError("shard_base: has an effect with several learner_workers alone")
+        return self
+
+    @model_validator(mode="after")
+    def _rollouts_have_workers(self) -> Self:
+        fields = type(self).model_fields
+        without = [name for name in OF_ROLLOUT_WORKERS if getattr(self, name) != fields[name].default]
+        if without and not self.rollout_workers:
+            raise ValueError(f"{', '.join(without)}: has an effect with rollout_workers alone")
         return self

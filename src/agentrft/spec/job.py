@@ -194,6 +194,24 @@ class JobSpec(BaseJobSpec):
         return self
 
     @model_validator(mode="after")
+    def _rollout_workers_can_run_it(self) -> "JobSpec":
+        if not self.cluster.rollout_workers:
+            return self
+        where = "cluster.rollout_workers"
+        if self.deterministic:
+            raise ValueError(
+                f"{where}: which rollout goes on first depends on several processes, so that `deterministic` is refused"
+            )
+        for tool in self.tools:
+            name = tool.server_label if tool.type == "mcp" else tool.name
+            if tool.type != "http":
+                raise ValueError(f"{where}: tool '{name}' is of type '{tool.type}', which one process runs alone")
+            for field in ("cache", "record"):
+                if getattr(tool, field):
+                    raise ValueError(f"{where}: tool '{name}' has `{field}`, which one process keeps alone")
+        return self
+
+    @model_validator(mode="after")
     def _tool_names_are_unique(self) -> "JobSpec":
         names = [tool.name if tool.type == "http" else tool.tool_name for tool in self.tools if tool.type != "mcp"]
         repeated = sorted({name for name in names if names.count(name) > 1})

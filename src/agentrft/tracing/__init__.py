@@ -4,6 +4,16 @@ Whoever does something says so by `span`. Without a tracer that costs a look at 
 """
 
 from agentrft.tracing.opening import Tracing, open_tracing
-from agentrft.tracing.spans import Attributes, Span, outgoing_headers, span, tracing, with_attributes
+from agentrft.tracing.spans import Attributes, Span, outgoing_headers, span, span_attributes, tracing, with_attributes
 
-__all__ = ["Attributes", "Span", "Tracing", "open_tracing", "outgoing_headers", "span", "tracing", "with_attributes"]
+__all__ = [
+    "Attributes",
+    "Span",
+    "Tracing",
+    "open_tracing",
+    "outgoing_headers",
+    "span",
+    "span_attributes",
+    "tracing",
+    "with_attributes",
+]

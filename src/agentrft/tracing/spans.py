@@ -85,6 +85,12 @@ def outgoing_headers() -> dict[str, str]:
     return {} if scope is None else scope.tracer.headers()
 
 
+def span_attributes() -> Attributes | None:
+    """What all spans have that would be made now; None where none are."""
+    scope = _scope.get()
+    return None if scope is None else scope.attributes
+
+
 @contextmanager
 def tracing(tracer: Tracer, attributes: Attributes) -> Iterator[None]:
     """Inside, spans are made by a tracer, all with these attributes."""

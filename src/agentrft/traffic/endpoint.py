@@ -1,8 +1,8 @@
 """One HTTP endpoint of the user's, and everything that stands between a burst of calls and it.
 
-A call is a loop of attempts. Each waits until the endpoint is up (`Breaker`), for a slot (`AdaptiveLimiter`) and for
-its turn (`RateLimit`), sends one request, and reads the answer as something of worth or as a fault; a fault is repeated
-as long as the call's `RetryBudget` allows, and then returned.
+A call is a loop of attempts. Each passes the endpoint's gate: it waits until the endpoint is up (`Breaker`), for a slot
+(`AdaptiveLimiter`) and for its turn (`RateLimit`). It sends one request, and reads the answer as something of worth or
+as a fault; a fault is repeated as long as the call's `RetryBudget` allows, and then returned.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from yarl import URL
 from agentrft.errors import EndpointError
 from agentrft.traffic.addresses import refuses_link_local, resolver
 from agentrft.traffic.bearing import Traffic
-from agentrft.traffic.breaker import Breaker, Notify, OutageError, notify_nobody
+from agentrft.traffic.breaker import Notify, OutageError, notify_nobody
 from agentrft.traffic.connect import connect
+from agentrft.traffic.gate import Admission, Seen, new_gate
 from agentrft.traffic.http import (
     CREDENTIAL_STATUSES,
     Answer,
@@ -31,10 +32,8 @@ from agentrft.traffic.http import (
     trial_complaint,
     with_content_type,
 )
-from agentrft.traffic.limiter import AdaptiveLimiter
-from agentrft.traffic.rate import RateLimit
 from agentrft.traffic.redaction import Redactor, public_url
-from agentrft.traffic.retry import CREDENTIAL_REFUSED, MAX_BACKOFF_S, RATE_LIMIT_DEADLINE_S, Fault, RetryBudget
+from agentrft.traffic.retry import MAX_BACKOFF_S, RATE_LIMIT_DEADLINE_S, Fault, RetryBudget
 from agentrft.traffic.waiting import Caller
 
 logger = logging.getLogger(__name__)
@@ -43,8 +42,6 @@ T = TypeVar("T")
 QUEUE_DEADLINE_S = 900.0
 CONNECT_TIMEOUT_S = 15.0
 BACKOFF_S = 0.5
-# Faults of the endpoint or its credential, rather than that it disliked a request.
-FAILURES = frozenset({"connection", "timeout", "server_error", CREDENTIAL_REFUSED})
 DOWN_AGAIN = Fault("outage", "", transient=True, may_have_arrived=False)
 
 
@@ -98,21 +95,17 @@ class Endpoint:
         self.label = label
         self.traffic = traffic
         self.counters: Counter[str] = Counter()
-        self.limiter = AdaptiveLimiter(traffic.max_concurrency)
         where = f"{label} at {URL(url).host_port_subcomponent}"
-        self.breaker = Breaker(where, notify, forbids_things=forbids_things)
+        self.gate = new_gate(label, where, traffic, notify, forbids_things=forbids_things)
         check_headers(label, headers, url)
         self.redactor = Redactor(headers, url)
         self.public_url = public_url(url)
         self._headers = with_content_type(headers)
         self._target = URL(url)
-        self._rate = RateLimit(traffic.rate_limit)
         # Time in which requests are out or the call waits to repeat them; waiting for the endpoint is bounded apart.
         self.deadline_s = (
             (traffic.retries + 1) * traffic.timeout_s + traffic.retries * MAX_BACKOFF_S + RATE_LIMIT_DEADLINE_S
         )
-        # Until a call was answered a refusal is a mistake of the user's, which no waiting mends.
-        self._took_credential = False
         self._notify = notify
         self._timeout = aiohttp.ClientTimeout(total=traffic.timeout_s)
         self._refuses_link_local = refuses_link_local()
@@ -146,12 +139,12 @@ class Endpoint:
             fault = await self._attempt(sent, body, all_headers, read, clock)
             if fault is None:
                 return sent
-            wait_s = budget.wait_s(fault, endpoint_is_down=self.breaker.is_open)
+            wait_s = budget.wait_s(fault, endpoint_is_down=self.gate.is_down)
             if wait_s is None:
                 sent.verdict = replace(fault, message=shorten(fault.message))
                 return sent
             waits = "rate_limit_waits" if fault.kind == "rate_limited" else "retries"
-            self.counters["outage_waits" if self.breaker.is_open else waits] += 1
+            self.counters["outage_waits" if self.gate.is_down else waits] += 1
             logger.info("%s: %s: %s, again in %.2f s", trace_id, self.label, fault.kind, wait_s)
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
@@ -195,7 +188,7 @@ class Endpoint:
                 fault = verdict if isinstance(verdict, Fault) else None
                 if fault is None and is_sure and answer.status >= 400:
                     fault = Fault("client_error", f"HTTP {answer.status}")
-            self._took_credential = answer.status not in CREDENTIAL_STATUSES and answer.status < 500
+            self.gate.took_credential(answer.status not in CREDENTIAL_STATUSES and answer.status < 500)
         if fault is not None:
             said = shorten(self.redactor.message(fault.message))
             self._notify("warning", f"{self.label}: a first call was not answered as calls of rollouts must be: {said}")
@@ -234,7 +227,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections. A later call opens new ones."""
-        await self.breaker.close()
+        await self.gate.close()
         session, self._session, self._session_loop = self._session, None, None
         if session is not None:
             await session.close()
@@ -252,52 +245,23 @@ class Endpoint:
         A fault before anything is sent did not arrive, and no attempt before it did where that mattered: what may have
         arrived is sent again for idempotent calls only.
         """
-        is_trial = False
-        if self.breaker.is_open:
-            try:
-                is_trial = await self.breaker.admit(clock.caller, self.traffic.outage_deadline_s)
-            except OutageError as outage:
-                last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
-                return Fault(outage.kind, f"{outage}: {last}", may_have_arrived=False)
         try:
-            return await self._queued_attempt(sent, body, headers, read, clock, is_trial=is_trial)
-        finally:
-            if is_trial:
-                self.breaker.end_trial(clock.caller)
-
-    async def _queued_attempt(
-        self,
-        sent: Sent[T],
-        body: bytes,
-        headers: Mapping[str, str],
-        read: Callable[[Answer], T | Fault],
-        clock: "_CallClock",
-        *,
-        is_trial: bool,
-    ) -> Fault | None:
-        """As `_attempt`, for a call that the breaker let through."""
-        admitted = time.monotonic()
-        queue_left_s = QUEUE_DEADLINE_S - clock.queued_s
-        try:
-            window = await self.limiter.acquire(first=is_trial or sent.attempts > 0, queue_deadline_s=queue_left_s)
-        except TimeoutError:
-            message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {int(self.limiter.limit)} slots"
+            admission = await self._enter(clock, is_repeated=sent.attempts > 0)
+        except OutageError as outage:
+            last = sent.faults[-1].message if sent.faults else "calls before this one found it so"
+            return Fault(outage.kind, f"{outage}: {last}", may_have_arrived=False)
+        except TimeoutError as error:
+            message = f"no free slot within {QUEUE_DEADLINE_S:g} s; now {error}"
             return Fault("timeout", message, may_have_arrived=False)
-        try:
-            if self.traffic.rate_limit is not None:
-                await self._rate.wait()
-            clock.queued_s += time.monotonic() - admitted
-            if self.breaker.is_open and not is_trial:
-                # It went down while this call was in the queue.
-                return DOWN_AGAIN
-            left_s = clock.left_s()
-            if left_s <= 0:
-                return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
-            sent.attempts += 1
-            self.counters["requests"] += 1
-            verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), window, read, clock)
-        finally:
-            self.limiter.release()
+        if admission is None:
+            return DOWN_AGAIN
+        left_s = clock.left_s()
+        if left_s <= 0:
+            self.gate.give_back(clock.caller, admission)
+            return Fault("timeout", f"the call's deadline of {self.deadline_s:g} s has passed")
+        sent.attempts += 1
+        self.counters["requests"] += 1
+        verdict = await self._request(body, headers, min(self.traffic.timeout_s, left_s), read, clock, admission)
         if not isinstance(verdict, Fault):
             sent.verdict = verdict
             return None
@@ -305,35 +269,40 @@ class Endpoint:
         sent.faults.append(fault)
         return fault
 
+    async def _enter(self, clock: "_CallClock", *, is_repeated: bool) -> Admission | None:
+        """Pass the gate, and count the time without that in which the endpoint was down. Raises as `Gate.enter`."""
+        began, waited_s = time.monotonic(), clock.caller.waited_s
+        admission = await self.gate.enter(
+            clock.caller,
+            is_repeated=is_repeated,
+            queue_left_s=QUEUE_DEADLINE_S - clock.queued_s,
+            outage_deadline_s=self.traffic.outage_deadline_s,
+        )
+        clock.queued_s += time.monotonic() - began - (clock.caller.waited_s - waited_s)
+        return admission
+
     async def _request(
         self,
         body: bytes,
         headers: Mapping[str, str],
         timeout_s: float,
-        window: int,
         read: Callable[[Answer], T | Fault],
         clock: "_CallClock",
+        admission: Admission,
     ) -> T | Fault:
-        """One request with a slot in hand: read its answer, and tell the limiter."""
+        """One request that the gate let through: tell it what came of that, and read the answer."""
         started = time.monotonic()
-        answer = await self.exchange(body, headers, timeout_s)
-        fault = answer if isinstance(answer, Fault) else fault_of(answer)
-        if fault is not None and fault.kind == CREDENTIAL_REFUSED and not self._took_credential:
-            self.breaker.answered(started)
-            return replace(fault, transient=False, message=f"its key or token was never taken: {fault.message}")
-        # What would fail again is about the request.
-        if fault is not None and fault.kind in FAILURES and fault.transient:
-            self.breaker.failed(fault, clock.caller, started)
-        else:
-            self._took_credential = True
-            self.breaker.answered(started)
-        if isinstance(answer, Fault):
-            return answer
-        if fault is not None:
-            if fault.overloaded:
-                self.limiter.refused(window)
+        try:
+            answer = await self.exchange(body, headers, timeout_s)
+        except BaseException:  # such as a call that is cancelled: another may go out
+            self.gate.give_back(clock.caller, admission)
+            raise
+        is_answer = isinstance(answer, Answer)
+        fault = fault_of(answer) if is_answer else answer
+        fault = await self.gate.leave(clock.caller, admission, Seen(fault, is_answer, time.monotonic() - started))
+        if isinstance(answer, Fault) or fault is not None:
+            assert fault is not None
             return fault
-        self.limiter.succeeded(time.monotonic() - started)
         return read(answer)
 
     def _open_session(self) -> aiohttp.ClientSession:

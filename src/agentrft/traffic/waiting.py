@@ -12,6 +12,15 @@ FIRST_INTERVAL_S = 1.0
 MAX_INTERVAL_S = 15.0
 
 
+@dataclass(frozen=True, slots=True)
+class CallerState:
+    """What has become of a call so far: `Caller`'s attributes, and when it first failed by the gate's clock."""
+
+    waited_s: float
+    last_fault: Fault | None
+    failed_at: float | None
+
+
 class Caller:
     """One call, as a breaker knows it.
 
@@ -33,6 +42,15 @@ class Caller:
     @property
     def has_failed(self) -> bool:
         return self._failed_at is not None
+
+    @property
+    def state(self) -> CallerState:
+        """To be taken to another process, or brought back from it."""
+        return CallerState(self.waited_s, self.last_fault, self._failed_at)
+
+    @state.setter
+    def state(self, state: CallerState) -> None:
+        self.waited_s, self.last_fault, self._failed_at = state.waited_s, state.last_fault, state.failed_at
 
     def note(self, fault: Fault, sent_at: float) -> None:
         """It failed, by a request that was sent at a moment of `time.monotonic`."""

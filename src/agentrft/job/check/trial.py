@@ -58,6 +58,9 @@ async def roll_out(runtime: Runtime, report: CheckReport, *, is_trained: bool) -
         seed=runtime.spec.seed,
         policy_version=runtime.policy.version,
     )
+    if runtime.workers is not None:
+        # Not within the deadline of what they run.
+        await runtime.workers.start()
     started = time.perf_counter()
     running = [asyncio.create_task(_run(runtime, task)) for task in tasks]
     try:
