@@ -29,6 +29,8 @@ if [[ -n "${BROKEN:-}" && $* == *"$BROKEN"* ]]; then exit 1; fi
 """,
     "agentrft": """
 echo "at $RAY_ADDRESS" >> "$LOG"
+# What starts beside it may come later.
+for _ in $(seq 200); do grep -q -- "${AFTER:-at}" "$LOG" && break; sleep 0.1; done
 trap 'echo stopped >> "$LOG"; exit 3' TERM
 sleep "${TRAINS:-0}" & wait $!
 exit "${STATUS:-0}"
@@ -78,7 +80,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_slurm_starts_a_head_and_the_other_nodes_and_then_the_job(world: World) -> None:
-    ended = world.run(str(DEPLOY / "slurm.sbatch"), "job.yaml", STATUS="4")
+    ended = world.run(str(DEPLOY / "slurm.sbatch"), "job.yaml", STATUS="4", AFTER="srun .*ray start --address")
     assert ended.returncode == 4, ended.stderr
     calls = world.calls
     address = "10.0.0.1:20077"

@@ -42,6 +42,7 @@ class Needs:
 
 
 DIST = "tests/dist/test_package.py"
+RECIPES = "tests/deploy/test_cluster_recipes.py"
 PLANS: dict[str, Runs | Follows | Needs] = {
     # `make test` is what runs this; the quickstart's own test shortens it.
     "README.md#five-minutes": Needs("Python 3.11 or newer and two CPU cores", "tests/examples/test_quickstart.py"),
@@ -79,6 +80,9 @@ PLANS: dict[str, Runs | Follows | Needs] = {
     "docs/deploy.md#a-service": Needs("As root, with systemd", "tests/deploy/test_service.py"),
     "docs/deploy.md#tls": Needs("As root", "tests/deploy/test_proxy.py"),
     "docs/deploy.md#a-container": Needs("With podman", "tests/deploy/test_container.py"),
+    "docs/scale.md#several-machines": Needs("ssh reaches without a password", RECIPES),
+    "docs/scale.md#several-machines-1": Needs("SLURM", RECIPES),
+    "docs/scale.md#several-machines-2": Needs("Kubernetes", RECIPES),
     "docs/deploy.md#several-servers-a-database-and-a-bucket": Needs("with Docker", "tests/deploy/test_compose.py"),
     "docs/deploy.md#backup-and-restore": Needs("stop the server", "tests/deploy/test_backup.py"),
     "docs/deploy.md#backup-and-restore-1": Needs("on this machine or another one", "tests/deploy/test_backup.py"),
