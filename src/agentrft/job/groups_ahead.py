@@ -85,8 +85,8 @@ class _Group:
 class GroupsAhead:
     """Keeps rollouts in flight and hands finished groups to steps: a `GroupSource`.
 
-    Two groups of one sample that a step takes become one. What is done when a rollout or a group ends takes as long with
-    ten thousand groups as with ten: all are looked at only when the policy has moved on, and when a step takes its own.
+    Two groups of one sample that a step takes become one. What is done when one ends takes as long among ten thousand
+    as among ten: all are looked at only when the policy has moved on, and when a step takes its own.
 
     Args:
         store, job_id: where graded rollouts are kept until the step that takes them is committed.
