@@ -5,7 +5,8 @@
 The ideal is what the engines whose machines are there would give, if none were ever idle and nothing were computed
 twice or in vain. First it is measured what a rollout costs the job's own process on this machine; then each number of
 engines is simulated in a process of its own, as many at a time as there are cores. The last line on standard output is
-one JSON object; benchmarks/results/simulate.json has all that was counted, and docs/images/scale.png is drawn of it.
+one JSON object. benchmarks/results/simulate.json has all that was counted; docs/images/scale.png is drawn of it, and
+the table of docs/scale.md made.
 """
 
 import argparse
@@ -21,11 +22,14 @@ from typing import Any
 from benchmarks.harness import machine, report
 from benchmarks.simulate.costs import FREE, Costs, measure
 from benchmarks.simulate.job import Setting, simulate
+from benchmarks.simulate.page import table, write
 from benchmarks.simulate.picture import draw
 from benchmarks.simulate.work import Gpu, Work
 
 # Beyond these a step is so large that few of them are enough.
 MANY, VERY_MANY = 100, 500
+# Rollouts in flight for each GPU: half as many again as it has places, and with a thousand GPUs a hundred thousand.
+IN_FLIGHT, MOST_IN_FLIGHT = 64, 100
 # Steps in which a rollout may lack more updates than this are given up; the largest jobs take many steps a flight.
 ETA, MOST_ETA = 8, 16
 POOR = {"batch_share": 0.125, "eta": 4}
@@ -34,15 +38,21 @@ TOLD = 3
 
 def point(engines: int, steps: int, seed: int, costs: Costs) -> Setting:
     """The setting of a number of engines."""
-    first = 2 if engines < MANY else 1
-    measured = steps if engines < MANY else max(1, steps // 2)
-    eta = ETA if engines < VERY_MANY else MOST_ETA
-    return Setting(engines, first=first, steps=measured, eta=eta, seed=seed, driver=costs)
+    is_large = engines > VERY_MANY
+    return Setting(
+        engines,
+        in_flight=MOST_IN_FLIGHT if is_large else IN_FLIGHT,
+        first=1,
+        steps=steps if engines < MANY else max(1, steps // 2),
+        eta=MOST_ETA if is_large else ETA,
+        seed=seed,
+        driver=costs,
+    )
 
 
 def poor_point(engines: int, steps: int, seed: int, costs: Costs) -> Setting:
     """Small steps, and little patience: what a job should not say."""
-    return replace(point(engines, steps, seed, costs), first=16, steps=8 * steps, **POOR)
+    return replace(point(engines, steps, seed, costs), first=12, steps=8 * steps, **POOR)
 
 
 def driver_costs(kind: str, work: Work) -> tuple[Costs, Costs]:
@@ -116,6 +126,7 @@ def main() -> None:
     }
     if arguments.driver == "measured":
         draw(points, [last])
+        write(table(points, costs.as_dict(), costs.rollout_s(work)))
         report("simulate", result)
     else:
         print(json.dumps(summary), flush=True)

@@ -53,7 +53,7 @@ class Setting:
     """
 
     engines: int
-    in_flight: int = 100
+    in_flight: int = 64
     batch_share: float = 1.0
     eta: int = 8
     update_share: float = 0.6
@@ -218,7 +218,7 @@ class Simulation:
         began_publish_s = self.clock.now_s
         await runtime.engine.use_adapter(Path("/bucket", f"v{runtime.policy.version}"), runtime.policy.version)
         published_s = self.clock.now_s - began_publish_s
-        self._store.write_step(step, rollouts, spent.settled or ())
+        await self._store.write_step(step, rollouts, spent.settled or ())
         source.note(step, rollouts)
         self.ages.append((age.most, age.mean))
         self.steps.append(

@@ -180,7 +180,7 @@ def test_settings_are_what_a_job_may_say() -> None:
         limits = setting.hyperparameters()
         assert limits.batch_size <= MOST_SAMPLES and limits.rollouts_per_sample == setting.each <= MOST_EACH
         assert limits.decide_after == setting.each
-    assert Setting(64).each * Setting(64).samples_of_step == 6400
+    assert Setting(64).each * Setting(64).samples_of_step == 4096
 
 
 def test_costs_are_measured_with_real_rollouts() -> None:
