@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-combinations test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-combinations test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm simulate clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -79,6 +79,9 @@ test-combinations: setup ## two hundred jobs with options drawn at random, each 
 
 test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job
 	$(PYTHON_BIN) -m pytest -q -m slow
+
+simulate: setup ## a job on up to 1,000 GPUs in simulated time, ten minutes on two cores; draws docs/images/scale.png; ARGS="--engines 1 4 16"
+	$(PYTHON_BIN) -m benchmarks.simulate $(ARGS)
 
 lint: setup ## style, imports, dependencies and types
 	@$(MAKE) --no-print-directory -j 2 lint-types lint-code

@@ -148,3 +148,43 @@ async def test_a_server_that_cannot_sleep_is_told_before_the_first_rollout(tmp_p
             await engine.prove(temperature=1.0, top_p=1.0, context_tokens=512)
         assert "--enable-sleep-mode" in told.value.remedy
         await engine.close()
+
+
+async def test_a_new_adapter_waits_for_no_turn_that_is_under_way(tmp_path: Path) -> None:
+    async with StandIn(tiny_model().plain) as server:
+        engine = engine_at(server.url, max_sequences=2)
+        folders = [adapter(tmp_path / str(version), seed=version)[0] for version in (1, 2, 3)]
+        await engine.use_adapter(folders[0], 1)
+        server.pause_s = 0.5
+        session, other = await engine.open(), await engine.open()
+        turn = asyncio.create_task(session.generate(PROMPT, sampling(max_tokens=6)))
+        while not server.bodies:
+            await asyncio.sleep(0.01)
+        await engine.use_adapter(folders[1], 2)
+        assert not turn.done() and len(server.adapters) == 2 and engine.policy_version == 2
+        # No third one comes beside two that have turns.
+        await engine.use_adapter(folders[2], 3)
+        assert turn.done() and len(server.adapters) == 1
+        assert (await turn).policy_version == 1
+        assert (await other.generate(PROMPT, sampling(max_tokens=6))).policy_version == 3
+        await engine.close()
+        assert not server.adapters
+
+
+async def test_a_server_that_is_away_holds_no_version_up_and_samples_from_none_before_it(tmp_path: Path) -> None:
+    async with StandIn(tiny_model().plain) as first, StandIn(tiny_model().plain) as second:
+        engine = engine_at(first.url, second.url, max_sequences=2)
+        engine.away_s = 60.0
+        folders = [adapter(tmp_path / str(version), seed=version)[0] for version in (1, 2)]
+        await engine.use_adapter(folders[0], 1)
+        sessions = [await engine.open() for _ in range(2)]
+        await second.stop()
+        stuck = asyncio.create_task(sessions[1].generate(PROMPT, sampling(max_tokens=6)))
+        await asyncio.sleep(0.1)
+        await engine.use_adapter(folders[1], 2)
+        assert engine.policy_version == 2 and not stuck.done()
+        assert (await sessions[0].generate(PROMPT, sampling(max_tokens=6))).policy_version == 2
+        await second.start()
+        assert (await stuck).policy_version == 2, "what is asked for again is of the newest version"
+        assert [name.rpartition("-")[2] for name in second.adapters] == ["v2"]
+        await engine.close()

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from agentrft.data import Sample
 from agentrft.errors import Interrupted
 from agentrft.job.draw import SampleDraw
+from agentrft.job.groups_ahead import GroupsAhead
 from agentrft.rollout import Rollout, RolloutTask
 from agentrft.spec import Hyperparameters
 from tests.job.ahead import EACH, Disk, Killed, Outcome, Process
@@ -232,3 +234,39 @@ async def test_groups_that_infrastructure_broke_take_their_place() -> None:
     )
     await process.train()
     assert of_samples(process.disk) == as_drawn(process)
+
+
+async def test_what_ends_costs_as_much_among_many_groups_as_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    is_old = GroupsAhead._is_old
+
+    def counted(self: GroupsAhead, group: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return is_old(self, group)
+
+    monkeypatch.setattr(GroupsAhead, "_is_old", counted)
+    each_time = []
+    for batch in (10, 80):
+        looks = 0
+        ticks = random.Random(batch)
+        process = Process(
+            Disk(),
+            lambda task, ticks=ticks: Outcome(ticks.randint(1, 40)),
+            samples=4 * batch,
+            batch=batch,
+            steps=4,
+            eta=4,
+            concurrency=2 * EACH * batch,
+        )
+        await process.train()
+        assert of_samples(process.disk) == as_drawn(process)
+        each_time.append(looks / len(process.ended))
+    assert each_time[1] < 1.5 * each_time[0] and each_time[1] < 10
+
+
+async def test_no_more_groups_begin_than_have_rooms_and_one_that_waits() -> None:
+    process = Process(Disk(), lambda task: Outcome(4), samples=40, batch=20, steps=4, eta=4, concurrency=9)
+    await process.train()
+    assert process.most_running <= 9 // EACH + 2
+    assert process.engine.most_open == 9, "all rooms are taken"

@@ -1,10 +1,15 @@
 """What a step's summary says of each grader."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import pytest
 
 from agentrft.graders import Grade, GraderUse
+from agentrft.report import summary
 from agentrft.report.summary import summarise
 from agentrft.rollout import Rollout, Turn
+from agentrft.rollout.record import ToolCallRecord
 
 
 def rollout(reward: float | None, grade: Grade | None, **uses: GraderUse) -> Rollout:
@@ -64,3 +69,35 @@ def test_rollouts_that_were_stored_before_graders_were_told_apart_are_still_summ
     del record["graders"], record["started_at"], record["grade"]["parts"]
     found = summarise([Rollout.from_dict(record)])
     assert (found.graders, found.judge_tokens, found.grader_latency_mean_s) == ({}, {"total_tokens": 5}, 0.5)
+
+
+def test_a_summary_goes_through_its_rollouts_a_fixed_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    mean = summary.mean
+
+    def counted(values: Sequence[float]) -> float:
+        passes.append(len(values))
+        return mean(values)
+
+    monkeypatch.setattr(summary, "mean", counted)
+    taken = []
+    for number in (4, 400):
+        passes.clear()
+        summarise([rollout(float(place % 2), Grade(1.0)) for place in range(number)])
+        taken.append(len(passes))
+    assert taken[0] == taken[1]
+
+
+def test_a_record_is_what_its_fields_are_and_shares_nothing_with_them() -> None:
+    one = rollout(1.0, Grade(1.0, sub_scores={"a": 1.0}), a=GraderUse({"timeout": 1}, {}, 0.1))
+    one.messages = [{"role": "user", "content": [{"type": "text", "text": "?"}]}]
+    call = ToolCallRecord("call_1", "lookup", "{}", "found", "ok", 0.5, 1)
+    one.turns = [Turn([1, 2], [3, 4], [-0.5, -0.25], "stop", 3, tool_calls=[call], versions=[[3, 1], [4, 1]])]
+    record = one.as_dict()
+    assert record == asdict(one) and list(record) == list(asdict(one))
+    assert list(record["turns"][0]) == list(asdict(one)["turns"][0])
+    one.turns[0].sampled_logprobs.append(0.0)
+    one.turns[0].versions[0][1] = 9
+    one.messages[0]["content"] = ""
+    assert Rollout.from_dict(record) != one and record["turns"][0]["versions"] == [[3, 1], [4, 1]]
+    assert len(record["turns"][0]["sampled_logprobs"]) == 2 and record["messages"][0]["content"]

@@ -109,7 +109,8 @@ class WeightFiles:
         self._folder = Path(tempfile.mkdtemp(prefix="agentrft-weights-", dir=folder)).absolute()
         # Servers often run as another user.
         self._folder.chmod(0o755)
-        self._last: Path | None = None
+        # Of the newest version, and of the one before: turns that began with it may be under way.
+        self._kept: list[Path] = []
 
     async def publish(self) -> None:
         """See `WeightPublisher`."""
@@ -128,9 +129,9 @@ class WeightFiles:
                 f"version {version} of the policy does not reach its engine: {error}",
                 "Mend the server, and resume the job; docs/engines.md has how it is to be started.",
             ) from error
-        if self._last is not None and self._last != folder:
-            shutil.rmtree(self._last, ignore_errors=True)
-        self._last = folder
+        self._kept = [*(kept for kept in self._kept if kept != folder), folder]
+        while len(self._kept) > 2:
+            shutil.rmtree(self._kept.pop(0), ignore_errors=True)
 
     def close(self) -> None:
         """See `WeightPublisher`."""

@@ -14,7 +14,7 @@ import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,8 @@ class _Group:
         drawn_for: the step that would train on it if every step waited; its rollouts are kept under that.
         again: how often it was given up before.
         ended: its rollouts, by their task's key.
+        oldest_version: policy version of the oldest token of those that have a reward; infinity where there is none.
+        queued: rollouts that wait for a room.
         in_flight: rollouts that run.
         given_up: whether it is too old.
         replaced: whether it has no variance, and another group takes its place in the step.
@@ -54,6 +56,8 @@ class _Group:
     again: int
     tasks: list[RolloutTask]
     ended: dict[str, Rollout] = field(default_factory=dict[str, Rollout])
+    oldest_version: float = math.inf
+    queued: int = 0
     in_flight: int = 0
     given_up: bool = False
     replaced: bool = False
@@ -70,17 +74,19 @@ class _Group:
         """Of what may be stored of it."""
         return [PendingKey(self.drawn_for, task.key) for task in self.tasks]
 
-    @property
-    def oldest_version(self) -> float:
-        """Policy version of the oldest token of its rollouts that have a reward; infinity where there is none."""
-        oldest = (one.oldest_version for one in self.ended.values() if one.outcome != "infra_failed")
-        return min((version for version in oldest if version is not None), default=math.inf)
+    def end(self, key: str, rollout: Rollout) -> None:
+        """One of its rollouts has ended."""
+        self.ended[key] = rollout
+        version = rollout.oldest_version
+        if rollout.outcome != "infra_failed" and version is not None:
+            self.oldest_version = min(self.oldest_version, version)
 
 
 class GroupsAhead:
     """Keeps rollouts in flight and hands finished groups to steps: a `GroupSource`.
 
-    Two groups of one sample that a step takes become one.
+    Two groups of one sample that a step takes become one. What is done when one ends takes as long among ten thousand
+    as among ten: all are looked at only when the policy has moved on, and when a step takes its own.
 
     Args:
         store, job_id: where graded rollouts are kept until the step that takes them is committed.
@@ -103,8 +109,14 @@ class GroupsAhead:
         )
         # Of rollouts: whoever validates meanwhile need not wait behind all that have begun.
         self._rooms = asyncio.Semaphore(concurrency)
+        # That wait for one. No group begins while there are as many as a group has: they would wait behind others, by
+        # the policy of today.
+        self._queued = 0
         self._running: dict[int, _Group] = {}
         self._finished: list[_Group] = []
+        # Of these, those that a step may count, those of which the progress knows, and the others in their order.
+        self._ready = self._told = 0
+        self._untold: deque[_Group] = deque()
         self._changed = asyncio.Event()
         self._failure: BaseException | None = None
         self._closed = False
@@ -192,14 +204,15 @@ class GroupsAhead:
     def _begin(self) -> None:
         """As many groups as the gate lets begin."""
         while not self._closed and self._failure is None:
-            finished = sum(not group.replaced for group in self._finished)
             capacity = self._gate.capacity(
-                version=self._steps, running=len(self._running), accepted=self._taken + finished
+                version=self._steps, running=len(self._running), accepted=self._taken + self._ready
             )
-            if capacity < 1:
+            if capacity < 1 or self._queued >= self._runtime.hyperparameters.rollouts_per_sample:
                 return
             group = self._next_group()
             self._running[group.place] = group
+            group.queued = len(group.tasks) - len(group.ended)
+            self._queued += group.queued
             group.work = asyncio.create_task(self._roll_out(group), name=f"agentrft-group-{group.place}")
             group.work.add_done_callback(lambda _, group=group: self._on_end(group))
 
@@ -218,7 +231,7 @@ class GroupsAhead:
             group, later = later, self._group(place, step, sample, later.again + 1)
         for task in group.tasks:
             if task.key in stored:
-                group.ended[task.key] = Rollout.from_dict(stored.pop(task.key))
+                group.end(task.key, Rollout.from_dict(stored.pop(task.key)))
         return group
 
     def _group(self, place: int, step: int, sample: Sample, again: int) -> _Group:
@@ -243,6 +256,9 @@ class GroupsAhead:
 
         async def run(task: RolloutTask) -> None:
             async with self._rooms:
+                group.queued -= 1
+                self._queued -= 1
+                self._begin()
                 session = await runtime.engine.open()
                 group.in_flight += 1
                 try:
@@ -252,10 +268,11 @@ class GroupsAhead:
                 finally:
                     group.in_flight -= 1
                     session.close()
-            group.ended[task.key] = rollout
+            group.end(task.key, rollout)
             decisions.add(rollout)
             if rollout.outcome != "infra_failed":
                 self._store.add_pending_rollout(self._job_id, TRAIN, task.step, task.key, rollout.as_dict())
+                self._give_up_if_old(group)
 
         with with_attributes({"agentrft.phase": TRAIN}):
             async with asyncio.TaskGroup() as runs:
@@ -265,6 +282,8 @@ class GroupsAhead:
 
     def _on_end(self, group: _Group) -> None:
         del self._running[group.place]
+        # Those that were cancelled before they had a room.
+        self._queued -= group.queued
         work = group.work
         if self._closed or work is None:
             return
@@ -277,7 +296,7 @@ class GroupsAhead:
             if self._budget and self._has_no_variance(group):
                 group.replaced = True
                 self._budget -= 1
-            self._finished.append(group)
+            self._finish(group)
         self._begin()
         self._changed.set()
 
@@ -288,18 +307,42 @@ class GroupsAhead:
         rewards = self._runtime.failed_reward.rewards(group.rollouts)
         return max(rewards) - min(rewards) <= SAME_REWARD
 
+    def _finish(self, group: _Group) -> None:
+        if self._is_old(group):
+            self._begin_again(group)
+            return
+        self._finished.append(group)
+        self._untold.append(group)
+        self._ready += not group.replaced
+
+    def _leave(self, groups: Collection[_Group]) -> None:
+        """They are finished groups no longer."""
+        left = set(groups)
+        if left:
+            self._finished = [group for group in self._finished if group not in left]
+            self._untold = deque(group for group in self._untold if group not in left)
+            self._ready -= sum(not group.replaced for group in left)
+            self._told -= sum(group.told for group in left)
+
     # --- what is too old
 
+    def _is_old(self, group: _Group) -> bool:
+        return group.oldest_version < self._runtime.policy.version - self._gate.eta
+
     def _give_up_old(self) -> None:
-        """Give up what no step may train on any more."""
-        oldest = self._runtime.policy.version - self._gate.eta
-        for group in [one for one in self._finished if one.oldest_version < oldest]:
-            self._finished.remove(group)
+        """Give up what no step may train on any more, now that the policy has moved on."""
+        old = [group for group in self._finished if self._is_old(group)]
+        self._leave(old)
+        for group in old:
             self._begin_again(group)
         for group in self._running.values():
-            if group.work is not None and not group.given_up and group.oldest_version < oldest:
-                group.given_up = True
-                group.work.cancel()
+            self._give_up_if_old(group)
+
+    def _give_up_if_old(self, group: _Group) -> None:
+        """Of a group that runs."""
+        if group.work is not None and not group.given_up and self._is_old(group):
+            group.given_up = True
+            group.work.cancel()
 
     def _begin_again(self, group: _Group) -> None:
         self._count_as_too_old(group)
@@ -316,19 +359,19 @@ class GroupsAhead:
             if self._failure is not None:
                 raise self._failure
             self._tell()
-            if sum(not group.replaced for group in self._finished) >= size:
+            if self._ready >= size:
                 return
             self._changed.clear()
             await self._changed.wait()
-            self._give_up_old()
 
     def _tell(self) -> None:
-        """Tell of the groups that the step will take."""
-        for group in self._finished[: self._wanted]:
-            if not group.told:
-                group.told = True
-                for rollout in group.rollouts:
-                    self._progress.rollout(rollout)
+        """Tell of as many groups as the step will take."""
+        while self._told < self._wanted and self._untold:
+            group = self._untold.popleft()
+            group.told = True
+            self._told += 1
+            for rollout in group.rollouts:
+                self._progress.rollout(rollout)
 
     def _take(self, size: int) -> list[_Group]:
         """So many groups, those first that would be too old soonest, and the groups that they replace."""
@@ -338,7 +381,7 @@ class GroupsAhead:
             if group.replaced or size > 0:
                 taken.append(group)
                 size -= not group.replaced
-        self._finished = [group for group in self._finished if group not in taken]
+        self._leave(taken)
         for group in taken:
             self._waiting.discard(group.place)
             self._waiting.update(range(self._drawn, group.place))

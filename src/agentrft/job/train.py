@@ -9,9 +9,11 @@ With `max_off_policy_steps: N` rollouts run ahead and go on over updates, and a 
 between makes the updates since then again from their stored rollouts (`recovery.py`).
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from agentrft.data import Sample
@@ -318,7 +320,7 @@ class Trainer:
         """End the job where nothing has a reward; the rollouts are kept beside the record, for reading."""
         example = next(r.failure_message for r in rollouts if r.outcome == "infra_failed")
         path = rollouts_file(self._folder, f"failed-{phase}", step)
-        write_rollouts(path, [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts])
+        _write(path, rollouts, phase)
         self._artifacts.push(path)
         raise JobFailedError(
             f"{phase}, step {step}: {what}; the first one was: {example}",
@@ -331,9 +333,9 @@ class Trainer:
     ) -> None:
         """Rollouts, then the checkpoint where one is due, then the record: a kill in between repeats the step's end and
         no more."""
-        rows = [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts]
         path = rollouts_file(self._folder, phase, step)
-        write_rollouts(path, rows)
+        # Beside the loop: of thousands of rollouts it takes half a minute, in which no other would go on.
+        await asyncio.to_thread(_write, path, rollouts, phase)
         await self._artifacts.aside(self._artifacts.push, path)
         if phase == TRAIN:
             is_due = self._checkpoint_is_due(step)
@@ -375,3 +377,7 @@ class Trainer:
     def _event(self, level: Any, message: str, data: dict[str, Any] | None = None) -> None:
         self._store.add_event(self._job_id, level, message, data)
         self._progress.message(level, message)
+
+
+def _write(path: Path, rollouts: Sequence[Rollout], phase: str) -> None:
+    write_rollouts(path, [rollout_row(rollout.as_dict(), phase=phase) for rollout in rollouts])

@@ -142,6 +142,7 @@ def summarise(
     several = [rewards for rewards in by_sample.values() if len(rewards) > 1]
     alike = [rewards[0] for rewards in several if max(rewards) - min(rewards) <= SAME_REWARD]
     rewards = [_reward(rollout) for rollout in rewarded]
+    reward_mean = mean(rewards)
     first_failures = [kind for rollout in rollouts if (kind := rollout.first_attempt_failure) is not None]
     latencies = [rollout.latency_s for rollout in rewarded]
     grades = [rollout.grade for rollout in rewarded if rollout.grade is not None]
@@ -150,8 +151,8 @@ def summarise(
         rollouts=len(rollouts),
         samples=len({rollout.sample_id for rollout in rollouts}),
         k=max((len(group) for group in by_sample.values()), default=0),
-        reward_mean=mean(rewards),
-        reward_std=math.sqrt(mean([(reward - mean(rewards)) ** 2 for reward in rewards])),
+        reward_mean=reward_mean,
+        reward_std=math.sqrt(mean([(reward - reward_mean) ** 2 for reward in rewards])),
         pass_at_1=mean([reward >= reached for reward in rewards]),
         pass_at_k=mean([max(group) >= reached for group in by_sample.values()]),
         pass_threshold=pass_threshold,

@@ -46,7 +46,8 @@ class VllmSession:
 
 
 class VllmEngine:
-    """Each policy version is loaded by every server before any samples from it.
+    """Each policy version is loaded by every server that is there before any samples from it; one that is away gets it
+    with its next turn, so that no machine that is lost holds the others up.
 
     Args:
         servers: of the same model.
@@ -57,7 +58,7 @@ class VllmEngine:
     Attributes:
         policy_version: of what it samples from.
         busy_s: seconds in which it had something to generate.
-        away_s: for how long it waits for a server that is to load weights.
+        away_s: for how long it waits for the first of its servers where all are away when they are to load weights.
     """
 
     def __init__(self, servers: Sequence[Server], model: str, *, max_sequences: int, sleeps: bool = False) -> None:
@@ -102,10 +103,11 @@ class VllmEngine:
         """Sample from this adapter from now on. Open sessions go on with it at their next turn.
 
         Args:
-            folder: in PEFT's format, where the servers can read it too; it must stay until the next one is used.
+            folder: in PEFT's format, where the servers can read it too; it must stay until the one after the next is
+                used: turns that are under way end with it.
 
         Raises:
-            EngineFailure: a server does not take the adapter, or stays away.
+            EngineFailure: a server does not take the adapter, or all of them stay away.
         """
         await self._use(Adapter(folder, policy_version), policy_version)
 
@@ -113,7 +115,7 @@ class VllmEngine:
         """Sample from these weights from now on, as `use_adapter` does.
 
         Args:
-            folder: as `save_pretrained` writes it; it must stay until the next one is used.
+            folder: as `save_pretrained` writes it; it must stay as that of an adapter must.
         """
         await self._use(FullWeights(self._model, folder, policy_version), policy_version)
 
@@ -157,8 +159,20 @@ class VllmEngine:
 
     async def _use(self, weights: ServedWeights, policy_version: int) -> None:
         await self._wake()
-        await asyncio.gather(*(server.use(weights, policy_version, within_s=self.away_s) for server in self._servers))
+        is_there = await asyncio.gather(*(server.use(weights, policy_version) for server in self._servers))
+        if not any(is_there):
+            await self._until_one_is_there()
         self.policy_version = policy_version
+
+    async def _until_one_is_there(self) -> None:
+        coming = [asyncio.create_task(server.until_there(within_s=self.away_s)) for server in self._servers]
+        try:
+            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            done.pop().result()
+        finally:
+            for one in coming:
+                one.cancel()
+            await asyncio.gather(*coming, return_exceptions=True)
 
     async def _wake(self) -> None:
         async with self._waking:

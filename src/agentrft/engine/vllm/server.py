@@ -29,6 +29,10 @@ class Version:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def is_idle(self) -> bool:
+        return not self._turns
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """One more, while this lasts."""
@@ -51,8 +55,9 @@ class Server:
     deadline: a server that restarts costs nothing but time, and is given its weights anew.
 
     Weights change under open sessions, and never within a turn: those under way end with the version that they began
-    with. A new adapter is loaded beside the one before, which is dropped when its last turn is over; all weights are
-    replaced when no turn is under way, and turns that come meanwhile wait.
+    with, unless they are asked for again: then they are of the newest. A new adapter is loaded beside the one before,
+    which is dropped when its last turn is over, and before another one is loaded; all weights are replaced when no turn
+    is under way, and turns that come meanwhile wait.
 
     Args:
         model: as the server calls the model that is trained.
@@ -86,37 +91,54 @@ class Server:
         self.keeper = Keeper(client, process, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
         self.counters: Counter[str] = Counter()
         self._version = Version(Original(model), 0)
+        # The version before it, as long as it has turns, and what waits for their end.
+        self._before: Version | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._takes_turns = asyncio.Event()
         self._takes_turns.set()
         self._loading = asyncio.Lock()
         self._notify = notify
         self._seeded = seeded
 
-    async def use(self, weights: ServedWeights, policy_version: int, *, within_s: float) -> None:
-        """Sample from these from the next turn on, and have no turn of those before left.
+    async def use(self, weights: ServedWeights, policy_version: int) -> bool:
+        """Sample from these from the next turn on.
+
+        Returns:
+            Whether it was there to load them. One that was not is given them with its next turn.
 
         Raises:
-            EngineFailure: it does not take them, or stays away for so long.
+            EngineFailure: it does not take them.
         """
         await self.keeper.start()
+        await self._left()
         before = self._version
         if not weights.is_beside:
             self._takes_turns.clear()
         try:
             if not weights.is_beside:
                 await before.until_idle()
-            attempts = Attempts(time.perf_counter() + within_s)
-            while not await self._load(weights):
-                if not attempts.left_s:
-                    raise EngineFailure("unreachable", f"no vLLM server answers at {self.client.shown_url}")
-                await asyncio.sleep(attempts.next_pause_s())
+            is_there = await self._load(weights)
             self._version = Version(weights, policy_version)
         finally:
             self._takes_turns.set()
-        await before.until_idle()
         if before.weights.model != weights.model:
             # What the server keeps of old ones is the server's affair, and no reason to fail.
-            await before.weights.forget(self.client)
+            self._leaving = asyncio.create_task(self._leave(before), name="agentrft-vllm-leaving")
+            if before.is_idle:
+                await self._left()
+        return is_there
+
+    async def until_there(self, *, within_s: float) -> None:
+        """Have it load what it is to sample from.
+
+        Raises:
+            EngineFailure: it does not take it, or stays away for so long.
+        """
+        attempts = Attempts(time.perf_counter() + within_s)
+        while not await self._load(self._version.weights):
+            if not attempts.left_s:
+                raise EngineFailure("unreachable", f"no vLLM server answers at {self.client.shown_url}")
+            await asyncio.sleep(attempts.next_pause_s())
 
     async def sample(self, context: list[int], sampling: Sampling) -> Generation:
         """A turn behind this context.
@@ -126,14 +148,19 @@ class Server:
         """
         await self.keeper.start()
         attempts = Attempts(time.perf_counter() + sampling.deadline_s)
-        while not self._takes_turns.is_set():
-            try:
-                await asyncio.wait_for(self._takes_turns.wait(), attempts.left_s)
-            except TimeoutError:
-                raise _timeout(sampling) from None
-        version = self._version
-        with version.turn():
-            answer = await self._until_answered(context, sampling, attempts, version.weights)
+        while True:
+            while not self._takes_turns.is_set():
+                try:
+                    await asyncio.wait_for(self._takes_turns.wait(), attempts.left_s)
+                except TimeoutError:
+                    raise _timeout(sampling) from None
+            version = self._version
+            with version.turn():
+                answer = await self._asked(context, sampling, attempts, version.weights)
+            if answer is not None:
+                break
+            self.counters["repeated"] += 1
+            await asyncio.sleep(attempts.next_pause_s())
         self.counters["requests"] += 1
         tokens, logprobs = _read(answer)
         self.counters["tokens_sampled"] += len(tokens)
@@ -167,38 +194,54 @@ class Server:
 
     async def close(self) -> None:
         """Let it forget what is ours, and end it if it is ours."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.gather(self._leaving, return_exceptions=True)
+        if self._before is not None:
+            await self._before.weights.forget(self.client)
         await self._version.weights.forget(self.client)
         await self.keeper.close()
         await self.client.close()
 
-    async def _until_answered(
+    async def _left(self) -> None:
+        """Until the version before the newest has no turn left, and the server has dropped it."""
+        if self._leaving is not None:
+            await self._leaving
+            self._leaving = None
+
+    async def _leave(self, before: Version) -> None:
+        self._before = before
+        await before.until_idle()
+        await before.weights.forget(self.client)
+        self._before = None
+
+    async def _asked(
         self, context: list[int], sampling: Sampling, attempts: Attempts, weights: ServedWeights
-    ) -> dict[str, Any]:
-        while True:
-            self._refuse_dead()
-            if not attempts.left_s:
-                raise _timeout(sampling)
-            body = completion(weights.model, context, sampling)
-            if self._seeded:
-                body["seed"] = sampling.seed & MOST_SEED
-            self.in_flight += 1
-            try:
-                status, answer = await self.client.request("/v1/completions", body, attempts.left_s)
-            finally:
-                self.in_flight -= 1
-            if status == 200 and isinstance(answer, dict):
-                if await weights.confirm(self.client, answer):
-                    self.keeper.works()
-                    return answer
-                await self._load(weights)
-            elif status == 404 and weights.is_given:
-                # A server that was started anew does not know it.
-                await self._load(weights)
-            elif 400 <= status < 500 and status not in (408, 429):
-                kind = "context" if "maximum context length" in str(answer) else "refused"
-                raise EngineFailure(kind, f"vLLM answered {status}: {self.client.said(answer)}")
-            self.counters["repeated"] += 1
-            await asyncio.sleep(attempts.next_pause_s())
+    ) -> dict[str, Any] | None:
+        """The answer to a turn; None where it is to be asked for again."""
+        self._refuse_dead()
+        if not attempts.left_s:
+            raise _timeout(sampling)
+        body = completion(weights.model, context, sampling)
+        if self._seeded:
+            body["seed"] = sampling.seed & MOST_SEED
+        self.in_flight += 1
+        try:
+            status, answer = await self.client.request("/v1/completions", body, attempts.left_s)
+        finally:
+            self.in_flight -= 1
+        if status == 200 and isinstance(answer, dict):
+            if await weights.confirm(self.client, answer):
+                self.keeper.works()
+                return answer
+            await self._load(weights)
+        elif status == 404 and weights.is_given:
+            # A server that was started anew does not know it.
+            await self._load(weights)
+        elif 400 <= status < 500 and status not in (408, 429):
+            kind = "context" if "maximum context length" in str(answer) else "refused"
+            raise EngineFailure(kind, f"vLLM answered {status}: {self.client.said(answer)}")
+        return None
 
     async def _load(self, weights: ServedWeights) -> bool:
         self._refuse_dead()
