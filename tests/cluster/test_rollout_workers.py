@@ -157,6 +157,7 @@ def test_a_worker_that_only_hangs_is_lost_too(tiny_model: Path, tmp_path: Path) 
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resumed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
