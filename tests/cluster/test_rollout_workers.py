@@ -28,6 +28,9 @@ from tests.traffic.chaos_server import ChaosServer, hang, ok
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: agentrft[cluster]")
 TWO = {"rollout_workers": 2}
+SHORT = {"max_steps": 1}
+# Rollouts of the baseline, and of a step and its validation.
+BASELINE, EACH_STEP = 4, 2 * 4 + 4
 
 
 @contextmanager
@@ -71,7 +74,7 @@ def test_two_workers_grade_every_rollout_once_and_share_an_endpoints_slots(tiny_
     assert [(line["phase"], line["step"]) for line in job.lines] == PHASES
     records = records_of(job)
     assert Counter(record["outcome"] for record in records).keys() <= {"graded", "model_failed"}
-    assert len(records) == len({record["trace_id"] for record in records}) == 4 + 3 * (2 * 4 + 4)
+    assert len(records) == len({record["trace_id"] for record in records}) == BASELINE + 3 * EACH_STEP
     assert {call["headers"]["x-trace-id"] for call in tool_calls(server)} <= {record["trace_id"] for record in records}
     assert max(Counter(call["headers"]["idempotency-key"] for call in tool_calls(server)).values()) == 1
     assert not worker_processes(os.getpid())
@@ -93,11 +96,12 @@ def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slo
 
     # The one slot is held by the call that is never answered.
     with serving(ChaosServer(script=[hang()])) as server, meanwhile(kill_the_one_that_waits):
-        job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, tool={"max_concurrency": 1})
+        one = {"max_concurrency": 1}
+        job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, tool=one, hyperparameters=SHORT)
         job = run(job_file)
     records = records_of(job)
     assert {record["outcome"] for record in records} <= {"graded", "model_failed"}
-    assert len(records) == len({record["trace_id"] for record in records}) == 4 + 3 * (2 * 4 + 4)
+    assert len(records) == len({record["trace_id"] for record in records}) == BASELINE + EACH_STEP
     lost = {record["trace_id"]: record for record in records if "worker:lost" in record["given_up"]}
     first = server.received[0].headers["X-Trace-Id"]
     assert lost[first]["attempt"] == 2 and lost[first]["faults"]["worker:lost"] == 1
@@ -142,7 +146,8 @@ def test_a_worker_that_only_hangs_is_lost_too(tiny_model: Path, tmp_path: Path) 
         stopped[0].send_signal(signal.SIGSTOP)
 
     with serving(ChaosServer(script=[hang()])) as server, meanwhile(stop_the_one_that_waits):
-        job_file = write_job(tmp_path, tiny_model, server.url, cluster={**TWO, "worker_timeout_s": 30})
+        cluster = {**TWO, "worker_timeout_s": 30}
+        job_file = write_job(tmp_path, tiny_model, server.url, cluster=cluster, hyperparameters=SHORT)
         job = run(job_file)
     first = server.received[0].headers["X-Trace-Id"]
     (record,) = [record for record in records_of(job) if record["trace_id"] == first]
@@ -152,12 +157,13 @@ def test_a_worker_that_only_hangs_is_lost_too(tiny_model: Path, tmp_path: Path) 
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resumed(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     with serving(ChaosServer(script=[hang()])) as server:
         hooks = {"on_rollout_end": {"url": server.url}}
-        job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, **hooks)
+        job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, hyperparameters=SHORT, **hooks)
         spec = load_job(job_file)
         store, job_id = create_job(spec, source=job_file)
 
@@ -177,7 +183,7 @@ def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resume
             assert begun and all(ends[trace_id] == 1 for trace_id in begun)
             asyncio.run(run_job(resume_job(store, job_id), store, job_id, progress=NoProgress(), stop=Stop()))
     records = records_of(ended(tmp_path / "runs"))
-    assert len(records) == len({record["trace_id"] for record in records}) == 4 + 3 * (2 * 4 + 4)
+    assert len(records) == len({record["trace_id"] for record in records}) == BASELINE + EACH_STEP
 
 
 @needs_ray
@@ -216,7 +222,7 @@ def is_there(process: psutil.Process) -> bool:
 
 def test_a_job_without_workers_does_not_import_ray(tiny_model: Path, tmp_path: Path) -> None:
     with serving(ChaosServer()) as server:
-        job_file = write_job(tmp_path, tiny_model, server.url, hyperparameters={"max_steps": 1})
+        job_file = write_job(tmp_path, tiny_model, server.url, hyperparameters=SHORT)
         source = (
             "import sys\nfrom pathlib import Path\nfrom tests.cluster.ray_jobs import run\n"
             f"run(Path({str(job_file)!r}))\nassert 'ray' not in sys.modules\n"

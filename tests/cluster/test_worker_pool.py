@@ -290,6 +290,20 @@ async def test_a_cancelled_rollout_gives_back_its_slot_and_its_session(tmp_path:
     assert some.heard == []
 
 
+async def test_hooks_are_told_of_a_cancelled_rollouts_end_also_where_its_worker_ends(
+    tmp_path: Path, write: Write
+) -> None:
+    async with ChaosServer() as hooks:
+        server = ChaosServer(script=[hang()])
+        end = {"on_rollout_end": {"url": hooks.url}}
+        async with server, pool(tmp_path, write, server, workers=1, **end) as some:
+            running = some.begin()
+            await until(lambda: server.received)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert [one.body["outcome"] for one in hooks.received] == ["infra_failed"]
+
+
 class BrokenSession(ScriptedSession):
     """An engine that fails each turn."""
 

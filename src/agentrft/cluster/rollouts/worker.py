@@ -74,7 +74,7 @@ class RolloutWorker:
                     task.add_done_callback(lambda _, number=message.rollout: self._running.pop(number, None))
                 case Cancel(rollout):
                     if rollout in self._running:
-                        self._running[rollout].cancel()
+                        _cancel(self._running[rollout])
                 case Answer(question, value):
                     self._mailbox.answered(question, value)
 
@@ -82,7 +82,7 @@ class RolloutWorker:
         """Break off what runs, and give back what is held."""
         left = list(self._running.values())
         for task in left:
-            task.cancel()
+            _cancel(task)
         if left:
             await asyncio.wait(left, timeout=END_S)
         if self._parts is not None:
@@ -108,6 +108,12 @@ class RolloutWorker:
         if self._tracing is None or asked.spans is None:
             return nullcontext()
         return tracing(self._tracing, asked.spans)
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    """Once: a second time would break off what it does at its end, such as telling a hook."""
+    if not task.cancelling():
+        task.cancel()
 
 
 def _making(setup: RolloutSetup, mailbox: Mailbox, notify: Callable[[str, str], None]) -> Callable[[], RolloutParts]:
