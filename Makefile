@@ -80,7 +80,7 @@ test-combinations: setup ## two hundred jobs with options drawn at random, each 
 test-slow: setup ## the tests that train for minutes, and a kill at every moment of a job
 	$(PYTHON_BIN) -m pytest -q -m slow
 
-simulate: setup ## a job on up to 1,000 GPUs in simulated time, ten minutes on two cores; draws docs/images/scale.png; ARGS="--engines 1 4 16"
+simulate: setup ## a job on up to 64 GPUs in simulated time; draws docs/images/scale.png; ARGS="--engines 1 4 16"
 	$(PYTHON_BIN) -m benchmarks.simulate $(ARGS)
 
 lint: setup ## style, imports, dependencies and types

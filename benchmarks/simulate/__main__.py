@@ -1,6 +1,6 @@
 """A job on up to a thousand GPUs in simulated time: how close to ideal, and what keeps it from there.
 
-    python -m benchmarks.simulate [--engines 1 4 16 64 256 1000] [--steps 2] [--seed 0] [--driver measured]
+    python -m benchmarks.simulate [--engines 1 4 16 64] [--steps 2] [--seed 0] [--driver measured]
 
 The ideal is what the engines whose machines are there would give, if none were ever idle and nothing were computed
 twice or in vain. First it is measured what a rollout costs the job's own process on this machine; then each number of
@@ -26,8 +26,8 @@ from benchmarks.simulate.page import table, write
 from benchmarks.simulate.picture import draw
 from benchmarks.simulate.work import Gpu, Work
 
-# Beyond these a step is so large that few of them are enough.
-MANY, VERY_MANY = 100, 500
+# Of the first a step is so small that chance shows; of the others so large that few of them are enough.
+FEW, MANY, VERY_MANY = 10, 100, 500
 # Rollouts in flight for each GPU: half as many again as it has places, and with a thousand GPUs a hundred thousand.
 IN_FLIGHT, MOST_IN_FLIGHT = 64, 100
 # Steps in which a rollout may lack more updates than this are given up; the largest jobs take many steps a flight.
@@ -42,8 +42,8 @@ def point(engines: int, steps: int, seed: int, costs: Costs) -> Setting:
     return Setting(
         engines,
         in_flight=MOST_IN_FLIGHT if is_large else IN_FLIGHT,
-        first=1,
-        steps=steps if engines < MANY else max(1, steps // 2),
+        first=3 if engines < FEW else 1,
+        steps=5 * steps if engines < FEW else steps if engines < MANY else max(1, steps // 2),
         eta=MOST_ETA if is_large else ETA,
         seed=seed,
         driver=costs,
@@ -89,8 +89,8 @@ def saturates_at(points: Sequence[dict[str, Any]]) -> int | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engines", type=int, nargs="+", default=[1, 4, 16, 64, 256, 1000], help="GPUs that generate")
-    parser.add_argument("--steps", type=int, default=2, help="that are measured; fewer of the largest")
+    parser.add_argument("--engines", type=int, nargs="+", default=[1, 4, 16, 64], help="GPUs that generate")
+    parser.add_argument("--steps", type=int, default=2, help="measured; more of few GPUs, fewer of many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--poor", type=int, default=16, help="GPUs of the job with poor settings")
     parser.add_argument(

@@ -163,8 +163,9 @@ def test_a_driver_that_has_too_much_to_do_starves_its_engines() -> None:
     told = simulate(replace(SMALL, engines=8, in_flight=20, driver=costs, gpu=SAFE))
     assert told["driver_busy"] > 0.95 and told["places_filled"] < 0.4 and told["ideal_share"] < 0.5
     most = 1 / costs.rollout_s(Work())
-    assert told["rollouts_per_s"] == pytest.approx(most, rel=0.35)
-    assert told["database_bytes_per_s"] == pytest.approx(1e5 * told["rollouts_per_s"], rel=0.35)
+    # Rollouts end in bursts, since all began at once.
+    assert 0.25 * most < told["rollouts_per_s"] < 1.3 * most
+    assert told["database_bytes_per_s"] == pytest.approx(1e5 * told["commits_per_s"], rel=0.05)
 
 
 def test_lost_machines_cost_time_and_no_rollout() -> None:
