@@ -176,7 +176,7 @@ async def _measured(
         type="string_check", input="{{ sample.output_text }}", reference="{{ item.answer }}", operation="ilike"
     )
     limits = RolloutLimits(work.most_turns, work.most_turn_tokens, max_context_tokens=10**6, turn_timeout_s=60)
-    runner = RolloutRunner(engine=engine, codec=codec, toolbox=toolbox, grader=create_grader(grader), limits=limits)
+    runner = RolloutRunner(codec=codec, toolbox=toolbox, grader=create_grader(grader), limits=limits)
     prompt = (THOUGHT * (work.prompt_tokens // 16)).strip()
     sample = Sample("00001-abc", [{"role": "user", "content": prompt}], item={"answer": ANSWER})
     ended: list[Rollout] = []

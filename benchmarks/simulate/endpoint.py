@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from agentrft.spec import HttpToolSpec
 from agentrft.tools import HttpTool
 from agentrft.traffic import Answer, Endpoint, Fault, Traffic
+from agentrft.traffic.gate import LocalGate
 from benchmarks.simulate.clock import Clock
 from benchmarks.simulate.work import ToolBehaviour
 
@@ -69,3 +70,10 @@ class SimulatedTool(HttpTool):
         super().__init__(spec)
         self.met = SimulatedEndpoint(self, behaviour, capacity, call_s, clock, seed)
         self.endpoint, self.counters = self.met, self.met.counters
+
+    @property
+    def limit(self) -> float:
+        """Of its calls at once, as its gate has come to it."""
+        gate = self.met.gate
+        assert isinstance(gate, LocalGate)
+        return gate.limiter.limit

@@ -178,7 +178,6 @@ class Simulation:
         )
         limits = RolloutLimits(setting.work.most_turns, 10**6, 10**9, TURN_TIMEOUT_S)
         runner = RolloutRunner(
-            engine=engine,
             codec=simulated_codec(setting.work),
             toolbox=toolbox,
             grader=create_grader(grader),
@@ -194,8 +193,8 @@ class Simulation:
         return SimpleNamespace(
             hyperparameters=hyperparameters,
             spec=spec_of_job,
-            train=rows,
             engine=engine,
+            train=rows,
             policy=SimpleNamespace(version=0),
             runner=runner,
             toolbox=toolbox,
@@ -310,7 +309,7 @@ class Simulation:
             "bucket_written_bytes_per_s": over("file_bytes") / window_s,
             "tool_calls": {str(status): number for status, number in sorted(self.tool.met.met.items())},
             "tool_calls_at_once": self.tool.met.most_at_once,
-            "tool_limit": self.tool.met.limiter.limit,
+            "tool_limit": self.tool.limit,
             "outcomes": dict(self.outcomes),
             "looks_per_s": sum(client.asked["/health"] for client in self._clients) / last.at_s,
         }

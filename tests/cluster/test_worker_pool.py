@@ -27,7 +27,7 @@ from agentrft.traffic import Gates, having_gates
 from agentrft.traffic.gate import LocalGate
 from tests.job.scripted import CALL, LIMITS, SAMPLE, ScriptedEngine, ScriptedSession, Write
 from tests.job.tiny_job import write_job
-from tests.traffic.chaos_server import ChaosServer, hang
+from tests.traffic.chaos_server import ChaosServer, hang, ok
 
 GRADER = {
     "type": "string_check",
@@ -175,7 +175,9 @@ def calls(server: ChaosServer, kind: str = "function_call") -> list[dict[str, An
 
 
 async def test_rollouts_are_spread_over_the_workers_and_each_is_graded(tmp_path: Path, write: Write) -> None:
-    async with ChaosServer() as server, pool(tmp_path, write, server) as some:
+    # No rollout ends before all have called, so that they are seen in both workers.
+    server = ChaosServer(script=[ok(delay_s=2.0)] * 6)
+    async with server, pool(tmp_path, write, server) as some:
         running = [some.begin(index) for index in range(6)]
         await until(lambda: len(some.processes.actors) == 2 and all(a.worker._running for a in some.processes.actors))
         rollouts = await asyncio.gather(*running)
