@@ -5,6 +5,7 @@ job's side is pickled as it is between processes. `test_rollout_workers.py` has 
 """
 
 import asyncio
+import os
 import pickle
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 
 from agentrft.cluster.rollouts import RolloutSetup, RolloutWorkers, link
+from agentrft.cluster.rollouts import pool as pool_module
 from agentrft.cluster.rollouts.messages import Batch, NotStarted, Started, ToWorker
 from agentrft.cluster.rollouts.processes import WorkerLostError
 from agentrft.cluster.rollouts.worker import RolloutWorker
 from agentrft.engine import EngineFailure, Generation, Sampling
+from agentrft.errors import JobFailedError, UserError
 from agentrft.models.catalog import resolve_model
 from agentrft.rollout import Rollout, RolloutTask
 from agentrft.spec import JobSpec, load_job
@@ -39,14 +42,20 @@ GRADER = {
 
 
 class ActorHere:
-    """A worker in this process, until it is killed; a silent one answers nothing."""
+    """A worker in this process, until it is killed; a silent one answers nothing. It starts once it has a place."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: asyncio.Semaphore) -> None:
         self.worker = RolloutWorker()
         self.is_silent = False
+        self._places = places
         self._gone = asyncio.Event()
 
+    @property
+    def is_killed(self) -> bool:
+        return self._gone.is_set()
+
     async def start(self, setup: RolloutSetup) -> Started | NotStarted:
+        await self._places.acquire()
         return await self._carried(self.worker.start(pickle.loads(pickle.dumps(setup))))
 
     async def fetch(self, patience_s: float) -> Batch:
@@ -79,14 +88,19 @@ class ActorHere:
 
 
 class ProcessesHere:
-    def __init__(self) -> None:
+    """Args:
+    places: for how many workers there is room; one that is lost leaves none.
+    """
+
+    def __init__(self, places: int = 100) -> None:
         self.actors: list[ActorHere] = []
+        self.places = asyncio.Semaphore(places)
 
     def open(self) -> None:
         pass
 
     def new_actor(self) -> ActorHere:
-        self.actors.append(ActorHere())
+        self.actors.append(ActorHere(self.places))
         return self.actors[-1]
 
     def close(self) -> None:
@@ -97,10 +111,10 @@ class ProcessesHere:
 class Pool:
     """Workers of a job, and what they say."""
 
-    def __init__(self, spec: JobSpec, write: Write) -> None:
+    def __init__(self, spec: JobSpec, write: Write, places: int) -> None:
         self.write = write
         self.heard: list[str] = []
-        self.processes = ProcessesHere()
+        self.processes = ProcessesHere(places)
         gates = Gates()
         with having_gates(gates):
             self.toolbox = create_toolbox(
@@ -145,6 +159,7 @@ async def pool(
     server: ChaosServer,
     *,
     workers: int = 2,
+    places: int = 100,
     cluster: dict[str, Any] | None = None,
     **job: Any,
 ) -> AsyncIterator[Pool]:
@@ -152,7 +167,7 @@ async def pool(
     path = write_job(folder, Path("smollm2-135m"), server.url, grader=GRADER, cluster=given, **job)
     spec = load_job(path)
     assert isinstance(spec, JobSpec)
-    made = Pool(spec, write)
+    made = Pool(spec, write, places)
     try:
         yield made
     finally:
@@ -211,7 +226,7 @@ async def test_a_lost_workers_rollout_is_run_again_as_its_next_attempt(tmp_path:
 
 async def test_hooks_are_told_of_the_end_of_a_lost_attempt_once(tmp_path: Path, write: Write) -> None:
     async with ChaosServer() as hooks:
-        urls = {"on_rollout_start": {"url": hooks.url}, "on_rollout_end": {"url": hooks.url}}
+        urls: dict[str, Any] = {"on_rollout_start": {"url": hooks.url}, "on_rollout_end": {"url": hooks.url}}
         server = ChaosServer(script=[hang()])
         async with server, pool(tmp_path, write, server, workers=1, **urls) as some:
             running = some.begin(attempts=2)
@@ -297,7 +312,7 @@ async def test_hooks_are_told_of_a_cancelled_rollouts_end_also_where_its_worker_
 ) -> None:
     async with ChaosServer() as hooks:
         server = ChaosServer(script=[hang()])
-        end = {"on_rollout_end": {"url": hooks.url}}
+        end: dict[str, Any] = {"on_rollout_end": {"url": hooks.url}}
         async with server, pool(tmp_path, write, server, workers=1, **end) as some:
             running = some.begin()
             await until(lambda: server.received)
@@ -318,3 +333,72 @@ async def test_an_engines_failure_is_the_engines_also_from_afar(tmp_path: Path, 
         rollout = await some.begin(session=BrokenSession(some.engine(), iter(())))
     assert (rollout.outcome, rollout.failure_kind, rollout.attempt) == ("infra_failed", "engine:forward", 2)
     assert rollout.failure_message == "engine: forward: out of memory"
+
+
+# With one worker it begins. The address is that of no cluster: what runs here is in this process.
+ELASTIC = {"min_rollout_workers": 1, "address": "auto"}
+
+
+async def test_workers_join_when_there_is_room_for_them(tmp_path: Path, write: Write) -> None:
+    server = ChaosServer(script=[ok()] + [ok(delay_s=2.0)] * 6)
+    async with server, pool(tmp_path, write, server, workers=3, places=1, cluster=ELASTIC) as some:
+        assert (await some.begin()).outcome == "graded"
+        assert some.heard == [f"rollout worker 1 (process {os.getpid()}) is there: 1 of 3"]
+        some.processes.places.release()
+        some.processes.places.release()
+        await until(lambda: len(some.heard) == 3)
+        running = [some.begin(index) for index in range(6)]
+        await until(lambda: all(actor.worker._running for actor in some.processes.actors))
+        rollouts = await asyncio.gather(*running)
+    assert [one.outcome for one in rollouts] == ["graded"] * 6
+    assert some.heard[-1].endswith("is there: 3 of 3")
+
+
+async def test_without_a_worker_rollouts_wait_for_the_next_that_there_is_room_for(tmp_path: Path, write: Write) -> None:
+    server = ChaosServer(script=[hang()])
+    async with server, pool(tmp_path, write, server, places=1, cluster=ELASTIC) as some:
+        running = some.begin(attempts=2)
+        await until(lambda: server.received)
+        some.busy().kill()
+        await until(lambda: len(some.heard) == 2)
+        await asyncio.sleep(0.2)
+        assert not running.done()
+        some.processes.places.release()
+        rollout = await running
+    assert (rollout.outcome, rollout.attempt, rollout.given_up) == ("graded", 2, ["worker:lost"])
+    assert "started again (1 of 3)" in some.heard[1] and some.heard[2].endswith("is there: 1 of 2")
+
+
+async def test_a_job_ends_while_workers_still_wait_for_room(tmp_path: Path, write: Write) -> None:
+    async with ChaosServer() as server, pool(tmp_path, write, server, places=1, cluster=ELASTIC) as some:
+        assert (await some.begin()).outcome == "graded"
+        await some.workers.close()
+        assert [actor.is_killed for actor in some.processes.actors] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("places", "cluster", "told"),
+    [(1, {}, "1 of 2 workers were there within 0.5 s"), (0, ELASTIC, "0 of 1 workers were there within 0.5 s")],
+)
+async def test_a_job_that_has_too_few_workers_does_not_begin(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch, places: int, cluster: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setattr(pool_module, "START_S", 0.5)
+    async with ChaosServer() as server, pool(tmp_path, write, server, places=places, cluster=cluster) as some:
+        with pytest.raises(JobFailedError, match=told):
+            await some.begin()
+        assert all(actor.is_killed for actor in some.processes.actors)
+        assert not server.received
+
+
+async def test_a_worker_that_cannot_run_the_job_says_why_before_anything_runs(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(self: RolloutWorker, setup: RolloutSetup) -> NotStarted:
+        return NotStarted("GRADER_KEY is not set there", "Set it.")
+
+    monkeypatch.setattr(RolloutWorker, "start", refuse)
+    async with ChaosServer() as server, pool(tmp_path, write, server) as some:
+        with pytest.raises(UserError, match="rollout worker 1: GRADER_KEY is not set there"):
+            await some.begin()
+        assert all(actor.is_killed for actor in some.processes.actors)

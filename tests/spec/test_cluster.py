@@ -78,6 +78,13 @@ def test_rollout_workers_run_in_a_cluster_of_ray(address: str) -> None:
         (SUPERVISED, {"learner_workers": 2}, "cluster"),
         (JOB, {"max_restarts": 1}, "max_restarts: has an effect with rollout_workers alone"),
         (JOB, {"worker_timeout_s": 5}, "worker_timeout_s: has an effect with rollout_workers alone"),
+        (JOB, {"min_rollout_workers": 1}, "min_rollout_workers: has an effect with rollout_workers alone"),
+        (JOB, {"rollout_workers": 2, "min_rollout_workers": 1}, "min_rollout_workers: has an effect with an address"),
+        (
+            JOB,
+            {"rollout_workers": 2, "min_rollout_workers": 3, "address": "auto"},
+            "min_rollout_workers: must be at most rollout_workers",
+        ),
         (JOB, {"rollout_workers": 65}, "rollout_workers"),
         (JOB, {"rollout_workers": 2, "address": "http://head:6379"}, "address"),
         (JOB, {"rollout_workers": 2, "address": "head:6379\n"}, "address"),

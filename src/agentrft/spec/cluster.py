@@ -8,7 +8,7 @@ from agentrft.spec.base import SpecModel
 
 # Ray's own words for a cluster, and HOST:PORT of its head.
 ADDRESS = r"^(local|auto|[A-Za-z0-9.\-]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5})$"
-OF_ROLLOUT_WORKERS = ("address", "worker_timeout_s", "max_restarts")
+OF_ROLLOUT_WORKERS = ("min_rollout_workers", "address", "worker_timeout_s", "max_restarts")
 
 
 class ClusterSpec(SpecModel):
@@ -24,6 +24,8 @@ class ClusterSpec(SpecModel):
             holds alone. It takes longer than a model on every rank.
         rollout_workers: processes that run the rollouts: conversations, tool calls and grading, as actors of Ray, while
             turns are sampled as ever. Limits of endpoints hold over all of them together. 0: the job's own process.
+        min_rollout_workers: with so many of them the job begins; the others join whenever the cluster has room for
+            them, such as that of a machine that came later. null: it begins with all of them.
         address: of the Ray cluster that they run in: "auto" for the one that this machine is part of, or host and port
             of its head; "local" starts one on this machine, which ends with the job.
         worker_timeout_s: for how many seconds a rollout worker may leave the job's process without an answer before it
@@ -35,6 +37,7 @@ class ClusterSpec(SpecModel):
     rank_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 1800.0
     shard_base: bool = False
     rollout_workers: Annotated[int, Field(ge=0, le=64)] = 0
+    min_rollout_workers: Annotated[int, Field(ge=1, le=64)] | None = None
     address: Annotated[str, Field(max_length=255, pattern=ADDRESS)] = "local"
     worker_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 120.0
     max_restarts: Annotated[int, Field(ge=0, le=1000)] = 3
@@ -52,3 +55,25 @@ class ClusterSpec(SpecModel):
         if without and not self.rollout_workers:
             raise ValueError(f"{', '.join(without)}: has an effect with rollout_workers alone")
         return self
+
+    @model_validator(mode="after")
+    def _workers_that_join_need_a_cluster(self) -> Self:
+        if self.min_rollout_workers is None:
+            return self
+        if self.min_rollout_workers > self.rollout_workers:
+            raise ValueError("min_rollout_workers: must be at most rollout_workers")
+        if self.address == "local":
+            raise ValueError(
+                "min_rollout_workers: has an effect with an address alone; a local cluster has room for all"
+            )
+        return self
+
+    @property
+    def needed_rollout_workers(self) -> int:
+        """So many must be there before a rollout runs."""
+        return self.min_rollout_workers or self.rollout_workers
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a worker may join, or come back, whenever there is room for it."""
+        return self.min_rollout_workers is not None

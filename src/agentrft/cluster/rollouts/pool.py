@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
+from collections.abc import Awaitable, Sequence
 
 from agentrft.cluster.rollouts.link import Running, WorkerLink
 from agentrft.cluster.rollouts.messages import NotStarted
@@ -54,7 +55,7 @@ class RolloutWorkers:
         self._may_repeat_calls = all(tool.idempotent for tool in toolbox.tools.values())
         self._live: list[WorkerLink] = []
         self._keeping: list[asyncio.Task[None]] = []
-        # Workers that are being started again.
+        # Workers that are being started, or started again.
         self._returning = 0
         self._changed = asyncio.Event()
         self._starting = asyncio.Lock()
@@ -62,7 +63,7 @@ class RolloutWorkers:
         self._is_closing = False
 
     async def start(self) -> None:
-        """Start all workers; nothing where they were started.
+        """Start the workers; nothing where they were started. Returns when as many are there as the job needs.
 
         Raises:
             UserError: there is no such cluster, or a worker cannot run the job's rollouts.
@@ -75,20 +76,43 @@ class RolloutWorkers:
                 self._processes.open()
                 self._is_open = True
             numbers = range(1, self._cluster.rollout_workers + 1)
-            started = await asyncio.gather(*map(self._started, numbers), return_exceptions=True)
-            links = [link for link in started if isinstance(link, WorkerLink)]
-            for error in started:
-                if isinstance(error, BaseException):
-                    for link in links:
-                        link.kill()
-                    if isinstance(error, WorkerLostError):
-                        raise _did_not_start(str(error)) from error
-                    raise error
-            self._live = list(links)
+            coming = {number: asyncio.create_task(self._started(number)) for number in numbers}
+            try:
+                await self._enough_of(list(coming.values()))
+            except BaseException:
+                for starting in coming.values():
+                    starting.cancel()
+                    if starting.done() and not starting.cancelled() and starting.exception() is None:
+                        starting.result().kill()
+                await asyncio.gather(*coming.values(), return_exceptions=True)
+                raise
+            self._returning = len(coming)
             self._keeping = [
-                asyncio.create_task(self._keep(number, link), name=f"agentrft-rollout-worker-{number}")
-                for number, link in zip(numbers, links, strict=True)
+                asyncio.create_task(self._keep(number, starting), name=f"agentrft-rollout-worker-{number}")
+                for number, starting in coming.items()
             ]
+
+    async def _enough_of(self, coming: Sequence[asyncio.Task[WorkerLink]]) -> None:
+        """As many have started as the job needs to begin. Raises what is the matter with one that has not."""
+        deadline = asyncio.get_running_loop().time() + START_S
+        needed = self._cluster.needed_rollout_workers
+        while True:
+            there = [starting for starting in coming if starting.done()]
+            for starting in there:
+                if isinstance(error := starting.exception(), WorkerLostError):
+                    raise _did_not_start(str(error)) from error
+                if error is not None:
+                    raise error
+            if len(there) >= needed:
+                return
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                raise _did_not_start(
+                    f"{len(there)} of {needed} workers were there within {START_S:g} s; "
+                    "the cluster may have no room for the others"
+                )
+            missing = [starting for starting in coming if not starting.done()]
+            await asyncio.wait(missing, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def run(self, task: RolloutTask, session: Session) -> Rollout:
         """See `RolloutRunner.run`: the attempt of a worker that is lost counts as broken infrastructure.
@@ -128,7 +152,7 @@ class RolloutWorkers:
             self._processes.close()
 
     async def _least_busy(self) -> WorkerLink | None:
-        """The worker with the fewest rollouts; waits for one that is being started again; None where none is left."""
+        """The worker with the fewest rollouts; waits for one that is being started; None where none is left."""
         while not self._live and self._returning:
             self._changed.clear()
             await self._changed.wait()
@@ -151,27 +175,43 @@ class RolloutWorkers:
         faults = Counter(earlier.faults if earlier is not None else {}) + Counter({LOST: 1})
         return EarlierAttempts(running.trace_id, (*before, LOST), faults, running.started_at)
 
-    async def _keep(self, number: int, link: WorkerLink) -> None:
-        """Serve a worker, and start it again as often as the job says."""
-        for restart in range(1, self._cluster.max_restarts + 1):
-            told = await self._until_lost(link, returns=True)
+    async def _keep(self, number: int, starting: Awaitable[WorkerLink]) -> None:
+        """Serve a worker once it is there, and start it again as often as the job says."""
+        restarts = self._cluster.max_restarts
+        for restart in range(restarts + 1):
+            link = await self._arrived(number, starting)
+            if link is None:
+                return
+            told = await self._until_lost(link, returns=restart < restarts)
             if self._is_closing:
                 return
-            self._notify("warning", f"{told}; it is started again ({restart} of {self._cluster.max_restarts})")
-            try:
-                link = await self._started(number)
-                self._live.append(link)
-            except (UserError, WorkerLostError) as error:
-                self._notify("warning", f"rollout worker {number} did not start again: {error}")
-                return
-            finally:
-                self._returning -= 1
-                self._changed.set()
-        told = await self._until_lost(link, returns=False)
-        if not self._is_closing:
-            self._notify(
-                "warning", f"{told}; it is not started again, and {len(self._live)} rollout worker(s) are left"
-            )
+            if restart < restarts:
+                self._notify("warning", f"{told}; it is started again ({restart + 1} of {restarts})")
+                starting = self._started(number)
+            else:
+                left = f"{len(self._live)} rollout worker(s) are left"
+                self._notify("warning", f"{told}; it is not started again, and {left}")
+
+    async def _arrived(self, number: int, starting: Awaitable[WorkerLink]) -> WorkerLink | None:
+        """The worker, ready for rollouts; None where it did not start."""
+        patience_s = None if self._cluster.waits_for_room else START_S
+        try:
+            async with asyncio.timeout(patience_s):
+                link = await starting
+        except (UserError, WorkerLostError, TimeoutError) as error:
+            why = str(error) or f"it was not there within {START_S:g} s; the cluster may have no room for it"
+            self._notify("warning", f"rollout worker {number} did not start: {why}")
+            return None
+        finally:
+            self._returning -= 1
+            self._changed.set()
+        if self._is_closing:
+            link.kill()
+            return None
+        self._live.append(link)
+        if self._cluster.waits_for_room:
+            self._notify("info", f"{link.name} is there: {len(self._live)} of {self._cluster.rollout_workers}")
+        return link
 
     async def _until_lost(self, link: WorkerLink, *, returns: bool) -> str:
         """Serve a worker. What to tell of its end; its rollouts are for others then."""
@@ -190,15 +230,10 @@ class RolloutWorkers:
         return f"{link.name} was lost: {why}; {unfinished} rollout(s) of it had not ended"
 
     async def _started(self, number: int) -> WorkerLink:
+        """Once the cluster has room for it; its process is ended where nobody waits for it any more."""
         actor = self._processes.new_actor()
         try:
-            async with asyncio.timeout(START_S):
-                answer = await actor.start(self._setup)
-        except TimeoutError:
-            actor.kill()
-            raise _did_not_start(
-                f"rollout worker {number} was not there within {START_S:g} s; the cluster may have no room for it"
-            ) from None
+            answer = await actor.start(self._setup)
         except BaseException:  # such as a job that is stopped
             actor.kill()
             raise
