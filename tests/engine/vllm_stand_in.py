@@ -29,9 +29,10 @@ class StandIn:
         is_developed: whether it was started with the routes that change weights and sleep.
         weight_version: what it says of its weights.
         asleep: whether it was told to sleep.
+        hangs: it takes requests, and answers none.
     """
 
-    def __init__(self, model: torch.nn.Module, *, name: str = "tiny", max_model_len: int = 4096) -> None:
+    def __init__(self, model: torch.nn.Module, *, name: str = "tiny", max_model_len: int = 4096, port: int = 0) -> None:
         self._model = model
         self._name = name
         self._length = max_model_len
@@ -45,6 +46,7 @@ class StandIn:
         self.is_developed = False
         self.weight_version = "default"
         self.asleep = False
+        self.hangs = False
         self._first = {name: value.clone() for name, value in model.state_dict().items()}
         self.without: set[str] = set()
         self.pause_s = 0.0
@@ -53,7 +55,7 @@ class StandIn:
         # A model whose weights are replaced for a call is in use.
         self._one_at_a_time = asyncio.Lock()
         self._runner: aiohttp.web.AppRunner | None = None
-        self._port = 0
+        self._port = port
 
     @property
     def url(self) -> str:
@@ -68,7 +70,7 @@ class StandIn:
 
     async def start(self) -> None:
         """On the port that it had before, if it had one."""
-        app = aiohttp.web.Application()
+        app = aiohttp.web.Application(middlewares=[self._hanging])
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/completions", self._completions)
         if self.loads_adapters:
@@ -98,6 +100,12 @@ class StandIn:
         self.adapters.clear()
         self._model.load_state_dict(self._first)
         self.weight_version, self.asleep = "default", False
+
+    @aiohttp.web.middleware
+    async def _hanging(self, request: aiohttp.web.Request, handler: Any) -> aiohttp.web.StreamResponse:
+        while self.hangs:
+            await asyncio.sleep(0.05)
+        return await handler(request)
 
     async def _health(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response()

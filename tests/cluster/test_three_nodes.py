@@ -1,0 +1,190 @@
+"""A job on a Ray cluster of three nodes, all of this machine, in which everything is killed that can be."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agentrft.errors import UserError
+from agentrft.store import JobStore
+from tests.cluster.engine_process import EngineProcess
+from tests.cluster.ray_jobs import events, records_of, sender, wait_for, worker_processes
+from tests.job.ended import ended
+from tests.job.tiny_job import serving, write_job
+from tests.traffic.chaos_server import ChaosServer, ok
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: agentrft[cluster]"),
+]
+STEPS, OF_STEP = 5, 2 * 4
+LIMIT = 3
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+@contextmanager
+def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            cluster.add_node(**NODE)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+class Command:
+    """`agentrft train`, as a user runs it, and what it has stored."""
+
+    def __init__(self, job_file: Path) -> None:
+        self._job_file = job_file
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin the job, or go on with it."""
+        resumes = [] if self.process is None else ["--resume"]
+        self.process = subprocess.Popen([sys.executable, "-m", "agentrft.cli", "train", str(self._job_file), *resumes])
+
+    def ends(self) -> int:
+        assert self.process is not None
+        return self.process.wait(600)
+
+    def steps(self) -> list[int]:
+        """That have been made, the baseline among them as 0."""
+        try:
+            with JobStore(self._job_file.parent / "runs", create=False) as store:
+                rows = store.metrics(store.find_job("latest").job_id)
+        except UserError:  # it has not come so far
+            return []
+        return [0] * any(row["phase"] == "validation" for row in rows) + [
+            row["step"] for row in rows if row["phase"] == "train"
+        ]
+
+    def rank(self) -> psutil.Process:
+        """The learner's other one."""
+        assert self.process is not None
+        (found,) = [
+            child
+            for child in psutil.Process(self.process.pid).children(recursive=True)
+            if "agentrft.cluster.rank" in " ".join(child.cmdline())
+        ]
+        return found
+
+
+def test_whatever_is_killed_the_job_ends_and_nothing_counts_twice(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        serving(ChaosServer(default=ok(delay_s=0.3))) as server,
+        EngineProcess(tiny_model) as engine,
+        EngineProcess(tiny_model) as other_engine,
+        three_nodes(monkeypatch) as cluster,
+    ):
+        job_file = write_job(
+            tmp_path,
+            tiny_model,
+            server.url,
+            cluster={
+                "address": cluster.address,
+                "rollout_workers": 3,
+                "min_rollout_workers": 1,
+                "max_restarts": 10,
+                "learner_workers": 2,
+            },
+            engine={"type": "vllm", "urls": [engine.url, other_engine.url]},
+            tool={"max_concurrency": LIMIT},
+            hyperparameters={"max_steps": STEPS, "eval_interval": STEPS},
+        )
+        job = Command(job_file)
+
+        def in_step(step: int) -> None:
+            """Some of its rollouts have called, and some have not."""
+            wait_for(lambda: job.steps()[-1:] == [step - 1], f"step {step}")
+            before = len(server.received)
+            wait_for(lambda: len(server.received) >= before + 2, "its calls")
+
+        def quiet() -> None:
+            """Nothing has called for a while."""
+            seen = (-1, time.monotonic())
+
+            def is_quiet() -> bool:
+                nonlocal seen
+                if len(server.received) != seen[0]:
+                    seen = (len(server.received), time.monotonic())
+                return time.monotonic() > seen[1] + 5
+
+            wait_for(is_quiet, "the end of a step's calls")
+
+        job.start()
+        in_step(1)
+        sender(server.received[-1].peer_port, os.getpid()).kill()
+
+        in_step(2)
+        engine.kill()
+        wait_for(lambda: job.steps()[-1] == 2, "the step without the engine")
+        engine.start()
+
+        # A rank that does not move holds the update up; then it is killed in the middle of it.
+        in_step(3)
+        rank = job.rank()
+        rank.send_signal(signal.SIGSTOP)
+        quiet()
+        assert job.steps()[-1] == 2
+        rank.kill()
+        assert job.ends() != 0
+        job.start()
+
+        in_step(4)
+        assert job.process is not None
+        job.process.kill()
+        job.ends()
+        wait_for(lambda: not worker_processes(os.getpid()), "the end of its workers")
+        job.start()
+
+        in_step(5)
+        gone = node_of(sender(server.received[-1].peer_port, os.getpid()), cluster)
+        cluster.remove_node(gone, allow_graceful=False)
+        joined = told(job_file, "is there:")
+        cluster.add_node(**NODE)
+        wait_for(lambda: told(job_file, "is there:") > joined or job.process.poll() is not None, "the next worker")
+        assert job.ends() == 0
+        assert server.max_in_flight <= LIMIT
+
+    ran = ended(tmp_path / "runs")
+    assert [line["step"] for line in ran.lines if line["phase"] == "train"] == [1, 2, 3, 4, 5]
+    records = records_of(ran)
+    assert {record["outcome"] for record in records} <= {"graded", "model_failed"}
+    assert len(records) == len({record["trace_id"] for record in records})
+    rows = [row for rows in ran.rollouts.values() for row in rows if row["phase"] == "train"]
+    assert Counter(row["step"] for row in rows) == dict.fromkeys(range(1, STEPS + 1), OF_STEP)
+    assert told(job_file, "was lost: its process ended") >= 1
+    assert any("worker:lost" in record["given_up"] for record in records)
+
+
+def told(job_file: Path, words: str) -> int:
+    """How often an event has these words."""
+    return sum(words in text for text in events(job_file))
+
+
+def node_of(worker: psutil.Process, cluster: Any) -> Any:
+    """The node of the cluster that a worker's process belongs to."""
+    above = {parent.pid for parent in worker.parents()}
+    (found,) = [node for node in cluster.worker_nodes if above & pids_of(node)]
+    return found
+
+
+def pids_of(node: Any) -> set[int]:
+    return {process.process.pid for processes in node.all_processes.values() for process in processes}
