@@ -99,7 +99,7 @@ async def test_each_version_says_what_our_own_engine_says_and_log_probabilities_
 
 async def test_a_server_without_room_is_told(server: VllmServer) -> None:
     served = engine_of(server)
-    with pytest.raises(EndpointError, match="sequences have 1024 tokens"):
+    with pytest.raises(EndpointError, match="have 1024 tokens, and the job's 2048"):
         await served.prove(temperature=1.0, top_p=1.0, context_tokens=2048)
     with pytest.raises(EndpointError, match="behind top_p"):
         await served.prove(temperature=1.0, top_p=0.9, context_tokens=512)
