@@ -39,15 +39,19 @@ class EngineProcess:
         self.kill()
 
     def start(self) -> None:
+        self.begin()
+        wait_for(self.answers, self.url)
+
+    def begin(self) -> None:
+        """Start it, and do not wait until it answers."""
         command = [sys.executable, "-m", "tests.cluster.engine_process", str(self._model), str(self._port)]
         self._process = subprocess.Popen(command, cwd=ROOT)
-        wait_for(self._answers, self.url)
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         assert self._process.poll() is None, "the engine ended"
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5):

@@ -55,8 +55,9 @@ class Command:
 
     def start(self) -> None:
         """Begin the job, or go on with it."""
-        resumes = [] if self.process is None else ["--resume"]
-        self.process = subprocess.Popen([sys.executable, "-m", "agentrft.cli", "train", str(self._job_file), *resumes])
+        resumes = [] if self.process is None else ["--resume", "latest"]
+        folder = ["--output-dir", str(self._job_file.parent / "runs")] if resumes else [str(self._job_file)]
+        self.process = subprocess.Popen([sys.executable, "-m", "agentrft.cli", "train", *folder, *resumes])
 
     def ends(self) -> int:
         assert self.process is not None
@@ -72,6 +73,11 @@ class Command:
         return [0] * any(row["phase"] == "validation" for row in rows) + [
             row["step"] for row in rows if row["phase"] == "train"
         ]
+
+    def is_at(self, step: int) -> bool:
+        """Whether that is the newest; the command must not have ended meanwhile."""
+        assert self.process is not None and self.process.poll() is None, "the command has ended"
+        return self.steps()[-1:] == [step]
 
     def rank(self) -> psutil.Process:
         """The learner's other one."""
@@ -112,9 +118,9 @@ def test_whatever_is_killed_the_job_ends_and_nothing_counts_twice(
 
         def in_step(step: int) -> None:
             """Some of its rollouts have called, and some have not."""
-            wait_for(lambda: job.steps()[-1:] == [step - 1], f"step {step}")
+            wait_for(lambda: job.is_at(step - 1), f"step {step}")
             before = len(server.received)
-            wait_for(lambda: len(server.received) >= before + 2, "its calls")
+            wait_for(lambda: job.is_at(step - 1) and len(server.received) >= before + 2, "its calls")
 
         def quiet() -> None:
             """Nothing has called for a while."""
@@ -134,15 +140,15 @@ def test_whatever_is_killed_the_job_ends_and_nothing_counts_twice(
 
         in_step(2)
         engine.kill()
-        wait_for(lambda: job.steps()[-1] == 2, "the step without the engine")
-        engine.start()
+        wait_for(lambda: job.is_at(2), "the step without the engine")
+        engine.begin()
 
         # A rank that does not move holds the update up; then it is killed in the middle of it.
         in_step(3)
         rank = job.rank()
         rank.send_signal(signal.SIGSTOP)
         quiet()
-        assert job.steps()[-1] == 2
+        assert job.is_at(2)
         rank.kill()
         assert job.ends() != 0
         job.start()
@@ -161,6 +167,7 @@ def test_whatever_is_killed_the_job_ends_and_nothing_counts_twice(
         cluster.add_node(**NODE)
         wait_for(lambda: told(job_file, "is there:") > joined or job.process.poll() is not None, "the next worker")
         assert job.ends() == 0
+        assert engine.answers()
         assert server.max_in_flight <= LIMIT
 
     ran = ended(tmp_path / "runs")
