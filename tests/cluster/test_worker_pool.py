@@ -378,7 +378,7 @@ async def test_a_job_ends_while_workers_still_wait_for_room(tmp_path: Path, writ
 
 @pytest.mark.parametrize(
     ("places", "cluster", "told"),
-    [(1, {}, "1 of 2 workers were there within 0.5 s"), (0, ELASTIC, "0 of 1 workers were there within 0.5 s")],
+    [(1, {}, "[01] of 2 workers were there within 0.5 s"), (0, ELASTIC, "0 of 1 workers were there within 0.5 s")],
 )
 async def test_a_job_that_has_too_few_workers_does_not_begin(
     tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch, places: int, cluster: dict[str, Any], told: str
