@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from agentrft.job import NoProgress, Stop, create_job, run_job
 from agentrft.spec import load_job
@@ -14,6 +16,23 @@ from agentrft.store import JobStore
 from tests.job.ended import Ended, ended
 
 DEADLINE_S = 600.0
+# Room for one worker.
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+
+
+@contextmanager
+def cluster_of(nodes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster of so many nodes, all of this machine."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(**NODE)
+        yield cluster
+    finally:
+        cluster.shutdown()
 
 
 def run(job_file: Path) -> Ended:

@@ -6,8 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import pytest
 from agentrft.errors import UserError
 from agentrft.store import JobStore
 from tests.cluster.engine_process import EngineProcess
-from tests.cluster.ray_jobs import events, records_of, sender, wait_for, worker_processes
+from tests.cluster.ray_jobs import NODE, cluster_of, events, records_of, sender, wait_for, worker_processes
 from tests.job.ended import ended
 from tests.job.tiny_job import serving, write_job
 from tests.traffic.chaos_server import ChaosServer, ok
@@ -29,21 +27,6 @@ pytestmark = [
 ]
 STEPS, OF_STEP = 5, 2 * 4
 LIMIT = 3
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-
-
-@contextmanager
-def three_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    try:
-        for _ in range(2):
-            cluster.add_node(**NODE)
-        yield cluster
-    finally:
-        cluster.shutdown()
 
 
 class Command:
@@ -58,6 +41,9 @@ class Command:
         resumes = [] if self.process is None else ["--resume", "latest"]
         folder = ["--output-dir", str(self._job_file.parent / "runs")] if resumes else [str(self._job_file)]
         self.process = subprocess.Popen([sys.executable, "-m", "agentrft.cli", "train", *folder, *resumes])
+
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def ends(self) -> int:
         assert self.process is not None
@@ -76,7 +62,7 @@ class Command:
 
     def is_at(self, step: int) -> bool:
         """Whether that is the newest; the command must not have ended meanwhile."""
-        assert self.process is not None and self.process.poll() is None, "the command has ended"
+        assert not self.has_ended(), "the command has ended"
         return self.steps()[-1:] == [step]
 
     def rank(self) -> psutil.Process:
@@ -97,7 +83,7 @@ def test_whatever_is_killed_the_job_ends_and_nothing_counts_twice(
         serving(ChaosServer(default=ok(delay_s=0.3))) as server,
         EngineProcess(tiny_model) as engine,
         EngineProcess(tiny_model) as other_engine,
-        three_nodes(monkeypatch) as cluster,
+        cluster_of(3, monkeypatch) as cluster,
     ):
         job_file = write_job(
             tmp_path,
@@ -165,7 +151,7 @@ def test_whatever_is_killed_the_job_ends_and_nothing_counts_twice(
         cluster.remove_node(gone, allow_graceful=False)
         joined = told(job_file, "is there:")
         cluster.add_node(**NODE)
-        wait_for(lambda: told(job_file, "is there:") > joined or job.process.poll() is not None, "the next worker")
+        wait_for(lambda: told(job_file, "is there:") > joined or job.has_ended(), "the next worker")
         assert job.ends() == 0
         assert engine.answers()
         assert server.max_in_flight <= LIMIT

@@ -1,5 +1,7 @@
 """`agentrft serve`, and `agentrft keys`: a job server for a team."""
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +10,7 @@ from rich.table import Table
 
 from agentrft.cli.errors import needing
 from agentrft.cli.output import DebugOption, JsonOption, Output
-from agentrft.errors import UserError
+from agentrft.errors import UserError, missing_package
 from agentrft.models import resolve_model
 from agentrft.models.catalog import WHEEL_REMEDY, built_in_is_missing
 
@@ -93,6 +95,18 @@ def serve(
     vllm_seeds: Annotated[
         bool, typer.Option("--vllm-seeds", help="Ask these with the seeds of requests; vLLM's CPU builds end with one.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            envvar="AGENTRFT_CLUSTER",
+            show_default="this machine",
+            help="auto or HOST:PORT: the Ray cluster that jobs have their rollout workers in.",
+        ),
+    ] = None,
+    max_rollout_workers: Annotated[
+        int, typer.Option("--max-rollout-workers", min=0, max=64, help="That a job may have.")
+    ] = 8,
     debug: DebugOption = False,
 ) -> None:
     """Serve OpenAI's fine-tuning API: submit, watch and pause jobs, and chat with what they made."""
@@ -105,6 +119,8 @@ def serve(
             VllmPlace.parse(place)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--vllm") from None
+    if cluster is not None:
+        _see_cluster(cluster)
     settings = settings_of(
         data_dir=data_dir.absolute(),
         database=database,
@@ -124,8 +140,21 @@ def serve(
         max_adapters=max_adapters,
         vllm=tuple(vllm or ()),
         vllm_seeds=vllm_seeds,
+        cluster=cluster,
+        max_rollout_workers=max_rollout_workers,
     )
     run(settings, host=host, port=port)
+
+
+def _see_cluster(address: str) -> None:
+    """Raises BadParameter where it is no address, and UserError where Ray is not installed."""
+    from agentrft.spec.cluster import ADDRESS
+
+    if address == "local" or not re.fullmatch(ADDRESS, address):
+        message = f"{address!r} is neither auto nor HOST:PORT of a Ray cluster's head."
+        raise typer.BadParameter(message, param_hint="--cluster")
+    if find_spec("ray") is None:
+        raise missing_package("--cluster", "ray", extra="cluster")
 
 
 def add_model(

@@ -26,6 +26,8 @@ class Settings:
         max_adapters: fine-tuned models that are kept loaded on each of them.
         vllm: base models that vLLM servers answer chats with, and the adapters on them, as MODEL=URL.
         vllm_seeds: whether these are asked with the seeds of requests.
+        cluster: the address of the Ray cluster that jobs have their rollout workers in; None for the server's machine.
+        max_rollout_workers: that a job may have.
     """
 
     data_dir: Path
@@ -46,6 +48,8 @@ class Settings:
     max_adapters: int = 32
     vllm: tuple[str, ...] = ()
     vllm_seeds: bool = False
+    cluster: str | None = None
+    max_rollout_workers: int = 8
 
     @property
     def files_dir(self) -> Path:

@@ -13,6 +13,7 @@ from agentrft.job.secrets import HIDDEN, HIDDEN_QUERY, SECRET_MAPPINGS, URL_FIEL
 from agentrft.models.local_files import known_variables
 from agentrft.server.creation.integrations import read_integrations
 from agentrft.server.creation.judges import with_own_judges
+from agentrft.server.creation.own_cluster import with_own_cluster
 from agentrft.server.creation.safety import check_safety
 from agentrft.server.errors import ApiError
 from agentrft.server.inference.template_variables import TemplateWish, chosen_variables
@@ -117,6 +118,8 @@ def read_request(
         )
     raw: dict[str, Any] = {key: value for key, value in body.items() if value is not None and key in OURS}
     priority = raw.pop("priority", 0)
+    if "cluster" in raw:
+        raw["cluster"] = with_own_cluster(raw["cluster"], settings)
     if start is None:
         raw["model"] = catalog.weights[model]
     else:

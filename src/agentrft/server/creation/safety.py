@@ -7,6 +7,7 @@ from typing import Any
 from agentrft.engine.vllm.installed import installed_command
 from agentrft.job.secrets import URL_FIELDS
 from agentrft.server.creation.hosts import check_host
+from agentrft.server.creation.own_cluster import check_cluster
 from agentrft.server.errors import ApiError
 from agentrft.server.settings import Settings
 from agentrft.spec import expand_variables
@@ -33,9 +34,7 @@ def check_safety(job: Mapping[str, Any], settings: Settings) -> None:
         if (job.get("engine") or {}).get(field):
             message = f"engine.{field}: {what} not for a request to name; leave it out."
             raise ApiError(400, message, param="engine", code="invalid_value")
-    if (job.get("cluster") or {}).get("address", "local") != "local":
-        message = "cluster.address: another cluster of the server's is not for a request to name; leave it out."
-        raise ApiError(400, message, param="cluster", code="invalid_value")
+    check_cluster(job.get("cluster") or {}, settings)
     engine = job.get("engine") or {}
     if engine.get("type") == "vllm" and not engine.get("url") and not installed_command():
         message = "engine.url: the address of a vLLM server is needed; none was installed here."

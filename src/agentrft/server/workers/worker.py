@@ -13,6 +13,7 @@ from agentrft.job.stop import Stop
 from agentrft.report import api_ways
 from agentrft.server.artifacts import JOB_PATIENCE_S, open_artifacts
 from agentrft.server.creation.hosts import guarded
+from agentrft.server.creation.own_cluster import in_own_cluster
 from agentrft.server.encryption.sealing import Sealer
 from agentrft.server.objects.jobs import eval_id
 from agentrft.server.records import RUNNABLE, Records
@@ -85,7 +86,7 @@ class Worker:
     def _spec(self) -> AnyJobSpec:
         job = json.loads(self._sealer.open(self._records.sealed_spec(self._job_id)))
         spec = stored_job(expand_variables(job, "job", allowed=self._settings.allowed_env))
-        return localize_paths(spec, self._settings)
+        return localize_paths(in_own_cluster(spec, self._settings), self._settings)
 
     async def _wait_for_earlier_worker(self, stop: Stop) -> None:
         """Wait until an earlier worker that lost the lease has ended: until then it holds the job's lock."""
