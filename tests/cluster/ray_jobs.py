@@ -17,7 +17,7 @@ from tests.job.ended import Ended, ended
 
 DEADLINE_S = 600.0
 # Room for one worker.
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @contextmanager
