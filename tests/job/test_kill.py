@@ -127,6 +127,14 @@ def test_a_killed_job_keeps_what_was_graded_and_does_nothing_twice(
         (line["phase"], line["step"]): line["rollouts"] for line in resumed.lines if "rollouts" in line
     }
 
+    # What had been sampled before the kill took none of the seconds after it.
+    for line in resumed.lines:
+        place = line["phase"], line["step"]
+        if line["phase"] == "train" and place in pending:
+            kept_ids = {rollout["trace_id"] for rollout in pending[place].values()}
+            fresh = [row for row in resumed.rollouts[place] if row["trace_id"] not in kept_ids]
+            sampled = sum(len(turn["sampled_ids"]) for row in fresh for turn in row["record"]["turns"])
+            assert line["sampled_tokens_per_s"] * line["rollout_s"] == pytest.approx(sampled)
     trace_ids = Counter(row["trace_id"] for rows in resumed.rollouts.values() for row in rows)
     assert set(trace_ids.values()) == {1}
     for place, rollouts in pending.items():

@@ -69,6 +69,7 @@ class Trainer:
             warm_up_steps=WARM_UP_STEPS,
             decay_steps=runtime.hyperparameters.max_steps,
         )
+        self._began_at = time.time()
         self._runs_ahead = runtime.hyperparameters.max_off_policy_steps > 0
         self._source: GroupSource = (
             GroupsAhead(runtime, store, job_id, progress=progress, stop=stop)
@@ -202,13 +203,17 @@ class Trainer:
                 rollouts, rollout_s=spent.rollout_s, engine_busy_s=spent.engine_busy_s, update_s=update.seconds
             ),
             "step_s": step_s,
-            "sampled_tokens_per_s": sum(rollout.sampled_tokens for rollout in rollouts) / spent.rollout_s,
+            "sampled_tokens_per_s": self._sampled_here(rollouts) / spent.rollout_s,
             **(spent.metrics or {}),
         }
         await self._commit(TRAIN, step, rollouts, metrics, spent)
         self._checkpoints.holds = step
         self._note(step, rollouts)
         self._watch.look(step, metrics, rollouts)
+
+    def _sampled_here(self, rollouts: Sequence[Rollout]) -> int:
+        """Tokens, without those of rollouts that had been recorded before a resume."""
+        return sum(rollout.sampled_tokens for rollout in rollouts if rollout.started_at >= self._began_at)
 
     def _note(self, step: int, rollouts: list[Rollout]) -> None:
         """What later steps depend on, of a step that is committed."""
