@@ -55,6 +55,8 @@ def train(config: dict[str, Any], seed: int, after_step: AfterStep) -> dict[str,
             "lora_rank": config["lora_rank"],
             "learning_rate_multiplier": config["learning_rate"] / 2e-4,
             "max_grad_norm": config["max_grad_norm"],
+            "minibatches": config["minibatches"],
+            "update_epochs": config["update_epochs"],
         },
     )
     store, job_id = create_job(spec)

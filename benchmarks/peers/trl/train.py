@@ -22,13 +22,17 @@ from trl import GRPOConfig, GRPOTrainer
 class Reporting(TrainerCallback):
     """Tells each step, with its adapter on disk, and ends the training when told to.
 
+    Args:
+        updates: optimizer steps of a step's rollouts.
+
     Attributes:
         seconds: of training so far, without saving and telling.
     """
 
-    def __init__(self, after_step: AfterStep, folder: Path) -> None:
+    def __init__(self, after_step: AfterStep, folder: Path, updates: int) -> None:
         self._after_step = after_step
         self._folder = folder
+        self._updates = updates
         self.trainer: GRPOTrainer | None = None
         self.seconds = 0.0
 
@@ -37,25 +41,37 @@ class Reporting(TrainerCallback):
 
     def on_step_end(self, _: Any, state: Any, control: TrainerControl, **__: Any) -> None:
         assert self.trainer is not None
+        if state.global_step % self._updates:
+            return
         self.seconds += time.perf_counter() - self._resumed
         adapter = self._folder / f"step-{state.global_step}"
         self.trainer.save_model(str(adapter))
         rewards = self.trainer._metrics["train"]["reward"]
-        told = {"step": state.global_step, "seconds": self.seconds, "adapter": str(adapter), "reward": rewards[-1]}
+        told = {
+            "step": state.global_step // self._updates,
+            "seconds": self.seconds,
+            "adapter": str(adapter),
+            "reward": rewards[-1],
+        }
         control.should_training_stop = not self._after_step(told)
         self._resumed = time.perf_counter()
 
 
 class Scheduled(GRPOTrainer):
-    """GRPOTrainer with our learning-rate schedule: warm-up from the first step on, then linear to a tenth."""
+    """GRPOTrainer with our learning-rate schedule: warm-up from the first step on, then linear to a tenth.
+
+    All optimizer steps of a step's rollouts have the same rate.
+    """
 
     warm_up_steps: int
     decay_steps: int
+    updates_per_step: int
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         def factor(updates: int) -> float:
-            warm_up = min(1.0, (updates + 1) / (self.warm_up_steps + 1))
-            return warm_up * (1 - 0.9 * min(1.0, updates / max(1, self.decay_steps - 1)))
+            steps = updates // self.updates_per_step
+            warm_up = min(1.0, (steps + 1) / (self.warm_up_steps + 1))
+            return warm_up * (1 - 0.9 * min(1.0, steps / max(1, self.decay_steps - 1)))
 
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
         return self.lr_scheduler
@@ -93,16 +109,18 @@ def train(config: dict[str, Any], seed: int, after_step: AfterStep) -> dict[str,
     tool = HttpTool(**config["tool"])
     folder = Path(tempfile.mkdtemp(prefix="trl-train-"))
     micro_batches = samples * rollouts // MICRO_BATCH
+    updates = config["minibatches"] * config["update_epochs"]
     args = GRPOConfig(
         output_dir=str(folder),
         **quiet_on_a_cpu(config),
         seed=seed,
         shuffle_dataset=False,
-        max_steps=len(config["order"]),
-        # One generation for all rollouts of a step, and as many micro-batches: no old log-probabilities are computed.
+        max_steps=len(config["order"]) * updates,
+        # One generation for all rollouts of a step; with one optimizer step no old log-probabilities are computed.
         per_device_train_batch_size=MICRO_BATCH,
         steps_per_generation=micro_batches,
-        gradient_accumulation_steps=micro_batches,
+        gradient_accumulation_steps=micro_batches // config["minibatches"],
+        num_iterations=config["update_epochs"],
         num_generations=rollouts,
         learning_rate=config["learning_rate"],
         adam_beta1=0.9,
@@ -122,7 +140,7 @@ def train(config: dict[str, Any], seed: int, after_step: AfterStep) -> dict[str,
         delta=3.0,
         beta=0.0,
     )
-    reporting = Reporting(after_step, folder)
+    reporting = Reporting(after_step, folder, updates)
     trainer = Scheduled(
         model=model,
         reward_funcs=reward_function(Path(config["grader"])),
@@ -140,6 +158,7 @@ def train(config: dict[str, Any], seed: int, after_step: AfterStep) -> dict[str,
         callbacks=[reporting],
     )
     trainer.warm_up_steps, trainer.decay_steps = config["warm_up_steps"], config["decay_steps"]
+    trainer.updates_per_step = updates
     trainer.tools = [tool.schema]
     reporting.trainer = trainer
     trainer.train()
