@@ -10,7 +10,7 @@ from typing import Any
 from agentrft.report.compare import Measure, compare
 from agentrft.rollout import Rollout
 from agentrft.store import JobStore, read_rollouts
-from agentrft.store.layout import VALIDATION, rollouts_file
+from agentrft.store.layout import TEST, TRAIN, rollouts_file
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "medical_coding" / "quickstart.py"
 MOST_S = 7200.0
@@ -21,7 +21,7 @@ class Run:
     """Of the quickstart.
 
     Attributes:
-        first, last: rollouts of the validations before training and after it.
+        first, last: rollouts of the test samples before training and after it.
         steps: metrics of the training steps.
     """
 
@@ -37,12 +37,14 @@ def run(out: Path, steps: str, *options: str) -> Run:
     result = json.loads(done.stdout.strip().splitlines()[-1])
     with JobStore(out) as store:
         folder = store.job_folder(result["job"])
-        trained = [row for row in store.metrics(result["job"]) if row["phase"] == "train"]
+        rows = store.metrics(result["job"])
+    last = max(row["step"] for row in rows if row["phase"] == TEST)
+    assert last == int(steps), "what is tested is the last step"
 
-    def validated(step: int) -> list[Rollout]:
-        return [Rollout.from_dict(row["record"]) for row in read_rollouts(rollouts_file(folder, VALIDATION, step))]
+    def tested(step: int) -> list[Rollout]:
+        return [Rollout.from_dict(row["record"]) for row in read_rollouts(rollouts_file(folder, TEST, step))]
 
-    return Run(result, validated(0), validated(int(steps)), trained)
+    return Run(result, tested(0), tested(last), [row for row in rows if row["phase"] == TRAIN])
 
 
 def reward(a: list[Rollout], b: list[Rollout]) -> Measure:
