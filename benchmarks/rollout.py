@@ -39,14 +39,14 @@ def with_earlier_notes(data: Path, tokens: int, folder: Path) -> Path:
     """The rows of a file, each behind so many tokens of notes of the others."""
     rows = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
     tokenizer = AutoTokenizer.from_pretrained(warm_started_model())
-    notes = [row["messages"][-1]["content"] for row in rows]
+    notes = [tokenizer(f"{row['messages'][-1]['content']}\n")["input_ids"] for row in rows]
     made = []
     for number, row in enumerate(rows):
         earlier: list[int] = []
         for note in itertools.cycle(notes[number + 1 :] + notes[:number]):
             if len(earlier) >= tokens:
                 break
-            earlier += tokenizer(f"{note}\n")["input_ids"]
+            earlier += note
         system, user = row["messages"]
         behind = f"Earlier notes:\n{tokenizer.decode(earlier[:tokens])}\n\nToday's note:\n{user['content']}"
         made.append({**row, "messages": [system, {**user, "content": behind}]})

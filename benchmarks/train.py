@@ -56,7 +56,6 @@ class Settings:
 
 
 SEARCHED = (Settings(), Settings(minibatches=2), Settings(minibatches=4), Settings(update_epochs=2))
-FOUND = {side: Settings() for side in SIDES}
 
 
 def configuration(url: str, threads: int, seed: int, steps: int, settings: Settings) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def main() -> None:
     parser.add_argument("--search", action="store_true", help="first find each side's best settings")
     for side in SIDES:
         told = f"settings of this side, such as {','.join(asdict(Settings()))}=VALUE"
-        parser.add_argument(f"--{side}", type=Settings.parsed, default=FOUND[side], help=told)
+        parser.add_argument(f"--{side}", type=Settings.parsed, default=Settings(), help=told)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--target", type=float, default=0.26, help="validation reward at which the clock stops")
     parser.add_argument("--steps", type=int, default=20, help="that the learning rate falls over, for both sides")

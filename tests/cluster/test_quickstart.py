@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ from tests.quickstart_runs import reward, run
 STEPS = os.environ.get("AGENTRFT_CLUSTER_STEPS", "4")
 CLUSTER = {"rollout_workers": 2, "learner_workers": 2}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: agentrft[cluster]"),
-]
+pytestmark = pytest.mark.slow
 
 
 def test_the_quickstart_learns_in_a_cluster_what_it_learns_in_one_process(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from tests.job.ended import ended
 from tests.job.tiny_job import PHASES, serving, tool_calls, write_job
 from tests.traffic.chaos_server import ChaosServer, hang, ok
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: agentrft[cluster]")
 TWO = {"rollout_workers": 2}
 SHORT = {"max_steps": 1}
 # Rollouts of the baseline, and of a step and its validation.
@@ -54,7 +52,6 @@ def meanwhile(work: Callable[[], None]) -> Iterator[None]:
             raise raised[0]
 
 
-@needs_ray
 def test_two_workers_grade_every_rollout_once_and_share_an_endpoints_slots(tiny_model: Path, tmp_path: Path) -> None:
     senders: dict[int, int] = {}
 
@@ -82,7 +79,6 @@ def test_two_workers_grade_every_rollout_once_and_share_an_endpoints_slots(tiny_
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-@needs_ray
 def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slot_back(
     tiny_model: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +107,6 @@ def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slo
     assert len(told) == 1 and f"(process {killed[0]}) was lost" in told[0] and "started again (1 of 3)" in told[0]
 
 
-@needs_ray
 @pytest.mark.slow
 def test_calls_that_may_not_repeat_are_not_repeated_for_a_lost_worker_and_no_worker_left_ends_the_job(
     tiny_model: Path, tmp_path: Path
@@ -135,7 +130,6 @@ def test_calls_that_may_not_repeat_are_not_repeated_for_a_lost_worker_and_no_wor
     assert any("it is not started again, and 0 rollout worker(s) are left" in text for text in events(job_file))
 
 
-@needs_ray
 @pytest.mark.slow
 def test_a_worker_that_only_hangs_is_lost_too(tiny_model: Path, tmp_path: Path) -> None:
     stopped: list[psutil.Process] = []
@@ -156,7 +150,6 @@ def test_a_worker_that_only_hangs_is_lost_too(tiny_model: Path, tmp_path: Path) 
     assert not is_there(stopped[0])
 
 
-@needs_ray
 @pytest.mark.slow
 def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resumed(
     tiny_model: Path, tmp_path: Path
@@ -186,7 +179,6 @@ def test_a_job_that_is_stopped_breaks_off_what_its_workers_run_and_can_be_resume
     assert len(records) == len({record["trace_id"] for record in records}) == BASELINE + EACH_STEP
 
 
-@needs_ray
 @pytest.mark.slow
 def test_rollouts_of_workers_may_run_ahead_of_the_steps(tiny_model: Path, tmp_path: Path) -> None:
     with serving(ChaosServer(default=ok(delay_s=0.1))) as server:
@@ -198,7 +190,6 @@ def test_rollouts_of_workers_may_run_ahead_of_the_steps(tiny_model: Path, tmp_pa
     assert max(turn["policy_version"] for record in records_of(job) for turn in record["turns"]) >= 1
 
 
-@needs_ray
 def test_workers_end_with_a_job_that_is_killed(tiny_model: Path, tmp_path: Path) -> None:
     with serving(ChaosServer(default=hang())) as server:
         job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO)
@@ -239,7 +230,6 @@ def test_without_ray_the_error_names_the_extra(
         Runtime(spec)
 
 
-@needs_ray
 async def test_a_cluster_that_is_not_there_is_named(tiny_model: Path, tmp_path: Path) -> None:
     async with ChaosServer() as server:
         cluster: dict[str, Any] = {**TWO, "address": "127.0.0.1:9"}

@@ -1,7 +1,6 @@
 """A server whose jobs have their rollout workers in a Ray cluster."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 import openai
@@ -17,11 +16,9 @@ from tests.server.live import QUICK, live, method, upload
 from tests.server.live import wait_for as until_job
 from tests.traffic.chaos_server import ChaosServer, ok
 
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: agentrft[cluster]")
 TWO = {"rollout_workers": 2, "min_rollout_workers": 1}
 
 
-@needs_ray
 @pytest.mark.slow
 def test_a_servers_jobs_have_their_workers_in_its_cluster(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,7 @@ from tests.job.ended import ended
 from tests.job.tiny_job import serving, write_job
 from tests.traffic.chaos_server import ChaosServer, ok
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: agentrft[cluster]"),
-]
+pytestmark = pytest.mark.slow
 STEPS, OF_STEP = 5, 2 * 4
 LIMIT = 3
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection
 
 from agentrft.cluster.rollouts.link import Running, WorkerLink
 from agentrft.cluster.rollouts.messages import NotStarted
@@ -78,8 +78,8 @@ class RolloutWorkers:
             numbers = range(1, self._cluster.rollout_workers + 1)
             coming = {number: asyncio.create_task(self._started(number)) for number in numbers}
             try:
-                await self._enough_of(list(coming.values()))
-            except BaseException:
+                await self._enough_of(coming.values())
+            except BaseException:  # also a job that is stopped leaves no worker behind
                 for starting in coming.values():
                     starting.cancel()
                     if starting.done() and not starting.cancelled() and starting.exception() is None:
@@ -92,27 +92,23 @@ class RolloutWorkers:
                 for number, starting in coming.items()
             ]
 
-    async def _enough_of(self, coming: Sequence[asyncio.Task[WorkerLink]]) -> None:
+    async def _enough_of(self, coming: Collection[asyncio.Task[WorkerLink]]) -> None:
         """As many have started as the job needs to begin. Raises what is the matter with one that has not."""
-        deadline = asyncio.get_running_loop().time() + START_S
-        needed = self._cluster.needed_rollout_workers
-        while True:
-            there = [starting for starting in coming if starting.done()]
-            for starting in there:
-                if isinstance(error := starting.exception(), WorkerLostError):
-                    raise _did_not_start(str(error)) from error
-                if error is not None:
-                    raise error
-            if len(there) >= needed:
-                return
-            left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                raise _did_not_start(
-                    f"{len(there)} of {needed} workers were there within {START_S:g} s; "
-                    "the cluster may have no room for the others"
-                )
-            missing = [starting for starting in coming if not starting.done()]
-            await asyncio.wait(missing, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        needed, there = self._cluster.needed_rollout_workers, 0
+        try:
+            async with asyncio.timeout(START_S):
+                for starting in asyncio.as_completed(coming):
+                    await starting
+                    there += 1
+                    if there == needed:
+                        return
+        except WorkerLostError as error:
+            raise _did_not_start(str(error)) from error
+        except TimeoutError:
+            raise _did_not_start(
+                f"{there} of {needed} workers were there within {START_S:g} s; "
+                "the cluster may have no room for the others"
+            ) from None
 
     async def run(self, task: RolloutTask, session: Session) -> Rollout:
         """See `RolloutRunner.run`: the attempt of a worker that is lost counts as broken infrastructure.
