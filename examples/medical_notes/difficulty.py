@@ -30,6 +30,6 @@ class Difficulty:
 
 
 DIFFICULTIES = {
-    "small": Difficulty((2, 3), (1, 2), ("denied", "past", "family"), 0.87, 4, 48, sections=False),
+    "small": Difficulty((2, 2), (1, 1), ("denied", "past", "family"), 0.9, 3, 40, sections=False),
     "large": Difficulty((3, 8), (2, 5), ("denied", "past", "family", "suspected"), 0.6, 8, 100, sections=True),
 }

@@ -9,7 +9,7 @@ SAME_CATEGORY = 0.25
 MOST_CODES = 12
 # One turn with all searches, one with the answer. Calls side by side are one turn and cost nothing more.
 TURNS_NEEDED = 2
-PRICE_PER_TURN = 0.05
+PRICE_PER_TURN = 0.08
 FREE_TOOL_SECONDS = 2.0
 PRICE_PER_TOOL_SECOND = 0.02
 MOST_FOR_TOOL_SECONDS = 0.1

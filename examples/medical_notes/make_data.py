@@ -20,7 +20,7 @@ from examples.medical_notes.notes import Note, write_note
 from examples.medical_notes.policies import score_table
 from examples.medical_notes.search import SearchTool, load_index
 
-SIZES = {"train": 200, "validation": 120, "test": 240, "demonstrations": 160}
+SIZES = {"train": 200, "validation": 120, "test": 240, "demonstrations": 320}
 SYSTEM_PROMPT = (
     "Code this visit note. Search ICD-10-CM for each diagnosis that the patient has now; leave out what is denied, "
     "ruled out, suspected, past or in the family. Answer with the codes only, one per line."
