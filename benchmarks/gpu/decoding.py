@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 
 from agentrft.engine import Sampling
-from agentrft.engine.embedded import EmbeddedEngine, EmbeddedSession, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine, EmbeddedSession
 from agentrft.engine.kv_cache import bytes_per_slot
+from agentrft.engine.limits import EngineLimits
 from agentrft.models.architecture import Architecture, inspect_architecture
 from agentrft.models.forward import forward_of
 from benchmarks.gpu.device_memory import DeviceMemory

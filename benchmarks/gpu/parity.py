@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from agentrft.engine import Sampling
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.engine.limits import EngineLimits
 from agentrft.learner import Policy, TrainingRow
 from agentrft.learner.flex_attention import FlexTree
 from agentrft.learner.fused_attention import FusedTiles

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from agentrft.engine import Sampling
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.engine.limits import EngineLimits
 from agentrft.models.forward import forward_of
 from benchmarks.ours.model import frozen_model
 from benchmarks.protocol import Repetition, serve

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from agentrft.engine import Generation, Sampling
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.engine.limits import EngineLimits
 from agentrft.models.forward import Forward, forward_of
 from agentrft.models.lora import LoraAdapter
 from tests.tiny_model import CONTEXT_TOKENS, VOCABULARY, TinyModel, padded_logprobs

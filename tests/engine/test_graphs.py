@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from agentrft.engine import graphs, kv_cache
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.engine.limits import EngineLimits
 from agentrft.models.forward import TransformersForward, forward_of
 from tests.engine.sessions import Transcript, converse, largest_error, random_ids, sampling
 from tests.tiny_model import TinyModel, tiny_model

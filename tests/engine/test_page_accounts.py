@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import LlamaConfig
 
 from agentrft.engine import EngineFailure
-from agentrft.engine.embedded import EmbeddedEngine, EmbeddedSession, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine, EmbeddedSession
+from agentrft.engine.limits import EngineLimits
 from agentrft.models.attention import ContextPlan
 from agentrft.models.cache_shapes import CacheShapes, KeyShape
 from tests.engine.sessions import sampling

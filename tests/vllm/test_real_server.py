@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from agentrft.engine import Sampling
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.engine.limits import EngineLimits
 from agentrft.engine.vllm import Client, Server, ServerProcess, VllmEngine
 from agentrft.engine.vllm.process import server_command, server_environment
 from agentrft.errors import EndpointError

@@ -20,13 +20,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.graphs import CudaRecorder, DecodeGraphs, Recorder
 from agentrft.engine.kv_cache import KVCache
+from agentrft.engine.limits import EngineLimits
 from agentrft.engine.pages import pages_of
 from agentrft.engine.passes import Pass, Sampled
+from agentrft.engine.schedule import PassSchedule
 from agentrft.engine.sequence import PassItem, Sequence, TurnRequest
 from agentrft.engine.slots import SlotTable
 from agentrft.engine.state_cache import StateCache
@@ -34,22 +35,6 @@ from agentrft.models.forward import Forward
 from agentrft.models.lora import LoraAdapter
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """See `EngineSpec`; `max_context_tokens` bounds each sequence.
-
-    `cache_pages` is how many pages of keys and values all of them have together; None for as many as they need at their
-    longest. In deterministic mode that is how many there must be, and there are no CUDA graphs.
-    """
-
-    max_context_tokens: int
-    max_sequences: int = 64
-    max_batch_size: int = 64
-    prefill_tokens_per_step: int = 2048
-    cache_pages: int | None = None
-    cuda_graphs: bool = True
 
 
 class EmbeddedSession:
@@ -108,7 +93,6 @@ class EmbeddedEngine:
     ) -> None:
         self._forward = forward
         shapes = forward.cache_shapes
-        self._limits = limits
         self._deterministic = deterministic
         slots, longest = limits.max_sequences, pages_of(limits.max_context_tokens)
         pages = slots * longest if limits.cache_pages is None else limits.cache_pages
@@ -125,8 +109,10 @@ class EmbeddedEngine:
             self._graphs = DecodeGraphs(forward, self._cache, spare_page=pages, record=recorder)
         self._states = StateCache(shapes, slots=slots, device=forward.device)
         self._slots = SlotTable(slots, pages, deterministic=deterministic, stateful=bool(shapes.states))
-        self._warn = warn
-        self._warned = False
+        self.counters: Counter[str] = Counter()
+        self._schedule = PassSchedule(
+            self._slots, limits, deterministic=deterministic, counters=self.counters, warn=warn
+        )
         self._wake = asyncio.Event()
         # Held while a pass is planned, run and delivered, and while weights change.
         self._between_passes = asyncio.Lock()
@@ -136,7 +122,6 @@ class EmbeddedEngine:
         self._broken: EngineFailure | None = None
         self._stopping = False
         self.policy_version = 0
-        self.counters: Counter[str] = Counter()
         self.busy_s = 0.0
 
     @property
@@ -249,7 +234,7 @@ class EmbeddedEngine:
             self._wake.clear()
             async with self._between_passes:
                 self._expire(loop.time())
-                work = self._next_work()
+                work = self._schedule.next_pass(loop.time())
                 if work:
                     await self._pass(loop, work)
             if not work:
@@ -293,79 +278,6 @@ class EmbeddedEngine:
             if request is not None and request.starved_since is None and now > request.deadline:
                 seconds = request.sampling.deadline_s
                 request.future.set_exception(EngineFailure("timeout", f"the turn did not end within {seconds} s"))
-
-    def _next_work(self) -> list[PassItem]:
-        """The next pass; single tokens come first."""
-        if self._deterministic:
-            self._slots.grant()
-        sequences = self._slots.in_order()
-        active = [s for s in sequences if s.waiting_turn is not None]
-        if self._deterministic and len(active) < len(sequences):
-            return []
-        lengths, starved = self._lengths(active)
-        if not lengths and starved:
-            # Better to take pages of those whose tools run than to do nothing.
-            self._slots.make_room(starved[0], len(starved[0].tokens), from_earlier=True)
-            lengths, starved = self._lengths(active)
-        if starved or self._slots.taken_from:
-            self._warn_of_full_cache()
-        self._slots.grant()
-        # Those of the model alone first, then adapter by adapter: what stands together is computed together.
-        lengths.sort(key=lambda entry: (entry[1] > 1, id(entry[0].adapter) if entry[0].adapter else 0))
-        return [PassItem.plan(s, s.request, length) for s, length in lengths if s.request is not None]
-
-    def _lengths(self, active: list[Sequence]) -> tuple[list[tuple[Sequence, int]], list[Sequence]]:
-        """How many tokens of which sequences the next pass computes, and which sequences there are no pages for."""
-        decoding = {s.slot for s in active if s.pending == 1 and s.computed > 0}
-        single: list[Sequence] = []
-        chunks: list[tuple[Sequence, int]] = []
-        starved: list[Sequence] = []
-        ahead: list[Sequence] = []
-        budget, now = self._limits.prefill_tokens_per_step, asyncio.get_running_loop().time()
-        places = 2 * self._limits.max_batch_size - min(len(decoding), self._limits.max_batch_size)
-        # As many pages as somebody missed and did not get: who starts later does not get them either.
-        refused: float = math.inf
-        for sequence in active:
-            turn, is_single = sequence.request, sequence.slot in decoding
-            # Whoever started earlier may have taken pages from this one a moment ago.
-            if turn is None or (is_single and sequence.pending != 1):
-                continue
-            if not is_single:
-                if budget <= 0 or places <= 0:
-                    continue
-                shared = self._slots.share_prefix(sequence, ahead)
-                if shared is None:
-                    ahead.append(sequence)
-                    continue
-                self.counters["prefix_tokens_shared"] += shared
-            missing = pages_of(len(sequence.tokens)) - len(sequence.pages)
-            if missing >= refused or not self._slots.make_room(sequence, len(sequence.tokens)):
-                refused = min(refused, missing)
-                turn.starve(now)
-                starved.append(sequence)
-                continue
-            turn.feed(now)
-            if is_single:
-                single.append(sequence)
-                continue
-            length = min(sequence.pending, budget)
-            if self._slots.stateful and sequence.computed < sequence.fork_at:
-                length = min(length, sequence.fork_at - sequence.computed)
-            budget -= length
-            places -= 1
-            ahead.append(sequence)
-            chunks.append((sequence, length))
-        # Those who waited longest first: with more sequences than a batch takes, none is left behind.
-        single.sort(key=lambda sequence: sequence.last_pass)
-        return [*((s, 1) for s in single[: self._limits.max_batch_size]), *chunks], starved
-
-    def _warn_of_full_cache(self) -> None:
-        if not self._warned:
-            self._warned = True
-            self._warn(
-                "the KV cache is full: some rollouts wait for others to end, or are computed again after their tools' "
-                "answers; a larger engine.kv_cache_mb, or fewer engine.max_concurrent_rollouts, spares that"
-            )
 
     def _deliver(self, work: list[PassItem], sampled: Sampled) -> None:
         self.counters["passes"] += 1

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from agentrft.cluster import RankedLearner, Ranks, RankSetup
 from agentrft.engine import Engine, EngineFailure
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
+from agentrft.engine.limits import EngineLimits
 from agentrft.engine.vllm import VllmEngine
 from agentrft.errors import JobFailedError, UserError
 from agentrft.job.checkpoint import save_weights

@@ -11,16 +11,15 @@ trained on twice, none is left out, and what was graded of unfinished groups is 
 """
 
 import asyncio
-import math
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from agentrft.data import Sample
 from agentrft.job.collect import Decisions, RolloutStore
 from agentrft.job.draw import SampleDraw
+from agentrft.job.group_ahead import GroupAhead
 from agentrft.job.group_source import Spent
 from agentrft.job.progress import Progress
 from agentrft.job.runtime import Runtime
@@ -32,54 +31,6 @@ from agentrft.rollout import GroupResult, Rollout, RolloutTask, by_sample, form_
 from agentrft.store import PendingKey
 from agentrft.store.layout import TRAIN
 from agentrft.tracing import with_attributes
-
-
-@dataclass(eq=False)
-class _Group:
-    """The rollouts of the sample at one place of the draw.
-
-    Attributes:
-        drawn_for: the step that would train on it if every step waited; its rollouts are kept under that.
-        again: how often it was given up before.
-        ended: its rollouts, by their task's key.
-        oldest_version: policy version of the oldest token of those that have a reward; infinity where there is none.
-        queued: rollouts that wait for a room.
-        in_flight: rollouts that run.
-        given_up: whether it is too old.
-        replaced: whether it has no variance, and another group takes its place in the step.
-        told: whether the progress knows of its rollouts.
-    """
-
-    place: int
-    drawn_for: int
-    sample: Sample
-    again: int
-    tasks: list[RolloutTask]
-    ended: dict[str, Rollout] = field(default_factory=dict[str, Rollout])
-    oldest_version: float = math.inf
-    queued: int = 0
-    in_flight: int = 0
-    given_up: bool = False
-    replaced: bool = False
-    told: bool = False
-    work: asyncio.Task[None] | None = None
-
-    @property
-    def rollouts(self) -> list[Rollout]:
-        """Those that ended, in the order of their tasks."""
-        return [self.ended[task.key] for task in self.tasks if task.key in self.ended]
-
-    @property
-    def keys(self) -> list[PendingKey]:
-        """Of what may be stored of it."""
-        return [PendingKey(self.drawn_for, task.key) for task in self.tasks]
-
-    def end(self, key: str, rollout: Rollout) -> None:
-        """One of its rollouts has ended."""
-        self.ended[key] = rollout
-        version = rollout.oldest_version
-        if rollout.outcome != "infra_failed" and version is not None:
-            self.oldest_version = min(self.oldest_version, version)
 
 
 class GroupsAhead:
@@ -112,11 +63,11 @@ class GroupsAhead:
         # That wait for one. No group begins while there are as many as a group has: they would wait behind others, by
         # the policy of today.
         self._queued = 0
-        self._running: dict[int, _Group] = {}
-        self._finished: list[_Group] = []
+        self._running: dict[int, GroupAhead] = {}
+        self._finished: list[GroupAhead] = []
         # Of these, those that a step may count, those of which the progress knows, and the others in their order.
         self._ready = self._told = 0
-        self._untold: deque[_Group] = deque()
+        self._untold: deque[GroupAhead] = deque()
         self._changed = asyncio.Event()
         self._failure: BaseException | None = None
         self._closed = False
@@ -216,7 +167,7 @@ class GroupsAhead:
             group.work = asyncio.create_task(self._roll_out(group), name=f"agentrft-group-{group.place}")
             group.work.add_done_callback(lambda _, group=group: self._on_end(group))
 
-    def _next_group(self) -> _Group:
+    def _next_group(self) -> GroupAhead:
         place, again = self._todo.popleft() if self._todo else (self._next, 0)
         self._next = max(self._next, place + 1)
         step, sample = self._draw.step_of(place), self._draw.at(place)
@@ -224,9 +175,9 @@ class GroupsAhead:
             self._stored[step] = self._store.pending_rollouts(self._job_id, TRAIN, step)
         stored = self._stored[step]
         group, later = (self._group(place, step, sample, number) for number in (again, again + 1))
-        while _is_in(stored, later):
+        while later.is_in(stored):
             # An earlier process had begun it anew; what it gave up is still stored where no step's metrics tell of it.
-            if _is_in(stored, group):
+            if group.is_in(stored):
                 self._count_as_too_old(group)
             group, later = later, self._group(place, step, sample, later.again + 1)
         for task in group.tasks:
@@ -234,7 +185,7 @@ class GroupsAhead:
                 group.end(task.key, Rollout.from_dict(stored.pop(task.key)))
         return group
 
-    def _group(self, place: int, step: int, sample: Sample, again: int) -> _Group:
+    def _group(self, place: int, step: int, sample: Sample, again: int) -> GroupAhead:
         hyperparameters = self._runtime.hyperparameters
         tasks = rollout_tasks(
             [sample],
@@ -246,9 +197,9 @@ class GroupsAhead:
             policy_version=self._runtime.engine.policy_version,
             again=again,
         )
-        return _Group(place, step, sample, again, tasks)
+        return GroupAhead(place, step, sample, again, tasks)
 
-    async def _roll_out(self, group: _Group) -> None:
+    async def _roll_out(self, group: GroupAhead) -> None:
         runtime = self._runtime
         decisions = Decisions(
             runtime.hyperparameters.decide_after, runtime.spec.pass_threshold, runtime.failed_reward, group.rollouts
@@ -280,7 +231,7 @@ class GroupsAhead:
                     if task.key not in group.ended:
                         runs.create_task(run(task))
 
-    def _on_end(self, group: _Group) -> None:
+    def _on_end(self, group: GroupAhead) -> None:
         del self._running[group.place]
         # Those that were cancelled before they had a room.
         self._queued -= group.queued
@@ -300,14 +251,14 @@ class GroupsAhead:
         self._begin()
         self._changed.set()
 
-    def _has_no_variance(self, group: _Group) -> bool:
+    def _has_no_variance(self, group: GroupAhead) -> bool:
         """Whether it has nothing to teach; not where infrastructure broke it."""
         if form_group(group.sample.sample_id, group.rollouts).was_dropped:
             return False
         rewards = self._runtime.failed_reward.rewards(group.rollouts)
         return max(rewards) - min(rewards) <= SAME_REWARD
 
-    def _finish(self, group: _Group) -> None:
+    def _finish(self, group: GroupAhead) -> None:
         if self._is_old(group):
             self._begin_again(group)
             return
@@ -315,7 +266,7 @@ class GroupsAhead:
         self._untold.append(group)
         self._ready += not group.replaced
 
-    def _leave(self, groups: Collection[_Group]) -> None:
+    def _leave(self, groups: Collection[GroupAhead]) -> None:
         """They are finished groups no longer."""
         left = set(groups)
         if left:
@@ -326,7 +277,7 @@ class GroupsAhead:
 
     # --- what is too old
 
-    def _is_old(self, group: _Group) -> bool:
+    def _is_old(self, group: GroupAhead) -> bool:
         return group.oldest_version < self._runtime.policy.version - self._gate.eta
 
     def _give_up_old(self) -> None:
@@ -338,17 +289,17 @@ class GroupsAhead:
         for group in self._running.values():
             self._give_up_if_old(group)
 
-    def _give_up_if_old(self, group: _Group) -> None:
+    def _give_up_if_old(self, group: GroupAhead) -> None:
         """Of a group that runs."""
         if group.work is not None and not group.given_up and self._is_old(group):
             group.given_up = True
             group.work.cancel()
 
-    def _begin_again(self, group: _Group) -> None:
+    def _begin_again(self, group: GroupAhead) -> None:
         self._count_as_too_old(group)
         self._todo.append((group.place, group.again + 1))
 
-    def _count_as_too_old(self, group: _Group) -> None:
+    def _count_as_too_old(self, group: GroupAhead) -> None:
         self._too_old += 1
         self._settled += group.keys
 
@@ -373,9 +324,9 @@ class GroupsAhead:
             for rollout in group.rollouts:
                 self._progress.rollout(rollout)
 
-    def _take(self, size: int) -> list[_Group]:
+    def _take(self, size: int) -> list[GroupAhead]:
         """So many groups, those first that would be too old soonest, and the groups that they replace."""
-        taken: list[_Group] = []
+        taken: list[GroupAhead] = []
         self._finished.sort(key=lambda group: group.oldest_version)
         for group in self._finished:
             if group.replaced or size > 0:
@@ -395,12 +346,7 @@ class GroupsAhead:
         return time.perf_counter(), self._runtime.engine.busy_s
 
 
-def _is_in(stored: Mapping[str, Any], group: _Group) -> bool:
-    """Whether some of the group's rollouts are stored."""
-    return any(task.key in stored for task in group.tasks)
-
-
-def _as_of_step(groups: list[_Group], step: int) -> list[Rollout]:
+def _as_of_step(groups: list[GroupAhead], step: int) -> list[Rollout]:
     """The groups' rollouts as those of the step that trains on them; of one sample, numbered through."""
     counts = Counter(group.sample.sample_id for group in groups)
     rollouts = [rollout for group in groups for rollout in group.rollouts]

@@ -1,12 +1,10 @@
 """Jobs in the database: their state, events, metrics, and the graded rollouts of the step in progress."""
 
-import json
 import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,16 @@ from agentrft.store.database import FILE_NAME, Database
 from agentrft.store.files import append_line, lock_folder, replace_file
 from agentrft.store.layout import STEP_PREFIX, WARM_PREFIX, checkpoints_folder, step_folder
 from agentrft.store.numbers import finite
-from agentrft.store.rows import Event, EventLevel, JobRow, PendingKey, PendingRollout, as_mapping
+from agentrft.store.rows import (
+    Event,
+    EventLevel,
+    JobRow,
+    PendingKey,
+    PendingRollout,
+    as_mapping,
+    event_values,
+    metrics_line,
+)
 from agentrft.store.shared import Artifacts
 from agentrft.store.states import ENDED, JobStatus, check_transition
 
@@ -123,7 +130,7 @@ class JobStore:
         """All jobs, newest first."""
         with self.database.read() as connection:
             rows = connection.execute(select(tables.jobs).order_by(tables.jobs.c.number.desc()))
-            return [_job_row(row) for row in rows]
+            return [JobRow.of(row) for row in rows]
 
     def set_status(
         self, job_id: str, new: JobStatus, *, error: str | None = None, events: Sequence[tuple[EventLevel, str]] = ()
@@ -324,7 +331,7 @@ class JobStore:
             among = f"step {numbers[0]}" if len(numbers) == 1 else f"one of the steps {numbers[0]} to {numbers[-1]}"
             raise ValueError(f"{job_id}: {among} of '{phase}' was committed before") from error
         for step, values in kept:
-            append_line(self.job_folder(job_id) / METRICS_FILE, _metrics_line(phase, step, values))
+            append_line(self.job_folder(job_id) / METRICS_FILE, metrics_line(phase, step, values))
 
     # --- metrics
 
@@ -338,7 +345,7 @@ class JobStore:
 
     def rewrite_metrics_file(self, job_id: str) -> None:
         """Make `metrics.jsonl` anew from the database; a killed process may have left it without its last line."""
-        lines = [_metrics_line(row.pop("phase"), row.pop("step"), row) for row in self.metrics(job_id)]
+        lines = [metrics_line(row.pop("phase"), row.pop("step"), row) for row in self.metrics(job_id)]
         replace_file(self.job_folder(job_id) / METRICS_FILE, "".join(lines).encode())
 
     # --- inside
@@ -349,14 +356,14 @@ class JobStore:
 
     def _events(self, query: Select[Any, Any, Any, Any, Any]) -> list[Event]:
         with self.database.read() as connection:
-            return [_event(row) for row in connection.execute(query)]
+            return [Event.of(row) for row in connection.execute(query)]
 
     def _job(self, connection: Connection, job_id: str) -> JobRow:
         row = connection.execute(select(tables.jobs).where(tables.jobs.c.job_id == job_id)).first()
         if row is None:
             rows = connection.execute(select(tables.jobs).order_by(tables.jobs.c.number.desc()).limit(JOBS_SHOWN))
-            raise self._no_such_job(job_id, [_job_row(row) for row in rows])
-        return _job_row(row)
+            raise self._no_such_job(job_id, [JobRow.of(row) for row in rows])
+        return JobRow.of(row)
 
     def _change(self, job_id: str, **values: Any) -> None:
         with self.database.write() as connection:
@@ -375,27 +382,6 @@ class JobStore:
             f"{self.output_dir}: there is no job '{name}'. The newest: {newest}.",
             "Give one of these, the beginning of its id, or `latest`.",
         )
-
-
-def event_values(job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A row of `tables.events`, as of now."""
-    return {"job_id": job_id, "created_at": time.time(), "level": level, "message": message, "data": data or {}}
-
-
-def _job_row(row: Any) -> JobRow:
-    values: dict[str, Any] = {column.name: getattr(row, column.name) for column in fields(JobRow)}
-    values["spec"] = as_mapping(values["spec"])
-    return JobRow(**values)
-
-
-def _event(row: Any) -> Event:
-    event = Event(*row)
-    return replace(event, data=as_mapping(event.data))
-
-
-def _metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:
-    ordered = {"phase": phase, "step": step, **{name: values[name] for name in sorted(values)}}
-    return json.dumps(ordered, ensure_ascii=False) + "\n"
 
 
 def _any_of(keys: Sequence[PendingKey]) -> list[ColumnElement[bool]]:

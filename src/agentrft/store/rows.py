@@ -1,6 +1,8 @@
 """What the store hands out: rows as they were when they were read."""
 
-from dataclasses import dataclass, field
+import json
+import time
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NamedTuple, cast
 
 from agentrft.store.states import JobStatus
@@ -51,6 +53,13 @@ class JobRow:
     best_step: int | None
     pid: int | None
 
+    @classmethod
+    def of(cls, row: Any) -> "JobRow":
+        """From a row of `tables.jobs`."""
+        values: dict[str, Any] = {column.name: getattr(row, column.name) for column in fields(cls)}
+        values["spec"] = as_mapping(values["spec"])
+        return cls(**values)
+
     def setting(self, name: str) -> Any:
         """A field of the job as it was given; None where the record lacks it."""
         return as_mapping(self.spec.get("job")).get(name)
@@ -78,6 +87,23 @@ class Event:
     message: str
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     number: int = 0
+
+    @classmethod
+    def of(cls, row: Any) -> "Event":
+        """From its columns, in the order of the fields."""
+        event = cls(*row)
+        return replace(event, data=as_mapping(event.data))
+
+
+def event_values(job_id: str, level: EventLevel, message: str, data: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A row of `tables.events`, as of now."""
+    return {"job_id": job_id, "created_at": time.time(), "level": level, "message": message, "data": data or {}}
+
+
+def metrics_line(phase: str, step: int, values: dict[str, Any]) -> str:
+    """A line of a job's `metrics.jsonl`."""
+    ordered = {"phase": phase, "step": step, **{name: values[name] for name in sorted(values)}}
+    return json.dumps(ordered, ensure_ascii=False) + "\n"
 
 
 class PendingKey(NamedTuple):

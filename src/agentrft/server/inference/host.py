@@ -13,8 +13,9 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from safetensors import SafetensorError
 
 from agentrft.engine import EngineFailure, Session
-from agentrft.engine.embedded import EmbeddedEngine, EngineLimits
+from agentrft.engine.embedded import EmbeddedEngine
 from agentrft.engine.kv_cache import cache_within
+from agentrft.engine.limits import EngineLimits
 from agentrft.errors import UserError
 from agentrft.models.lora import LoraAdapter
 from agentrft.models.memory import device_memory

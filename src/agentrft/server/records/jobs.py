@@ -10,7 +10,7 @@ from agentrft.server.records.base import RecordsBase
 from agentrft.server.records.rows import ServedJob
 from agentrft.store import EventLevel, JobStatus
 from agentrft.store import tables as t
-from agentrft.store.jobs import event_values
+from agentrft.store.rows import event_values
 from agentrft.store.states import ENDED, check_transition
 
 RUNNABLE: tuple[JobStatus, ...] = ("queued", "running", "interrupted")
