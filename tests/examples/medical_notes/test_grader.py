@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from examples.medical_notes import exact_f1
-from examples.medical_notes.grader import grade
+from examples.medical_notes.grader import PRICE_PER_TURN, grade
 
 RIGHT = ["K25.4", "J20.9", "K42.9"]
 
@@ -57,13 +57,13 @@ def test_naming_all_hits_or_all_codes_does_not_pay() -> None:
     assert score("\n".join([*RIGHT, *many])) < 0.01
 
 
-def test_turns_beyond_two_cost_a_twentieth_each_and_calls_side_by_side_nothing() -> None:
+def test_each_turn_beyond_two_costs_its_price_and_calls_side_by_side_nothing() -> None:
     answer = "\n".join(RIGHT)
     beside = [{"turn": 0, "latency_s": 0.1} for _ in range(9)]
     assert score(answer, 2, beside) == 1.0
     assert score(answer, 1) == 1.0
-    assert score(answer, 4) == pytest.approx(0.9)
-    assert score("K25.4\nJ20.9", 4) == pytest.approx(0.9 * 2 * 2 / 5)
+    assert score(answer, 4) == pytest.approx(1 - 2 * PRICE_PER_TURN)
+    assert score("K25.4\nJ20.9", 4) == pytest.approx((1 - 2 * PRICE_PER_TURN) * 2 * 2 / 5)
     assert score(answer, 400) == 0.0
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 from pathlib import Path
 
 import aiohttp
@@ -12,7 +13,10 @@ import pytest
 from examples.medical_coding.search_index import SearchIndex
 from examples.medical_notes import embeddings
 from examples.medical_notes.codes import CodeSet
+from examples.medical_notes.difficulty import DIFFICULTIES
 from examples.medical_notes.search import HybridIndex, load_index
+
+SHOWN = DIFFICULTIES["small"].hits_shown
 
 
 async def ask(session: aiohttp.ClientSession, query: str, trace_id: str) -> list[str]:
@@ -37,12 +41,12 @@ def call(arguments: dict[str, object] | str, trace_id: str = "trace_1") -> dict[
     }
 
 
-async def test_a_search_shows_four_short_lines_with_the_code_first(server_url: str) -> None:
+async def test_a_search_shows_so_many_short_lines_with_the_code_first(server_url: str) -> None:
     async with aiohttp.ClientSession(server_url) as session:
         lines = await ask(session, "gastric ulcer with hemorrhage", "trace_1")
-    assert len(lines) == 4
+    assert len(lines) == SHOWN
     assert all(len(line) < 60 for line in lines)
-    assert any(line.startswith("K25.4 Chronic or unspecified gastric ulcer with") for line in lines)
+    assert any(line.startswith("K25.4 Chronic or unspecified gastric ulcer") for line in lines)
 
 
 async def test_a_rollout_sees_one_order_and_other_rollouts_see_others(server_url: str) -> None:
@@ -50,7 +54,7 @@ async def test_a_rollout_sees_one_order_and_other_rollouts_see_others(server_url
         again = [tuple(await ask(session, "gastric ulcer", "trace_1")) for _ in range(5)]
         others = [tuple(await ask(session, "gastric ulcer", f"trace_{number}")) for number in range(40)]
     assert len(set(again)) == 1
-    assert len(set(others)) > 10
+    assert len(set(others)) == math.factorial(SHOWN)
     assert len({frozenset(lines) for lines in others}) == 1, "the hits are the same"
 
 
@@ -59,7 +63,7 @@ async def test_the_best_hit_stands_in_every_place_alike(server_url: str, codes: 
     async with aiohttp.ClientSession(server_url) as session:
         orders = [await ask(session, "acute bronchitis", f"trace_{number}") for number in range(200)]
     places = [next(place for place, line in enumerate(lines) if line.startswith(best)) for lines in orders]
-    assert all(30 <= places.count(place) <= 70 for place in range(4))
+    assert all(40 <= places.count(place) <= 95 for place in range(SHOWN))
 
 
 async def test_calls_side_by_side_are_answered_each_for_itself(server_url: str) -> None:
