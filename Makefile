@@ -8,7 +8,7 @@ WORKERS ?= $(shell workers=$$(( $$(nproc) * 3 / 2 )); echo $$(( workers < 8 ? wo
 # the cores. A file is run by one worker, for its fixtures' sake.
 PYTEST := OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-combinations test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-cluster bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm simulate clean
+.PHONY: setup test run-tests test-api test-browser test-chaos test-clients test-cluster test-combinations test-dist test-docs test-evals test-fuzz test-models test-strangers test-slow test-vllm test-why lint lint-code lint-types dist docs format quickstart results revision bench-api bench-asynchrony bench-checkpoints bench-cluster bench-commits bench-dashboard bench-engine bench-gpu bench-learner bench-plan bench-preferences bench-reading bench-rollout bench-scaling bench-stalls bench-tools bench-train bench-vllm simulate clean
 
 setup: ## the environment in .venv and the built-in model
 	@scripts/setup.sh
@@ -124,6 +124,9 @@ bench-asynchrony: setup ## steps per hour with slow tools: waiting for each step
 
 bench-checkpoints: setup ## what checkpoints of all weights cost, at every step and at every eighth
 	$(PYTHON_BIN) -m benchmarks.checkpoints $(ARGS)
+
+bench-commits: setup ## engine, update and rollouts beside an earlier commit: ARGS="COMMIT --rounds 5"
+	$(PYTHON_BIN) -m benchmarks.commits $(ARGS)
 
 bench-cluster: setup ## rollouts per second with 1, 2 and 4 rollout workers, each with as many at once
 	$(PYTHON_BIN) -m benchmarks.rollout_workers $(ARGS)

@@ -45,10 +45,11 @@ class Worker:
         python: of the environment that it runs in.
         module: such as "benchmarks.ours.engine".
         config: becomes its configuration file; `threads` is in it.
+        root: the checkout whose code it runs, where that is not this one.
     """
 
-    def __init__(self, python: Path, module: str, config: Mapping[str, Any]) -> None:
-        self._python, self._module, self._config = python, module, config
+    def __init__(self, python: Path, module: str, config: Mapping[str, Any], root: Path = ROOT) -> None:
+        self._python, self._module, self._config, self._root = python, module, config, root
         self.versions: dict[str, str] = {}
 
     def __enter__(self) -> "Worker":
@@ -58,8 +59,12 @@ class Worker:
         self._errors = Path(self._folder.name, "stderr").open("w+", encoding="utf-8")
         self._process = subprocess.Popen(
             [str(self._python), "-m", self._module, str(path)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": str(self._config["threads"])},
+            cwd=self._root,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(self._config["threads"]),
+                "PYTHONPATH": f"{self._root / 'src'}{os.pathsep}{self._root}",
+            },
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
