@@ -235,6 +235,20 @@ async def test_where_no_server_is_there_turns_wait_for_the_first_that_comes_back
         await engine.close()
 
 
+async def test_an_engine_that_does_not_wait_says_so_where_no_server_is_there() -> None:
+    async with StandIn(tiny_model().plain) as server:
+        engine = engine_at(server.url)
+        engine.waits = False
+        session = await engine.open()
+        await session.generate(PROMPT, sampling())
+        await server.stop()
+        with pytest.raises(EngineFailure, match="no vLLM server answers") as failure:
+            await session.generate([5], sampling())
+        assert failure.value.kind == "unreachable"
+        session.close()
+        await engine.close()
+
+
 async def test_a_server_that_is_away_holds_no_version_up_and_samples_from_none_before_it(tmp_path: Path) -> None:
     async with StandIn(tiny_model().plain) as first, StandIn(tiny_model().plain) as second:
         engine = engine_at(first.url, second.url, max_sequences=2)

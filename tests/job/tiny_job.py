@@ -57,7 +57,7 @@ def demonstration(word: str, colour: str) -> list[dict[str, Any]]:
     ]
 
 
-def untrained(tokenizer: Any) -> LlamaForCausalLM:
+def untrained(tokenizer: Any, head_dim: int = 12) -> LlamaForCausalLM:
     """A Llama of two layers for that tokenizer, the same each time."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(
@@ -68,6 +68,7 @@ def untrained(tokenizer: Any) -> LlamaForCausalLM:
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
+            head_dim=head_dim,
             max_position_embeddings=512,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,
@@ -78,14 +79,14 @@ def untrained(tokenizer: Any) -> LlamaForCausalLM:
     return model
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, head_dim: int = 12, updates: int = TRAINING_UPDATES) -> Path:
     """Train the tiny model and save it with its tokenizer; a few seconds on one core."""
     tokenizer = AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m")))
-    model = untrained(tokenizer)
+    model = untrained(tokenizer, head_dim)
     codec = load_codec(tokenizer, "tiny")
     shown = [
         [(codec, demonstration(WORDS[(update + index) % len(WORDS)], colour)) for index, colour in enumerate(COLOURS)]
-        for update in range(TRAINING_UPDATES)
+        for update in range(updates)
     ]
     return train_and_save(model, tokenizer, shown, folder)
 

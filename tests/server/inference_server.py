@@ -34,11 +34,12 @@ TOOLS = [{"type": "function", "function": TOOL}]
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server and the tiny model's folder."""
+    """A server, the tiny model's folder, and what stands for a vLLM server."""
 
     url: str
     host: ModelHost
     model: Path
+    stand_in: StandIn | None = None
 
     def client(self, name: str = "base", *, token: str = TOKEN) -> OpenAI:
         """OpenAI's client, for the base model or one of the checkpoints."""
@@ -60,17 +61,22 @@ def headers(wanted: Weights, token: str = TOKEN) -> dict[str, str]:
 
 
 @contextmanager
-def running(model: Path, limits: HostLimits | None = None, *, by_vllm: bool = False) -> Iterator[RunningServer]:
-    """Serve from a thread with a loop of its own; `by_vllm` has a stand-in for a vLLM server that answers."""
+def running(model: Path, limits: HostLimits | None = None, *, by_vllm: bool | str = False) -> Iterator[RunningServer]:
+    """Serve from a thread with a loop of its own; `by_vllm` has a vLLM server that answers: that at the URL, or a
+    stand-in."""
     listening = socket.create_server(("127.0.0.1", 0))
     hosts: list[ModelHost] = []
     servers: list[uvicorn.Server] = []
+    stand_ins: list[StandIn] = []
     ready = threading.Event()
 
     async def serve() -> None:
-        if by_vllm:
+        if isinstance(by_vllm, str):
+            await serve_with({str(model): VllmPlace(by_vllm, "tiny")})
+        elif by_vllm:
             network = load_model(resolve_model(str(model)), torch.float32)
             async with StandIn(network, max_model_len=CONTEXT_TOKENS) as stand_in:
+                stand_ins.append(stand_in)
                 await serve_with({str(model): VllmPlace(stand_in.url, "tiny")})
         else:
             await serve_with({})
@@ -87,7 +93,8 @@ def running(model: Path, limits: HostLimits | None = None, *, by_vllm: bool = Fa
         thread.start()
         assert ready.wait(30)
         try:
-            yield RunningServer(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", hosts[0], model)
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+            yield RunningServer(url, hosts[0], model, next(iter(stand_ins), None))
         finally:
             servers[0].should_exit = True
             thread.join(30)

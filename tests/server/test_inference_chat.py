@@ -1,6 +1,7 @@
 import asyncio
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, AuthenticationError, BadRequestError, InternalServerError
 
 from agentrft.engine.embedded import EmbeddedEngine
-from tests.job.tiny_job import ARGUMENTS, COLOURS, prompt
+from tests.job.tiny_job import ARGUMENTS, COLOURS, make_model, one_thread, prompt
 from tests.server.inference_models import (
     ANSWERS,
     CONTEXT_TOKENS,
@@ -24,9 +25,13 @@ from tests.server.inference_models import (
     weights,
 )
 from tests.server.inference_server import TOKEN, TOOLS, RunningServer, ask, headers, running
+from tests.vllm.server import VllmServer
 
 JSON_FORMAT = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA, "strict": True}}
 OTHER_TOOL = {"type": "function", "function": {"name": "other", "parameters": {"type": "object", "properties": {}}}}
+
+# Of the sizes that vLLM has kernels for on a CPU, the smallest.
+VLLM_HEAD_DIM = 32
 
 
 def calling(arguments: Any, name: str = "lookup") -> dict[str, Any]:
@@ -38,10 +43,24 @@ def prompt_tokens(server: RunningServer, *messages: dict[str, Any]) -> int:
     return ask(server.client(), messages=list(messages), tools=TOOLS, max_tokens=1).usage.prompt_tokens
 
 
-@pytest.fixture(scope="module", params=["embedded", "vllm"])
-def server(tiny_model: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
-    with running(tiny_model, by_vllm=request.param == "vllm") as server:
-        yield server
+@pytest.fixture(scope="module", params=["embedded", "stand-in", pytest.param("vllm", marks=pytest.mark.vllm)])
+def server(
+    tiny_model: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    if request.param != "vllm":
+        with running(tiny_model, by_vllm=request.param == "stand-in") as server:
+            yield server
+        return
+    folder = tmp_path_factory.mktemp("vllm")
+    with one_thread():
+        model = make_model(folder / "model", head_dim=VLLM_HEAD_DIM, updates=80)
+    python = Path(os.environ["AGENTRFT_VLLM_PYTHON"]).absolute()
+    vllm = VllmServer(python, model, "tiny", folder / "log.txt", context=CONTEXT_TOKENS)
+    try:
+        with running(model, by_vllm=vllm.start().url) as server:
+            yield server
+    finally:
+        vllm.kill()
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +78,13 @@ def test_a_greedy_answer_is_the_one_of_plain_transformers(server: RunningServer,
     assert name == "base" or answer == ANSWERS[name][0]
 
 
-def test_adapters_all_weights_and_the_base_answer_at_once(server: RunningServer) -> None:
+def test_adapters_all_weights_and_the_base_answer_at_once(
+    server: RunningServer, request: pytest.FixtureRequest
+) -> None:
+    if "[vllm]" in request.node.name:
+        reason = "vLLM's CPU builds give the base model the last adapter of its batch: vllm-project/vllm#48421"
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+
     async def answers() -> list[str]:
         names = ["white", "green", "whole", "base"] * 2
         asked = [
@@ -378,6 +403,28 @@ def test_a_prompt_longer_than_the_context_is_an_error(server: RunningServer) -> 
         ask(server.client(), messages=[{"role": "user", "content": "apple " * 400}])
 
     assert raised.value.code == "context_length_exceeded"
+
+
+def test_where_no_vllm_server_answers_a_chat_does_not_wait(tiny_model: Path) -> None:
+    with running(tiny_model, by_vllm=True) as server:
+        client, stand_in = server.client(), server.stand_in
+        assert stand_in is not None
+        assert ask(client).choices
+        # Far fewer than a turn's deadline would have time for.
+        stand_in.fails_with = [0] * 20
+        with pytest.raises(InternalServerError, match="no vLLM server answers") as refused:
+            ask(client)
+        assert refused.value.status_code == 503 and len(stand_in.fails_with) >= 15
+        stand_in.fails_with = []
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                assert ask(client).choices
+                break
+            except InternalServerError:
+                time.sleep(0.5)
+        else:
+            pytest.fail("it is not found to be back")
 
 
 def test_without_the_token_nothing_is_answered(server: RunningServer) -> None:

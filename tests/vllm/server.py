@@ -20,7 +20,9 @@ class VllmServer:
         log: where it writes to.
     """
 
-    def __init__(self, python: Path, model: Path, name: str, log: Path, *, dtype: str = "float32") -> None:
+    def __init__(
+        self, python: Path, model: Path, name: str, log: Path, *, dtype: str = "float32", context: int = 1024
+    ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
@@ -40,7 +42,7 @@ class VllmServer:
         }
         self._command = [str(python), "-m", "vllm.entrypoints.openai.api_server"]
         self._command += ["--model", str(model), "--served-model-name", name, "--dtype", dtype]
-        self._command += ["--max-model-len", "1024", "--max-num-seqs", "64", "--enforce-eager"]
+        self._command += ["--max-model-len", str(context), "--max-num-seqs", "64", "--enforce-eager"]
         self._command += ["--enable-lora", "--max-lora-rank", "16", "--max-loras", "2"]
         self._command += ["--logprobs-mode", "processed_logprobs", "--host", "127.0.0.1", "--port", str(self._port)]
 

@@ -65,6 +65,7 @@ class VllmEngine:
         policy_version: of what it samples from.
         busy_s: seconds in which it had something to generate.
         away_s: for how long it waits for the first of its servers where all are away when they are to load weights.
+        waits: whether a turn waits, within its deadline, where all of them are lost.
     """
 
     def __init__(self, servers: Sequence[Server], model: str, *, max_sequences: int, sleeps: bool = False) -> None:
@@ -79,6 +80,7 @@ class VllmEngine:
         self._waking = asyncio.Lock()
         self._closed = False
         self.away_s = AWAY_S
+        self.waits = True
         self.policy_version = 0
 
     @property
@@ -190,6 +192,9 @@ class VllmEngine:
         server.sessions += 1
         return server
 
+    def _may_leave(self, server: Server) -> bool:
+        return not self.waits or self._is_another_there(server)
+
     def _is_another_there(self, than: Server) -> bool:
         return any(not server.is_lost for server in self._servers if server is not than)
 
@@ -203,8 +208,12 @@ class VllmEngine:
             while True:
                 server = session.server
                 try:
-                    return await server.sample(context, sampling, may_leave=partial(self._is_another_there, server))
+                    return await server.sample(context, sampling, may_leave=partial(self._may_leave, server))
                 except ServerLostError:
+                    if not self._is_another_there(server):
+                        raise EngineFailure(
+                            "unreachable", f"no vLLM server answers at {server.client.shown_url}"
+                        ) from None
                     server.counters["moved"] += 1
                     server.sessions -= 1
                     session.server = self._with_fewest_sessions()

@@ -67,7 +67,7 @@ def from_validation(error: ValidationError) -> ApiError:
 
 def from_engine(failure: EngineFailure) -> ApiError:
     """503 where the engine had no time or place, 500 where it failed."""
-    if failure.kind in ("timeout", "stopped"):
+    if failure.kind in ("timeout", "stopped", "unreachable"):
         return ApiError(503, str(failure), code="engine_unavailable", retry=True)
     return ApiError(500, str(failure), code="engine_failed", retry=failure.kind not in _LASTING)
 

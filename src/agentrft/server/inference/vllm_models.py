@@ -110,6 +110,7 @@ class VllmModels:
             [Server(client, place.model, seeded=self._seeded)], place.model, max_sequences=self._max_sequences
         )
         engine.away_s = AWAY_S
+        engine.waits = False
         try:
             base = await self._base(weights, client, place, load)
             folder = weights.adapter_folder()
