@@ -222,6 +222,30 @@ async def test_turns_leave_a_server_that_hangs(tmp_path: Path) -> None:
         await engine.close()
 
 
+async def test_a_server_that_is_well_and_stuck_gets_no_turn_until_it_has_shown_a_token(tmp_path: Path) -> None:
+    async with StandIn(tiny_model().plain) as first, StandIn(tiny_model().plain) as second:
+        servers = [Server(Client(one.url, {}), "tiny", hang_s=1.0) for one in (first, second)]
+        engine = VllmEngine(servers, "tiny", max_sequences=2)
+        sessions = [await engine.open() for _ in range(2)]
+        await asyncio.gather(*(one.generate(PROMPT, sampling()) for one in sessions))
+        second.is_stuck = True
+        assert (await sessions[1].generate([5], sampling())).token_ids
+        for session in sessions:
+            session.close()
+        # Nothing is asked of it, and it says that it is well: several looks long.
+        await asyncio.sleep(2.0)
+        assert servers[1].is_lost and not servers[0].is_lost
+        asked = len(first.bodies)
+        both = [await engine.open() for _ in range(2)]
+        await asyncio.gather(*(one.generate(PROMPT, sampling()) for one in both))
+        assert len(first.bodies) == asked + 2
+        second.is_stuck = False
+        async with asyncio.timeout(60):
+            while servers[1].is_lost:
+                await asyncio.sleep(0.05)
+        await engine.close()
+
+
 async def test_where_no_server_is_there_turns_wait_for_the_first_that_comes_back(tmp_path: Path) -> None:
     async with StandIn(tiny_model().plain) as first, StandIn(tiny_model().plain) as second:
         engine = engine_at(first.url, second.url, max_sequences=2)

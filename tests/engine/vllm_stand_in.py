@@ -30,6 +30,7 @@ class StandIn:
         weight_version: what it says of its weights.
         asleep: whether it was told to sleep.
         hangs: it takes requests, and answers none.
+        is_stuck: it answers whether it is well, and generates nothing.
     """
 
     def __init__(self, model: torch.nn.Module, *, name: str = "tiny", max_model_len: int = 4096, port: int = 0) -> None:
@@ -46,7 +47,8 @@ class StandIn:
         self.is_developed = False
         self.weight_version = "default"
         self.asleep = False
-        self.hangs = False
+        self.hangs = self.is_stuck = False
+        self._computed = 0
         self._first = {name: value.clone() for name, value in model.state_dict().items()}
         self.without: set[str] = set()
         self.pause_s = 0.0
@@ -77,6 +79,7 @@ class StandIn:
             app.router.add_post("/v1/load_lora_adapter", self._load)
             app.router.add_post("/v1/unload_lora_adapter", self._unload)
         app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         if self.is_developed:
             app.router.add_post("/collective_rpc", self._reload)
             app.router.add_post("/reset_prefix_cache", self._reset)
@@ -109,6 +112,9 @@ class StandIn:
 
     async def _health(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response()
+
+    async def _metrics(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(text=f"vllm:generation_tokens_total {self._computed}\n")
 
     async def _reload(self, request: aiohttp.web.Request) -> aiohttp.web.Response:
         self.asked["reload"] += 1
@@ -168,6 +174,8 @@ class StandIn:
         body = await request.json()
         self.bodies.append(body)
         assert not self.asleep, "a server that sleeps generates nothing"
+        while self.is_stuck:
+            await asyncio.sleep(0.05)
         if self.pause_s:
             try:
                 await asyncio.sleep(self.pause_s)
@@ -186,7 +194,9 @@ class StandIn:
         if len(body["prompt"]) + body["max_tokens"] > self._length:
             return _refusal(400, f"This model's maximum context length is {self._length} tokens.")
         async with self._one_at_a_time:
-            return aiohttp.web.json_response(await asyncio.to_thread(self._answer, body))
+            answer = await asyncio.to_thread(self._answer, body)
+        self._computed += body["max_tokens"]
+        return aiohttp.web.json_response(answer)
 
     def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         adapted = _Adapted(self._model, self.adapters.get(body["model"]))

@@ -6,9 +6,10 @@ import re
 import time
 from collections.abc import Callable
 
-from agentrft.engine.base import EngineFailure
+from agentrft.engine.base import EngineFailure, Sampling
 from agentrft.engine.vllm.client import Client
 from agentrft.engine.vllm.process import ServerProcess
+from agentrft.engine.vllm.turns import completion
 from agentrft.traffic import Notify
 
 # Large models take long to load.
@@ -29,6 +30,7 @@ class Keeper:
     """Keeps one server.
 
     Args:
+        model: as the server calls it: one token of it shows that a server gets on again.
         process: what runs it; None for a server that is another's to start.
         is_busy: whether it has been asked for something.
         hang_s: for how long it may neither answer nor get on.
@@ -42,6 +44,7 @@ class Keeper:
     def __init__(
         self,
         client: Client,
+        model: str,
         process: ServerProcess | None,
         *,
         is_busy: Callable[[], bool],
@@ -49,6 +52,7 @@ class Keeper:
         notify: Notify,
     ) -> None:
         self._client = client
+        self._one_token = completion(model, [1], Sampling(0.0, 1.0, 1, frozenset(), 0, deadline_s=LOOK_TIMEOUT_S))
         self._process = process
         self._is_busy = is_busy
         self._hang_s = hang_s
@@ -60,6 +64,8 @@ class Keeper:
         self._heard_at = self._got_on_at = 0.0
         self._progress: float | None = None
         self._unanswered = 0
+        # It did not get on, and has not shown since that it does. That it has nothing to do shows nothing.
+        self._is_stuck = False
         self.gave_up: EngineFailure | None = None
         self.lost = asyncio.Event()
 
@@ -164,6 +170,11 @@ class Keeper:
             self._heard_at = now
         elif now - self._heard_at > self._hang_s:
             return f"has not answered for {now - self._heard_at:.0f} s"
+        if self._is_stuck:
+            status, _ = await self._client.request("/v1/completions", self._one_token, timeout_s)
+            if status != 200:
+                return "does not get on with its work"
+            self._is_stuck = False
         if not self._is_busy():
             self._got_on_at = now
             return None
@@ -172,6 +183,7 @@ class Keeper:
         if status == 200 and (progress is None or progress != self._progress):
             self._progress, self._got_on_at = progress, now
         elif now - self._got_on_at > self._hang_s:
+            self._is_stuck = True
             return f"has not got on with its work for {now - self._got_on_at:.0f} s"
         return None
 
@@ -184,6 +196,7 @@ class Keeper:
     def _begin_to_count(self) -> None:
         self._heard_at = self._got_on_at = time.monotonic()
         self._progress = None
+        self._is_stuck = False
 
     def _tell_that_it_is_back(self, since: float) -> None:
         seconds = time.monotonic() - since

@@ -2,7 +2,7 @@
 
 from agentrft.engine.base import Sampling
 from agentrft.engine.vllm.client import ASKING_TIMEOUT_S, Client
-from agentrft.engine.vllm.server import completion
+from agentrft.engine.vllm.turns import completion
 from agentrft.errors import EndpointError
 
 # From how much of what a temperature does to two log-probabilities on it is applied before they are told.

@@ -1,7 +1,6 @@
 """One vLLM server, as the engine sees it: its weights, and turns that are asked for until they are answered."""
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -12,6 +11,7 @@ from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.vllm.client import ASKING_TIMEOUT_S, Attempts, Client
 from agentrft.engine.vllm.keeper import Keeper
 from agentrft.engine.vllm.process import ServerProcess
+from agentrft.engine.vllm.turns import completion, read_answer
 from agentrft.engine.vllm.weights import Original, ServedWeights
 from agentrft.traffic import Notify, notify_nobody
 
@@ -92,7 +92,7 @@ class Server:
         self.client = client
         self.in_flight = 0
         self.sessions = 0
-        self.keeper = Keeper(client, process, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
+        self.keeper = Keeper(client, model, process, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
         self.counters: Counter[str] = Counter()
         self._version = Version(Original(model), 0)
         # The version before it, as long as it has turns, and what waits for their end.
@@ -180,7 +180,7 @@ class Server:
             self.counters["repeated"] += 1
             await asyncio.sleep(attempts.next_pause_s())
         self.counters["requests"] += 1
-        tokens, logprobs = _read(answer)
+        tokens, logprobs = read_answer(answer)
         self.counters["tokens_sampled"] += len(tokens)
         reason = "stop" if tokens[-1] in sampling.stop_ids else "length"
         return Generation(tokens, logprobs, reason, version.number)
@@ -289,38 +289,3 @@ class Server:
 
 def _timeout(sampling: Sampling) -> EngineFailure:
     return EngineFailure("timeout", f"the turn did not end within {sampling.deadline_s} s")
-
-
-def completion(model: str, context: list[int], sampling: Sampling) -> dict[str, Any]:
-    """The request for a turn."""
-    return {
-        "model": model,
-        "prompt": context,
-        "add_special_tokens": False,
-        "max_tokens": sampling.max_tokens,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        # What a model's own generation config asks for would be another policy.
-        "top_k": 0,
-        "min_p": 0.0,
-        "repetition_penalty": 1.0,
-        "stop_token_ids": sorted(sampling.stop_ids),
-        "ignore_eos": True,
-        "logprobs": 0,
-        "return_token_ids": True,
-    }
-
-
-def _read(answer: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """Token ids, and the log-probability of each."""
-    try:
-        choice = answer["choices"][0]
-        tokens = [int(token) for token in choice["token_ids"]]
-        logprobs = [float(value) for value in choice["logprobs"]["token_logprobs"]]
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise EngineFailure(
-            "answer", "vLLM's answer has no token ids or log-probabilities; it takes version 0.10.2 or a later one"
-        ) from None
-    if len(tokens) != len(logprobs) or not tokens or not all(map(math.isfinite, logprobs)):
-        raise EngineFailure("answer", f"vLLM gave {len(tokens)} tokens and {len(logprobs)} log-probabilities")
-    return tokens, logprobs
