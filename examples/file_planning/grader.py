@@ -1,4 +1,5 @@
-"""F1 of the files, less a price for every turn beyond the second, and a little more for searches side by side.
+"""F1 of the files, less prices for files too many and for every turn beyond the second, and a little more for searches
+side by side.
 
 A right file counts fully where a search or a reading showed it, and a quarter where it was only named: guesses are
 worth trying and never worth more than looking. Turns cost and calls do not, so that asking for several things at once
@@ -12,6 +13,8 @@ PRICE_PER_TURN = 0.08
 # One turn that searches and one that answers.
 FREE_TURNS = 2
 UNSEEN_CREDIT = 0.25
+# Naming every file of a search would otherwise be worth more than finding out which, with many a mistake.
+PRICE_PER_FILE_TOO_MANY = 0.1
 PARALLEL_BONUS = 0.05
 
 
@@ -25,6 +28,7 @@ def grade(sample: dict, item: dict) -> float:
     # With full credit this is 2 * precision * recall / (precision + recall).
     f1 = 2 * credit / (len(named) + len(wanted)) if named else 0.0
     price = PRICE_PER_TURN * max(0, sample["trace"]["turns"] - FREE_TURNS)
+    price += PRICE_PER_FILE_TOO_MANY * max(0, len(named) - len(wanted))
     return max(0.0, f1 - price) + PARALLEL_BONUS * f1 * parallel_share(sample["trace"]["calls"])
 
 

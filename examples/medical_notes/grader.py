@@ -1,4 +1,5 @@
-"""F1 over the codes of a visit, with part of the credit for a close code, less a small price for being slow."""
+"""F1 over the codes of a visit, with part of the credit for a close code, less a price for codes too many and for being
+slow."""
 
 import re
 
@@ -7,6 +8,8 @@ CATEGORY_CHARACTERS = 3
 SAME_CATEGORY = 0.25
 # No note has more diagnoses than 8. Further codes earn nothing, and still count as given.
 MOST_CODES = 12
+# Listing every hit of a search would otherwise be worth more than reading them with many a mistake.
+PRICE_PER_CODE_TOO_MANY = 0.25
 # One turn with all searches, one with the answer. Calls side by side are one turn and cost nothing more.
 TURNS_NEEDED = 2
 PRICE_PER_TURN = 0.08
@@ -20,11 +23,13 @@ def grade(sample: dict, item: dict) -> float:
 
     A code of the note counts 1, another of the same category a quarter, each code of the note once. A line that is no
     code counts as a wrong one. The price is a share of the F1: an answer of no worth earns nothing for being quick.
+    More codes than the note has cost besides what they cost the F1.
     """
     parts = sub_scores(sample, item)
     both = parts["precision"] + parts["recall"]
     f1 = 2 * parts["precision"] * parts["recall"] / both if both else 0.0
-    return f1 * max(0.0, 1.0 - price(sample["trace"]))
+    too_many = max(0, len(answer_codes(sample["output_text"])) - len(set(item["answer"])))
+    return f1 * max(0.0, 1.0 - price(sample["trace"]) - PRICE_PER_CODE_TOO_MANY * too_many)
 
 
 def sub_scores(sample: dict, item: dict) -> dict[str, float]:
