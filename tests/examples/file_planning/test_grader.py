@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from examples.file_planning.grader import PARALLEL_BONUS, PRICE_PER_TURN, UNSEEN_CREDIT, grade
+from examples.file_planning.grader import PARALLEL_BONUS, PRICE_PER_FILE_TOO_MANY, PRICE_PER_TURN, UNSEEN_CREDIT, grade
 
 Call = tuple[str, dict[str, Any], str]
 ITEM = {"files": ["core.py", "inner/types.py"]}
@@ -52,7 +52,7 @@ def test_the_bonus_is_for_different_calls_that_succeed_and_bounded() -> None:
     [
         ("core.py", 2 / 3),
         ("core.py\nother.py", 1 / 2),
-        ("core.py\ninner/types.py\nother.py", 4 / 5),
+        ("core.py\ninner/types.py\nother.py", 4 / 5 - PRICE_PER_FILE_TOO_MANY),
         ("core.py\ncore.py\n./core.py\n\n`core.py`", 2 / 3),
         ("- core.py\n- ./inner/types.py\n", 1),
         ("The file is\ncore.py", 1 / 2),

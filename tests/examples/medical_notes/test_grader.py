@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from examples.medical_notes import exact_f1
-from examples.medical_notes.grader import PRICE_PER_TURN, grade
+from examples.medical_notes.grader import PRICE_PER_CODE_TOO_MANY, PRICE_PER_TURN, grade
 
+ONE_TOO_MANY = 1 - PRICE_PER_CODE_TOO_MANY
 RIGHT = ["K25.4", "J20.9", "K42.9"]
 
 
@@ -26,7 +27,7 @@ def score(text: str, turns: int = 2, calls: list[dict[str, Any]] | None = None) 
         ("K25.4\nK25.4\nJ20.9\nK42.9", 1.0),
         ("K25.4\nJ20.9", 2 * 2 / 5),
         ("K25.4\nJ20.9\nK42.0", 2 * 2.25 / 6),
-        ("K25.4\nJ20.9\nK42.9\nL40.0", 2 * 3 / 7),
+        ("K25.4\nJ20.9\nK42.9\nL40.0", ONE_TOO_MANY * 2 * 3 / 7),
         ("K25.0\nJ20.0\nK42.0", 0.25),
         ("L40.0", 0.0),
     ],
@@ -41,7 +42,7 @@ def test_an_answer_in_another_form_gets_next_to_nothing(text: str) -> None:
 
 
 def test_a_line_that_is_no_code_counts_as_a_wrong_code() -> None:
-    assert score("The codes are:\nK25.4\nJ20.9\nK42.9") == pytest.approx(2 * 3 / 7)
+    assert score("The codes are:\nK25.4\nJ20.9\nK42.9") == pytest.approx(ONE_TOO_MANY * 2 * 3 / 7)
 
 
 def test_a_category_earns_its_credit_once_for_each_code_of_the_note() -> None:
@@ -51,7 +52,9 @@ def test_a_category_earns_its_credit_once_for_each_code_of_the_note() -> None:
 
 def test_naming_all_hits_or_all_codes_does_not_pay() -> None:
     others = [f"L{number}.0" for number in range(10, 19)]
-    assert score("\n".join([*others, *RIGHT])) == pytest.approx(2 * 3 / 15)
+    assert score("\n".join([*others, *RIGHT])) == 0.0
+    # Three hits of a search for each of three: the F1 is 0.5, and one in two right is worth more.
+    assert score("\n".join([*others[:6], *RIGHT])) < score("\n".join([RIGHT[0], *others[:2]]))
     many = [f"L{number}.{digit}" for number in range(10, 99) for digit in range(10)]
     assert score("\n".join([*many, *RIGHT])) == 0.0
     assert score("\n".join([*RIGHT, *many])) < 0.01

@@ -14,6 +14,7 @@ from examples.medical_coding.search_index import SearchIndex
 from examples.medical_notes import embeddings
 from examples.medical_notes.codes import CodeSet
 from examples.medical_notes.difficulty import DIFFICULTIES
+from examples.medical_notes.grader import PRICE_PER_CODE_TOO_MANY
 from examples.medical_notes.search import HybridIndex, load_index
 
 SHOWN = DIFFICULTIES["small"].hits_shown
@@ -98,7 +99,7 @@ async def test_the_server_also_grades_with_precision_and_recall(server_url: str)
     async with aiohttp.ClientSession(server_url) as session:
         async with session.post("/grade", json={"sample": sample, "item": {"answer": ["K25.4"]}}) as response:
             grade = await response.json()
-    assert grade["score"] == pytest.approx(2 / 3)
+    assert grade["score"] == pytest.approx((1 - PRICE_PER_CODE_TOO_MANY) * 2 / 3)
     assert grade["sub_scores"] == {"precision": 0.5, "recall": 1.0}
 
 
