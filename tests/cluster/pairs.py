@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agentrft.cluster import RankedLearner, Ranks, RankSetup
+from agentrft.cluster.rank_processes import RankPlaces
 from agentrft.learner import Learner, Policy, UpdateMetrics
 from agentrft.models.catalog import ModelSource
 from agentrft.models.ready import ready_model
@@ -78,9 +79,14 @@ def setup(folder: Path, lora_rank: int | None, *, shards_base: bool = False, tim
 
 @contextmanager
 def two_ranks(
-    folder: Path, lora_rank: int | None, *, shards_base: bool = False, timeout_s: float = 120.0
+    folder: Path,
+    lora_rank: int | None,
+    *,
+    shards_base: bool = False,
+    timeout_s: float = 120.0,
+    places: RankPlaces | None = None,
 ) -> Iterator[TwoRanks]:
-    ranks = Ranks(setup(folder, lora_rank, shards_base=shards_base, timeout_s=timeout_s))
+    ranks = Ranks(setup(folder, lora_rank, shards_base=shards_base, timeout_s=timeout_s), places)
     try:
         policy, _ = ranks.setup.make_policy(0, ranks.start)
         policy.followers = ranks

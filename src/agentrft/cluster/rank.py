@@ -8,9 +8,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -84,28 +84,34 @@ def main() -> None:
     threading.Thread(target=_end_with_first_rank, args=(int(sys.argv[2]),), daemon=True).start()
     # What a library prints is no answer of whoever runs the job.
     os.dup2(2, 1)
+    serve(connection)
+
+
+def serve(connection: Connection) -> NoReturn:
+    """Do what the first rank says, and end this process when there is no more of it."""
     try:
         _serve(connection)
-    except EOFError:
+    except (EOFError, ConnectionError):
         # The first rank needs this one no more.
         os._exit(0)
     except BaseException as error:  # whatever ends it, the first rank is to be told
         failure = _failure(error)
-        send(connection, failure)
+        with suppress(OSError):
+            send(connection, failure)
         if not failure.cut_off and not isinstance(error, UserError):
             traceback.print_exc()
         # Not by way of what the interpreter does at its end: the group's threads wait for other ranks.
         os._exit(1)
 
 
-def _serve(connection: Connection) -> None:
-    number, setup, folder = receive(connection)
-    assert isinstance(setup, RankSetup) and isinstance(folder, Path)
+def _serve(connection: Connection) -> NoReturn:
+    number, setup, meeting = receive(connection)
+    assert isinstance(setup, RankSetup)
     torch.set_num_threads(setup.threads)
 
     def meet() -> AllRanks:
         send(connection, READY)
-        return setup.meet(number, folder)
+        return setup.meet(number, meeting)
 
     rank = Rank(*setup.make_policy(number, meet))
     while True:

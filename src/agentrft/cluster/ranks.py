@@ -1,30 +1,24 @@
 """The ranks of a learner, as the first of them sees the others: started, told what to do, watched, ended."""
 
-import os
-import shutil
-import signal
-import socket
-import struct
-import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any, TypeVar
+from multiprocessing.connection import wait
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from agentrft.cluster.messages import Command, Failure, receive, send
+from agentrft.cluster.rank_processes import OnThisMachine, RankPlaces, RankProcess
 from agentrft.cluster.setup import RankSetup
 from agentrft.errors import JobFailedError, UserError
 from agentrft.learner.ranks.collective import AllRanks
-from agentrft.program import command
 
 T = TypeVar("T")
+# A rank that has ended, and what it said of it; None for nothing.
+_Ended: TypeAlias = tuple[RankProcess, Failure | None]
 
 # How long it may take to start, which is to load the model: the longest of this and of what ranks wait for each other.
 START_S = 600.0
@@ -33,60 +27,21 @@ END_S = 10.0
 RESUME = "Resume the job: it goes on from its newest checkpoint."
 
 
-class _Process:
-    """One rank other than the first."""
-
-    def __init__(self, rank: int, timeout_s: float) -> None:
-        self.rank = rank
-        ours, theirs = socket.socketpair()
-        # Of whole seconds, and for ever where it is none.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", max(1, int(timeout_s)), 0))
-        reading, self._lifeline = os.pipe()
-        with theirs:
-            given = [theirs.fileno(), reading]
-            arguments = command("agentrft.cluster.rank", *map(str, given))
-            self._process = subprocess.Popen(arguments, pass_fds=given, stdin=subprocess.DEVNULL)
-        os.close(reading)
-        self.connection = Connection(ours.detach())
-
-    @property
-    def process_id(self) -> int:
-        return self._process.pid
-
-    def end(self, deadline: float) -> None:
-        """Let it end, and kill it where it does not by then, in `time.monotonic` seconds."""
-        self.connection.close()
-        try:
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        os.close(self._lifeline)
-
-    def how_it_ended(self) -> str:
-        """In words, of one whose connection is closed."""
-        try:
-            code = self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
-            return "is there no more for this one"
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} of the learner (process {self.process_id})"
-
-
 class Ranks:
     """All ranks; this process is the first.
 
     What one of them raises, or its end, ends them all, and is a `JobFailedError` here. Every wait for another rank ends
     after `setup.timeout_s`, but that for its start after `START_S`, if that is longer.
+
+    Args:
+        places: where the others run.
     """
 
-    def __init__(self, setup: RankSetup) -> None:
+    def __init__(self, setup: RankSetup, places: RankPlaces | None = None) -> None:
         self.setup = setup
-        self._others: list[_Process] = []
+        self._places = places or OnThisMachine()
+        self._others: list[RankProcess] = []
         self._collective: AllRanks | None = None
-        self._folder: Path | None = None
         self._ended: JobFailedError | None = None
 
     @property
@@ -119,14 +74,14 @@ class Ranks:
                 "this process is in a group of torch.distributed already.", "Run the job in a process of its own."
             )
         with self._ending_all():
-            self._folder = Path(tempfile.mkdtemp(prefix="agentrft-ranks-"))
-            for rank in range(1, self.setup.size):
-                other = _Process(rank, self.setup.timeout_s)
+            start_s = max(START_S, self.setup.timeout_s)
+            meeting = self._places.open(self.setup.size)
+            for other in self._places.processes(start_s, sends_within_s=self.setup.timeout_s):
                 self._others.append(other)
-                self._send(other, (rank, self.setup, self._folder))
+                self._send(other, (other.rank, self.setup, meeting))
             for other in self._others:
-                self._received(other, max(START_S, self.setup.timeout_s))
-            self._collective = self.setup.meet(0, self._folder)
+                self._received(other, start_s)
+            self._collective = self.setup.meet(0, meeting)
             if masters is not None:
                 self.tell("load_masters", dict(masters()))
         return self._collective
@@ -174,11 +129,9 @@ class Ranks:
         if self._collective is not None:
             dist.destroy_process_group()
             self._collective = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._places.close()
 
-    def _send(self, other: _Process, message: Any) -> None:
+    def _send(self, other: RankProcess, message: Any) -> None:
         try:
             send(other.connection, message)
         except BlockingIOError:
@@ -186,7 +139,7 @@ class Ranks:
         except OSError as error:
             raise _error_of(self._failures([]) or [(other, None)]) from error
 
-    def _received(self, other: _Process, timeout_s: float) -> Any:
+    def _received(self, other: RankProcess, timeout_s: float) -> Any:
         """What it sends next, unless any of them fails."""
         deadline = time.monotonic() + timeout_s
         listened_to = list(self._others)
@@ -203,7 +156,9 @@ class Ranks:
             # What comes early waits for its turn.
             listened_to = [one for one in listened_to if one not in speaking]
 
-    def _failures(self, known: Sequence[tuple[_Process, Failure | None]]) -> list[tuple[_Process, Failure | None]]:
+    def _failures(
+        self, known: Sequence[tuple[RankProcess, Failure | None]]
+    ) -> list[tuple[RankProcess, Failure | None]]:
         """Of the ranks that have ended, what they said of it, None for nothing; waits for one that was not waiting for
         another."""
         failures, told = list(known), {id(other) for other, _ in known}
@@ -256,19 +211,19 @@ class Ranks:
             torch.set_num_threads(threads)
 
 
-def _late(other: _Process, timeout_s: float) -> JobFailedError:
+def _late(other: RankProcess, timeout_s: float) -> JobFailedError:
     return JobFailedError(f"{other} did not do its part within {timeout_s:g} s (cluster.rank_timeout_s).", RESUME)
 
 
-def _error_of(failures: Sequence[tuple[_Process, Failure | None]]) -> JobFailedError:
+def _error_of(failures: Sequence[_Ended]) -> JobFailedError:
     """Of the rank that failed first, as far as they say."""
     other, failure = min(failures, key=lambda one: not _is_first_cause(one[1]))
     if failure is None:
-        return JobFailedError(f"{other} {other.how_it_ended()} before its part was done.", RESUME)
+        return JobFailedError(f"{other} {other.how_it_ended(END_S)} before its part was done.", RESUME)
     return JobFailedError(f"{other}: {failure.cause}", failure.remedy)
 
 
-def _speaking(processes: Sequence[_Process], deadline: float) -> list[_Process]:
+def _speaking(processes: Sequence[RankProcess], deadline: float) -> list[RankProcess]:
     """Those that have something to say, or have ended; waits for one until then, in `time.monotonic` seconds."""
     if not processes:
         return []
@@ -276,7 +231,7 @@ def _speaking(processes: Sequence[_Process], deadline: float) -> list[_Process]:
     return [one for one in processes if one.connection in ready]
 
 
-def _last_words(other: _Process) -> Any:
+def _last_words(other: RankProcess) -> Any:
     """The next message; None where the rank has ended without one."""
     with suppress(EOFError, OSError):
         return receive(other.connection)

@@ -1,25 +1,18 @@
 """What a rank needs to know before it can do its part, and how it meets the others."""
 
-import os
-import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
+from agentrft.cluster.meeting import Meeting, network
 from agentrft.learner import Policy
 from agentrft.learner.ranks.collective import AllRanks, Collective
 from agentrft.models.catalog import ModelSource
 from agentrft.models.ready import ready_model
-
-# Names the network that gloo uses; ranks of one machine need no other than its loopback.
-INTERFACE = "GLOO_SOCKET_IFNAME"
-LOOPBACK = "lo"
 
 
 @dataclass(frozen=True)
@@ -30,6 +23,7 @@ class RankSetup:
         size: how many they are.
         source, dtype: of the model.
         on_gpus: whether each rank has the GPU of its number; else all compute on the CPU.
+        sees_own_gpu: whether each sees a single GPU, its own, as the first.
         lora_rank, lora_experts, seed: see `Policy`. Of all weights each rank keeps a part, of adapters all.
         shards_base: whether of the frozen weights under adapters, too, each rank keeps a part.
         deterministic: see the job's.
@@ -48,6 +42,7 @@ class RankSetup:
     threads: int
     timeout_s: float
     shards_base: bool = False
+    sees_own_gpu: bool = False
 
     @property
     def is_sharded(self) -> bool:
@@ -56,21 +51,15 @@ class RankSetup:
 
     def device(self, rank: int) -> torch.device:
         """What a rank computes on."""
-        return torch.device("cuda", rank) if self.on_gpus else torch.device("cpu")
+        return torch.device("cuda", 0 if self.sees_own_gpu else rank) if self.on_gpus else torch.device("cpu")
 
-    def meet(self, rank: int, folder: Path) -> AllRanks:
-        """Become part of the group of all ranks; waits for them.
-
-        Args:
-            folder: that all of them see, and nobody has met in before.
-        """
-        meeting = str(folder / "meeting")
-        store = dist.FileStore(meeting, self.size)  # pyright: ignore[reportPrivateImportUsage]
+    def meet(self, rank: int, meeting: Meeting) -> AllRanks:
+        """Become part of the group of all ranks; waits for them."""
         backend = "cpu:gloo,cuda:nccl" if self.on_gpus else "gloo"
         if self.on_gpus:
-            torch.cuda.set_device(rank)
-        with _on_loopback():
-            timeout = timedelta(seconds=self.timeout_s)
+            torch.cuda.set_device(self.device(rank))
+        with network(meeting):
+            store, timeout = meeting.store(self.size, self.timeout_s), timedelta(seconds=self.timeout_s)
             dist.init_process_group(backend, store=store, rank=rank, world_size=self.size, timeout=timeout)
         return AllRanks()
 
@@ -124,17 +113,3 @@ class RankSetup:
         if self.lora_rank is None:
             return ShardedPolicy(model, device=device, collective=collective, engine_device=own)
         return ShardedBasePolicy(model, lora_rank=self.lora_rank, seed=self.seed, device=device, engine_device=own)
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """gloo listens on this machine alone, unless the environment says where."""
-    names = {name for _, name in socket.if_nameindex()}
-    if INTERFACE in os.environ or LOOPBACK not in names:
-        yield
-        return
-    os.environ[INTERFACE] = LOOPBACK
-    try:
-        yield
-    finally:
-        del os.environ[INTERFACE]

@@ -13,7 +13,7 @@ from typing import Protocol, Unpack
 import torch
 from transformers import PreTrainedModel
 
-from agentrft.cluster import RankedLearner, Ranks, RankSetup
+from agentrft.cluster import InCluster, RankedLearner, Ranks, RankSetup
 from agentrft.engine import Engine, EngineFailure
 from agentrft.engine.embedded import EmbeddedEngine
 from agentrft.engine.limits import EngineLimits
@@ -158,11 +158,11 @@ def make_ranks(
     size = spec.cluster.learner_workers
     if size == 1:
         return None
-    on_gpus = device.type == "cuda"
-    if on_gpus and size > torch.cuda.device_count():
+    on_gpus, cluster = device.type == "cuda", spec.cluster
+    if on_gpus and not cluster.spread_learner and size > torch.cuda.device_count():
         raise UserError(
             f"cluster.learner_workers: {size} ranks need {size} GPUs; this machine has {torch.cuda.device_count()}.",
-            "Lower it to as many as there are.",
+            "Lower it to as many as there are, or let the ranks run in a cluster: cluster.spread_learner.",
         )
     setup = RankSetup(
         size=size,
@@ -173,11 +173,12 @@ def make_ranks(
         lora_experts=hyperparameters.lora_experts,
         seed=spec.seed,
         deterministic=spec.deterministic,
-        threads=max(1, torch.get_num_threads() // size),
-        timeout_s=spec.cluster.rank_timeout_s,
-        shards_base=spec.cluster.shard_base,
+        threads=torch.get_num_threads() if cluster.spread_learner else max(1, torch.get_num_threads() // size),
+        timeout_s=cluster.rank_timeout_s,
+        shards_base=cluster.shard_base,
+        sees_own_gpu=cluster.spread_learner,
     )
-    return Ranks(setup)
+    return Ranks(setup, InCluster(cluster.address, on_gpus=on_gpus) if cluster.spread_learner else None)
 
 
 def make_backend(

@@ -8,7 +8,7 @@ from agentrft.spec.base import SpecModel
 
 # Ray's own words for a cluster, and HOST:PORT of its head.
 ADDRESS = r"^(local|auto|[A-Za-z0-9.\-]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5})$"
-OF_ROLLOUT_WORKERS = ("min_rollout_workers", "address", "worker_timeout_s", "max_restarts")
+OF_ROLLOUT_WORKERS = ("min_rollout_workers", "worker_timeout_s", "max_restarts")
 
 
 class ClusterSpec(SpecModel):
@@ -18,6 +18,9 @@ class ClusterSpec(SpecModel):
         learner_workers: ranks of the learner: processes of the job's machine that make every update together, each on a
             part of its groups. On GPUs each rank has the one of its number, the job's own process the first. Adapters
             are whole on every rank, and the model beside them; of all weights (`lora_rank: full`) each has a part.
+        spread_learner: whether the ranks but the first run anywhere in the Ray cluster at `address`, as actors with
+            a GPU each, or a core where the job computes on CPUs. Each loads the model by itself: its machine needs it
+            under the same name or path. The network between the machines must be trusted, as for Ray itself.
         rank_timeout_s: for how many seconds a rank waits for the others before the job fails, to be resumed: more than
             a minibatch takes.
         shard_base: whether of the frozen weights under adapters, too, each rank has a part: for a model that no GPU
@@ -26,8 +29,8 @@ class ClusterSpec(SpecModel):
             turns are sampled as ever. Limits of endpoints hold over all of them together. 0: the job's own process.
         min_rollout_workers: with so many of them the job begins; the others join whenever the cluster has room for
             them, such as that of a machine that came later. null: it begins with all of them.
-        address: of the Ray cluster that they run in: "auto" for the one that this machine is part of, or host and port
-            of its head; "local" starts one on this machine, which ends with the job.
+        address: of the Ray cluster that workers and spread ranks run in: "auto" for the one that this machine is part
+            of, or host and port of its head; "local" starts one on this machine, which ends with the job.
         worker_timeout_s: for how many seconds a rollout worker may leave the job's process without an answer before it
             is taken for lost.
         max_restarts: how often each rollout worker that is lost is started again.
@@ -36,6 +39,7 @@ class ClusterSpec(SpecModel):
     learner_workers: Annotated[int, Field(ge=1, le=64)] = 1
     rank_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 1800.0
     shard_base: bool = False
+    spread_learner: bool = False
     rollout_workers: Annotated[int, Field(ge=0, le=64)] = 0
     min_rollout_workers: Annotated[int, Field(ge=1, le=64)] | None = None
     address: Annotated[str, Field(max_length=255, pattern=ADDRESS)] = "local"
@@ -46,6 +50,16 @@ class ClusterSpec(SpecModel):
     def _shards_go_to_several_ranks(self) -> Self:
         if self.shard_base and self.learner_workers == 1:
             raise ValueError("shard_base: has an effect with several learner_workers alone")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_spread_has_a_cluster(self) -> Self:
+        if self.spread_learner and self.learner_workers == 1:
+            raise ValueError("spread_learner: has an effect with several learner_workers alone")
+        if self.spread_learner and self.address == "local":
+            raise ValueError("spread_learner: needs the address of a Ray cluster")
+        if self.address != "local" and not (self.rollout_workers or self.spread_learner):
+            raise ValueError("address: has an effect with rollout_workers or spread_learner alone")
         return self
 
     @model_validator(mode="after")

@@ -1,35 +1,16 @@
-"""Ray, as far as rollout workers need it: a cluster of this machine's or an existing one, and actors in it.
+"""Rollout workers as actors of Ray.
 
-Nothing else imports Ray, and this only when a job starts its workers.
+Nothing here imports Ray before a job starts its workers.
 """
 
-import logging
-import os
-import re
-import signal
-import socket
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from importlib.util import find_spec
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+from agentrft.cluster.ray_cluster import RayCluster, why_lost
 from agentrft.cluster.rollouts.messages import Batch, NotStarted, Started, ToWorker
 from agentrft.cluster.rollouts.setup import RolloutSetup
 from agentrft.cluster.rollouts.worker import RolloutWorker
-from agentrft.errors import JobFailedError, UserError, missing_package
 
-logger = logging.getLogger(__name__)
-
-LOCAL, AUTO = "local", "auto"
-# What Ray says of how a process ended, up to its advice.
-DETAIL = re.compile(r"Worker exit detail: (.+?)(?:\. Some common causes|$)")
-LONGEST_CAUSE = 300
-# What goes over it is small, and it may grow into files.
-OBJECT_STORE_BYTES = 100 * 2**20
-CONNECT_S = 30.0
-LOOPBACK = "127.0.0.1"
 # Methods of an actor that are under way at once: a fetch, a tell, a close.
 CALLS_AT_ONCE = 4
 
@@ -74,46 +55,11 @@ class RayProcesses:
     """
 
     def __init__(self, address: str, workers: int) -> None:
-        if find_spec("ray") is None:
-            raise missing_package("cluster.rollout_workers", "ray", extra="cluster")
-        self._address = address
-        self._workers = workers
-        self._is_ours = False
+        self._cluster = RayCluster(address, workers, wanted_by="cluster.rollout_workers")
 
     def open(self) -> None:
-        """Start the cluster, or connect to it. Takes seconds, and blocks: where a cluster is started, the thread that
-        calls this must live as long as it.
-
-        Raises:
-            UserError: there is no cluster at the address.
-            JobFailedError: it did not start.
-        """
-        import ray
-
-        if ray.is_initialized():
-            # By whoever has made this process; it is theirs to end.
-            return
-        _quieten()
-        is_local = self._address == LOCAL
-        init = partial(
-            ray.init, address=self._address, log_to_driver=False, configure_logging=False, **self._settings()
-        )
-        try:
-            if not is_local and self._address != AUTO:
-                _reach(self._address)
-            with _own_signals(), _no_reports(is_local):
-                init() if is_local else _in_time(init)
-        except (ConnectionError, TimeoutError) as error:
-            raise UserError(
-                f"cluster.address: no Ray cluster answers at {self._address}: {error}",
-                'Start one (`ray start --head`), correct the address, or leave it at "local".',
-            ) from error
-        except (RuntimeError, OSError, ValueError) as error:
-            raise JobFailedError(
-                f"cluster.rollout_workers: Ray did not start: {error}",
-                "Its logs are in /tmp/ray/session_latest/logs. Mend what they name, and resume the job.",
-            ) from error
-        self._is_ours = True
+        """See `RayCluster.open`."""
+        self._cluster.open()
 
     def new_actor(self) -> Actor:
         """Another process, somewhere in the cluster; it is there when its `start` answers."""
@@ -128,24 +74,8 @@ class RayProcesses:
         return _RayActor(ray.remote(**options)(RolloutWorker).remote())
 
     def close(self) -> None:
-        """End the cluster, or leave it."""
-        import ray
-
-        if self._is_ours:
-            self._is_ours = False
-            with _own_signals():
-                ray.shutdown()
-
-    def _settings(self) -> dict[str, Any]:
-        if self._address != LOCAL:
-            return {}
-        return {
-            "num_cpus": self._workers,
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-            # Nobody else is to reach it.
-            "_node_ip_address": LOOPBACK,
-        }
+        """See `RayCluster.close`."""
+        self._cluster.close()
 
 
 class _RayActor:
@@ -178,84 +108,9 @@ async def _answer(reference: Any) -> Any:
     try:
         return await reference
     except ray.exceptions.RayActorError as error:
-        raise WorkerLostError(_why(error)) from error
+        raise WorkerLostError(why_lost(error)) from error
     except ray.exceptions.RayTaskError:
         # What its code raised: a mistake of ours.
         raise
     except ray.exceptions.RayError as error:
-        raise WorkerLostError(_why(error)) from error
-
-
-def _why(error: Exception) -> str:
-    """In Ray's own words, without ids and advice."""
-    text = " ".join(str(error).split())
-    told = DETAIL.search(text)
-    text = text if told is None else f"its process ended: {told[1]}"
-    return text if len(text) <= LONGEST_CAUSE else f"{text[:LONGEST_CAUSE]}…"
-
-
-def _quieten() -> None:
-    """Ray tells of its processes on standard output, which is the command's own, and has no setting against that."""
-    import ray._private.worker as ray_worker
-
-    def log(data: Any, ignore_prefix: bool) -> None:
-        logger.info("Ray: %s", " ".join(data.get("lines", ())))
-
-    ray_worker.print_to_stdstream = log
-    # What it warns of when it starts is how it was configured, by us.
-    logging.getLogger("ray").setLevel(logging.ERROR)
-
-
-def _reach(address: str) -> None:
-    """See that something listens there. Raises ConnectionError."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
-    except OSError as error:
-        raise ConnectionError(str(error)) from error
-
-
-def _in_time(connect: Callable[[], object]) -> None:
-    """Ray asks again and again where nobody answers: for so long only. Raises TimeoutError."""
-    raised: list[Exception] = []
-
-    def watched() -> None:
-        try:
-            connect()
-        except Exception as error:  # it is raised where it is waited for
-            raised.append(error)
-
-    thread = threading.Thread(target=watched, daemon=True, name="agentrft-ray")
-    thread.start()
-    thread.join(CONNECT_S)
-    if thread.is_alive():
-        raise TimeoutError(f"not within {CONNECT_S:g} s")
-    if raised:
-        raise raised[0]
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray sets a handler for SIGTERM, where a job has its own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
-def _no_reports(is_ours: bool) -> Iterator[None]:
-    """A cluster that we start reports to nobody how it is used."""
-    name = "RAY_USAGE_STATS_ENABLED"
-    before = os.environ.get(name)
-    if is_ours and before is None:
-        os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        if is_ours and before is None:
-            del os.environ[name]
+        raise WorkerLostError(why_lost(error)) from error
