@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from agentrft.cluster.rollouts import processes
+from agentrft.cluster import ray_cluster
 from agentrft.errors import Interrupted, JobFailedError, UserError
 from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
 from agentrft.job.runtime import Runtime
@@ -190,6 +190,7 @@ def test_rollouts_of_workers_may_run_ahead_of_the_steps(tiny_model: Path, tmp_pa
     assert max(turn["policy_version"] for record in records_of(job) for turn in record["turns"]) >= 1
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_job_that_is_killed(tiny_model: Path, tmp_path: Path) -> None:
     with serving(ChaosServer(default=hang())) as server:
         job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO)
@@ -224,7 +225,7 @@ def test_a_job_without_workers_does_not_import_ray(tiny_model: Path, tmp_path: P
 def test_without_ray_the_error_names_the_extra(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "find_spec", lambda name: None)
+    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
     spec = load_job(write_job(tmp_path, tiny_model, "http://127.0.0.1:9/tool", cluster=TWO))
     with pytest.raises(UserError, match=r"agentrft\[cluster\]"):
         Runtime(spec)

@@ -32,6 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(random_model("llama_tied"), tmp_path_factory.mktemp("model"))
 
 
+@pytest.mark.slow
 def test_a_job_whose_ranks_are_spread_ends_as_with_one_also_where_one_of_them_is_killed(
     cluster: Any, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +47,7 @@ def test_a_job_whose_ranks_are_spread_ends_as_with_one_also_where_one_of_them_is
         assert_same_job(resume(job_file), alone)
 
 
-@pytest.mark.parametrize("lora_rank", [4, None])
+@pytest.mark.parametrize("lora_rank", [4, pytest.param(None, marks=pytest.mark.slow)])
 def test_updates_are_those_of_one_rank(cluster: Any, folder: Path, lora_rank: int | None) -> None:
     places = InCluster(cluster.address, on_gpus=False)
     with two_ranks(folder, lora_rank, places=places) as both:

@@ -13,7 +13,7 @@ from torch import Tensor
 from agentrft.cluster.messages import Command, Failure, receive, send
 from agentrft.cluster.rank_processes import OnThisMachine, RankPlaces, RankProcess
 from agentrft.cluster.setup import RankSetup
-from agentrft.errors import JobFailedError, UserError
+from agentrft.errors import JobFailedError
 from agentrft.learner.ranks.collective import AllRanks
 
 T = TypeVar("T")
@@ -196,7 +196,8 @@ class Ranks:
             self._ended = error
             self.close()
             raise
-        except UserError:
+        except BaseException:
+            # A user's mistake, or one of ours: no rank is left behind.
             self.close()
             raise
 
