@@ -197,14 +197,18 @@ class RayRank:
         import ray
 
         self.connection.close()
-        ray.wait([self._task], timeout=max(0.0, deadline - time.monotonic()))
-        ray.kill(self._actor)
+        with suppress(Exception):  # Ray's, of a cluster that is there no more: its actors neither
+            ray.wait([self._task], timeout=max(0.0, deadline - time.monotonic()))
+            ray.kill(self._actor)
 
     def how_it_ended(self, within_s: float) -> str:
         """See `RankProcess`."""
         import ray
 
-        ended, _ = ray.wait([self._task], timeout=within_s)
+        try:
+            ended, _ = ray.wait([self._task], timeout=within_s)
+        except Exception as error:  # Ray's, of a cluster that is there no more
+            return f"was lost with its cluster: {why_lost(error)}"
         return f"was lost: {_why_ended(self._task)}" if ended else "is there no more for this one"
 
     def __str__(self) -> str:
