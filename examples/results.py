@@ -3,7 +3,8 @@
     python -m examples.results [SYSTEM ...] [--seeds 0 1 2] [--quick] [--steps N] [--model MODEL] [--difficulty LEVEL]
 
 Each run's numbers go to `examples/SYSTEM/results/`, its report to the folder of its job, and the table of all runs to
-docs/results.md, but for `--quick`, which writes neither. The last line on standard output is one JSON object.
+docs/results.md, but for `--quick`, which writes neither. A run that was interrupted goes on when it is asked for again
+with the same settings. The last line on standard output is one JSON object.
 """
 
 import argparse

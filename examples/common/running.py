@@ -1,19 +1,20 @@
 """A system's whole run: data, tool server, warm start, training, and its test samples before and after."""
 
+import json
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from agentrft.data import load_samples
-from agentrft.job import NoProgress, Stop, create_job, run_job
+from agentrft.job import NoProgress, Stop, create_job, resume_job, run_job
 from agentrft.rollout import Rollout
 from agentrft.spec import JobSpec, parse_job
 from agentrft.store import JobStore, read_rollouts
@@ -54,25 +55,55 @@ class Lines(NoProgress):
     """A line for each step, on standard error."""
 
     def committed(self, phase: str, step: int, metrics: dict[str, Any]) -> None:
-        if "reward_mean" in metrics:
-            print(f"{phase} {step}: reward {metrics['reward_mean']:.3f}", file=sys.stderr, flush=True)
+        told = {"loss": ".3f", "reward_mean": ".3f", "tool_calls_mean": ".2f", "step_s": ".0f"}
+        shown = [f"{name} {metrics[name]:{form}}" for name, form in told.items() if metrics.get(name) is not None]
+        print(f"{phase} {step}: {', '.join(shown)}", file=sys.stderr, flush=True)
 
     def message(self, level: str, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 async def run_system(system: System, settings: Settings) -> Outcome:
-    """Train it as its job file says, and measure its test samples before and after."""
+    """Train it as its job file says, and measure its test samples before and after.
+
+    A run that was interrupted goes on where it was, if the settings are the same.
+    """
     if not (settings.data / "test.jsonl").exists():
         system.write_data(settings.data, 0, settings.difficulty)
-    with tool_server(system, settings.data) as url:
-        spec = job_of(system, settings, url)
-        store, job_id = create_job(spec)
+    begun = settings.out / f"{system.name}-seed-{settings.seed}.json"
+    earlier = _begun(begun, settings)
+    # The job's tools are where they were.
+    with tool_server(system, settings.data, port=0 if earlier is None else earlier["port"]) as url:
+        if earlier is None:
+            spec = job_of(system, settings, url)
+            store, job_id = create_job(spec)
+            known = {"job": job_id, "port": int(url.rpartition(":")[2]), "settings": _told(settings)}
+            begun.write_text(json.dumps(known), encoding="utf-8")
+        else:
+            store, job_id = JobStore(settings.out), str(earlier["job"])
+            print(f"{job_id} goes on", file=sys.stderr, flush=True)
+            resumed = resume_job(store, job_id)
+            assert isinstance(resumed, JobSpec)
+            spec = resumed
         await run_job(spec, store, job_id, progress=Lines(), stop=Stop())
+    begun.unlink()
     before, after = tested(store, job_id)
     assert spec.test_file is not None
     items = {sample.sample_id: sample.item for sample in load_samples(spec.test_file)}
     return Outcome(job_id, store.job_folder(job_id), changes(system, before, after, items))
+
+
+def _begun(path: Path, settings: Settings) -> dict[str, Any] | None:
+    """The job and the port of a run with these settings that has not ended."""
+    if not path.exists():
+        return None
+    known = json.loads(path.read_text(encoding="utf-8"))
+    return known if known["settings"] == _told(settings) else None
+
+
+def _told(settings: Settings) -> Any:
+    """As JSON gives them back."""
+    return json.loads(json.dumps(asdict(settings), default=str))
 
 
 def job_of(system: System, settings: Settings, url: str) -> JobSpec:
@@ -108,9 +139,9 @@ def readdressed(method: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def tool_server(system: System, data: Path) -> Iterator[str]:
-    """The system's tools on a free port of loopback; gives its address, and ends it afterwards."""
-    with _server(f"examples.{system.name}.tools", "--data", str(data)) as url:
+def tool_server(system: System, data: Path, *, port: int = 0) -> Iterator[str]:
+    """The system's tools on loopback, on a free port unless one is given; gives its address, and ends it afterwards."""
+    with _server(f"examples.{system.name}.tools", "--data", str(data), port=port) as url:
         yield url
 
 
@@ -122,8 +153,8 @@ def grader_server(system: System) -> Iterator[str]:
 
 
 @contextmanager
-def _server(module: str, *arguments: str) -> Iterator[str]:
-    command = [sys.executable, "-u", "-m", module, *arguments, "--port", "0"]
+def _server(module: str, *arguments: str, port: int = 0) -> Iterator[str]:
+    command = [sys.executable, "-u", "-m", module, *arguments, "--port", str(port)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         yield _address(server, module)
