@@ -8,16 +8,21 @@ from typing import Any
 from agentrft.cluster.rollouts.messages import Enter, Entered, Leave, Left, NoSlot, Outage
 from agentrft.traffic import Admission, Caller, Gate, Gates, OutageError
 
+# For how long an endpoint is taken to be still at work on what a worker that is gone had asked of it.
+LINGERS_S = 5.0
+
 
 class GateKeeper:
     """Args:
     gates: of this process's endpoints, whose names the worker knows.
     answer: sends the worker the answer to a question of that number.
+    lingers_s: after which a lost worker's requests count no more against an endpoint's limit.
     """
 
-    def __init__(self, gates: Gates, answer: Callable[[int, Any], None]) -> None:
+    def __init__(self, gates: Gates, answer: Callable[[int, Any], None], *, lingers_s: float = LINGERS_S) -> None:
         self._gates = gates
         self._answer = answer
+        self._lingers_s = lingers_s
         self._held: dict[int, tuple[Gate, Caller, Admission]] = {}
         self._entering: dict[int, asyncio.Task[None]] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -47,9 +52,13 @@ class GateKeeper:
         self._gates[gate].took_credential(took)
 
     def lost(self) -> None:
-        """The worker is gone, with all that it held or waited for."""
-        for request in (*self._held, *self._entering):
+        """The worker is gone, with all that it held or waited for. A server does not know that at once."""
+        for request in tuple(self._entering):
             self.give_back(request)
+        loop, held = asyncio.get_running_loop(), list(self._held.values())
+        self._held.clear()
+        for gate, caller, admission in held:
+            loop.call_later(self._lingers_s, gate.give_back, caller, admission)
 
     async def _enter(self, asked: Enter) -> None:
         gate, caller = self._gates[asked.gate], _caller(asked)
