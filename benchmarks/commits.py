@@ -25,8 +25,7 @@ def engine_config(threads: int, _: str) -> dict[str, Any]:
 
 
 def update_config(threads: int, _: str) -> dict[str, Any]:
-    shape = {"prompt": learner.PROMPT_TOKENS, "sampled": learner.SAMPLED_TOKENS, "rollouts": learner.ROLLOUTS}
-    return learner.configuration(engine.built_in_model(), threads, **shape)
+    return learner.configuration(engine.built_in_model(), threads, **learner.SHAPE)
 
 
 def rollout_config(threads: int, url: str) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from benchmarks.engine import built_in_model
 from benchmarks.harness import OURS, ROOT, machine, measure, median_of, report
 from benchmarks.ours.update import as_group
 
-PROMPT_TOKENS, SAMPLED_TOKENS, ROLLOUTS, LORA_RANK = 512, 64, 8, 16
+SHAPE = {"prompt": 512, "sampled": 64, "rollouts": 8}
+LORA_RANK = 16
 IDS = (1000, 40000)
 SIDES = {
     "agentrft": (OURS, "benchmarks.ours.update"),
@@ -70,8 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = arguments.model or built_in_model()
     name = "learner" if arguments.model is None else f"learner-{model.name}"
-    shape = {"prompt": PROMPT_TOKENS, "sampled": SAMPLED_TOKENS, "rollouts": ROLLOUTS}
-    config = configuration(model, arguments.threads, **shape)
+    config = configuration(model, arguments.threads, **SHAPE)
     on = machine(arguments.threads)
     runs, versions = measure(SIDES, config, arguments.rounds)
     # The higher of two measurements, since the machine's rate varies.
@@ -85,7 +85,7 @@ def main() -> None:
     }
     report(
         name,
-        {"machine": on, "versions": versions, "shape": shape, "seconds": seconds, "runs": runs, "summary": summary},
+        {"machine": on, "versions": versions, "shape": SHAPE, "seconds": seconds, "runs": runs, "summary": summary},
     )
 
 

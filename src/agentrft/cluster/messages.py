@@ -52,4 +52,9 @@ def receive(connection: Connection) -> Any:
     Raises:
         EOFError: there is none, as the other side has ended.
     """
-    return pickle.loads(connection.recv_bytes())
+    try:
+        message = connection.recv_bytes()
+    except ConnectionError as error:
+        # So it looks where the two are on different machines.
+        raise EOFError("the connection was cut") from error
+    return pickle.loads(message)

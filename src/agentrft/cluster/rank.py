@@ -91,7 +91,7 @@ def serve(connection: Connection) -> NoReturn:
     """Do what the first rank says, and end this process when there is no more of it."""
     try:
         _serve(connection)
-    except (EOFError, ConnectionError):
+    except EOFError:
         # The first rank needs this one no more.
         os._exit(0)
     except BaseException as error:  # whatever ends it, the first rank is to be told

@@ -156,9 +156,7 @@ class Ranks:
             # What comes early waits for its turn.
             listened_to = [one for one in listened_to if one not in speaking]
 
-    def _failures(
-        self, known: Sequence[tuple[RankProcess, Failure | None]]
-    ) -> list[tuple[RankProcess, Failure | None]]:
+    def _failures(self, known: Sequence[_Ended]) -> list[_Ended]:
         """Of the ranks that have ended, what they said of it, None for nothing; waits for one that was not waiting for
         another."""
         failures, told = list(known), {id(other) for other, _ in known}

@@ -121,9 +121,10 @@ class InCluster:
     def close(self) -> None:
         """See `RankPlaces`."""
         import ray
+        import ray.exceptions
 
         if self._holder is not None:
-            with suppress(Exception):  # Ray's, of a cluster that is there no more
+            with suppress(ray.exceptions.RayError):  # of a cluster that is there no more
                 ray.kill(self._holder)
             self._holder = None
         self._cluster.close()
@@ -135,7 +136,6 @@ class InCluster:
             JobFailedError: nobody does until then, or a rank has ended before.
         """
         import ray
-        import ray.exceptions
 
         while (left := deadline - time.monotonic()) > 0:
             listening.settimeout(min(left, 1.0))
@@ -195,19 +195,21 @@ class RayRank:
     def end(self, deadline: float) -> None:
         """See `RankProcess`."""
         import ray
+        import ray.exceptions
 
         self.connection.close()
-        with suppress(Exception):  # Ray's, of a cluster that is there no more: its actors neither
+        with suppress(ray.exceptions.RayError):  # of a cluster that is there no more, nor are its actors
             ray.wait([self._task], timeout=max(0.0, deadline - time.monotonic()))
             ray.kill(self._actor)
 
     def how_it_ended(self, within_s: float) -> str:
         """See `RankProcess`."""
         import ray
+        import ray.exceptions
 
         try:
             ended, _ = ray.wait([self._task], timeout=within_s)
-        except Exception as error:  # Ray's, of a cluster that is there no more
+        except ray.exceptions.RayError as error:  # of a cluster that is there no more
             return f"was lost with its cluster: {why_lost(error)}"
         return f"was lost: {_why_ended(self._task)}" if ended else "is there no more for this one"
 
