@@ -32,9 +32,9 @@ test-browser: setup ## every page in Chromium: light and dark, narrow and wide, 
 	@scripts/system.sh
 	$(PYTHON_BIN) -m pytest -q -m browser tests/dashboard tests/docs
 
-test-vllm: setup ## rollouts through a real vLLM server (its CPU build, in .venv-peer-vllm): log-probabilities, adapters, a kill, chats, and the quickstart (AGENTRFT_VLLM_STEPS=30 for all of it)
+test-vllm: setup ## rollouts through a real vLLM server (its CPU build, in .venv-peer-vllm): log-probabilities, adapters, a kill, the tests of the inference server, and the quickstart (AGENTRFT_VLLM_STEPS=30 for all of it)
 	@scripts/setup_peer.sh vllm
-	AGENTRFT_VLLM_PYTHON=.venv-peer-vllm/bin/python $(PYTHON_BIN) -m pytest -q -s -m vllm tests/vllm tests/server/test_inference_chat.py
+	AGENTRFT_VLLM_PYTHON=.venv-peer-vllm/bin/python $(PYTHON_BIN) -m pytest -q -s -m vllm tests/vllm tests/server
 
 test-why: setup ## planted behaviours are named and honest runs raise no suspicion, ten runs of each
 	AGENTRFT_WHY_RUNS=10 $(PYTHON_BIN) -m pytest -q tests/report/why

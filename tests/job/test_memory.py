@@ -76,7 +76,7 @@ async def test_a_job_allocates_no_more_than_its_budget(tiny_model: Path, tmp_pat
         told: list[tuple[str, str]] = []
         runtime.notices.listen(lambda *event: told.append(event))
         for _ in range(2):
-            runtime.engine._warn_of_full_cache()
+            runtime.engine._schedule._warn_of_full_cache()
         assert [level for level, text in told if "engine.kv_cache_mb" in text] == ["warning"]
     finally:
         await runtime.close()

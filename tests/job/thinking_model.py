@@ -26,10 +26,10 @@ def conversation(word: str, colour: str, thought: str | None) -> list[dict[str, 
     ]
 
 
-def make_thinking_model(folder: Path) -> Path:
+def make_thinking_model(folder: Path, head_dim: int = 12) -> Path:
     """Train the model and save it with its tokenizer; a few seconds on one core."""
     tokenizer = THINKING.tokenizer(AutoTokenizer.from_pretrained(model_folder(resolve_model("smollm2-135m"))))
-    model = untrained(tokenizer)
+    model = untrained(tokenizer, head_dim)
     codecs = [
         (load_codec(tokenizer, "tiny", template_kwargs={"enable_thinking": thinks}), THOUGHT if thinks else None)
         for thinks in (True, False)

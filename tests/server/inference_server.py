@@ -6,12 +6,13 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import uvicorn
 from openai import OpenAI
@@ -27,9 +28,13 @@ from agentrft.server.vllm_places import VllmPlace
 from tests.engine.vllm_stand_in import StandIn
 from tests.job.tiny_job import TOOL, one_thread
 from tests.server.inference_models import CONTEXT_TOKENS, weights
+from tests.vllm.server import VllmServer
 
 TOKEN = "a-token-for-tests"
 TOOLS = [{"type": "function", "function": TOOL}]
+REAL_VLLM = pytest.param("vllm", marks=pytest.mark.vllm)
+# Of the sizes that vLLM has kernels for on a CPU, the smallest.
+VLLM_HEAD_DIM = 32
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,32 @@ def running(model: Path, limits: HostLimits | None = None, *, by_vllm: bool | st
         finally:
             servers[0].should_exit = True
             thread.join(30)
+
+
+@contextmanager
+def real_vllm(folder: Path, make: Callable[[Path, int], Path]) -> Iterator[tuple[Path, str]]:
+    """The model that `make` writes for a size of heads, and the URL of a real vLLM server of it."""
+    with one_thread():
+        model = make(folder / "model", VLLM_HEAD_DIM)
+    python = Path(os.environ["AGENTRFT_VLLM_PYTHON"]).absolute()
+    vllm = VllmServer(python, model, "tiny", folder / "log.txt", context=CONTEXT_TOKENS)
+    try:
+        yield model, vllm.start().url
+    finally:
+        vllm.kill()
+
+
+def running_by(request: pytest.FixtureRequest, model: Path, vllm: str) -> AbstractContextManager[RunningServer]:
+    """The server over the engine that the fixture's parameter names: "embedded", "stand-in" or "vllm".
+
+    Args:
+        model: what is served, but for a real vLLM server, which has a model of its own.
+        vllm: the fixture of that server, from `real_vllm`.
+    """
+    if request.param == "vllm":
+        model, url = request.getfixturevalue(vllm)
+        return running(model, by_vllm=url)
+    return running(model, by_vllm=request.param == "stand-in")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 import asyncio
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, AuthenticationError, BadRequestError, InternalServerError
 
 from agentrft.engine.embedded import EmbeddedEngine
-from tests.job.tiny_job import ARGUMENTS, COLOURS, make_model, one_thread, prompt
+from tests.job.tiny_job import ARGUMENTS, COLOURS, prompt
 from tests.server.inference_models import (
     ANSWERS,
     CONTEXT_TOKENS,
@@ -24,14 +23,10 @@ from tests.server.inference_models import (
     greedy_by_transformers,
     weights,
 )
-from tests.server.inference_server import TOKEN, TOOLS, RunningServer, ask, headers, running
-from tests.vllm.server import VllmServer
+from tests.server.inference_server import REAL_VLLM, TOKEN, TOOLS, RunningServer, ask, headers, running, running_by
 
 JSON_FORMAT = {"type": "json_schema", "json_schema": {"name": "colour", "schema": SCHEMA, "strict": True}}
 OTHER_TOOL = {"type": "function", "function": {"name": "other", "parameters": {"type": "object", "properties": {}}}}
-
-# Of the sizes that vLLM has kernels for on a CPU, the smallest.
-VLLM_HEAD_DIM = 32
 
 
 def calling(arguments: Any, name: str = "lookup") -> dict[str, Any]:
@@ -43,24 +38,10 @@ def prompt_tokens(server: RunningServer, *messages: dict[str, Any]) -> int:
     return ask(server.client(), messages=list(messages), tools=TOOLS, max_tokens=1).usage.prompt_tokens
 
 
-@pytest.fixture(scope="module", params=["embedded", "stand-in", pytest.param("vllm", marks=pytest.mark.vllm)])
-def server(
-    tiny_model: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningServer]:
-    if request.param != "vllm":
-        with running(tiny_model, by_vllm=request.param == "stand-in") as server:
-            yield server
-        return
-    folder = tmp_path_factory.mktemp("vllm")
-    with one_thread():
-        model = make_model(folder / "model", head_dim=VLLM_HEAD_DIM, updates=80)
-    python = Path(os.environ["AGENTRFT_VLLM_PYTHON"]).absolute()
-    vllm = VllmServer(python, model, "tiny", folder / "log.txt", context=CONTEXT_TOKENS)
-    try:
-        with running(model, by_vllm=vllm.start().url) as server:
-            yield server
-    finally:
-        vllm.kill()
+@pytest.fixture(scope="module", params=["embedded", "stand-in", REAL_VLLM])
+def server(tiny_model: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    with running_by(request, tiny_model, "tiny_vllm") as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

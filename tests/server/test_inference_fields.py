@@ -24,7 +24,7 @@ from agentrft.server.inference.turn_reader import ParsedTurn
 from agentrft.server.inference.turn_sampler import TextDelta, Turn, TurnSampler
 from tests.job.tiny_job import ARGUMENTS, TOOL, prompt
 from tests.server.field_table import table
-from tests.server.inference_server import TOOLS, RunningServer, ask, running
+from tests.server.inference_server import REAL_VLLM, TOOLS, RunningServer, ask, running_by
 
 SDK: list[tuple[type, Any]] = [
     (chat_request.ChatRequest, CompletionCreateParamsStreaming),
@@ -62,9 +62,9 @@ OTHER_ITEMS = {
 THOUGHTS, ANSWER = "Apples are often green.", "green"
 
 
-@pytest.fixture(scope="module")
-def server(tiny_model: Path) -> Iterator[RunningServer]:
-    with running(tiny_model) as server:
+@pytest.fixture(scope="module", params=["embedded", REAL_VLLM])
+def server(tiny_model: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    with running_by(request, tiny_model, "tiny_vllm") as server:
         yield server
 
 

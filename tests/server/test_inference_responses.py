@@ -8,16 +8,16 @@ from openai import BadRequestError, InternalServerError, OpenAI
 
 from tests.job.tiny_job import ARGUMENTS, COLOURS, TOOL
 from tests.server.inference_models import JSON_ANSWER, LONG_ANSWER, SCHEMA
-from tests.server.inference_server import RunningServer, running
+from tests.server.inference_server import REAL_VLLM, RunningServer, running_by
 
 FLAT_TOOL = {"type": "function", **TOOL}
 SCHEMA_FORMAT = {"format": {"type": "json_schema", "name": "colour", "schema": SCHEMA, "strict": True}}
 QUESTION = "Colour of apple?"
 
 
-@pytest.fixture(scope="module")
-def server(tiny_model: Path) -> Iterator[RunningServer]:
-    with running(tiny_model) as server:
+@pytest.fixture(scope="module", params=["embedded", REAL_VLLM])
+def server(tiny_model: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    with running_by(request, tiny_model, "tiny_vllm") as server:
         yield server
 
 

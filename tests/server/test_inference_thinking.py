@@ -12,16 +12,16 @@ from agentrft.server.inference.codecs import MOST_CODECS, Codecs
 from agentrft.server.inference.template_variables import TemplateWish, chosen_variables
 from agentrft.server.inference.weights import Weights
 from tests.job.thinking_model import THOUGHT
-from tests.server.inference_server import TOOLS, RunningServer, ask, headers, running
+from tests.server.inference_server import REAL_VLLM, TOOLS, RunningServer, ask, headers, running_by
 
 OFF = {"enable_thinking": False}
 INPUT = {"model": "tiny", "input": "Colour of apple?", "temperature": 0, "tools": [TOOLS[0]["function"]]}
 INPUT["tools"] = [{"type": "function", **TOOLS[0]["function"]}]
 
 
-@pytest.fixture(scope="module")
-def server(thinking_model: Path) -> Iterator[RunningServer]:
-    with running(thinking_model) as server:
+@pytest.fixture(scope="module", params=["embedded", REAL_VLLM])
+def server(thinking_model: Path, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
+    with running_by(request, thinking_model, "thinking_vllm") as server:
         yield server
 
 
