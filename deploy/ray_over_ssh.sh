@@ -26,6 +26,8 @@ port=${RAY_PORT:-6379}
 host=${RAY_HOST:-$(hostname -I | cut -d' ' -f1)}
 read -r -a ssh <<<"${SSH:-ssh -o BatchMode=yes -o ConnectTimeout=10}"
 export RAY_USAGE_STATS_ENABLED=0
+# Rollout workers beside the job are not the last to get a processor.
+export RAY_worker_niceness=0
 
 started=()
 stop() {

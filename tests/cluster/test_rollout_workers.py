@@ -83,10 +83,12 @@ def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slo
     tiny_model: Path, tmp_path: Path
 ) -> None:
     killed: list[int] = []
+    niceness: list[int] = []
 
     def kill_the_one_that_waits() -> None:
         wait_for(lambda: bool(server.received), "a call")
         process = sender(server.received[0].peer_port, os.getpid())
+        niceness.append(process.nice())
         killed.append(process.pid)
         process.send_signal(signal.SIGKILL)
 
@@ -95,6 +97,9 @@ def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slo
         one = {"max_concurrency": 1}
         job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, tool=one, hyperparameters=SHORT)
         job = run(job_file)
+    assert niceness == [psutil.Process().nice()], (
+        "a worker has to wait for a processor that the job's own process wants"
+    )
     records = records_of(job)
     assert {record["outcome"] for record in records} <= {"graded", "model_failed"}
     assert len(records) == len({record["trace_id"] for record in records}) == BASELINE + EACH_STEP

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.job import backend
 from tests.job.ended import Ended, ended
 from tests.job.fork_server import ForkServer
 from tests.job.tiny_job import one_thread, serving, write_job
@@ -14,6 +15,12 @@ from tests.traffic.chaos_server import ChaosServer
 @pytest.fixture(autouse=True)
 def few_threads() -> Iterator[None]:
     with one_thread():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rollouts_run_elsewhere() -> Iterator[None]:
+    with backend.chosen():
         yield
 
 

@@ -22,6 +22,7 @@ from agentrft.learner import Learner, Policy, TrainingRow
 from agentrft.models.catalog import resolve_model
 from agentrft.models.load import model_folder
 from agentrft.models.planned import use_planned_attention
+from tests.job import backend
 from tests.traffic.chaos_server import ChaosServer
 
 WORDS = ["apple", "stone", "river", "cloud", "table", "horse", "glass", "music", "paper", "light"]
@@ -159,6 +160,8 @@ def write_job(folder: Path, model: Path, url: str, **changes: Any) -> Path:
         "warm_start": {"training_file": "demonstrations.jsonl", "batch_size": 2, "learning_rate": 1e-3},
         **changes,
     }
+    if backend.cluster and not job.get("deterministic"):
+        job.setdefault("cluster", backend.cluster)
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(job))
     return path

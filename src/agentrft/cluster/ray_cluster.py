@@ -121,6 +121,9 @@ class RayCluster:
             "object_store_memory": OBJECT_STORE_BYTES,
             # Nobody else is to reach it.
             "_node_ip_address": LOOPBACK,
+            # Ray lets its workers have the processor when nobody else wants it. Here the job's own process wants it
+            # whenever it samples, and then it waits for what its workers do.
+            "_system_config": {"worker_niceness": 0},
         }
 
 
