@@ -97,9 +97,7 @@ def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slo
         one = {"max_concurrency": 1}
         job_file = write_job(tmp_path, tiny_model, server.url, cluster=TWO, tool=one, hyperparameters=SHORT)
         job = run(job_file)
-    assert niceness == [psutil.Process().nice()], (
-        "a worker has to wait for a processor that the job's own process wants"
-    )
+    assert niceness == [psutil.Process().nice()], "it waits while the job's own process wants a processor"
     records = records_of(job)
     assert {record["outcome"] for record in records} <= {"graded", "model_failed"}
     assert len(records) == len({record["trace_id"] for record in records}) == BASELINE + EACH_STEP
