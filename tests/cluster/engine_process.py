@@ -1,9 +1,12 @@
 """A stand-in for a vLLM server in a process of its own, so that it can be killed.
 
-python -m tests.cluster.engine_process MODEL PORT
+python engine_process.py serve MODEL --port PORT [--record FILE], and others of vLLM's options
 """
 
+import argparse
 import asyncio
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -11,12 +14,15 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
-from transformers import AutoModelForCausalLM
-
-from tests.cluster.ray_jobs import wait_for
-from tests.engine.vllm_stand_in import StandIn
-
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from transformers import AutoModelForCausalLM  # noqa: E402  # our own modules are found only now
+
+from tests.cluster.ray_jobs import wait_for  # noqa: E402
+from tests.engine.vllm_stand_in import StandIn  # noqa: E402
+
+COMMAND = [sys.executable, str(Path(__file__).absolute()), "serve"]
 # So that a turn is under way when something is killed.
 PAUSE_S = 0.05
 
@@ -44,8 +50,7 @@ class EngineProcess:
 
     def begin(self) -> None:
         """Start it, and do not wait until it answers."""
-        command = [sys.executable, "-m", "tests.cluster.engine_process", str(self._model), str(self._port)]
-        self._process = subprocess.Popen(command, cwd=ROOT)
+        self._process = subprocess.Popen([*COMMAND, str(self._model), "--port", str(self._port)])
 
     def kill(self) -> None:
         self._process.kill()
@@ -60,12 +65,46 @@ class EngineProcess:
             return False
 
 
-async def serve(model: Path, port: int) -> None:
-    server = StandIn(AutoModelForCausalLM.from_pretrained(model), name=str(model), port=port)
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=["serve"])
+    parser.add_argument("model")
+    parser.add_argument("--served-model-name")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--record", type=Path)
+    arguments, _ = parser.parse_known_args()
+    asyncio.run(serve(arguments))
+
+
+async def serve(arguments: argparse.Namespace) -> None:
+    """Until it is killed; what it was started with, and then each folder of weights that it reads, is a line of the
+    record."""
+    server = StandIn(
+        AutoModelForCausalLM.from_pretrained(arguments.model),
+        name=arguments.served_model_name or arguments.model,
+        host=arguments.host,
+        port=arguments.port,
+    )
     server.pause_s = PAUSE_S
+    server.key = os.environ.get("VLLM_API_KEY")
+    server.is_developed = "VLLM_SERVER_DEV_MODE" in os.environ
     await server.start()
-    await asyncio.Event().wait()
+
+    def write(**line: object) -> None:
+        if arguments.record is not None:
+            with arguments.record.open("a", encoding="utf-8") as record:
+                record.write(json.dumps({"pid": os.getpid(), **line}) + "\n")
+
+    environment = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY")}
+    write(url=server.url, environment=environment)
+    told = 0
+    while True:
+        await asyncio.sleep(0.02)
+        for folder in server.read[told:]:
+            write(read=str(folder), answered=len(server.bodies))
+            told += 1
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    main()

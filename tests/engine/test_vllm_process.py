@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agentrft.engine.base import EngineFailure
-from agentrft.engine.vllm import Client, Server, ServerProcess, VllmEngine, keeper
+from agentrft.engine.vllm import Client, LocalHost, Server, ServerProcess, VllmEngine, keeper
 from agentrft.engine.vllm.process import server_command, server_environment
 from agentrft.errors import EndpointError
 from tests.engine.sessions import sampling
@@ -51,9 +51,14 @@ class Running:
             sleeps=False,
         )
         self.process = ServerProcess(words, server_environment(lora=True, sleeps=False), folder / "vllm.log")
-        self.client = Client(f"http://127.0.0.1:{port}", {})
+        url = f"http://127.0.0.1:{port}"
+        self.client = Client(url, {})
         server = Server(
-            self.client, "tiny", process=self.process, hang_s=hang_s, notify=lambda *told: self.told.append(told)
+            self.client,
+            "tiny",
+            host=LocalHost(self.process, url),
+            hang_s=hang_s,
+            notify=lambda *told: self.told.append(told),
         )
         self.engine = VllmEngine([server], "tiny", max_sequences=8)
 
@@ -201,7 +206,9 @@ async def test_a_command_that_does_not_start_is_told_with_what_it_wrote(
 ) -> None:
     process = ServerProcess([*command, "model"], {}, tmp_path / "vllm.log")
     client = Client("http://127.0.0.1:9", {})
-    engine = VllmEngine([Server(client, "tiny", process=process)], "tiny", max_sequences=1)
+    engine = VllmEngine(
+        [Server(client, "tiny", host=LocalHost(process, "http://127.0.0.1:9"))], "tiny", max_sequences=1
+    )
     with pytest.raises(EndpointError, match="before it answered") as told:
         await engine.prove(temperature=1.0, top_p=1.0, context_tokens=64)
     assert said in str(told.value) and "engine.command" in told.value.remedy

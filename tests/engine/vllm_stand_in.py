@@ -31,9 +31,19 @@ class StandIn:
         asleep: whether it was told to sleep.
         hangs: it takes requests, and answers none.
         is_stuck: it answers whether it is well, and generates nothing.
+        key: that requests below /v1 must have, if any.
+        read: the folders of weights that it was told of, in order.
     """
 
-    def __init__(self, model: torch.nn.Module, *, name: str = "tiny", max_model_len: int = 4096, port: int = 0) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        name: str = "tiny",
+        max_model_len: int = 4096,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
         self._model = model
         self._name = name
         self._length = max_model_len
@@ -57,11 +67,14 @@ class StandIn:
         # A model whose weights are replaced for a call is in use.
         self._one_at_a_time = asyncio.Lock()
         self._runner: aiohttp.web.AppRunner | None = None
+        self._host = host
         self._port = port
+        self.key: str | None = None
+        self.read: list[Path] = []
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     async def __aenter__(self) -> "StandIn":
         await self.start()
@@ -72,7 +85,7 @@ class StandIn:
 
     async def start(self) -> None:
         """On the port that it had before, if it had one."""
-        app = aiohttp.web.Application(middlewares=[self._hanging])
+        app = aiohttp.web.Application(middlewares=[self._hanging, self._guarding])
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/completions", self._completions)
         if self.loads_adapters:
@@ -92,7 +105,7 @@ class StandIn:
         await self._runner.setup()
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self._port))
+        listening.bind((self._host, self._port))
         self._port = listening.getsockname()[1]
         await aiohttp.web.SockSite(self._runner, listening).start()
 
@@ -110,6 +123,13 @@ class StandIn:
             await asyncio.sleep(0.05)
         return await handler(request)
 
+    @aiohttp.web.middleware
+    async def _guarding(self, request: aiohttp.web.Request, handler: Any) -> aiohttp.web.StreamResponse:
+        is_known = self.key is None or request.headers.get("Authorization") == f"Bearer {self.key}"
+        if request.path.startswith("/v1") and not is_known:
+            return _refusal(401, "Unauthorized")
+        return await handler(request)
+
     async def _health(self, _: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response()
 
@@ -123,6 +143,7 @@ class StandIn:
         file = Path(body["kwargs"]["weights_path"]) / "model.safetensors"
         if not file.is_file():
             return _refusal(500, f"no weights in {file.parent}")
+        self.read.append(file.parent)
         async with self._one_at_a_time:
             # Tied weights are written once.
             self._model.load_state_dict(load_file(file), strict=False)
@@ -162,6 +183,7 @@ class StandIn:
         folder = Path(body["lora_path"])
         if not (folder / "adapter_model.safetensors").is_file():
             return _refusal(404, f"No adapter found for {folder}")
+        self.read.append(folder)
         self.adapters[body["lora_name"]] = folder
         return aiohttp.web.Response(text=f"Success: LoRA adapter '{body['lora_name']}' added successfully.")
 

@@ -16,7 +16,7 @@ import torch
 from agentrft.engine import Sampling
 from agentrft.engine.embedded import EmbeddedEngine
 from agentrft.engine.limits import EngineLimits
-from agentrft.engine.vllm import Client, Server, ServerProcess, VllmEngine
+from agentrft.engine.vllm import Client, LocalHost, Server, ServerProcess, VllmEngine
 from agentrft.engine.vllm.process import server_command, server_environment
 from agentrft.errors import EndpointError
 from agentrft.job import NoProgress, Stop, create_job, run_job
@@ -157,9 +157,9 @@ async def test_a_server_of_ours_is_started_anew_when_it_is_killed_or_hangs_in_mi
     process = ServerProcess(words, server_environment(lora=True, sleeps=False), tmp_path / "vllm.log")
     told: list[str] = []
     one = Server(
-        Client(f"http://127.0.0.1:{port}", {}),
+        Client("", {}),
         MODEL,
-        process=process,
+        host=LocalHost(process, f"http://127.0.0.1:{port}"),
         hang_s=20.0,
         notify=lambda level, text: told.append(text),
     )

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from agentrft.cluster.meeting import Meeting, PortMeeting
+from agentrft.cluster.own_gpus import OwnGpus
 from agentrft.cluster.rank_processes import RankProcess, limit_sending
 from agentrft.cluster.ray_cluster import RayCluster, why_lost
 from agentrft.errors import JobFailedError
@@ -27,7 +28,6 @@ DIGEST = "sha256"
 DIGEST_BYTES = 32
 # For how long somebody who has connected may take to say it.
 GREETING_S = 10.0
-HELD_S = 60.0
 
 
 class RankActor:
@@ -43,16 +43,6 @@ class RankActor:
         nonce = _received(connected, NONCE_BYTES)
         connected.sendall(who + hmac.digest(key, who + nonce, DIGEST))
         serve(Connection(connected.detach()))
-
-
-class GpuHolder:
-    """Has a GPU of the first rank's machine for it, so that Ray gives it to nobody else."""
-
-    def gpus(self) -> list[int]:
-        """The numbers of those that it has."""
-        import ray
-
-        return [int(number) for number in ray.get_gpu_ids()]
 
 
 class InCluster:
@@ -72,7 +62,7 @@ class InCluster:
         self._on_gpus = on_gpus
         self._size = 0
         self._host = ""
-        self._holder: Any = None
+        self._own_gpus = OwnGpus(1)
 
     def open(self, size: int) -> Meeting:
         """See `RankPlaces`.
@@ -87,7 +77,7 @@ class InCluster:
         self._size = size
         self._host = ray.util.get_node_ip_address()
         if self._on_gpus:
-            self._hold_own_gpu()
+            self._own_gpus.hold()
         return PortMeeting(self._host)
 
     def processes(self, start_s: float, *, sends_within_s: float) -> Iterator[RankProcess]:
@@ -120,13 +110,7 @@ class InCluster:
 
     def close(self) -> None:
         """See `RankPlaces`."""
-        import ray
-        import ray.exceptions
-
-        if self._holder is not None:
-            with suppress(ray.exceptions.RayError):  # of a cluster that is there no more
-                ray.kill(self._holder)
-            self._holder = None
+        self._own_gpus.release()
         self._cluster.close()
 
     def _next(self, listening: socket.socket, deadline: float, running: dict[int, Any]) -> socket.socket:
@@ -155,25 +139,6 @@ class InCluster:
             f"rank {min(running)} of the learner found no place in the Ray cluster at {self._address}.",
             f"Each rank but the first takes {takes} there: lower cluster.learner_workers, or add machines.",
         )
-
-    def _hold_own_gpu(self) -> None:
-        import ray
-        import ray.exceptions
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0, "scheduling_strategy": here}
-        new_holder: Any = ray.remote(**options)(GpuHolder)
-        self._holder = new_holder.remote()
-        try:
-            (number,) = ray.get(self._holder.gpus.remote(), timeout=HELD_S)
-        except ray.exceptions.RayError:  # no room there, or not within that time
-            number = None
-        if number != 0:
-            raise JobFailedError(
-                "the first GPU of this machine, on which the learner's first rank computes, is another job's.",
-                "Wait for that, or run this job from another machine of the cluster.",
-            )
 
 
 class RayRank:

@@ -212,7 +212,7 @@ def make_backend(
     if spec.engine.type == "vllm":
         policy = make_policy(generates=False)
         served = VllmEngine(
-            make_servers(spec, hyperparameters, source, dtype=model.dtype, notify=notify),
+            make_servers(spec, hyperparameters, source, dtype=model.dtype, device=device, notify=notify),
             served_as(spec),
             max_sequences=spec.engine.max_concurrent_rollouts,
             sleeps=spec.engine.sleep,

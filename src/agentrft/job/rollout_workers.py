@@ -22,5 +22,5 @@ def make_rollout_workers(
     if not spec.cluster.rollout_workers:
         return None
     cluster, setup = spec.cluster, RolloutSetup.here(spec, source, limits)
-    processes = RayProcesses(cluster.address, cluster.rollout_workers)
+    processes = RayProcesses(cluster.address, cluster.actors_of_a_core)
     return RolloutWorkers(cluster, setup, gates, toolbox, notify, processes)

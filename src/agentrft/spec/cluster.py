@@ -29,8 +29,11 @@ class ClusterSpec(SpecModel):
             turns are sampled as ever. Limits of endpoints hold over all of them together. 0: the job's own process.
         min_rollout_workers: with so many of them the job begins; the others join whenever the cluster has room for
             them, such as that of a machine that came later. null: it begins with all of them.
-        address: of the Ray cluster that workers and spread ranks run in: "auto" for the one that this machine is part
-            of, or host and port of its head; "local" starts one on this machine, which ends with the job.
+        engines: vLLM servers in the Ray cluster at `address`, each an actor that starts one and is sent the policy's
+            weights; for an engine of type vllm that names no server. 0: one on the job's machine.
+        gpus_per_engine: that each of them takes; 0 for one that computes on a core.
+        address: of the Ray cluster that workers, engines and spread ranks run in: "auto" for the one that this machine
+            is part of, or host and port of its head; "local" starts one on this machine, which ends with the job.
         worker_timeout_s: for how many seconds a rollout worker may leave the job's process without an answer before it
             is taken for lost.
         max_restarts: how often each rollout worker that is lost is started again.
@@ -42,6 +45,8 @@ class ClusterSpec(SpecModel):
     spread_learner: bool = False
     rollout_workers: Annotated[int, Field(ge=0, le=64)] = 0
     min_rollout_workers: Annotated[int, Field(ge=1, le=64)] | None = None
+    engines: Annotated[int, Field(ge=0, le=1024)] = 0
+    gpus_per_engine: Annotated[int, Field(ge=0, le=64)] = 1
     address: Annotated[str, Field(max_length=255, pattern=ADDRESS)] = "local"
     worker_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 120.0
     max_restarts: Annotated[int, Field(ge=0, le=1000)] = 3
@@ -58,8 +63,10 @@ class ClusterSpec(SpecModel):
             raise ValueError("spread_learner: has an effect with several learner_workers alone")
         if self.spread_learner and self.address == "local":
             raise ValueError("spread_learner: needs the address of a Ray cluster")
-        if self.address != "local" and not (self.rollout_workers or self.spread_learner):
-            raise ValueError("address: has an effect with rollout_workers or spread_learner alone")
+        if self.address != "local" and not (self.rollout_workers or self.engines or self.spread_learner):
+            raise ValueError("address: has an effect with rollout_workers, engines or spread_learner alone")
+        if self.gpus_per_engine != 1 and not self.engines:
+            raise ValueError("gpus_per_engine: has an effect with engines alone")
         return self
 
     @model_validator(mode="after")
@@ -81,6 +88,11 @@ class ClusterSpec(SpecModel):
                 "min_rollout_workers: has an effect with an address alone; a local cluster has room for all"
             )
         return self
+
+    @property
+    def actors_of_a_core(self) -> int:
+        """So many cores there must be in a cluster that is started for the job."""
+        return self.rollout_workers + (0 if self.gpus_per_engine else self.engines)
 
     @property
     def needed_rollout_workers(self) -> int:

@@ -188,6 +188,22 @@ class JobSpec(BaseJobSpec):
         return self
 
     @model_validator(mode="after")
+    def _engines_are_to_be_started(self) -> "JobSpec":
+        if not self.cluster.engines:
+            return self
+        if self.engine.type != "vllm":
+            raise ValueError("cluster.engines: are vLLM servers, for an engine of `type: vllm`")
+        for field, why in {
+            "url": "they are started by the job",
+            "urls": "they are started by the job",
+            "adapters": "weights are sent to them",
+            "sleep": "they share no GPU with the learner",
+        }.items():
+            if getattr(self.engine, field):
+                raise ValueError(f"engine.{field}: has no place beside cluster.engines: {why}")
+        return self
+
+    @model_validator(mode="after")
     def _base_is_frozen(self) -> "JobSpec":
         if self.cluster.shard_base and self.hyperparameters.lora_rank == "full":
             raise ValueError("cluster.shard_base: has no effect with lora_rank 'full', which divides all weights")

@@ -48,14 +48,14 @@ class Processes(Protocol):
 class RayProcesses:
     """Args:
         address: of a Ray cluster; "local" starts one on this machine, which ends with this process.
-        workers: for how many there is to be room in one that is started.
+        room: for how many actors of the job there is to be room in one that is started.
 
     Raises:
         UserError: Ray is not installed.
     """
 
-    def __init__(self, address: str, workers: int) -> None:
-        self._cluster = RayCluster(address, workers, wanted_by="cluster.rollout_workers")
+    def __init__(self, address: str, room: int) -> None:
+        self._cluster = RayCluster(address, room, wanted_by="cluster.rollout_workers")
 
     def open(self) -> None:
         """See `RayCluster.open`."""

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -16,23 +17,41 @@ ASKING_TIMEOUT_S = 120.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 5.0
 
 
+class Files(Protocol):
+    """How a server comes to see what this machine has written."""
+
+    async def seen_at(self, folder: Path) -> str | None:
+        """The path under which it finds the folder; None while it is not there to be given it."""
+        ...
+
+
 class Client:
     """What asks a server, and tells what it answers without what is secret.
 
     Args:
-        url: of the server, without a path.
+        url: of the server, without a path; empty where `move_to` will say it.
         headers: sent with every request.
+        files: how it comes to see folders; without them under their own paths.
 
     Attributes:
         shown_url: as messages may name it.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
-        self._url = url.rstrip("/")
+    def __init__(self, url: str, headers: Mapping[str, str], files: Files | None = None) -> None:
         self._headers = dict(headers)
-        self._redactor = Redactor(headers, url)
+        self._files = files
         self._http: aiohttp.ClientSession | None = None
+        self.move_to(url)
+
+    def move_to(self, url: str) -> None:
+        """The server is there from now on."""
+        self._url = url.rstrip("/")
+        self._redactor = Redactor(self._headers, url)
         self.shown_url = public_url(url)
+
+    async def seen_at(self, folder: Path) -> str | None:
+        """See `Files.seen_at`."""
+        return str(folder) if self._files is None else await self._files.seen_at(folder)
 
     async def request(self, path: str, body: Mapping[str, Any] | None, timeout_s: float) -> tuple[int, Any]:
         """Status and answer; status 0 and why where there was none. With a body it is a POST."""

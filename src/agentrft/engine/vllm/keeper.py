@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agentrft.engine.base import EngineFailure, Sampling
 from agentrft.engine.vllm.client import Client
-from agentrft.engine.vllm.process import ServerProcess
+from agentrft.engine.vllm.host import Host, NotBegunError
 from agentrft.engine.vllm.turns import completion
 from agentrft.traffic import Notify
 
@@ -31,7 +31,7 @@ class Keeper:
 
     Args:
         model: as the server calls it: one token of it shows that a server gets on again.
-        process: what runs it; None for a server that is another's to start.
+        host: what runs it; None for a server that is another's to start.
         is_busy: whether it has been asked for something.
         hang_s: for how long it may neither answer nor get on.
         notify: told of trouble, and of its end.
@@ -45,7 +45,7 @@ class Keeper:
         self,
         client: Client,
         model: str,
-        process: ServerProcess | None,
+        host: Host | None,
         *,
         is_busy: Callable[[], bool],
         hang_s: float,
@@ -53,7 +53,7 @@ class Keeper:
     ) -> None:
         self._client = client
         self._one_token = completion(model, [1], Sampling(0.0, 1.0, 1, frozenset(), 0, deadline_s=LOOK_TIMEOUT_S))
-        self._process = process
+        self._host = host
         self._is_busy = is_busy
         self._hang_s = hang_s
         self._notify = notify
@@ -78,12 +78,11 @@ class Keeper:
         async with self._starting:
             if self._watching is not None:
                 return
-            if self._process is not None:
-                self._process.begin()
-                trouble = await self._until_it_answers(self._process)
+            if self._host is not None:
+                trouble = await self._begun(self._host)
                 if trouble is not None:
-                    failure = self._failure(self._process, trouble)
-                    await asyncio.to_thread(self._process.kill)
+                    failure = await self._failure(self._host, trouble)
+                    await self._host.kill()
                     raise failure
             self._begin_to_count()
             self._watching = asyncio.get_running_loop().create_task(self._watch(), name="agentrft-vllm-keeper")
@@ -104,11 +103,11 @@ class Keeper:
             if self._watching is not None:
                 self._watching.cancel()
                 await asyncio.gather(self._watching, return_exceptions=True)
-            if self._process is not None:
-                await asyncio.to_thread(self._process.end)
+            if self._host is not None:
+                await self._host.end()
 
     async def _watch(self) -> None:
-        interval = OTHERS_INTERVAL_S if self._process is None else INTERVAL_S
+        interval = OTHERS_INTERVAL_S if self._host is None else INTERVAL_S
         while self.gave_up is None:
             await asyncio.sleep(min(interval, self._hang_s / 4))
             looked_at = time.monotonic()
@@ -118,8 +117,8 @@ class Keeper:
             elif self._heard_at >= looked_at:
                 self._unanswered = 0
                 self.lost.clear()
-            if self._process is not None and trouble is not None:
-                await self._start_anew(self._process, trouble)
+            if self._host is not None and trouble is not None:
+                await self._start_anew(self._host, trouble)
             elif trouble is not None and self._silent_since is None:
                 self._silent_since = time.monotonic() - self._hang_s
                 self._notify("warning", f"the vLLM server at {self._client.shown_url} {trouble}")
@@ -127,31 +126,33 @@ class Keeper:
                 self._tell_that_it_is_back(self._silent_since)
                 self._silent_since = None
 
-    async def _start_anew(self, process: ServerProcess, why: str) -> None:
+    async def _start_anew(self, host: Host, why: str) -> None:
         began = time.monotonic()
         trouble: str | None = why
         while trouble is not None:
             self._restarts += 1
             if self._restarts > MOST_RESTARTS:
-                self.gave_up = self._failure(process, f"{trouble}, after {MOST_RESTARTS} starts in a row")
+                self.gave_up = await self._failure(host, f"{trouble}, after {MOST_RESTARTS} starts in a row")
                 self._notify("error", str(self.gave_up))
-                await asyncio.to_thread(process.kill)
+                await host.kill()
                 return
             count = f"{self._restarts} of at most {MOST_RESTARTS} in a row"
-            self._notify("warning", f"the vLLM server {trouble}; it is started anew ({count}); its log: {process.log}")
-            await asyncio.to_thread(process.kill)
-            process.begin()
-            trouble = await self._until_it_answers(process)
+            self._notify("warning", f"the vLLM server {trouble}; it is started anew ({count}); its log: {host.log}")
+            trouble = await self._begun(host)
         self._begin_to_count()
         self.lost.clear()
         self._tell_that_it_is_back(began)
 
-    async def _until_it_answers(self, process: ServerProcess) -> str | None:
-        """None once it does, else why it does not."""
+    async def _begun(self, host: Host) -> str | None:
+        """None once it answers, else why it does not."""
+        try:
+            self._client.move_to(await host.begin())
+        except NotBegunError as error:
+            return str(error)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
-            if (code := process.exit_code()) is not None:
-                return f"ended with status {code} before it answered"
+            if (ended := await host.how_it_ended()) is not None:
+                return f"{ended} before it answered"
             status, _ = await self._client.request("/health", None, LOOK_TIMEOUT_S)
             if status == 200:
                 return None
@@ -160,9 +161,9 @@ class Keeper:
 
     async def _trouble(self) -> str | None:
         """What is wrong with it, if anything."""
-        code = None if self._process is None else self._process.exit_code()
-        if code is not None:
-            return f"ended with status {code}"
+        ended = None if self._host is None else await self._host.how_it_ended()
+        if ended is not None:
+            return ended
         timeout_s = min(LOOK_TIMEOUT_S, self._hang_s / 2)
         status, _ = await self._client.request("/health", None, timeout_s)
         now = time.monotonic()
@@ -202,6 +203,6 @@ class Keeper:
         seconds = time.monotonic() - since
         self._notify("info", f"the vLLM server at {self._client.shown_url} answers again after {seconds:.0f} s")
 
-    def _failure(self, process: ServerProcess, trouble: str) -> EngineFailure:
-        said = self._client.said(process.last_words())
-        return EngineFailure("dead", f"the vLLM server {trouble}: {process.shown}; {process.log} ends with: {said}")
+    async def _failure(self, host: Host, trouble: str) -> EngineFailure:
+        said = self._client.said(await host.last_words())
+        return EngineFailure("dead", f"the vLLM server {trouble}: {host.shown}; {host.log} ends with: {said}")

@@ -54,9 +54,10 @@ class ServerProcess:
                 start_new_session=True,
             )
 
-    def exit_code(self) -> int | None:
-        """None while it runs, and before it was begun."""
-        return None if self._process is None else self._process.poll()
+    def how_it_ended(self) -> str | None:
+        """Such as "ended with status 1"; None while it runs, and before it was begun."""
+        code = None if self._process is None else self._process.poll()
+        return None if code is None else f"ended with status {code}"
 
     def kill(self) -> None:
         """At once, with all that it started."""
@@ -95,6 +96,7 @@ def server_command(
     model: str,
     served_as: str,
     port: int,
+    host: str = "127.0.0.1",
     context_tokens: int,
     lora_rank: int | None,
     dtype: str,
@@ -105,6 +107,7 @@ def server_command(
     Args:
         command: such as `["vllm", "serve", "--gpu-memory-utilization", "0.5"]`; what it says itself stays as it is.
         model: a folder or the hub's id.
+        host: the address that it listens at.
         lora_rank: of the job's adapters; None where all weights are trained.
         dtype: of the policy, such as `bfloat16`.
         sleeps: whether the job lets it sleep.
@@ -117,7 +120,7 @@ def server_command(
         words.insert(after, model)
     wanted = {
         "--served-model-name": served_as,
-        "--host": "127.0.0.1",
+        "--host": host,
         "--port": str(port),
         "--max-model-len": str(context_tokens),
         "--dtype": dtype,

@@ -9,8 +9,8 @@ from typing import Any
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.vllm.client import ASKING_TIMEOUT_S, Attempts, Client
+from agentrft.engine.vllm.host import Host
 from agentrft.engine.vllm.keeper import Keeper
-from agentrft.engine.vllm.process import ServerProcess
 from agentrft.engine.vllm.turns import completion, read_answer
 from agentrft.engine.vllm.weights import Original, ServedWeights
 from agentrft.traffic import Notify, notify_nobody
@@ -65,7 +65,7 @@ class Server:
 
     Args:
         model: as the server calls the model that is trained.
-        process: what runs the server, if that is ours to run.
+        host: what runs the server, if that is ours to run.
         hang_s: for how long it may neither answer nor get on with its work before something is done about it.
         notify: told of trouble.
         seeded: whether turns are asked for with their seed. vLLM samples such a request apart from the others, and its
@@ -84,7 +84,7 @@ class Server:
         client: Client,
         model: str,
         *,
-        process: ServerProcess | None = None,
+        host: Host | None = None,
         hang_s: float = HANG_S,
         notify: Notify = notify_nobody,
         seeded: bool = False,
@@ -92,7 +92,7 @@ class Server:
         self.client = client
         self.in_flight = 0
         self.sessions = 0
-        self.keeper = Keeper(client, model, process, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
+        self.keeper = Keeper(client, model, host, is_busy=lambda: self.in_flight > 0, hang_s=hang_s, notify=notify)
         self.counters: Counter[str] = Counter()
         self._version = Version(Original(model), 0)
         # The version before it, as long as it has turns, and what waits for their end.

@@ -75,7 +75,7 @@ class Adapter:
     """A LoRA adapter in PEFT's format, under a name of its own.
 
     Args:
-        folder: where the server finds it, too.
+        folder: where it is written; see `Client.seen_at`.
     """
 
     is_given = True
@@ -87,8 +87,11 @@ class Adapter:
 
     async def load(self, client: Client) -> bool:
         """See `ServedWeights`."""
+        path = await client.seen_at(self._folder)
+        if path is None:
+            return False
         status, answer = await client.request(
-            "/v1/load_lora_adapter", {"lora_name": self.model, "lora_path": str(self._folder)}, ASKING_TIMEOUT_S
+            "/v1/load_lora_adapter", {"lora_name": self.model, "lora_path": path}, ASKING_TIMEOUT_S
         )
         if status == 200 or "already been loaded" in str(answer):
             return True
@@ -118,7 +121,7 @@ class FullWeights:
 
     Args:
         model: as the server calls the model.
-        folder: a checkpoint as `save_pretrained` writes it, where the server finds it, too.
+        folder: of a checkpoint as `save_pretrained` writes it; see `Client.seen_at`.
     """
 
     is_given = True
@@ -133,22 +136,25 @@ class FullWeights:
         """See `ServedWeights`."""
         if await self._version_of(client) == self._version:
             return True
+        path = await client.seen_at(self._folder)
+        if path is None:
+            return False
         steps: list[tuple[str, dict[str, Any]]] = [
-            ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self._folder)}}),
+            ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": path}}),
             # What was computed with the weights before is in its caches.
             ("/reset_prefix_cache", {}),
             ("/update_weight_version", {"new_version": self._version}),
         ]
-        for path, body in steps:
-            status, answer = await client.request(path, body, ASKING_TIMEOUT_S)
+        for route, body in steps:
+            status, answer = await client.request(route, body, ASKING_TIMEOUT_S)
             is_refused = isinstance(answer, dict) and answer.get("success") is False
             if is_refused or status in (0, 502, 503, 504):
                 return False
             if status in (404, 405):
-                raise EngineFailure("weights", f"the vLLM server has no {path}: {_DEV_MODE}")
+                raise EngineFailure("weights", f"the vLLM server has no {route}: {_DEV_MODE}")
             if status != 200:
                 said = client.said(answer)
-                raise EngineFailure("weights", f"vLLM does not read {self._folder} ({path}): {status}: {said}")
+                raise EngineFailure("weights", f"vLLM does not read {self._folder} ({route}): {status}: {said}")
         return True
 
     async def forget(self, client: Client) -> None:

@@ -26,6 +26,9 @@ def check_cluster(cluster: Mapping[str, Any], settings: Settings) -> None:
     Raises:
         ApiError: it names a cluster of its own, or asks for too many workers.
     """
+    if cluster.get("engines"):
+        message = "cluster.engines: not for a request to start; give engine.url, or leave it out."
+        raise ApiError(400, message, param="cluster", code="invalid_value")
     if cluster.get("address", LOCAL) not in (LOCAL, settings.cluster):
         message = "cluster.address: another cluster of the server's is not for a request to name; leave it out."
         raise ApiError(400, message, param="cluster", code="invalid_value")
