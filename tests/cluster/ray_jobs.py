@@ -21,12 +21,14 @@ NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @contextmanager
-def cluster_of(nodes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Ray cluster of so many nodes, all of this machine."""
+def cluster_of(nodes: int, monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0) -> Iterator[Any]:
+    """A Ray cluster of so many nodes, all of this machine; the first says that it has so many GPUs."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    # Other tests run on this machine, too.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_gpus": gpus, "include_dashboard": False})
     try:
         for _ in range(nodes - 1):
             cluster.add_node(**NODE)

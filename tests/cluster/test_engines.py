@@ -2,9 +2,7 @@
 
 import json
 import shlex
-import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,30 +84,32 @@ def test_engines_are_sent_each_version_and_leave_nothing(
     assert [row["step"] for row in ended.lines if row["phase"] == "train"] == [1, 2]
 
 
-def test_an_engine_that_is_lost_costs_nothing_but_time(
+@pytest.mark.slow
+def test_engines_that_are_lost_cost_nothing_but_time(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engines = Engines(tmp_path)
-    killed: list[psutil.Process] = []
 
-    def kill(find: Callable[[int], psutil.Process], after: int) -> None:
-        wait_for(lambda: len(engines.loaded()) >= after, f"{after} loads")
-        process = find(engines.starts()[0]["pid"])
-        killed.append(process)
-        process.send_signal(signal.SIGKILL)
+    def kill_all() -> None:
+        wait_for(lambda: len(engines.loaded()) >= 3, "three loads")
+        first, second = (start["pid"] for start in engines.starts())
+        # So that the job can end only with one that was started again.
+        actor_of(first).kill()
+        psutil.Process(second).kill()
 
     with cluster_of(2, monkeypatch) as cluster, serving(ChaosServer()) as server:
         job_file = job(tmp_path, tiny_model, server.url, engines, cluster.address)
-        killing = threading.Thread(target=kill, args=(actor_of, 3))
+        killing = threading.Thread(target=kill_all)
         killing.start()
         ended = run(job_file)
         killing.join()
     told = [text for text in events(job_file) if "vLLM server" in text]
-    assert "was lost with its place in the cluster" in told[0] and "1 of at most 5 in a row" in told[0]
+    assert any("was lost with its place in the cluster" in text and "1 of at most 5" in text for text in told)
+    assert any("ended with status" in text and "1 of at most 5" in text for text in told)
     assert any("answers again" in text for text in told)
     starts = engines.starts()
-    assert len(starts) == 3, "one was started again"
-    assert any(line["pid"] == starts[2]["pid"] for line in engines.loaded()), "and was sent the weights"
+    again = {start["pid"] for start in starts[2:]}
+    assert again & {line["pid"] for line in engines.loaded()}, "one was sent the weights anew"
     records = records_of(ended)
     assert {record["outcome"] for record in records} <= {"graded", "model_failed"}
     assert all(record["attempt"] == 1 for record in records)
@@ -117,10 +117,10 @@ def test_an_engine_that_is_lost_costs_nothing_but_time(
         wait_for(lambda: not is_alive(start["pid"]), "a server that ends")  # noqa: B023  # here and now
 
 
+@pytest.mark.slow
 def test_each_engine_has_gpus_of_its_own(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engines = Engines(tmp_path)
-    with cluster_of(1, monkeypatch) as cluster, serving(ChaosServer()) as server:
-        cluster.add_node(num_cpus=0, num_gpus=4, object_store_memory=80 * 2**20)
+    with cluster_of(1, monkeypatch, gpus=4) as cluster, serving(ChaosServer()) as server:
         job_file = job(
             tmp_path,
             tiny_model,
@@ -135,6 +135,7 @@ def test_each_engine_has_gpus_of_its_own(tiny_model: Path, tmp_path: Path, monke
     assert sorted(seen) in (["0,1", "2,3"], ["0,2", "1,3"], ["0,3", "1,2"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
@@ -152,10 +153,10 @@ def test_engines_that_do_not_start_say_why(
     said: str,
 ) -> None:
     monkeypatch.setenv("AGENTRFT_CACHE", str(tmp_path / "cache"))
-    with cluster_of(2, monkeypatch) as cluster:
+    with cluster_of(2, monkeypatch) as cluster, serving(ChaosServer()) as server:
         if "cluster" in changes:
             monkeypatch.setattr(engine_host, "PLACE_S", 4.0)
-        job_file = job(tmp_path, tiny_model, "http://127.0.0.1:9", Engines(tmp_path), cluster.address, **changes)
+        job_file = job(tmp_path, tiny_model, server.url, Engines(tmp_path), cluster.address, **changes)
         with pytest.raises(error, match="the vLLM server") as raised:
             run(job_file)
     assert said in str(raised.value)

@@ -68,14 +68,14 @@ def test_a_rank_without_a_place_is_told(cluster: Any, folder: Path, monkeypatch:
     # No node has a GPU.
     spread = Ranks(setup(folder, 4, timeout_s=3.0), InCluster(cluster.address, on_gpus=False))
     monkeypatch.setattr(spread._places, "_on_gpus", True)
-    monkeypatch.setattr(spread._places, "_hold_own_gpu", lambda: None)
+    monkeypatch.setattr(spread._places._own_gpus, "hold", lambda: None)
     with pytest.raises(JobFailedError, match="rank 1 of the learner found no place in the Ray cluster") as error:
         spread.start()
     assert "takes a GPU" in error.value.remedy
 
 
 def test_a_first_gpu_that_is_not_to_be_had_is_told(cluster: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agentrft.cluster.ray_ranks.HELD_S", 2.0)
+    monkeypatch.setattr("agentrft.cluster.own_gpus.HELD_S", 2.0)
     with pytest.raises(JobFailedError, match="first GPU of this machine"):
         Ranks(setup(folder, 4), InCluster(cluster.address, on_gpus=True)).start()
 

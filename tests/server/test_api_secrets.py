@@ -291,13 +291,17 @@ def test_code_in_the_servers_name_is_refused_unless_it_was_allowed(tmp_path: Pat
                     method={"type": "reinforcement", "reinforcement": {"grader": grader}},  # type: ignore[typeddict-item]
                     extra_body={"engine": engine},
                 )
-        with pytest.raises(openai.BadRequestError, match="cluster.address"):
-            client.fine_tuning.jobs.create(
-                model="tiny",
-                training_file=train.id,
-                method={"type": "reinforcement", "reinforcement": {"grader": grader}},  # type: ignore[typeddict-item]
-                extra_body={"cluster": {"rollout_workers": 2, "address": "ray.example:6379"}},
-            )
+        for cluster, said in (
+            ({"rollout_workers": 2, "address": "ray.example:6379"}, "cluster.address"),
+            ({"engines": 2}, "cluster.engines"),
+        ):
+            with pytest.raises(openai.BadRequestError, match=said):
+                client.fine_tuning.jobs.create(
+                    model="tiny",
+                    training_file=train.id,
+                    method={"type": "reinforcement", "reinforcement": {"grader": grader}},  # type: ignore[typeddict-item]
+                    extra_body={"cluster": cluster},
+                )
         with pytest.raises(openai.BadRequestError, match="trusted"):
             client.fine_tuning.alpha.graders.run(grader=trusted, model_sample="x")  # type: ignore[arg-type]
     finally:

@@ -70,7 +70,8 @@ def _held(count: int) -> Any:
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"num_gpus": count, "num_cpus": 0, "scheduling_strategy": here}
-    holder = ray.remote(**options)(GpuHolder).remote()
+    new_holder: Any = ray.remote(**options)(GpuHolder)
+    holder = new_holder.remote()
     try:
         numbers = ray.get(holder.gpus.remote(), timeout=HELD_S)
     except ray.exceptions.RayError:  # no room there, or not within that time

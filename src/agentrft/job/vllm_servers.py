@@ -47,7 +47,7 @@ def make_servers(
     if spec.cluster.engines:
         return _in_cluster(spec, hyperparameters, source, dtype=dtype, device=device, notify=notify)
     engine, clients = spec.engine, [Client(url, spec.engine.headers) for url in spec.engine.server_urls]
-    hosts: list[Host | None] = [None] * len(clients)
+    hosts: Sequence[Host | None] = [None] * len(clients)
     if not clients:
         clients, hosts = [Client("", engine.headers)], [_here(spec, hyperparameters, source, dtype)]
     return [_server(spec, client, host, notify) for client, host in zip(clients, hosts, strict=True)]

@@ -68,7 +68,8 @@ class RayHost:
             await asyncio.to_thread(self._own_gpus.hold)
         options: dict[str, Any] = {"num_cpus": 0, "num_gpus": self._gpus} if self._gpus else {"num_cpus": 1}
         options |= {"max_restarts": 0, "max_task_retries": 0, "max_concurrency": CALLS_AT_ONCE}
-        self._actor = ray.remote(**options)(EngineActor).remote()
+        new_actor: Any = ray.remote(**options)(EngineActor)
+        self._actor = new_actor.remote()
         try:
             async with asyncio.timeout(None if self._has_begun else PLACE_S):
                 begun: Begun | NotBegun = await _answer(self._actor.start.remote(self._setup))
