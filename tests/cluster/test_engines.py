@@ -10,6 +10,8 @@ import psutil
 import pytest
 
 from agentrft.cluster.engines import host as engine_host
+from agentrft.cluster.engines.actor import EngineActor, NotWritten
+from agentrft.cluster.engines.shipments import Shipment
 from agentrft.errors import EndpointError, JobFailedError, UserError
 from agentrft.spec import load_job
 from tests.cluster.engine_process import COMMAND
@@ -160,6 +162,20 @@ def test_engines_that_do_not_start_say_why(
         with pytest.raises(error, match="the vLLM server") as raised:
             run(job_file)
     assert said in str(raised.value)
+
+
+def test_an_actor_keeps_the_newest_versions_and_nothing_at_its_end() -> None:
+    actor = EngineActor()
+    written = [actor.receive(Shipment(f"weights-{number}", [("adapter/a", []), ("b", [])])) for number in (1, 2, 3, 3)]
+    folders = [Path(path) for path in written if isinstance(path, str)]
+    assert [folder.is_dir() for folder in folders] == [False, True, True, True] and folders[2] == folders[3]
+    assert sorted(path.name for path in folders[3].rglob("*")) == ["a", "adapter", "b"]
+    # As on a disk that is full.
+    failed = actor.receive(Shipment("weights-4", [("a", []), ("a/b", [])]))
+    assert isinstance(failed, NotWritten) and "File exists in /" in failed.why
+    assert sorted(path.name for path in folders[3].parent.iterdir()) == ["weights-2", "weights-3"]
+    actor.end()
+    assert not folders[3].parent.exists()
 
 
 @pytest.mark.parametrize(

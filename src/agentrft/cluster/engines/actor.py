@@ -55,6 +55,13 @@ class NotBegun:
     why: str
 
 
+@dataclass(frozen=True)
+class NotWritten:
+    """Why weights are not on a machine."""
+
+    why: str
+
+
 class EngineActor:
     """Runs one server; all its methods may block. The server ends with this process, however that ends."""
 
@@ -108,22 +115,18 @@ class EngineActor:
         """See `ServerProcess`."""
         return "" if self._process is None else self._process.last_words()
 
-    def receive(self, shipment: Shipment) -> str:
+    def receive(self, shipment: Shipment) -> str | NotWritten:
         """Write a version of the policy's weights, unless it is here; the folder that it is in. Older ones go."""
-        import ray
-
         with self._receiving:
             folder = self._folder / shipment.name
             if folder.is_dir():
                 return str(folder)
             coming = self._folder / f".{shipment.name}"
-            shutil.rmtree(coming, ignore_errors=True)
-            for path, pieces in shipment.files:
-                file = coming / path
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with file.open("wb") as written:
-                    for piece in pieces:
-                        written.write(ray.get(piece))
+            try:
+                _write(shipment, coming)
+            except OSError as error:
+                shutil.rmtree(coming, ignore_errors=True)
+                return NotWritten(f"{error.strerror} in {self._folder} of {socket.gethostname()}")
             coming.rename(folder)
             versions = sorted((one for one in self._folder.iterdir() if one.is_dir()), key=_made_at)
             for old in versions[:-KEPT]:
@@ -135,6 +138,17 @@ class EngineActor:
         if self._process is not None:
             self._process.end()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _write(shipment: Shipment, folder: Path) -> None:
+    import ray
+
+    for path, pieces in shipment.files:
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as written:
+            for piece in pieces:
+                written.write(ray.get(piece))
 
 
 def _free_port(host: str) -> int:

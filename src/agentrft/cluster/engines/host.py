@@ -6,10 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agentrft.cluster.engines.actor import Begun, EngineActor, EngineSetup, NotBegun
+from agentrft.cluster.engines.actor import Begun, EngineActor, EngineSetup, NotBegun, NotWritten
 from agentrft.cluster.engines.shipments import Shipments
 from agentrft.cluster.own_gpus import OwnGpus
 from agentrft.cluster.ray_cluster import RayCluster, why_lost
+from agentrft.engine import EngineFailure
 from agentrft.engine.vllm import NotBegunError
 
 # For the first start: that a cluster has no room is then found out before the job has cost anything.
@@ -48,7 +49,8 @@ class RayHost:
         self._gpus = gpus
         self._own_gpus = own_gpus
         self._actor: Any = None
-        self._has_begun = False
+        # Of this actor, and of any.
+        self._runs = self._has_begun = False
         self.shown = " ".join(setup.command)
         self.log = "its log"
 
@@ -85,13 +87,13 @@ class RayHost:
         if isinstance(begun, NotBegun):
             await self.kill()
             raise NotBegunError(begun.why)
-        self._has_begun = True
+        self._runs = self._has_begun = True
         self.shown, self.log = begun.shown, begun.log
         return begun.url
 
     async def how_it_ended(self) -> str | None:
         """See `Host`."""
-        if self._actor is None:
+        if not self._runs:
             return None
         try:
             async with asyncio.timeout(LOOK_S):
@@ -103,7 +105,7 @@ class RayHost:
 
     async def last_words(self) -> str:
         """See `Host`."""
-        if self._actor is None:
+        if not self._runs:
             return ""
         try:
             async with asyncio.timeout(LOOK_S):
@@ -112,26 +114,33 @@ class RayHost:
             return ""
 
     async def seen_at(self, folder: Path) -> str | None:
-        """See `Files`."""
-        actor = self._actor
-        if actor is None:
+        """See `Files`.
+
+        Raises:
+            EngineFailure: its machine has no room for it.
+        """
+        if not self._runs:
             return None
+        actor = self._actor
         try:
-            return await _answer(actor.receive.remote(await self._shipments.of(folder)))
+            path: str | NotWritten = await _answer(actor.receive.remote(await self._shipments.of(folder)))
         except (FileNotFoundError, _LostError):
             return None
+        if isinstance(path, NotWritten):
+            raise EngineFailure("weights", f"they cannot be written: {path.why}")
+        return path
 
     async def kill(self) -> None:
         """See `Host`."""
         import ray
 
-        actor, self._actor = self._actor, None
+        actor, self._actor, self._runs = self._actor, None, False
         if actor is not None:
             ray.kill(actor)
 
     async def end(self) -> None:
         """See `Host`."""
-        if self._actor is not None:
+        if self._runs:
             with suppress(TimeoutError, _LostError):
                 async with asyncio.timeout(END_S):
                     await _answer(self._actor.end.remote())

@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from agentrft.engine.base import EngineFailure, Generation, Sampling
 from agentrft.engine.vllm.proof import prove
@@ -144,7 +145,7 @@ class VllmEngine:
                 log-probabilities than a policy gradient needs.
         """
         try:
-            await asyncio.gather(*(server.keeper.start() for server in self._servers))
+            await _all(server.keeper.start() for server in self._servers)
             await self._wake()
         except EngineFailure as error:
             raise EndpointError(str(error), "Run the command by hand to see why, or mend engine.command.") from error
@@ -229,3 +230,14 @@ class VllmEngine:
     def _release(self, server: Server) -> None:
         server.sessions -= 1
         self._places.release()
+
+
+async def _all(started: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Until all have ended; the first that fails ends the others."""
+    tasks = [asyncio.create_task(one) for one in started]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
