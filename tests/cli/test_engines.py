@@ -41,6 +41,7 @@ def pins(folder: Path, made: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_an_engine_is_installed_replaced_and_kept_where_the_next_one_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

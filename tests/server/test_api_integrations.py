@@ -27,6 +27,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> It
         yield server
 
 
+@pytest.mark.slow
 def test_a_job_leaves_its_metrics_where_it_was_asked_to(own_server: Live, tmp_path: Path) -> None:
     client = own_server.client()
     write_rows(tmp_path / "rows.jsonl", ROWS["supervised"][:4])

@@ -341,6 +341,7 @@ def test_a_worker_that_does_not_stop_is_killed_and_a_pause_does_not_undo_its_can
     assert record.served.crashes == 0 and not worker.is_running()
 
 
+@pytest.mark.slow
 def test_a_job_waits_for_an_earlier_worker_that_still_holds_it_and_once_paused_goes_on_from_its_last_step(
     server: Live, client: OpenAI, files: dict[str, str], slow_tools: ChaosServer
 ) -> None:

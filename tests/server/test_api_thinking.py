@@ -160,6 +160,7 @@ def test_a_limit_above_the_models_fails_the_job_when_it_is_validated(
     assert "max_context_tokens=513 is more than the 512 tokens of the model" in failed.error.message
 
 
+@pytest.mark.slow
 def test_an_evals_run_thinks_as_its_model_does_unless_told_otherwise(sdk: OpenAI, job: Any) -> None:
     made = sdk.evals.create(
         name="thoughts",

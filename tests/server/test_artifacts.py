@@ -90,6 +90,7 @@ def answers(client: OpenAI, job_id: str, files: dict[str, str]) -> dict[str, Any
     }
 
 
+@pytest.mark.slow
 def test_another_machine_answers_with_files_checkpoints_weights_and_rollouts_of_one_that_is_gone(
     s3: str, tools: ChaosServer, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -156,6 +156,7 @@ def rotate_beside(server: Live) -> None:
         rotate(server.data_dir, Records(store))
 
 
+@pytest.mark.slow
 def test_a_server_and_what_is_left_of_a_killed_one_keep_their_key_and_their_job_goes_on_with_the_new_one(
     tmp_path: Path, tiny_model: Path
 ) -> None:
