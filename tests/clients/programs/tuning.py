@@ -102,6 +102,7 @@ def trains_on_conversations(world: World) -> None:
 @check(
     same("tuning", "rows of `dpo`", "`input`, `preferred_output`, `non_preferred_output`"),
     same("tuning", "`beta`", "above 0 and up to 2, or `auto`, which is 0.1"),
+    takes_long=True,
 )
 def trains_on_preferences(world: World) -> None:
     given: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.2, "n_epochs": 2, "batch_size": 2}}}
@@ -117,6 +118,7 @@ def trains_on_preferences(world: World) -> None:
 
 @check(
     same("create", "no `method`; `hyperparameters` beside the file", "a supervised job; the second is deprecated"),
+    takes_long=True,
 )
 def creates_a_job_as_long_ago(world: World) -> None:
     client = OpenAI()
