@@ -184,7 +184,7 @@ async def test_a_server_of_ours_is_started_anew_when_it_is_killed_or_hangs_in_mi
             assert why in told[0], told
     finally:
         await served.close()
-    assert process.exit_code() is None and not await _answers(port)
+    assert process.how_it_ended() is None and not await _answers(port)
 
 
 async def _answers(port: int) -> bool:
