@@ -11,6 +11,7 @@ from tests.quickstart_runs import reward, run
 from tests.vllm.server import VllmServer
 
 STEPS = os.environ.get("AGENTRFT_VLLM_STEPS", "4")
+TOLD = ("step", "logprob_gap_mean", "logprob_gap_max", "truncated_ratio_share", "clipped_share", "step_s", "update_s")
 
 pytestmark = [pytest.mark.vllm]
 
@@ -22,6 +23,8 @@ def test_the_quickstart_learns_through_it_what_it_learns_by_our_own_engine(tmp_p
     served = run(tmp_path / "vllm", STEPS, "--engine", json.dumps({"type": "vllm", "command": vllm}))
     difference = reward(own.last, served.last)
     print(json.dumps({"embedded": own.result, "vllm": served.result, "difference": vars(difference)}))
+    for name, one in (("embedded", own), ("vllm", served)):
+        print(json.dumps({f"steps_{name}": [{field: step[field] for field in TOLD} for step in one.steps]}))
     assert difference.high > 0
     # It learned, and not by being no worse than one that did not.
     assert reward(served.first, served.last).difference > 0
