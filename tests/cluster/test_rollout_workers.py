@@ -79,6 +79,7 @@ def test_two_workers_grade_every_rollout_once_and_share_an_endpoints_slots(tiny_
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_its_rollouts_an_attempt_and_gives_its_slot_back(
     tiny_model: Path, tmp_path: Path
 ) -> None:

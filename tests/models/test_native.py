@@ -177,6 +177,7 @@ def test_a_compiler_that_fails_is_told_and_survived(
     assert not list((tmp_path / "cache").rglob("*.so"))
 
 
+@pytest.mark.slow
 def test_several_processes_may_compile_at_once(tmp_path: Path) -> None:
     code = "from agentrft.models.native import build; print(build())"
     environment = {"AGENTRFT_CACHE": str(tmp_path), "PATH": "/usr/bin:/bin"}

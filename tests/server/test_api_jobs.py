@@ -135,6 +135,7 @@ def test_a_grader_that_cannot_be_made_fails_the_job_before_it_waits(client: Open
     assert "syntax" in job.error.message.lower()
 
 
+@pytest.mark.slow
 def test_a_warm_start_on_own_successes_and_a_test_file(
     client: OpenAI, files: dict[str, str], tools: ChaosServer
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.server.live import live, until, upload
 from tests.strangers.api_doors import LISTS
@@ -28,6 +29,7 @@ ODD_RECORDS = {
 GRADER = {"type": "string_check", "input": "{{ sample.output_text }}", "reference": "x", "operation": "eq"}
 
 
+@pytest.mark.slow
 def test_odd_records_are_listed_and_what_was_not_looked_at_has_failed(tmp_path: Path, tiny_model: Path) -> None:
     with live(tmp_path / "data", tiny_model) as server:
         ids = upload(server.client(), tmp_path / "rows")

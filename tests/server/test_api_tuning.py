@@ -80,6 +80,7 @@ def test_from_a_file_to_chat(client: OpenAI, tuning_files: dict[str, str], metho
             assert choice.message.tool_calls, "as its demonstrations begin"
 
 
+@pytest.mark.slow
 def test_a_model_that_was_tuned_is_tuned_further_and_by_another_method(
     client: OpenAI, tuning_files: dict[str, str]
 ) -> None:

@@ -164,6 +164,7 @@ def test_a_paused_job_goes_on_from_its_last_step_on_another_machine_though_the_s
         assert all(times == 1 for key, times in tools.executed.items() if key)
 
 
+@pytest.mark.slow
 def test_a_job_of_a_machine_that_is_lost_in_the_middle_of_a_step_goes_on_by_itself_on_another(
     s3: str, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -185,6 +185,7 @@ def test_the_servers_own_token_asks_models_and_does_nothing_else(server: Live) -
     assert httpx.get(f"{root}/chat/completions", headers=own).status_code == 401
 
 
+@pytest.mark.slow
 def test_a_job_is_judged_by_a_model_of_its_server_also_after_a_restart_and_nothing_tells_the_token(
     server: Live, key: str, client: OpenAI, tmp_path: Path
 ) -> None:
