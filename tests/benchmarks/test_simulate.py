@@ -134,6 +134,7 @@ def small() -> dict[str, Any]:
     return simulate(replace(SMALL, gpu=SAFE))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(small: dict[str, Any]) -> None:
     again = simulate(replace(SMALL, gpu=SAFE))
     other = simulate(replace(SMALL, gpu=SAFE, seed=1))

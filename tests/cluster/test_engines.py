@@ -62,7 +62,8 @@ def job(folder: Path, model: Path, url: str, engines: Engines, address: str, **c
     )
 
 
-@pytest.mark.parametrize("rank", [4, pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [4, "full"])
 def test_engines_are_sent_each_version_and_leave_nothing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: Any
 ) -> None:

@@ -58,6 +58,7 @@ def server_url(example: dict[str, ModuleType]) -> Iterator[str]:
         thread.join(timeout=30)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_another_process(data: Path, tmp_path: Path) -> None:
     # Without the statistics, which take most of the time.
     source = (

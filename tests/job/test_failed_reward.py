@@ -247,6 +247,7 @@ async def test_in_a_whole_job_no_stored_failure_has_more_than_the_worst_answer_b
     assert store.get_job(job_id).best_step in {row["step"] for row in validations}
 
 
+@pytest.mark.slow
 def test_rollouts_that_were_graded_before_a_kill_are_priced_with_those_after_it(
     tiny_model: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:

@@ -106,7 +106,7 @@ def test_a_deterministic_job_is_the_same_after_a_kill_also_where_rollouts_broke(
     assert [comparable(line) for line in killed.lines] == [comparable(line) for line in whole.lines]
 
 
-@pytest.mark.parametrize("moment", seldom(FIVE_MOMENTS, "in the warm start", "in the update"))
+@pytest.mark.parametrize("moment", seldom(FIVE_MOMENTS, "in the update"))
 def test_a_killed_job_keeps_what_was_graded_and_does_nothing_twice(
     moment: str, uninterrupted: Ended, tiny_model: Path, fork_server: ForkServer, tmp_path: Path
 ) -> None:

@@ -76,6 +76,7 @@ async def test_each_round_succeeds_more_often_than_the_one_before(tiny_model: Pa
     assert sum(row["successes"] for row in batches) <= 3 * 6 * 12
 
 
+@pytest.mark.slow
 async def test_an_interrupted_warm_start_goes_on_where_it_was(tiny_model: Path, tmp_path: Path) -> None:
     class StopAt(NoProgress):
         def __init__(self, phase: str, step: int) -> None:

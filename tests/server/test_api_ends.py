@@ -49,6 +49,7 @@ def test_who_sees_that_a_job_ended_sees_its_last_event(
     assert newest[1]["message"].startswith("The result is step 1, the last one")
 
 
+@pytest.mark.slow
 def test_a_job_that_failed_on_a_broken_grader_is_resumed_once_it_is_mended(
     tmp_path: Path, tiny_model: Path, tools: ChaosServer
 ) -> None:
@@ -88,6 +89,7 @@ def test_a_job_with_a_file_that_is_no_good_stays_failed(client: OpenAI, files: d
     assert answer.status_code == 400 and "failed after it began" in answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_an_alarm_that_pauses_a_job_says_why(client: OpenAI, files: dict[str, str], tools: ChaosServer) -> None:
     loud = {
         "output_length_drift": False,

@@ -284,6 +284,7 @@ def test_evals_are_listed_by_the_age_of_their_jobs(client: OpenAI, trained: Any)
         client.evals.list(order_by="updated_at")
 
 
+@pytest.mark.slow
 def test_a_paused_job_of_the_queue_waits_until_it_is_resumed(
     client: OpenAI, files: dict[str, str], tools: ChaosServer
 ) -> None:

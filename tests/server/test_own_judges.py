@@ -119,6 +119,7 @@ def test_a_judge_that_is_a_model_of_the_server_needs_no_key(client: OpenAI) -> N
         assert tried.model_grader_token_usage_per_model[JUDGE]["completion_tokens"] > 0  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_an_eval_has_a_judge_that_is_a_model_of_the_server(client: OpenAI) -> None:
     eval_id = make_eval(client, {**GRADER, "pass_threshold": 0.5})
     run = run_to_end(client, eval_id, jsonl(GIVEN[:1]))
