@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from agentrft.cluster.engines import host as engine_host
-from agentrft.cluster.engines.actor import EngineActor, NotWritten
+from agentrft.cluster.engines.actor import EngineActor, Refused
 from agentrft.cluster.engines.shipments import Shipment
 from agentrft.errors import EndpointError, JobFailedError, UserError
 from agentrft.spec import load_job
@@ -174,7 +174,7 @@ def test_an_actor_keeps_the_newest_versions_and_nothing_at_its_end() -> None:
     assert sorted(path.name for path in folders[3].rglob("*")) == ["a", "adapter", "b"]
     # As on a disk that is full.
     failed = actor.receive(Shipment("weights-4", [("a", []), ("a/b", [])]))
-    assert isinstance(failed, NotWritten) and "File exists in /" in failed.why
+    assert isinstance(failed, Refused) and "File exists in /" in failed.why
     assert sorted(path.name for path in folders[3].parent.iterdir()) == ["weights-2", "weights-3"]
     actor.end()
     assert not folders[3].parent.exists()

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from agentrft.cluster.ray_cluster import ActorLostError
 from agentrft.cluster.rollouts import RolloutSetup, RolloutWorkers, link
 from agentrft.cluster.rollouts import pool as pool_module
 from agentrft.cluster.rollouts.messages import Batch, NotStarted, Started, ToWorker
-from agentrft.cluster.rollouts.processes import WorkerLostError
 from agentrft.cluster.rollouts.worker import RolloutWorker
 from agentrft.engine import EngineFailure, Generation, Sampling
 from agentrft.errors import JobFailedError, UserError
@@ -79,7 +79,7 @@ class ActorHere:
             if self.is_silent:
                 await gone
             if gone.done():
-                raise WorkerLostError("it was killed")
+                raise ActorLostError("it was killed")
             return pickle.loads(pickle.dumps(working.result()))
         finally:
             working.cancel()

@@ -277,30 +277,21 @@ def test_code_in_the_servers_name_is_refused_unless_it_was_allowed(tmp_path: Pat
                     training_file=train.id,
                     method={"type": "reinforcement", "reinforcement": inner},  # type: ignore[typeddict-item]
                 )
-        for engine, what in [
-            ({"type": "vllm", "url": "http://localhost:9"}, "not allowed here"),
-            ({"type": "vllm", "url": "http://127.0.0.1:9", "adapters": "/x"}, "folder of the server's"),
-            ({"type": "vllm"}, "engine.url"),
-            ({"type": "vllm", "command": "touch /tmp/x"}, "runs on the server's machine"),
-            ({"type": "vllm", "urls": ["http://127.0.0.1:9"]}, "several servers"),
+        for extra, what in [
+            ({"engine": {"type": "vllm", "url": "http://localhost:9"}}, "not allowed here"),
+            ({"engine": {"type": "vllm", "url": "http://127.0.0.1:9", "adapters": "/x"}}, "folder of the server's"),
+            ({"engine": {"type": "vllm"}}, "engine.url"),
+            ({"engine": {"type": "vllm", "command": "touch /tmp/x"}}, "runs on the server's machine"),
+            ({"engine": {"type": "vllm", "urls": ["http://127.0.0.1:9"]}}, "several servers"),
+            ({"cluster": {"rollout_workers": 2, "address": "ray.example:6379"}}, "cluster.address"),
+            ({"cluster": {"engines": 2}}, "cluster.engines"),
         ]:
             with pytest.raises(openai.BadRequestError, match=what):
                 client.fine_tuning.jobs.create(
                     model="tiny",
                     training_file=train.id,
                     method={"type": "reinforcement", "reinforcement": {"grader": grader}},  # type: ignore[typeddict-item]
-                    extra_body={"engine": engine},
-                )
-        for cluster, said in (
-            ({"rollout_workers": 2, "address": "ray.example:6379"}, "cluster.address"),
-            ({"engines": 2}, "cluster.engines"),
-        ):
-            with pytest.raises(openai.BadRequestError, match=said):
-                client.fine_tuning.jobs.create(
-                    model="tiny",
-                    training_file=train.id,
-                    method={"type": "reinforcement", "reinforcement": {"grader": grader}},  # type: ignore[typeddict-item]
-                    extra_body={"cluster": cluster},
+                    extra_body=extra,
                 )
         with pytest.raises(openai.BadRequestError, match="trusted"):
             client.fine_tuning.alpha.graders.run(grader=trusted, model_sample="x")  # type: ignore[arg-type]

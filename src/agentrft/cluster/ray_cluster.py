@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +27,10 @@ LONGEST_CAUSE = 300
 OBJECT_STORE_BYTES = 100 * 2**20
 CONNECT_S = 30.0
 LOOPBACK = "127.0.0.1"
+
+
+class ActorLostError(Exception):
+    """An actor is there no more, or does not answer; the message says why."""
 
 
 class RayCluster:
@@ -125,6 +129,24 @@ class RayCluster:
             # whenever it samples, and then it waits for what its workers do.
             "_system_config": {"worker_niceness": 0},
         }
+
+
+async def answer_of(reference: Awaitable[Any]) -> Any:
+    """What a method of an actor gave. What its code raised is raised as it is: a mistake of ours.
+
+    Raises:
+        ActorLostError: it was lost before.
+    """
+    import ray.exceptions
+
+    try:
+        return await reference
+    except ray.exceptions.RayActorError as error:
+        raise ActorLostError(why_lost(error)) from error
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        raise ActorLostError(why_lost(error)) from error
 
 
 def why_lost(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import socket
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +10,7 @@ from agentrft.cluster import OwnGpus, RayCluster
 from agentrft.cluster.engines import EngineSetup, RayHost, Shipments
 from agentrft.engine.vllm import Client, Host, LocalHost, Server, ServerProcess
 from agentrft.engine.vllm.installed import installed_command
-from agentrft.engine.vllm.process import server_command, server_environment
+from agentrft.engine.vllm.process import LOOPBACK, free_port, server_command, server_environment
 from agentrft.errors import UserError
 from agentrft.models.catalog import ModelSource
 from agentrft.models.load import model_folder
@@ -105,7 +104,7 @@ def _here(
             "Give engine.url of one that runs, or engine.command that starts one, or run "
             "`agentrft engines install vllm`.",
         )
-    rank, port = hyperparameters.lora_rank, _free_port()
+    rank, port = hyperparameters.lora_rank, free_port(LOOPBACK)
     words = server_command(
         command,
         model=str(model_folder(source)),
@@ -118,14 +117,8 @@ def _here(
     )
     environment = server_environment(lora=rank is not None, sleeps=spec.engine.sleep)
     process = ServerProcess(words, environment, spec.output_dir / f"vllm-{os.getpid()}.log")
-    return LocalHost(process, f"http://127.0.0.1:{port}")
+    return LocalHost(process, f"http://{LOOPBACK}:{port}")
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

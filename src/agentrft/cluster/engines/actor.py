@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agentrft.cluster.engines.shipments import Shipment
 from agentrft.engine.vllm.installed import installed_command
-from agentrft.engine.vllm.process import ServerProcess, server_command, server_environment
+from agentrft.engine.vllm.process import ServerProcess, free_port, server_command, server_environment
 from agentrft.errors import UserError
 from agentrft.models.catalog import ModelSource
 
@@ -49,15 +49,8 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class NotBegun:
-    """Why one was not."""
-
-    why: str
-
-
-@dataclass(frozen=True)
-class NotWritten:
-    """Why weights are not on a machine."""
+class Refused:
+    """Why a server was not started, or weights are not on a machine."""
 
     why: str
 
@@ -72,7 +65,7 @@ class EngineActor:
         self._process: ServerProcess | None = None
         self._receiving = threading.Lock()
 
-    def start(self, setup: EngineSetup) -> Begun | NotBegun:
+    def start(self, setup: EngineSetup) -> Begun | Refused:
         """Start it, listening at this machine's address in the cluster."""
         import ray.util
 
@@ -82,20 +75,20 @@ class EngineActor:
         host = ray.util.get_node_ip_address()
         command = setup.command or installed_command()
         if not command:
-            return NotBegun(
+            return Refused(
                 f"cannot be started on {host}: none was installed there. Give engine.command, or run "
                 "`agentrft engines install vllm` on each machine"
             )
         try:
             model = str(model_folder(setup.source))
         except UserError as error:
-            return NotBegun(f"cannot be started on {host}: {error.cause}")
+            return Refused(f"cannot be started on {host}: {error.cause}")
         words = server_command(
             command,
             model=model,
             served_as=setup.served_as,
             host=host,
-            port=_free_port(host),
+            port=free_port(host),
             context_tokens=setup.context_tokens,
             lora_rank=setup.lora_rank,
             dtype=setup.dtype,
@@ -115,7 +108,7 @@ class EngineActor:
         """See `ServerProcess`."""
         return "" if self._process is None else self._process.last_words()
 
-    def receive(self, shipment: Shipment) -> str | NotWritten:
+    def receive(self, shipment: Shipment) -> str | Refused:
         """Write a version of the policy's weights, unless it is here; the folder that it is in. Older ones go."""
         with self._receiving:
             folder = self._folder / shipment.name
@@ -126,7 +119,7 @@ class EngineActor:
                 _write(shipment, coming)
             except OSError as error:
                 shutil.rmtree(coming, ignore_errors=True)
-                return NotWritten(f"{error.strerror} in {self._folder} of {socket.gethostname()}")
+                return Refused(f"{error.strerror} in {self._folder} of {socket.gethostname()}")
             coming.rename(folder)
             versions = sorted((one for one in self._folder.iterdir() if one.is_dir()), key=_made_at)
             for old in versions[:-KEPT]:
@@ -149,12 +142,6 @@ def _write(shipment: Shipment, folder: Path) -> None:
         with file.open("wb") as written:
             for piece in pieces:
                 written.write(ray.get(piece))
-
-
-def _free_port(host: str) -> int:
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return free.getsockname()[1]
 
 
 def _made_at(folder: Path) -> int:

@@ -1,15 +1,14 @@
 """The job's side of a server in the cluster: its place, its watch, and the weights that it is sent."""
 
 import asyncio
-from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agentrft.cluster.engines.actor import Begun, EngineActor, EngineSetup, NotBegun, NotWritten
+from agentrft.cluster.engines.actor import Begun, EngineActor, EngineSetup, Refused
 from agentrft.cluster.engines.shipments import Shipments
 from agentrft.cluster.own_gpus import OwnGpus
-from agentrft.cluster.ray_cluster import RayCluster, why_lost
+from agentrft.cluster.ray_cluster import ActorLostError, RayCluster, answer_of
 from agentrft.engine import EngineFailure
 from agentrft.engine.vllm import NotBegunError
 
@@ -20,10 +19,6 @@ LOOK_S = 5.0
 END_S = 20.0
 # A start, looks, a shipment, an end.
 CALLS_AT_ONCE = 4
-
-
-class _LostError(Exception):
-    """The actor is there no more; the message says why."""
 
 
 class RayHost:
@@ -74,7 +69,7 @@ class RayHost:
         self._actor = new_actor.remote()
         try:
             async with asyncio.timeout(None if self._has_begun else PLACE_S):
-                begun: Begun | NotBegun = await _answer(self._actor.start.remote(self._setup))
+                begun: Begun | Refused = await answer_of(self._actor.start.remote(self._setup))
         except TimeoutError:
             await self.kill()
             takes = f"{self._gpus} GPUs" if self._gpus > 1 else "a GPU" if self._gpus else "a core"
@@ -82,9 +77,9 @@ class RayHost:
                 f"found no place in the Ray cluster within {PLACE_S:g} s: each takes {takes}. "
                 "Lower cluster.engines, or add machines"
             ) from None
-        except _LostError as error:
+        except ActorLostError as error:
             raise NotBegunError(f"was lost as it started: {error}") from error
-        if isinstance(begun, NotBegun):
+        if isinstance(begun, Refused):
             await self.kill()
             raise NotBegunError(begun.why)
         self._runs = self._has_begun = True
@@ -97,10 +92,10 @@ class RayHost:
             return None
         try:
             async with asyncio.timeout(LOOK_S):
-                return await _answer(self._actor.how_it_ended.remote())
+                return await answer_of(self._actor.how_it_ended.remote())
         except TimeoutError:
             return None
-        except _LostError as error:
+        except ActorLostError as error:
             return f"was lost with its place in the cluster: {error}"
 
     async def last_words(self) -> str:
@@ -109,8 +104,8 @@ class RayHost:
             return ""
         try:
             async with asyncio.timeout(LOOK_S):
-                return await _answer(self._actor.last_words.remote())
-        except (TimeoutError, _LostError):
+                return await answer_of(self._actor.last_words.remote())
+        except (TimeoutError, ActorLostError):
             return ""
 
     async def seen_at(self, folder: Path) -> str | None:
@@ -123,10 +118,10 @@ class RayHost:
             return None
         actor = self._actor
         try:
-            path: str | NotWritten = await _answer(actor.receive.remote(await self._shipments.of(folder)))
-        except (FileNotFoundError, _LostError):
+            path: str | Refused = await answer_of(actor.receive.remote(await self._shipments.of(folder)))
+        except (FileNotFoundError, ActorLostError):
             return None
-        if isinstance(path, NotWritten):
+        if isinstance(path, Refused):
             raise EngineFailure("weights", f"they cannot be written: {path.why}")
         return path
 
@@ -141,22 +136,10 @@ class RayHost:
     async def end(self) -> None:
         """See `Host`."""
         if self._runs:
-            with suppress(TimeoutError, _LostError):
+            with suppress(TimeoutError, ActorLostError):
                 async with asyncio.timeout(END_S):
-                    await _answer(self._actor.end.remote())
+                    await answer_of(self._actor.end.remote())
         await self.kill()
         if self._own_gpus is not None:
             self._own_gpus.release()
         self._cluster.close()
-
-
-async def _answer(reference: Awaitable[Any]) -> Any:
-    """What a method of the actor gave. What its code raised is raised as it is: a mistake of ours."""
-    import ray.exceptions
-
-    try:
-        return await reference
-    except ray.exceptions.RayTaskError:
-        raise
-    except ray.exceptions.RayError as error:
-        raise _LostError(why_lost(error)) from error

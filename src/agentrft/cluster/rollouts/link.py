@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from agentrft.cluster.ray_cluster import ActorLostError
 from agentrft.cluster.rollouts.keeper import GateKeeper
 from agentrft.cluster.rollouts.messages import (
     Answer,
@@ -26,7 +27,7 @@ from agentrft.cluster.rollouts.messages import (
     TookCredential,
     ToWorker,
 )
-from agentrft.cluster.rollouts.processes import Actor, WorkerLostError
+from agentrft.cluster.rollouts.processes import Actor
 from agentrft.engine import EngineFailure, Session
 from agentrft.errors import JobFailedError
 from agentrft.rollout import EarlierAttempts, Rollout, RolloutTask
@@ -43,7 +44,7 @@ class Running:
 
     Attributes:
         session: where its turns are sampled.
-        ended: its record; raises `WorkerLostError` where the worker is lost before.
+        ended: its record; raises `ActorLostError` where the worker is lost before.
         trace_id, attempt: of the attempt that has begun; 0 where nothing has.
         turns: that it asked for.
         generating: a turn that is being sampled.
@@ -104,7 +105,7 @@ class WorkerLink:
         await running.stop_generating()
 
     async def serve(self) -> NoReturn:
-        """Answer what it asks for, until it is lost: raises `WorkerLostError`."""
+        """Answer what it asks for, until it is lost: raises `ActorLostError`."""
         telling = asyncio.create_task(self._keep_telling())
         try:
             fetching = asyncio.create_task(self._keep_fetching())
@@ -123,7 +124,7 @@ class WorkerLink:
         self._keeper.lost()
         for running in self.running.values():
             if not running.ended.done():
-                running.ended.set_exception(WorkerLostError(why))
+                running.ended.set_exception(ActorLostError(why))
                 # Whoever began it may have been cancelled, and asks no more.
                 running.ended.exception()
         self.running.clear()
@@ -133,7 +134,7 @@ class WorkerLink:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._actor.close()
-        except (TimeoutError, WorkerLostError):
+        except (TimeoutError, ActorLostError):
             pass  # it is ended all the same
         self._actor.kill()
 
@@ -159,7 +160,7 @@ class WorkerLink:
             async with asyncio.timeout(timeout_s):
                 return await call
         except TimeoutError:
-            raise WorkerLostError(f"it did not answer within {timeout_s:g} s (cluster.worker_timeout_s)") from None
+            raise ActorLostError(f"it did not answer within {timeout_s:g} s (cluster.worker_timeout_s)") from None
 
     def _handle(self, message: FromWorker) -> None:
         match message:

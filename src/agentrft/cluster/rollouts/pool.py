@@ -6,9 +6,10 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Collection
 
+from agentrft.cluster.ray_cluster import ActorLostError
 from agentrft.cluster.rollouts.link import Running, WorkerLink
 from agentrft.cluster.rollouts.messages import NotStarted
-from agentrft.cluster.rollouts.processes import Processes, WorkerLostError
+from agentrft.cluster.rollouts.processes import Processes
 from agentrft.cluster.rollouts.setup import RolloutSetup
 from agentrft.engine import Session
 from agentrft.errors import JobFailedError, UserError, describe
@@ -102,7 +103,7 @@ class RolloutWorkers:
                     there += 1
                     if there == needed:
                         return
-        except WorkerLostError as error:
+        except ActorLostError as error:
             raise _did_not_start(str(error)) from error
         except TimeoutError:
             raise _did_not_start(
@@ -125,7 +126,7 @@ class RolloutWorkers:
             running = link.begin(task, session, earlier)
             try:
                 return await running.ended
-            except WorkerLostError as lost:
+            except ActorLostError as lost:
                 await running.stop_generating()
                 session.restart()
                 earlier = await self._after(running, earlier)
@@ -194,7 +195,7 @@ class RolloutWorkers:
         try:
             async with asyncio.timeout(patience_s):
                 link = await starting
-        except (UserError, WorkerLostError, TimeoutError) as error:
+        except (UserError, ActorLostError, TimeoutError) as error:
             why = str(error) or f"it was not there within {START_S:g} s; the cluster may have no room for it"
             self._notify("warning", f"rollout worker {number} did not start: {why}")
             return None
@@ -213,7 +214,7 @@ class RolloutWorkers:
         """Serve a worker. What to tell of its end; its rollouts are for others then."""
         try:
             await link.serve()
-        except WorkerLostError as lost:
+        except ActorLostError as lost:
             why = str(lost)
         except Exception as error:  # a mistake of ours in talking to it
             why = describe(error)

@@ -6,7 +6,7 @@ Nothing here imports Ray before a job starts its workers.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from agentrft.cluster.ray_cluster import RayCluster, why_lost
+from agentrft.cluster.ray_cluster import RayCluster, answer_of
 from agentrft.cluster.rollouts.messages import Batch, NotStarted, Started, ToWorker
 from agentrft.cluster.rollouts.setup import RolloutSetup
 from agentrft.cluster.rollouts.worker import RolloutWorker
@@ -15,12 +15,8 @@ from agentrft.cluster.rollouts.worker import RolloutWorker
 CALLS_AT_ONCE = 4
 
 
-class WorkerLostError(Exception):
-    """A worker is there no more, or does not answer; the message says why."""
-
-
 class Actor(Protocol):
-    """A `RolloutWorker`, as another process sees it: each method raises `WorkerLostError` besides."""
+    """A `RolloutWorker`, as another process sees it: each method raises `ActorLostError` besides."""
 
     async def start(self, setup: RolloutSetup) -> Started | NotStarted: ...
 
@@ -85,32 +81,18 @@ class _RayActor:
         self._handle = handle
 
     async def start(self, setup: RolloutSetup) -> Started | NotStarted:
-        return await _answer(self._handle.start.remote(setup))
+        return await answer_of(self._handle.start.remote(setup))
 
     async def fetch(self, patience_s: float) -> Batch:
-        return await _answer(self._handle.fetch.remote(patience_s))
+        return await answer_of(self._handle.fetch.remote(patience_s))
 
     async def tell(self, messages: Sequence[ToWorker]) -> None:
-        await _answer(self._handle.tell.remote(messages))
+        await answer_of(self._handle.tell.remote(messages))
 
     async def close(self) -> None:
-        await _answer(self._handle.close.remote())
+        await answer_of(self._handle.close.remote())
 
     def kill(self) -> None:
         import ray
 
         ray.kill(self._handle)
-
-
-async def _answer(reference: Any) -> Any:
-    import ray.exceptions
-
-    try:
-        return await reference
-    except ray.exceptions.RayActorError as error:
-        raise WorkerLostError(why_lost(error)) from error
-    except ray.exceptions.RayTaskError:
-        # What its code raised: a mistake of ours.
-        raise
-    except ray.exceptions.RayError as error:
-        raise WorkerLostError(why_lost(error)) from error

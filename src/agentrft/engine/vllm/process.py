@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from agentrft.engine.vllm import guard
 # Of a server that is asked to end.
 PATIENCE_S = 10.0
 LAST_CHARACTERS = 280
+LOOPBACK = "127.0.0.1"
 # What vLLM takes as --max-lora-rank.
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -96,7 +98,7 @@ def server_command(
     model: str,
     served_as: str,
     port: int,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK,
     context_tokens: int,
     lora_rank: int | None,
     dtype: str,
@@ -136,6 +138,13 @@ def server_command(
     for name, value in wanted.items():
         words += [] if name in given else [name, value]
     return words + [flag for flag in flags if flag not in given]
+
+
+def free_port(host: str) -> int:
+    """One that nobody listens at."""
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return free.getsockname()[1]
 
 
 def server_environment(*, lora: bool, sleeps: bool) -> dict[str, str]:
