@@ -1,6 +1,8 @@
 """The KV cache never takes more than it may, and updates make do with what there is."""
 
+import json
 import logging
+import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -19,7 +21,7 @@ from agentrft.models.cache_shapes import CacheShapes, KeyShape, StateShape
 from agentrft.models.packed import PackedModel
 from agentrft.spec import load_job
 from tests.job.tiny_job import write_job
-from tests.traffic.chaos_server import ChaosServer
+from tests.traffic.chaos_server import ChaosServer, ok
 
 URL = "http://127.0.0.1:9/"
 
@@ -105,3 +107,31 @@ async def test_an_update_that_memory_cannot_hold_at_once_is_told_and_goes_on_in_
     assert told and all("tokens from now on" in message for message in told)
     # Whoever optimizes the policy later begins with what is known.
     assert steps[1]["passes_halved"] == 0
+
+
+async def test_64_rollouts_run_at_once_where_their_longest_contexts_would_leave_room_for_two(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))
+    hyperparameters = {"batch_size": 4, "compute_multiplier": 2, "max_steps": 1, "max_context_tokens": 32768}
+    async with ChaosServer(default=ok(delay_s=2)) as server:
+        path = write_job(
+            tmp_path,
+            model,
+            server.url,
+            hyperparameters=hyperparameters,
+            tool={"max_concurrency": 64},
+            warm_start=None,
+            engine={"kv_cache_mb": 32},
+        )
+        spec = load_job(path)
+        store, job_id = create_job(spec)
+        await run_job(spec, store, job_id, progress=NoProgress(), stop=Stop())
+    (step,) = (row for row in store.metrics(job_id) if row["phase"] == "train")
+    assert step["rollouts"] == 64
+    # Most call their tool, which takes its time: what called it is open at once.
+    assert server.max_in_flight > 32
+    assert not [event.message for event in store.events(job_id) if "engine.kv_cache_mb" in event.message]
