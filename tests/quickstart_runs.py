@@ -13,7 +13,7 @@ from agentrft.store import JobStore, read_rollouts
 from agentrft.store.layout import TEST, TRAIN, rollouts_file
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "medical_coding" / "quickstart.py"
-MOST_S = 7200.0
+MOST_S = 14400.0
 
 
 @dataclass(frozen=True)
