@@ -22,12 +22,11 @@ from typing import Any
 import torch
 
 from agentrft.models.memory import device_memory
-from agentrft.planning.against import Took, as_it_was, planned_took, split_of, took
+from agentrft.planning.against import Took, as_it_was, planned_took, took
 from agentrft.planning.hardware import Device
 from agentrft.planning.model import planned_model
-from agentrft.planning.splits import Cluster, plan_split
+from agentrft.planning.splits import Cluster, Split, plan_split
 from agentrft.planning.workload import Workload
-from agentrft.spec.engine import EngineSpec
 from benchmarks.agent import job
 from benchmarks.harness import ROOT, machine, report
 from benchmarks.plan_public import FACTOR, compared
@@ -156,7 +155,7 @@ def _planned(ran: Mapping[str, Any], number: int, clock: str) -> tuple[Took, dic
         measured=True,
     )
     work = as_it_was(_step(), [row])
-    one = plan_split(model, work, Cluster(device), split_of(EngineSpec()), gpu_hour=0.0)
+    one = plan_split(model, work, Cluster(device), Split("embedded", 1, 1, 1, shared=True), gpu_hour=0.0)
     return planned_took(work, one, gpu_hour=0.0), one.memory[0].parts
 
 

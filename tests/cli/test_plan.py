@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from agentrft.cli.overrides import load_job_with
+from agentrft.planning.hardware import gpu_device
+from agentrft.planning.job_fields import split_of
 from tests.cli.commands import run_here
 
 H100S = ("--gpu", "h100", "--gpus", "8")
@@ -39,7 +42,15 @@ def test_a_job_is_planned_for_gpus_and_a_model_that_are_not_here(job_file: Path)
     assert any(one["gpus_rented"] == 16 for one in found["splits"])
     said = run_here("plan", str(job_file), *H100S, *QWEN3, *ALL_WEIGHTS).stdout
     assert "8.19 billion parameters, all weights" in said and "moments" in said and "(fastest)" in said
-    assert "an assumption" in said
+    assert "an assumption" in said and "The cheapest in the job's file\nengine:\n  type: " in said
+
+
+def test_the_fields_of_the_cheapest_make_the_job_run_on_it(job_file: Path) -> None:
+    best = planned(str(job_file), *H100S, *QWEN3)["best"]
+    options = [f"{part}={json.dumps(value)}" for part, value in best["job_fields"].items()]
+    spec = load_job_with(job_file, options)
+    split = split_of(spec.engine, spec.cluster, gpu_device("h100"))
+    assert (split.engine, split.engines, split.ranks) == (best["engine"], best["engines"], best["learner_ranks"])
 
 
 def test_what_does_not_fit_says_so_and_what_to_change(job_file: Path) -> None:

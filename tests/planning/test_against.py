@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from agentrft.errors import UserError
-from agentrft.planning.against import as_it_was, planned_took, split_of, took, train_rows
+from agentrft.planning.against import as_it_was, planned_took, took, train_rows
 from agentrft.planning.hardware import gpu_device
 from agentrft.planning.model import PlannedModel
 from agentrft.planning.splits import Cluster, Split, plan_split
 from agentrft.planning.workload import Workload
-from agentrft.spec.engine import EngineSpec
 
 
 def metrics_of(work: Workload, **changes: Any) -> dict[str, Any]:
@@ -86,20 +85,3 @@ def test_a_plan_and_a_job_are_told_in_the_same_words(qwen3_8b_lora: PlannedModel
 def test_a_job_without_a_step_has_nothing_to_compare(step: Workload) -> None:
     with pytest.raises(UserError, match="ftjob-1 has no training step"):
         train_rows([metrics_of(step, phase="validation")], "ftjob-1")
-
-
-@pytest.mark.parametrize(
-    ("engine", "split"),
-    [
-        (EngineSpec(), Split("embedded", 1, 1, 1, shared=True)),
-        (EngineSpec(device="cuda:1"), Split("embedded", 1, 1, 1, shared=False)),
-        (EngineSpec(type="vllm", command=("vllm", "serve")), Split("vllm", 1, 1, 1, shared=False)),
-        (EngineSpec(type="vllm", sleep=True), Split("vllm", 1, 1, 1, shared=True)),
-        (
-            EngineSpec.model_validate({"type": "vllm", "urls": ["http://a:1", "http://b:1"]}),
-            Split("vllm", 2, 1, 1, shared=False),
-        ),
-    ],
-)
-def test_a_job_runs_on_the_split_that_its_engine_says(engine: EngineSpec, split: Split) -> None:
-    assert split_of(engine) == split

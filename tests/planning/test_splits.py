@@ -8,6 +8,7 @@ from agentrft.planning.hardware import gpu_device
 from agentrft.planning.model import PlannedModel
 from agentrft.planning.splits import Cluster, PlannedSplit, Split, every_split, plan_split, planned_splits
 from agentrft.planning.workload import Workload
+from agentrft.spec.cluster import MOST_LEARNER_WORKERS
 
 PRICE = 2.0
 
@@ -23,8 +24,8 @@ def by_brute_force(model: PlannedModel, work: Workload, cluster: Cluster) -> lis
                         split = Split(engine, engines, width, ranks, shared)
                         is_power = width & (width - 1) == 0 and width <= cluster.per_node
                         fills = engines * width == ranks if shared else engines * width + ranks <= cluster.gpus
-                        embedded = engine == "vllm" or (width == 1 and (not shared or ranks == 1))
-                        if is_power and fills and embedded:
+                        one = engines == width == 1 and (ranks == 1 if shared else ranks < cluster.per_node)
+                        if is_power and fills and (engine == "vllm" or one):
                             found.append(plan_split(model, work, cluster, split, gpu_hour=PRICE))
     return found
 
@@ -69,13 +70,18 @@ def test_of_many_gpus_whole_nodes_are_tried_and_all_of_them_can_be_used(step: Wo
     found = list(every_split(cluster, replace(step, groups=100), ("embedded", "vllm")))
     assert len(found) == len(set(found)) < 4000
     assert all(one.used <= 128 for one in found) and max(one.used for one in found) == 128
-    assert {one.ranks for one in found if one.shared and one.per_engine == 8} == set(range(8, 129, 8))
+    assert {one.ranks for one in found if one.shared and one.per_engine == 8} == set(range(8, 65, 8))
 
 
 def test_there_are_no_more_ranks_than_rollouts(step: Workload) -> None:
     few = replace(step, groups=1, rollouts_per_group=2)
     cluster = Cluster(gpu_device("h100"), per_node=8)
     assert max(one.ranks for one in every_split(cluster, few, ("vllm",))) == 2
+
+
+def test_there_are_no_more_ranks_than_a_job_may_have(step: Workload) -> None:
+    cluster, many = Cluster(gpu_device("h100"), per_node=8, nodes=16), replace(step, groups=100)
+    assert max(one.ranks for one in every_split(cluster, many, ("vllm",))) == MOST_LEARNER_WORKERS
 
 
 def test_two_ranks_hold_a_smaller_part_each_and_are_faster(qwen3_8b: PlannedModel, step: Workload) -> None:

@@ -171,10 +171,12 @@ def _does_not_fit(found: "Plan") -> UserError:
 def _compare(question: _Question, job_id: str, metrics: list[dict[str, Any]], output: Output) -> None:
     from agentrft.cli.plan_tables import show_comparison
     from agentrft.planning.against import compared, train_rows
+    from agentrft.planning.job_fields import split_of
 
     rows, cluster = train_rows(metrics, job_id), question.cluster
     model, read = question.read()
-    found = compared(model, read.work, cluster, question.spec.engine, rows, gpu_hour=question.gpu_hour)
+    split = split_of(question.spec.engine, question.spec.cluster, cluster.device)
+    found = compared(model, read.work, cluster, split, rows, gpu_hour=question.gpu_hour)
     output.emit(
         {
             "job": job_id,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -41,6 +42,8 @@ def show_plan(plan: "Plan", console: Console) -> None:
         _print(_job_table(plan, best), console)
     if best is not None and len(plan.splits) > 1:
         _print(_splits_table(plan), console)
+    if best is not None and not plan.cluster.device.measured:
+        _show_fields(plan, best, console)
 
 
 def show_comparison(job_id: str, steps: int, device: str, found: Mapping[str, "Took"], console: Console) -> None:
@@ -152,6 +155,16 @@ def _splits_table(plan: "Plan") -> Table:
         cost = _number(one.gpu_cost)
         table.add_row(one.split.text + note, str(one.rented), _number(one.times.total), cost, _gb(spare))
     return table
+
+
+def _show_fields(plan: "Plan", one: "PlannedSplit", console: Console) -> None:
+    fields = plan.fields_of(one)
+    if fields is None:
+        told = f"start {one.split.engines} servers on the learner's GPUs, and name them in engine.urls with sleep: true"
+        console.print(f"\n[bold]To run the cheapest[/]: {told}", soft_wrap=True)
+        return
+    console.print("\n[bold]The cheapest in the job's file[/]")
+    console.print(escape(yaml.safe_dump(fields, sort_keys=False, width=1000).rstrip()), soft_wrap=True)
 
 
 def _number(value: float) -> str:

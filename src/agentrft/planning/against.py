@@ -8,7 +8,6 @@ from agentrft.errors import UserError
 from agentrft.planning.model import PlannedModel
 from agentrft.planning.splits import HOUR, Cluster, PlannedSplit, Split, plan_split
 from agentrft.planning.workload import Workload
-from agentrft.spec.engine import EngineSpec
 from agentrft.store.rows import as_mapping
 
 
@@ -130,24 +129,16 @@ def as_it_was(work: Workload, rows: Sequence[Mapping[str, Any]]) -> Workload:
     )
 
 
-def split_of(engine: EngineSpec) -> Split:
-    """The split that a job with this engine runs on by itself."""
-    if engine.type == "vllm":
-        return Split("vllm", max(1, len(engine.server_urls)), 1, 1, shared=engine.sleep)
-    return Split("embedded", 1, 1, 1, shared=engine.device in ("auto", "cpu", "cuda", "cuda:0"))
-
-
 def compared(
     model: PlannedModel,
     work: Workload,
     cluster: Cluster,
-    engine: EngineSpec,
+    split: Split,
     rows: Sequence[Mapping[str, Any]],
     *,
     gpu_hour: float,
 ) -> dict[str, Took]:
     """`planned` by what was assumed, `planned_as_it_was` by the lengths that its steps had, and `measured`."""
-    split = split_of(engine)
     found = {
         name: planned_took(one, plan_split(model, one, cluster, split, gpu_hour=gpu_hour), gpu_hour=gpu_hour)
         for name, one in (("planned", work), ("planned_as_it_was", as_it_was(work, rows)))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agentrft.planning.generation import Engines, generation_times
+from agentrft.planning.job_fields import fields_of
 from agentrft.planning.memory import EngineType
 from agentrft.planning.model import PlannedModel
 from agentrft.planning.prices import PriceTable
@@ -120,6 +121,10 @@ class Plan:
             total += rollouts * each
         return total
 
+    def fields_of(self, split: PlannedSplit) -> dict[str, Any] | None:
+        """What a job file says to run on it; None where it needs servers of the user's own."""
+        return fields_of(split, self.cluster, self.model)
+
     def as_dict(self) -> dict[str, Any]:
         best = self.best
         return {
@@ -138,7 +143,8 @@ class Plan:
             "prices": {"date": self.prices.date, "gpu_hour": self.gpu_hour},
             "judge_cost_per_step": self.judge_cost(self.job.work.rollouts),
             "fits": best is not None,
-            "best": None if best is None else {**best.as_dict(), "job": self.cost_of(best).as_dict()},
+            "best": best
+            and {**best.as_dict(), "job": self.cost_of(best).as_dict(), "job_fields": self.fields_of(best)},
             "splits": [one.as_dict() for one in self.splits],
         }
 

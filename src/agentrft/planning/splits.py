@@ -11,6 +11,7 @@ from agentrft.planning.memory import DeviceMemory, EngineType, engine_memory, le
 from agentrft.planning.model import PlannedModel
 from agentrft.planning.times import Ranks, StepTimes, step_times
 from agentrft.planning.workload import Workload
+from agentrft.spec.cluster import MOST_LEARNER_WORKERS
 
 HOUR = 3600
 # Of more, thousands of splits would differ by little.
@@ -120,20 +121,23 @@ class PlannedSplit:
 
 def every_split(cluster: Cluster, work: Workload, types: Sequence[EngineType]) -> Iterator[Split]:
     """Every way that differs: engines of 1, 2, 4, … GPUs within a node, and any number of GPUs up to all; of more than
-    `MOST_GPUS_ONE_BY_ONE`, numbers up to a node's, whole nodes, and what is left. An embedded engine has one GPU, and
-    shares it with one rank at most.
+    `MOST_GPUS_ONE_BY_ONE`, numbers up to a node's, whole nodes, and what is left. A job has one embedded engine, on a
+    GPU that it shares with the only rank, or on the one behind those of the ranks.
     """
     widths = [width for width in (1, 2, 4, 8, 16) if width <= cluster.per_node]
     # More ranks than rollouts would have nothing to do.
-    most_ranks = min(cluster.gpus, work.rollouts)
-    for engine in types:
-        for width in widths if engine == "vllm" else [1]:
-            for ranks in _counts(cluster, most_ranks):
-                if ranks % width == 0 and (engine == "vllm" or ranks == 1):
-                    yield Split(engine, ranks // width, width, ranks, shared=True)
+    counts = _counts(cluster, min(cluster.gpus, work.rollouts, MOST_LEARNER_WORKERS))
+    if "embedded" in types:
+        yield Split("embedded", 1, 1, 1, shared=True)
+        yield from (Split("embedded", 1, 1, ranks, shared=False) for ranks in counts if ranks < cluster.per_node)
+    if "vllm" in types:
+        for width in widths:
+            for ranks in counts:
+                if ranks % width == 0:
+                    yield Split("vllm", ranks // width, width, ranks, shared=True)
                 for engine_gpus in _counts(cluster, cluster.gpus - ranks):
                     if engine_gpus % width == 0:
-                        yield Split(engine, engine_gpus // width, width, ranks, shared=False)
+                        yield Split("vllm", engine_gpus // width, width, ranks, shared=False)
 
 
 def _counts(cluster: Cluster, most: int) -> list[int]:

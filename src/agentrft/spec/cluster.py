@@ -8,6 +8,7 @@ from agentrft.spec.base import SpecModel
 
 # Ray's own words for a cluster, and HOST:PORT of its head.
 ADDRESS = r"^(local|auto|[A-Za-z0-9.\-]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5})$"
+MOST_LEARNER_WORKERS = 64
 OF_ROLLOUT_WORKERS = ("min_rollout_workers", "worker_timeout_s", "max_restarts")
 
 
@@ -39,7 +40,7 @@ class ClusterSpec(SpecModel):
         max_restarts: how often each rollout worker that is lost is started again.
     """
 
-    learner_workers: Annotated[int, Field(ge=1, le=64)] = 1
+    learner_workers: Annotated[int, Field(ge=1, le=MOST_LEARNER_WORKERS)] = 1
     rank_timeout_s: Annotated[float, Field(ge=1, le=86400)] = 1800.0
     shard_base: bool = False
     spread_learner: bool = False
