@@ -44,6 +44,7 @@ class Part:
 
 FACTS, PARITY = Part("machine", "facts", 60), Part("parity", "parity", 150)
 JOB = Part("job", "agent_job", 90)
+RANKS = Part("ranks", "ranks", 90)
 PAGING = Part("paging-qwen3-4b", "paging", 40, "qwen3-4b")
 MODELS = [
     Part(f"{what}-{model}", module, budget_s, model)
@@ -113,7 +114,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _parts(arguments: argparse.Namespace) -> list[Part]:
-    every = [FACTS, PARITY, JOB, *(SMALL if arguments.small else [PAGING, *MODELS])]
+    every = [FACTS, PARITY, JOB, *(SMALL if arguments.small else [PAGING, *MODELS]), RANKS]
     unknown = set(arguments.only or ()) - {part.name for part in every}
     if unknown:
         sys.exit(

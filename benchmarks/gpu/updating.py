@@ -67,7 +67,7 @@ def run(setting: Setting, findings: Findings) -> None:
     findings.note(recomputes=needs.recomputes)
     findings.note(policy_bytes=memory.used - before)
     memory.begin()
-    group = _group(load, config.vocab_size)
+    group = group_of(load, config.vocab_size)
     seconds, flops = [], 0.0
     for number in range(1 + UPDATES):
         started = time.perf_counter()
@@ -94,7 +94,8 @@ def run(setting: Setting, findings: Findings) -> None:
         learner.update(learner.plan([group]))
 
 
-def _group(load: Load, vocabulary: int) -> TrainingGroup:
+def group_of(load: Load, vocabulary: int) -> TrainingGroup:
+    """Random tokens."""
     source = random.Random(0)
 
     def tokens(count: int) -> list[int]:

@@ -46,6 +46,7 @@ def test_everything_is_right_on_a_cpu(checked: dict[str, Any]) -> None:
         "decoding-qwen3-tiny",
         "update-qwen3-tiny",
         "paging-qwen3-tiny",
+        "ranks",
     ]
     assert all(part["ok"] and part["seconds"] > 0 for part in checked["parts"].values())
 
@@ -75,6 +76,15 @@ def test_a_job_takes_three_steps_with_a_tool(checked: dict[str, Any]) -> None:
     assert job["status"] == "succeeded" and job["tool_calls"] > 0
     assert [step["step"] for step in job["steps"]] == [1, 2, 3]
     assert all(step["logprob_gap_mean"] < 1e-4 for step in job["steps"])
+
+
+def test_two_processes_at_once_compute_what_one_without_ranks_does(checked: dict[str, Any]) -> None:
+    found = checked["parts"]["ranks"]
+    assert {check["what"].removeprefix("ranks: gradients of ") for check in found["checks"]} == {
+        "all weights in shards",
+        "adapters in shards",
+    }
+    assert all(0 <= check["measured"] < 1e-5 for check in found["checks"])
 
 
 def test_a_part_that_breaks_is_told_and_the_others_go_on(tmp_path: Path) -> None:
