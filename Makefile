@@ -139,7 +139,7 @@ bench-engine: setup ## generation at 64 sequences beside transformers' generate 
 	$(PYTHON_BIN) -m benchmarks.engine $(ARGS)
 
 # Without `setup`: a machine that is lent has an environment of its own.
-bench-gpu: ## everything once on a GPU, in at most eight minutes; ARGS="--device cpu --small" without one
+bench-gpu: ## everything once on a GPU, in at most ten minutes; ARGS="--device cpu --small" without one
 	@scripts/gpu_check.sh $(ARGS)
 
 bench-learner: setup ## one update beside TRL's on the same tokens

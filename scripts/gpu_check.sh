@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything once on a GPU, in at most eight minutes: parity with the CPU, decoding and updates against what the card can
+# Everything once on a GPU, in at most ten minutes: parity with the CPU, decoding and updates against what the card can
 # do, memory against its prediction, and a job of three steps. Writes benchmarks/results/gpu_check-DEVICE.json; ends with
 # 1 if anything was not right. docs/benchmarks.md says what its numbers mean.
 #

@@ -46,6 +46,8 @@ def test_everything_is_right_on_a_cpu(checked: dict[str, Any]) -> None:
         "decoding-qwen3-tiny",
         "update-qwen3-tiny",
         "paging-qwen3-tiny",
+        "long-context-qwen3-tiny",
+        "out-of-memory-qwen3-tiny",
         "ranks",
     ]
     assert all(part["ok"] and part["seconds"] > 0 for part in checked["parts"].values())
@@ -69,6 +71,13 @@ def test_rates_are_shares_of_what_the_machine_can_do(checked: dict[str, Any]) ->
     assert decoding["predicted_bytes"]["weights"] == 4 * decoding["parameters"]
     assert update["unique_tokens"] == 32 + 8 * 24 and 0 < update["update_share_of_matmul"] < 1
     assert update["update_profile"]["top"] and update["grad_norm"] > 0
+
+
+def test_memory_follows_tokens_and_a_pass_without_room_for_it_is_halved(checked: dict[str, Any]) -> None:
+    long, short = checked["parts"]["long-context-qwen3-tiny"], checked["parts"]["out-of-memory-qwen3-tiny"]
+    assert long["at_once"] == {"reserved": 2, "paged": 8} and long["most_pages"] == {"reserved": 2, "paged": 8}
+    assert set(long["seconds_by_way"]) == {"reserved", "paged"}
+    assert short["passes_halved"] >= 1 and short["passes_without"] > short["passes_with_room"]
 
 
 def test_a_job_takes_three_steps_with_a_tool(checked: dict[str, Any]) -> None:
