@@ -30,6 +30,7 @@ def said(fields: dict[str, Any], device: Device = H100) -> Split:
         ({"type": "vllm", "command": "vllm serve -tp 2"}, {}, Split("vllm", 1, 2, 1, shared=False)),
         ({"type": "vllm", "command": "vllm serve -tp $N"}, {}, Split("vllm", 1, 1, 1, shared=False)),
         (WIDE, {"learner_workers": 4}, Split("vllm", 1, 4, 4, shared=True)),
+        (WIDE, {"learner_workers": 4, "shard_base": True}, Split("vllm", 1, 4, 4, shared=True, shards_base=True)),
         (ATTACHED, {}, Split("vllm", 2, 1, 1, shared=False)),
         ({"type": "vllm"}, {"engines": 3, "gpus_per_engine": 2}, Split("vllm", 3, 2, 1, shared=False)),
         ({"type": "vllm"}, {"engines": 2, "gpus_per_engine": 0}, Split("vllm", 2, 1, 1, shared=False)),
@@ -53,8 +54,8 @@ def test_what_a_plan_says_of_a_split_is_that_split(
 ) -> None:
     model, cluster = qwen3_8b_lora if adapters else qwen3_8b, Cluster(H100, per_node, nodes)
     seen = 0
-    for split in every_split(cluster, step, ("embedded", "vllm")):
-        fields = fields_of(plan_split(model, step, cluster, split, gpu_hour=1.0), cluster, model)
+    for split in every_split(cluster, step, ("embedded", "vllm"), may_shard_base=adapters):
+        fields = fields_of(plan_split(model, step, cluster, split, gpu_hour=1.0), cluster)
         if fields is None:
             assert split.shared and split.engines > 1
             continue
@@ -63,7 +64,6 @@ def test_what_a_plan_says_of_a_split_is_that_split(
         spread = ClusterSpec(**fields.get("cluster", {}))
         assert (spread.address == "auto") == (split.used > per_node)
         assert spread.spread_learner == (split.ranks > per_node)
-        assert spread.shard_base == (adapters and split.ranks > 1)
         # No GPU is an engine's and a rank's, unless they are to share it.
         if split.engine == "embedded" and not split.shared:
             assert fields["engine"]["device"] == f"cuda:{split.ranks}" and split.ranks < per_node
@@ -75,7 +75,7 @@ def test_a_server_on_the_learners_gpu_is_told_what_the_learner_leaves(
 ) -> None:
     cluster = Cluster(H100)
     planned = plan_split(qwen3_8b_lora, step, cluster, Split("vllm", 1, 1, 1, shared=True), gpu_hour=1.0)
-    fields = fields_of(planned, cluster, qwen3_8b_lora)
+    fields = fields_of(planned, cluster)
     assert fields is not None
     words = fields["engine"]["command"].split()
     share = float(words[words.index("--gpu-memory-utilization") + 1])

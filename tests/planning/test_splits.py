@@ -1,16 +1,31 @@
 """Which GPUs generate and which learn: nothing cheaper is left out, and what is paid for is what is used."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from agentrft.planning.hardware import gpu_device
-from agentrft.planning.model import PlannedModel
+from agentrft.planning.model import PlannedModel, planned_model
 from agentrft.planning.splits import Cluster, PlannedSplit, Split, every_split, plan_split, planned_splits
 from agentrft.planning.workload import Workload
 from agentrft.spec.cluster import MOST_LEARNER_WORKERS
 
 PRICE = 2.0
+EXPERTS = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "vocab_size": 1024,
+}
 
 
 def by_brute_force(model: PlannedModel, work: Workload, cluster: Cluster) -> list[PlannedSplit]:
@@ -67,7 +82,7 @@ def test_a_step_costs_its_rented_hours(qwen3_8b: PlannedModel, step: Workload) -
 
 def test_of_many_gpus_whole_nodes_are_tried_and_all_of_them_can_be_used(step: Workload) -> None:
     cluster = Cluster(gpu_device("h100"), per_node=8, nodes=16)
-    found = list(every_split(cluster, replace(step, groups=100), ("embedded", "vllm")))
+    found = list(every_split(cluster, replace(step, groups=100), ("embedded", "vllm"), may_shard_base=False))
     assert len(found) == len(set(found)) < 4000
     assert all(one.used <= 128 for one in found) and max(one.used for one in found) == 128
     assert {one.ranks for one in found if one.shared and one.per_engine == 8} == set(range(8, 65, 8))
@@ -76,12 +91,12 @@ def test_of_many_gpus_whole_nodes_are_tried_and_all_of_them_can_be_used(step: Wo
 def test_there_are_no_more_ranks_than_rollouts(step: Workload) -> None:
     few = replace(step, groups=1, rollouts_per_group=2)
     cluster = Cluster(gpu_device("h100"), per_node=8)
-    assert max(one.ranks for one in every_split(cluster, few, ("vllm",))) == 2
+    assert max(one.ranks for one in every_split(cluster, few, ("vllm",), may_shard_base=False)) == 2
 
 
 def test_there_are_no_more_ranks_than_a_job_may_have(step: Workload) -> None:
     cluster, many = Cluster(gpu_device("h100"), per_node=8, nodes=16), replace(step, groups=100)
-    assert max(one.ranks for one in every_split(cluster, many, ("vllm",))) == MOST_LEARNER_WORKERS
+    assert max(one.ranks for one in every_split(cluster, many, ("vllm",), may_shard_base=False)) == MOST_LEARNER_WORKERS
 
 
 def test_two_ranks_hold_a_smaller_part_each_and_are_faster(qwen3_8b: PlannedModel, step: Workload) -> None:
@@ -92,3 +107,34 @@ def test_two_ranks_hold_a_smaller_part_each_and_are_faster(qwen3_8b: PlannedMode
     )
     assert four.times.update < two.times.update
     assert four.memory[1].total < two.memory[1].total
+
+
+def test_adapters_are_planned_on_a_whole_base_and_on_a_divided_one(qwen3_8b_lora: PlannedModel, step: Workload) -> None:
+    cluster = Cluster(gpu_device("h100"), per_node=4)
+    found = planned_splits(qwen3_8b_lora, step, cluster, ("vllm",), gpu_hour=PRICE)
+    plans = {one.split: one for one in found}
+    for split, one in plans.items():
+        other = plans.get(replace(split, shards_base=True))
+        assert (split.ranks > 1) == (split.shards_base or other is not None)
+        if other is not None and other is not one:
+            learner, divided = one.memory[-1].parts, other.memory[-1].parts
+            assert divided["weights"] == learner["weights"] / split.ranks and "merged weights" in learner
+            assert "merged weights" not in divided and divided["masters"] == learner["masters"]
+            assert other.times.update >= one.times.update
+    # A whole base is taken where there is room for it.
+    assert found[0].fits and not found[0].split.shards_base
+
+
+def test_a_base_that_no_gpu_holds_is_divided(step: Workload) -> None:
+    model = planned_model("Qwen/Qwen3-32B", None, dtype=torch.bfloat16, lora_rank=16)
+    found = planned_splits(model, step, Cluster(gpu_device("h100"), per_node=8), ("vllm",), gpu_hour=PRICE)
+    assert found[0].fits and found[0].split.shards_base
+    assert not any(one.fits for one in found if not one.split.shards_base)
+
+
+def test_experts_under_adapters_are_whole_on_each_rank(step: Workload, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(EXPERTS))
+    model = planned_model("some-moe", config, dtype=torch.bfloat16, lora_rank=16)
+    found = planned_splits(model, step, Cluster(gpu_device("h100"), per_node=2), ("vllm",), gpu_hour=PRICE)
+    assert {one.split.ranks for one in found} == {1, 2} and not any(one.split.shards_base for one in found)

@@ -5,7 +5,6 @@ from itertools import pairwise
 from typing import Any
 
 from agentrft.planning.hardware import Device
-from agentrft.planning.model import PlannedModel
 from agentrft.planning.splits import Cluster, PlannedSplit, Split
 from agentrft.spec.cluster import ClusterSpec
 from agentrft.spec.engine import EngineSpec
@@ -18,15 +17,16 @@ OF_SERVERS = ("engine's weights", "engine's passes", "keys and values")
 def split_of(engine: EngineSpec, cluster: ClusterSpec, device: Device) -> Split:
     """The split that a job with these fields runs on. On a processor its ranks share what one would have."""
     ranks = 1 if device.is_cpu else cluster.learner_workers
+    divided = cluster.shard_base and ranks > 1
     if cluster.engines:
-        return Split("vllm", cluster.engines, max(1, cluster.gpus_per_engine), ranks, shared=False)
+        return Split("vllm", cluster.engines, max(1, cluster.gpus_per_engine), ranks, False, divided)
     if engine.type == "vllm":
         servers = max(1, len(engine.server_urls))
-        return Split("vllm", servers, _tensor_parallel(engine.command), ranks, shared=engine.sleep)
-    return Split("embedded", 1, 1, ranks, shared=engine.device in ("auto", "cpu", "cuda", "cuda:0"))
+        return Split("vllm", servers, _tensor_parallel(engine.command), ranks, engine.sleep, divided)
+    return Split("embedded", 1, 1, ranks, engine.device in ("auto", "cpu", "cuda", "cuda:0"), divided)
 
 
-def fields_of(planned: PlannedSplit, cluster: Cluster, model: PlannedModel) -> dict[str, Any] | None:
+def fields_of(planned: PlannedSplit, cluster: Cluster) -> dict[str, Any] | None:
     """What a job file says to run on a split, beside the rest of it; None where servers of the user's own are needed,
     since a job starts no more than one on the learner's GPUs.
     """
@@ -50,8 +50,8 @@ def fields_of(planned: PlannedSplit, cluster: Cluster, model: PlannedModel) -> d
             engine["command"] = " ".join(["vllm serve", *options])
     if split.ranks > 1:
         spread["learner_workers"] = split.ranks
-        # Several ranks are planned with a part of every weight each.
-        spread |= {} if model.lora_rank is None else {"shard_base": True}
+    if split.shards_base:
+        spread["shard_base"] = True
     if split.ranks > cluster.per_node:
         spread["spread_learner"] = True
     if split.used > cluster.per_node:

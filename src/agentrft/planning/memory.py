@@ -75,23 +75,28 @@ class DeviceMemory:
         }
 
 
-def learner_parts(model: PlannedModel, work: Workload, device: Device, ranks: int) -> tuple[dict[str, int], bool]:
+def learner_parts(
+    model: PlannedModel, work: Workload, device: Device, ranks: int, *, shards_base: bool = False
+) -> tuple[dict[str, int], bool]:
     """What a learner keeps on each of its devices, and whether its passes compute their layers again.
 
-    Several ranks have a part of the weights, masters, gradients and moments each, and some layers whole meanwhile.
-    Adapters of a Llama-like model are computed with weights that they are merged into: a second copy.
+    Where all weights are trained, several ranks have a part of these, of masters, gradients and moments each, and some
+    layers whole meanwhile. Adapters are whole on each, and so is the model, unless `shards_base`. Those of a Llama-like
+    model that is whole are computed with weights that they are merged into: a second copy.
     """
     state = TrainingState.of(model.trained, model.dtype, all_weights=model.lora_rank is None)
-    merged = model.lora_rank is not None and model.architecture.path == "fast" and ranks == 1
+    divided = ranks > 1 and (state.all_weights or shards_base)
+    trained_by = ranks if state.all_weights else 1
+    merged = not state.all_weights and model.architecture.path == "fast" and not divided
     update, recomputes = pass_bytes(model.costs, _pass_tokens(model, work, device), memory=device.memory)
     parts = {
-        "weights": -(-model.weights // ranks),
+        "weights": -(-model.weights // (ranks if divided else 1)),
         "merged weights": _linear_bytes(model) if merged else 0,
-        "gathered layers": _gathered(model) if ranks > 1 else 0,
-        "adapters": 0 if state.all_weights else -(-state.weights // ranks),
-        "masters": -(-state.masters // ranks),
-        "gradients": -(-state.gradients // ranks),
-        "moments": -(-state.optimizer // ranks),
+        "gathered layers": _gathered(model) if divided else 0,
+        "adapters": 0 if state.all_weights else state.weights,
+        "masters": -(-state.masters // trained_by),
+        "gradients": -(-state.gradients // trained_by),
+        "moments": -(-state.optimizer // trained_by),
         "activations": update,
     }
     if device.is_cpu and merged and model.itemsize == 2 and model.weights <= MEMORY_SHARE * device.memory:
@@ -100,13 +105,20 @@ def learner_parts(model: PlannedModel, work: Workload, device: Device, ranks: in
 
 
 def shared_memory(
-    model: PlannedModel, work: Workload, device: Device, *, engine: EngineType, ranks: int, per_engine: int
+    model: PlannedModel,
+    work: Workload,
+    device: Device,
+    *,
+    engine: EngineType,
+    ranks: int,
+    per_engine: int,
+    shards_base: bool = False,
 ) -> DeviceMemory:
     """Of devices that do both. On a GPU keys and values are gone during an update, and activations during rollouts, so
     that the larger of the two counts; a process on a CPU keeps what activations once took. A vLLM server sleeps during
     updates, with its weights.
     """
-    parts, recomputes = learner_parts(model, work, device, ranks)
+    parts, recomputes = learner_parts(model, work, device, ranks, shards_base=shards_base)
     activations = parts.pop("activations")
     resident = sum(parts.values()) + _process(device)
     if engine == "embedded":
@@ -147,9 +159,11 @@ def engine_memory(
     )
 
 
-def learner_memory(model: PlannedModel, work: Workload, device: Device, ranks: int) -> DeviceMemory:
+def learner_memory(
+    model: PlannedModel, work: Workload, device: Device, ranks: int, *, shards_base: bool = False
+) -> DeviceMemory:
     """Of devices that only update."""
-    parts, recomputes = learner_parts(model, work, device, ranks)
+    parts, recomputes = learner_parts(model, work, device, ranks, shards_base=shards_base)
     parts["process"] = _process(device)
     return _device(model, work, "learner", ranks, parts, device, recomputes=recomputes, budget=None, ways=1)
 

@@ -59,6 +59,11 @@ class PlannedModel:
         return self.architecture.trained_parameters(self.lora_rank, lora_experts=self.lora_experts)
 
     @property
+    def can_shard_base(self) -> bool:
+        """Whether ranks can have a part of the frozen weights each: where there are any, and they are no experts."""
+        return self.lora_rank is not None and self.architecture.experts is None
+
+    @property
     def kv_bytes(self) -> int:
         """That a token adds to keys and values."""
         return self.architecture.cache_shapes.elements_per_token * self.itemsize

@@ -123,7 +123,7 @@ class Plan:
 
     def fields_of(self, split: PlannedSplit) -> dict[str, Any] | None:
         """What a job file says to run on it; None where it needs servers of the user's own."""
-        return fields_of(split, self.cluster, self.model)
+        return fields_of(split, self.cluster)
 
     def as_dict(self) -> dict[str, Any]:
         best = self.best

@@ -1,7 +1,7 @@
 """Which of a number of GPUs are engines and which learn: every way, what each takes, and what it costs a step."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentrft.planning.efficiency import EMBEDDED_CPU, EMBEDDED_GPU, LEARNER_CPU, LEARNER_GPU, VLLM, EngineRates
@@ -49,8 +49,9 @@ class Split:
         engine: the type of the engines.
         engines: how many.
         per_engine: GPUs that share one (tensor parallelism).
-        ranks: of the learner, with a part of the weights each.
+        ranks: of the learner; where all weights are trained, with a part of them each.
         shared: whether engines and learner are on the same GPUs.
+        shards_base: whether of the frozen weights under adapters, too, each rank has a part.
     """
 
     engine: EngineType
@@ -58,6 +59,7 @@ class Split:
     per_engine: int
     ranks: int
     shared: bool
+    shards_base: bool = False
 
     @property
     def used(self) -> int:
@@ -70,7 +72,8 @@ class Split:
         many = f"{self.engines} {self.engine} engine{'s' if self.engines > 1 else ''}"
         wide = f" of {self.per_engine} GPUs" if self.per_engine > 1 else ""
         learner = f"learner on {self.ranks} GPU{'s' if self.ranks > 1 else ''}"
-        return f"{many}{wide} on the learner's {self.ranks}" if self.shared else f"{many}{wide}, {learner}"
+        base = ", its base divided" if self.shards_base else ""
+        return (f"{many}{wide} on the learner's {self.ranks}" if self.shared else f"{many}{wide}, {learner}") + base
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class PlannedSplit:
             "gpus_per_engine": self.split.per_engine,
             "learner_ranks": self.split.ranks,
             "shared": self.split.shared,
+            "shards_base": self.split.shards_base,
             "gpus_used": self.split.used,
             "gpus_rented": self.rented,
             "fits": self.fits,
@@ -119,11 +123,23 @@ class PlannedSplit:
         }
 
 
-def every_split(cluster: Cluster, work: Workload, types: Sequence[EngineType]) -> Iterator[Split]:
+def every_split(
+    cluster: Cluster, work: Workload, types: Sequence[EngineType], *, may_shard_base: bool
+) -> Iterator[Split]:
     """Every way that differs: engines of 1, 2, 4, … GPUs within a node, and any number of GPUs up to all; of more than
     `MOST_GPUS_ONE_BY_ONE`, numbers up to a node's, whole nodes, and what is left. A job has one embedded engine, on a
     GPU that it shares with the only rank, or on the one behind those of the ranks.
+
+    Args:
+        may_shard_base: whether several ranks may have a part of the base each; all splits are without that, too.
     """
+    for split in _whole_bases(cluster, work, types):
+        yield split
+        if may_shard_base and split.ranks > 1:
+            yield replace(split, shards_base=True)
+
+
+def _whole_bases(cluster: Cluster, work: Workload, types: Sequence[EngineType]) -> Iterator[Split]:
     widths = [width for width in (1, 2, 4, 8, 16) if width <= cluster.per_node]
     # More ranks than rollouts would have nothing to do.
     counts = _counts(cluster, min(cluster.gpus, work.rollouts, MOST_LEARNER_WORKERS))
@@ -157,13 +173,21 @@ def plan_split(model: PlannedModel, work: Workload, cluster: Cluster, split: Spl
     """
     device = cluster.device
     if split.shared:
-        both = shared_memory(model, work, device, engine=split.engine, ranks=split.ranks, per_engine=split.per_engine)
+        both = shared_memory(
+            model,
+            work,
+            device,
+            engine=split.engine,
+            ranks=split.ranks,
+            per_engine=split.per_engine,
+            shards_base=split.shards_base,
+        )
         memory, generates, learns = (both,), both, both
     else:
         generates = engine_memory(
             model, work, device, engine=split.engine, count=split.engines, per_engine=split.per_engine
         )
-        learns = learner_memory(model, work, device, split.ranks)
+        learns = learner_memory(model, work, device, split.ranks, shards_base=split.shards_base)
         memory = (generates, learns)
     is_vllm = split.engine == "vllm"
     rates = engine_rates(split.engine, device)
@@ -173,7 +197,13 @@ def plan_split(model: PlannedModel, work: Workload, cluster: Cluster, split: Spl
         work,
         device,
         engines=Engines(split.engines, split.per_engine, max(1, generates.sequences), rates),
-        ranks=Ranks(split.ranks, learner, learns.recomputes, crosses_nodes=split.ranks > cluster.per_node),
+        ranks=Ranks(
+            split.ranks,
+            learner,
+            learns.recomputes,
+            crosses_nodes=split.ranks > cluster.per_node,
+            shards_base=split.shards_base,
+        ),
         shared=split.shared,
         publishing="files" if is_vllm else "in_process",
         sleeps=is_vllm and split.shared,
@@ -190,7 +220,8 @@ def planned_splits(
     Each is planned as rollouts would run there: where engines and learner are apart and the job samples ahead, both
     work at once.
     """
-    found = [plan_split(model, work, cluster, one, gpu_hour=gpu_hour) for one in every_split(cluster, work, types)]
+    splits = every_split(cluster, work, types, may_shard_base=model.can_shard_base)
+    found = [plan_split(model, work, cluster, one, gpu_hour=gpu_hour) for one in splits]
     return sorted(found, key=lambda one: (not one.fits, one.gpu_cost, one.times.total, one.split.used))
 
 

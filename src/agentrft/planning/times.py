@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+
 from agentrft.job.training_state import TrainingState
 from agentrft.planning.efficiency import (
     DISK_BYTES_PER_S,
@@ -26,16 +28,19 @@ class Ranks:
     """What updates the weights.
 
     Attributes:
-        count: devices, with a part of the weights and of the tokens each.
+        count: devices, with a part of the tokens each.
         rates: of the learner.
         recomputes: whether a pass computes its layers again in the backward pass.
         crosses_nodes: whether they are on several nodes.
+        shards_base: whether each has a part of the frozen weights under adapters; of all weights that are trained each
+            has a part anyway.
     """
 
     count: int
     rates: LearnerRates
     recomputes: bool = False
     crosses_nodes: bool = False
+    shards_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,19 +118,23 @@ def update_s(model: PlannedModel, work: Workload, device: Device, ranks: Ranks) 
 
 
 def _moved_s(model: PlannedModel, device: Device, ranks: Ranks) -> float:
-    """Of a minibatch: weights gathered for forward and backward, and gradients scattered, between the ranks."""
+    """Of a minibatch, between the ranks: weights gathered for forward and backward, where each has a part of them, and
+    gradients scattered; those of adapters are summed in float32, which every rank gets."""
     if ranks.count == 1:
         return 0.0
     rate = (device.network if ranks.crosses_nodes else device.link) * ranks.rates.link_share
-    others = (ranks.count - 1) / ranks.count
-    return others * (2 * model.weights + model.trained * model.itemsize) / rate
+    all_weights = model.lora_rank is None
+    gathered = 2 * model.weights if all_weights or ranks.shards_base else 0
+    gradients = model.trained * (model.itemsize if all_weights else 2 * torch.float32.itemsize)
+    return (ranks.count - 1) / ranks.count * (gathered + gradients) / rate
 
 
 def _optimizer_s(model: PlannedModel, device: Device, ranks: Ranks) -> float:
-    """Masters and moments are read and written, gradients read, cut and cleared, and weights written."""
+    """Masters and moments are read and written, gradients read, cut and cleared, and weights written; each rank has its
+    part of all weights, and all of the adapters."""
     state = TrainingState.of(model.trained, model.dtype, all_weights=model.lora_rank is None)
     moved = 2 * (state.masters + state.optimizer) + 4 * state.gradients + state.weights
-    return moved / ranks.count / (device.bandwidth * ranks.rates.bandwidth_share)
+    return moved / (ranks.count if state.all_weights else 1) / (device.bandwidth * ranks.rates.bandwidth_share)
 
 
 def publish_s(model: PlannedModel, device: Device, publishing: Publishing, *, apart: bool) -> float:
