@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agentrft.engine import Sampling
-from agentrft.engine.vllm import Client, Server, ServerProcess, VllmEngine
+from agentrft.engine.vllm import Client, LocalHost, Server, ServerProcess, VllmEngine
 from agentrft.engine.vllm.process import server_command, server_environment
 from benchmarks.engine import built_in_model
 from benchmarks.harness import ROOT, machine, median_of, report
@@ -95,7 +95,8 @@ async def run(arguments: argparse.Namespace, model: Path) -> dict[str, list[dict
     )
     log = Path(tempfile.mkdtemp(prefix="agentrft-bench-")) / "vllm.log"
     client = Client(f"http://127.0.0.1:{port}", {})
-    server = Server(client, MODEL, process=ServerProcess(words, server_environment(lora=False, sleeps=False), log))
+    process = ServerProcess(words, server_environment(lora=False, sleeps=False), log)
+    server = Server(client, MODEL, host=LocalHost(process, f"http://127.0.0.1:{port}"))
     engine = VllmEngine([server], MODEL, max_sequences=arguments.sequences)
     peer = Peer(arguments, model, port)
     runs: dict[str, list[dict[str, Any]]] = {"agentrft": [], "vllm_bench": []}
