@@ -23,7 +23,7 @@ class Clients:
 
     def __init__(self, count: int, interval_s: float) -> None:
         context = multiprocessing.get_context("spawn")
-        self._target = context.Array("c", LONGEST_TARGET)
+        self._target: Any = context.Array("c", LONGEST_TARGET)
         self._ends = context.Event()
         self._told: Any = context.Queue()
         arguments = (count, interval_s, self._target, self._ends, self._told)

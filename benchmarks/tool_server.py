@@ -10,7 +10,7 @@ import uvicorn
 from benchmarks.agent import EXAMPLE, TOOL_PATH
 
 sys.path.insert(0, str(EXAMPLE))
-from server import app  # the example's modules find each other in their own folder
+from server import app  # pyright: ignore[reportMissingImports]  # the example's modules find each other in their own folder
 
 
 def delayed(delay_s: float) -> Any:

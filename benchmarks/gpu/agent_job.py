@@ -194,7 +194,8 @@ def _make_model(folder: Path, setting: Setting) -> None:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model = Qwen3ForCausalLM(config).to(device=setting.device)
+    model = Qwen3ForCausalLM(config)
+    model.to(device=setting.device)  # pyright: ignore[reportCallIssue]  # as in Runtime
     use_planned_attention(model)
     codec = load_codec(tokenizer, "random")
     learner = Learner(

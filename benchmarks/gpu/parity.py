@@ -134,7 +134,7 @@ def _source() -> torch.Generator:
 
 
 def _policy(model: PreTrainedModel, dtype: torch.dtype, device: torch.device, masters: dict[str, Tensor]) -> Policy:
-    own = copy.deepcopy(model).to(dtype=dtype)
+    own = copy.deepcopy(model).to(dtype=dtype)  # pyright: ignore[reportCallIssue]  # as in Runtime
     own.to(device=device)
     use_planned_attention(own)
     policy = Policy(own, lora_rank=LORA_RANK, seed=0)

@@ -38,8 +38,7 @@ def load(config: dict[str, Any]) -> Repetition:
 
     def repeat(_seed: int) -> dict[str, Any]:
         started = time.perf_counter()
-        for _ in range(UPDATES):
-            metrics = learner.update(learner.plan(groups))
+        *_, metrics = [learner.update(learner.plan(groups)) for _ in range(UPDATES)]
         seconds = (time.perf_counter() - started) / UPDATES
         return {
             "seconds": seconds,
