@@ -31,12 +31,17 @@ class Guarded(ChaosServer):
         super().__init__(default=answer or ok())
         self.refusal = status(code, "token expired")
         self.expired = False
+        self.has_refused = False
 
     def _behaviour(self, key: str) -> Behaviour:
+        self.has_refused |= self.expired
         return self.refusal if self.expired else self.default
 
     async def expire(self, for_s: float = 0.5) -> None:
+        """For so long from the first call on that is refused."""
         self.expired = True
+        while not self.has_refused:
+            await asyncio.sleep(0.01)
         await asyncio.sleep(for_s)
         self.expired = False
 
