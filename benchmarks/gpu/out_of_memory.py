@@ -13,6 +13,7 @@ from agentrft.models.memory import device_memory
 from agentrft.models.packed import PackedModel
 from benchmarks.gpu.device_memory import DeviceMemory
 from benchmarks.gpu.findings import Findings, Setting
+from benchmarks.gpu.gradients import only_gradient, relative_difference
 from benchmarks.gpu.models import shape, shaped_model
 from benchmarks.gpu.updating import LORA_RANK, Load, group_of
 
@@ -35,14 +36,12 @@ def run(setting: Setting, findings: Findings) -> None:
         findings.note(seconds_without=seconds, room_bytes=room, passes_without=halved.passes)
         findings.note(passes_halved=halved.passes_halved, unique_tokens=halved.unique_tokens)
     findings.check("out of memory: updates that were not halved", float(not halved.passes_halved), at_most=0.0)
-    apart = sum(float((one - other).square().sum()) for one, other in zip(found, expected, strict=True))
-    size = sum(float(one.square().sum()) for one in expected)
-    difference = (apart / size) ** 0.5 if size > 0 else float("nan")
+    difference = relative_difference(found, expected)
     findings.check("out of memory: gradient of halves", difference, at_most=RELATIVE)
 
 
 @contextmanager
-def _updated(setting: Setting, load: Load) -> Iterator[tuple[UpdateMetrics, list[Tensor], float]]:
+def _updated(setting: Setting, load: Load) -> Iterator[tuple[UpdateMetrics, Tensor, float]]:
     """A policy in float32 after one update, its gradient, and how long it took; while this lasts it is in memory."""
     DeviceMemory(setting.device).begin()
     torch.manual_seed(0)
@@ -53,9 +52,7 @@ def _updated(setting: Setting, load: Load) -> Iterator[tuple[UpdateMetrics, list
     metrics = learner.update(learner.plan([group]))
     setting.wait()
     seconds = time.perf_counter() - started
-    state = learner.state()["optimizer"]["state"]
-    # The first moment is a tenth of the only gradient.
-    yield metrics, [state[place]["exp_avg"].cpu() * 10 for place in sorted(state)], seconds
+    yield metrics, only_gradient(learner), seconds
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from agentrft.learner.tree_forward import tree_logprobs
 from agentrft.models.forward import TransformersForward
 from agentrft.models.planned import use_planned_attention
 from benchmarks.gpu.findings import Findings, Setting, say
+from benchmarks.gpu.gradients import relative_difference
 from benchmarks.gpu.models import FAMILIES, family_model
 
 LORA_RANK = 4
@@ -83,7 +84,7 @@ def _family(family: str, setting: Setting, findings: Findings) -> None:
         difference = (logprobs - expected).abs()
         findings.check(f"{name}: tree, log-probabilities, largest", float(difference.max()), at_most=tolerance.largest)
         findings.check(f"{name}: tree, log-probabilities, mean", float(difference.mean()), at_most=tolerance.mean)
-        relative = float((gradient - expected_gradient).norm() / expected_gradient.norm())
+        relative = relative_difference(gradient, expected_gradient)
         findings.check(f"{name}: tree, gradient, relative", relative, at_most=tolerance.gradient)
         policy.write_to(policy.engine_forward)
         errors = asyncio.run(_engine_errors(policy, plain, setting))

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from agentrft.cluster import RankSetup
 from agentrft.cluster.meeting import FileMeeting
@@ -23,6 +22,7 @@ from agentrft.models.planned import use_planned_attention
 from agentrft.program import command
 from benchmarks.gpu.compat import work_around
 from benchmarks.gpu.findings import Findings, Setting
+from benchmarks.gpu.gradients import only_gradient, relative_difference
 from benchmarks.gpu.models import family_config, family_model
 from benchmarks.gpu.updating import Load, group_of
 
@@ -43,13 +43,11 @@ def run(setting: Setting, findings: Findings) -> None:
             _run_both(folder)
         for kind, lora_rank in LORA_RANKS.items():
             policy = Policy(_model(setting), lora_rank=lora_rank, seed=0, generates=False)
-            expected = _gradients(_updated(Learner(policy, **_settings()), setting))
-            found = load_file(folder / f"{kind}.safetensors")
-            apart = sum(float((found[place].cpu() - one).square().sum()) for place, one in expected.items())
-            whole = sum(float(one.square().sum()) for one in expected.values())
+            expected = only_gradient(_updated(Learner(policy, **_settings()), setting))
+            found = load_file(folder / f"{kind}.safetensors")["gradient"]
             backend = json.loads((folder / f"{kind}.json").read_text(encoding="utf-8"))["backend"]
             findings.note(**{f"backend of {kind}": backend})
-            difference = (apart / whole) ** 0.5 if whole > 0 else float("nan")
+            difference = relative_difference(found, expected)
             findings.check(f"ranks: gradients of {kind} in shards", difference, at_most=RELATIVE)
 
 
@@ -76,7 +74,7 @@ def main() -> None:
     collective = setup.meet(0, FileMeeting(folder / f"{kind}.meeting"))
     policy = setup.policy_of(_model(setting, on_cpu=True), 0, collective)
     learner = _updated(Learner(policy, collective=collective, **_settings()), setting)
-    save_file(_gradients(learner), folder / f"{kind}.safetensors")
+    save_file({"gradient": only_gradient(learner)}, folder / f"{kind}.safetensors")
     backend = torch.distributed.get_backend_config()
     (folder / f"{kind}.json").write_text(json.dumps({"backend": backend}), encoding="utf-8")
     torch.distributed.destroy_process_group()
@@ -109,12 +107,6 @@ def _updated(learner: Learner, setting: Setting) -> Learner:
     group = group_of(LOAD, family_config(FAMILY, small=setting.small).vocab_size)
     learner.update(learner.plan([group]))
     return learner
-
-
-def _gradients(learner: Learner) -> dict[str, Tensor]:
-    """Of the only optimizer step that was taken: its first moment is a tenth of it."""
-    state = learner.state()["optimizer"]["state"]
-    return {str(place): (one["exp_avg"] * 10).cpu().contiguous() for place, one in state.items()}
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ def fields_of(planned: PlannedSplit, cluster: Cluster) -> dict[str, Any] | None:
             engine["sleep"] = True
             options += ["--gpu-memory-utilization", f"{_server_share(planned):.2f}"]
         else:
-            spread |= {"engines": split.engines}
-            spread |= {"gpus_per_engine": split.per_engine} if split.per_engine > 1 else {}
+            spread["engines"] = split.engines
+            if split.per_engine > 1:
+                spread["gpus_per_engine"] = split.per_engine
         if options:
             engine["command"] = " ".join(["vllm serve", *options])
     if split.ranks > 1:

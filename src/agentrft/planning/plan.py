@@ -143,8 +143,9 @@ class Plan:
             "prices": {"date": self.prices.date, "gpu_hour": self.gpu_hour},
             "judge_cost_per_step": self.judge_cost(self.job.work.rollouts),
             "fits": best is not None,
-            "best": best
-            and {**best.as_dict(), "job": self.cost_of(best).as_dict(), "job_fields": self.fields_of(best)},
+            "best": None
+            if best is None
+            else {**best.as_dict(), "job": self.cost_of(best).as_dict(), "job_fields": self.fields_of(best)},
             "splits": [one.as_dict() for one in self.splits],
         }
 
